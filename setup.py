@@ -1,0 +1,47 @@
+"""Packaging. detectron2 is on no registry, so it is checked at import (install_detectron2.py)."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "yolor_d2/__init__.py").read_text()).group(1)
+
+setup(
+    name="yolor_d2",
+    version=VERSION,
+    description="YOLOR-based multi-task learning (boxes, masks, semantics, captions) on detectron2",
+    long_description=(ROOT / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    # configs/ stays at the top level, where detectron2 users look for it, and travels as a package.
+    packages=[*find_packages(include=["yolor_d2", "yolor_d2.*"]), "yolor_d2.configs"],
+    package_dir={"yolor_d2.configs": "configs"},
+    package_data={"yolor_d2": ["py.typed"], "yolor_d2.configs": ["**/*.yaml"]},
+    install_requires=[
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "numpy>=1.26",
+        "opencv-python-headless>=4.11",
+        "pillow>=10",
+        "fvcore>=0.1.5,<0.1.6",
+        "pycocotools>=2.0.8",
+        "sentencepiece>=0.2.0",
+        "tqdm>=4.66",
+        "yacs>=0.1.8",
+    ],
+    extras_require={
+        "dev": [
+            "hypothesis>=6.100",
+            "import-linter>=2.1",
+            "mypy>=1.11",
+            "pre-commit>=3.7",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "ruff>=0.9",
+        ],
+    },
+)

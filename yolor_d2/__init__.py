@@ -1,0 +1,19 @@
+"""YOLOR-based multi-task learning as a detectron2 extension.
+
+Importing the package registers its data sets and parts with detectron2.
+"""
+
+from importlib.util import find_spec
+
+__version__ = "0.1.0"
+
+if find_spec("detectron2") is None:
+    raise ImportError(
+        "yolor_d2 needs detectron2: install it by its official instructions, or run "
+        "`python install_detectron2.py` from the yolor_d2 repository."
+    )
+
+from . import data  # noqa: F401
+from .config import add_yolor_config
+
+__all__ = ["__version__", "add_yolor_config"]

@@ -1,0 +1,151 @@
+"""Data sets of several tasks in detectron2's catalogues."""
+
+import functools
+import json
+import mmap
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from .categories import IGNORE_LABEL, Categories
+from .coco_join import CocoFiles, load_coco_multitask
+from .errors import DataError
+
+PathLike = str | os.PathLike[str]
+
+
+def register_coco_multitask(
+    name: str,
+    image_root: PathLike,
+    *,
+    instances_json: PathLike | None = None,
+    captions_json: PathLike | None = None,
+    sem_seg_root: PathLike | None = None,
+    panoptic_root: PathLike | None = None,
+    panoptic_json: PathLike | None = None,
+    things: Categories | None = None,
+    sem_seg: Categories | Sequence[str] | None = None,
+    panoptic: Categories | None = None,
+    **metadata: Any,
+) -> None:
+    """Register a data set with any subset of boxes and masks, captions, semantic and panoptic maps.
+
+    Its files are read by the first `DatasetCatalog.get(name)`. An image without some annotation
+    file's entry has that target missing, which is not the same as empty.
+
+    Args:
+        name: in detectron2's catalogues.
+        image_root: folder of the images.
+        instances_json: COCO instances: boxes, polygons or RLE, crowds.
+        captions_json: COCO captions.
+        sem_seg_root: folder of PNGs named like the images: class indices, 255 is ignored.
+        panoptic_root, panoptic_json: COCO panoptic PNGs and their JSON; both or none.
+        things: object categories; by default read from instances_json now.
+        sem_seg: classes of the semantic maps, in the order of their indices; names do where no
+            category ids are needed. By default those of the panoptic file.
+        panoptic: panoptic categories; by default read from panoptic_json now.
+        **metadata: more of it, kept as it is.
+    """
+    files = CocoFiles(
+        Path(image_root),
+        *(
+            None if path is None else Path(path)
+            for path in (instances_json, captions_json, sem_seg_root, panoptic_root, panoptic_json)
+        ),
+    )
+    if (files.panoptic_root is None) != (files.panoptic_json is None):
+        raise DataError(f"{name}: panoptic_root and panoptic_json go together")
+    if things is None and files.instances_json is not None:
+        things = Categories.from_coco(read_categories(files.instances_json))
+    if panoptic is None and files.panoptic_json is not None:
+        panoptic = Categories.from_coco(read_categories(files.panoptic_json))
+    if sem_seg is None:
+        sem_seg = panoptic
+    if files.sem_seg_root is not None and sem_seg is None:
+        raise DataError(f"{name}: sem_seg_root needs sem_seg, the names of its classes")
+    if sem_seg is not None and not isinstance(sem_seg, Categories):
+        sem_seg = Categories.from_names(sem_seg)
+    load = functools.partial(load_coco_multitask, files, things=things, panoptic=panoptic)
+    DatasetCatalog.register(name, load)
+    _set_metadata(name, files, things, sem_seg, metadata)
+    if panoptic is not None:
+        _set_panoptic_metadata(name, files, panoptic)
+
+
+def _set_metadata(
+    name: str,
+    files: CocoFiles,
+    things: Categories | None,
+    sem_seg: Categories | None,
+    more: dict[str, Any],
+) -> None:
+    """What detectron2's evaluators and Visualizer look for. Absent is what the data set has not."""
+    meta: dict[str, Any] = {
+        "image_root": str(files.image_root),
+        "evaluator_type": "coco_multitask",
+        "ignore_label": IGNORE_LABEL,
+    }
+    if things is not None:
+        meta["thing_classes"] = list(things.names)
+        meta["thing_colors"] = list(things.colors)
+        meta["thing_dataset_id_to_contiguous_id"] = dict(things.id_to_index)
+    if files.instances_json is not None:
+        meta["json_file"] = str(files.instances_json)
+    if files.captions_json is not None:
+        meta["captions_json"] = str(files.captions_json)
+    if sem_seg is not None:
+        # detectron2 calls the classes of a semantic map "stuff", the things among them too.
+        meta["stuff_classes"] = list(sem_seg.names)
+        meta["stuff_colors"] = list(sem_seg.colors)
+        meta["stuff_dataset_id_to_contiguous_id"] = dict(sem_seg.id_to_index)
+    if files.sem_seg_root is not None:
+        meta["sem_seg_root"] = str(files.sem_seg_root)
+    MetadataCatalog.get(name).set(**meta, **more)
+
+
+def _set_panoptic_metadata(name: str, files: CocoFiles, panoptic: Categories) -> None:
+    """On the data set, and as `<name>_panoptic` in the form that detectron2's Visualizer draws.
+
+    It looks panoptic segments up in thing_classes and stuff_classes, which for COCO are other
+    tables (80 and 171) than the panoptic one (133): so that one needs a metadata object of its own.
+    """
+    MetadataCatalog.get(name).set(
+        panoptic_root=str(files.panoptic_root),
+        panoptic_json=str(files.panoptic_json),
+        panoptic_classes=list(panoptic.names),
+        panoptic_colors=list(panoptic.colors),
+        panoptic_is_thing=list(panoptic.is_thing),
+        panoptic_dataset_id_to_contiguous_id=dict(panoptic.id_to_index),
+    )
+    ids = list(zip(panoptic.ids, range(len(panoptic)), panoptic.is_thing, strict=True))
+    MetadataCatalog.get(f"{name}_panoptic").set(
+        thing_classes=list(panoptic.names),
+        thing_colors=list(panoptic.colors),
+        stuff_classes=list(panoptic.names),
+        stuff_colors=list(panoptic.colors),
+        thing_dataset_id_to_contiguous_id={i: index for i, index, thing in ids if thing},
+        stuff_dataset_id_to_contiguous_id={i: index for i, index, thing in ids if not thing},
+        panoptic_root=str(files.panoptic_root),
+        panoptic_json=str(files.panoptic_json),
+        label_divisor=1000,
+        ignore_label=IGNORE_LABEL,
+    )
+
+
+def read_categories(path: Path) -> list[dict[str, Any]]:
+    """The categories of a COCO file, found without parsing its megabytes of annotations."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
+            start = text.rfind(b'"categories"')
+            tail = text[start:].decode("utf-8") if start >= 0 else ""
+        categories, _ = json.JSONDecoder().raw_decode(tail.partition(":")[2].lstrip())
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except ValueError:  # also what mmap says of an empty file
+        raise DataError(f"{path}: has no list of categories") from None
+    if not isinstance(categories, list) or not all({"id", "name"} <= set(c) for c in categories):
+        raise DataError(f"{path}: its categories need an id and a name")
+    return categories

@@ -1,0 +1,136 @@
+"""Where the images of a strong view go: geometry alone.
+
+The canvas of a mosaic is never made: an image's place on it and the view of it are composed to one
+map
+from image to output, which then moves pixels, boxes, masks and semantic labels alike (canvas.py).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .images import REDUCTIONS
+from .targets import box_areas, move_boxes
+from .transforms import compose, long_side_size
+
+MAX_PASTE_COVER = 0.3  # share of any box that a pasted object may hide
+PASTE_BLOCK = 64  # candidates looked at together; bounds the memory of crowded images
+
+
+class Placement(NamedTuple):
+    """Where an image lies on the canvas."""
+
+    matrix: np.ndarray  # (2, 3) image -> canvas, without rotation
+    region: tuple[
+        float, float, float, float
+    ]  # the part of it that the canvas shows, in image pixels
+
+
+class Window(NamedTuple):
+    """The part of an image that the output shows, and how it gets there."""
+
+    matrix: np.ndarray  # (2, 3) image -> output
+    region: tuple[float, float, float, float]  # on the canvas, in image pixels
+    source: tuple[float, float, float, float]  # in the output too, in image pixels
+    target: tuple[int, int, int, int]  # in the output, whole pixels
+    reduction: int  # at which the image is wanted
+    is_upright: bool  # no rotation or shear: source is exactly what lands on target
+
+
+def place_in_mosaic(
+    *, width: int, height: int, position: int, centre: np.ndarray, tile_size: int
+) -> Placement:
+    """One of four images around a point of a canvas of 2 x 2 tiles, which it touches with a corner.
+
+    Args:
+        width, height: of the image.
+        position: 0 to 3 for top left, top right, bottom left, bottom right.
+        centre: (2,) the point, x and y in pixels of the canvas.
+        tile_size: the long side of the image on the canvas, half a side of the canvas.
+    """
+    new_width, new_height = long_side_size(width=width, height=height, size=tile_size)
+    is_left, is_top = position % 2 == 0, position < 2
+    corner = np.array([centre[0] - is_left * new_width, centre[1] - is_top * new_height])
+    scale = np.array([new_width / width, new_height / height])
+    x0, y0 = np.maximum(-corner / scale, 0)
+    x1, y1 = np.minimum((2 * tile_size - corner) / scale, [width, height])
+    return Placement(np.column_stack([np.diag(scale), corner]), (x0, y0, x1, y1))
+
+
+def place_alone(*, width: int, height: int, tile_size: int) -> Placement:
+    """One image in the middle of a canvas of one tile (letterbox)."""
+    new_width, new_height = long_side_size(width=width, height=height, size=tile_size)
+    corner = ((tile_size - new_width) // 2, (tile_size - new_height) // 2)
+    scale = np.diag([new_width / width, new_height / height])
+    return Placement(np.column_stack([scale, corner]), (0, 0, width, height))
+
+
+def look(placement: Placement, view: np.ndarray, *, size: int) -> Window | None:
+    """What a view of the canvas shows of an image; None when nothing.
+
+    Upright views are snapped to whole pixels of both, so that plain resizing, several times faster
+    than warping, is exact: the window's matrix says what really happens, to pixels and labels
+    alike.
+    """
+    matrix = compose(view, placement.matrix)
+    region = placement.region
+    reduction = reduction_for(matrix)
+    whole = move_boxes(np.array([region]), matrix)
+    first_x, first_y, last_x, last_y = np.rint(whole[0]).clip(0, size).astype(int).tolist()
+    if first_x >= last_x or first_y >= last_y:
+        return None
+    target = (first_x, first_y, last_x, last_y)
+    if matrix[0, 1] or matrix[1, 0]:
+        return Window(matrix, region, region, target, reduction, is_upright=False)
+    x_scale, x_shift, x0, x1 = _snap(matrix[0, [0, 2]], (first_x, last_x), region[0::2], reduction)
+    y_scale, y_shift, y0, y1 = _snap(matrix[1, [1, 2]], (first_y, last_y), region[1::2], reduction)
+    snapped = np.array([[x_scale, 0, x_shift], [0, y_scale, y_shift]])
+    return Window(snapped, region, (x0, y0, x1, y1), target, reduction, is_upright=True)
+
+
+def reduction_for(matrix: np.ndarray) -> int:
+    """The strongest reduction at which an image still has a pixel for each one of the output."""
+    scale = np.linalg.norm(matrix[:, :2], axis=0).max()
+    return max(k for k in REDUCTIONS if k == 1 or k * scale <= 1)
+
+
+def _snap(
+    axis_map: np.ndarray, target: tuple[int, int], region: Sequence[float], reduction: int
+) -> tuple[float, float, float, float]:
+    """Of one axis: scale, shift, first and last image coordinate of the pixels that fill target."""
+    scale, shift = axis_map
+    limit = int(np.ceil(region[1] / reduction))
+    first, last = np.rint((np.array(target) - shift) / (scale * reduction)).astype(int).tolist()
+    first = min(max(first, 0), limit - 1)
+    last = min(max(last, first + 1), limit)
+    first, last = first * reduction, last * reduction
+    scale = (target[1] - target[0]) / (last - first)
+    return scale, target[0] - scale * first, first, last
+
+
+def choose_pastes(
+    boxes: np.ndarray, *, side: int, share: float, rng: np.random.Generator
+) -> list[int]:
+    """Which objects of a canvas are pasted once more, mirrored.
+
+    Args:
+        boxes: (G, 4) of all objects, in pixels of the canvas.
+        side: of the canvas.
+        share: how many of them, at most: those count whose mirror image hides little of any box.
+    """
+    wanted = round(share * len(boxes))
+    chosen: list[int] = []
+    order = rng.permutation(len(boxes))
+    areas = np.maximum(box_areas(boxes), 1e-9)
+    for start in range(0, len(order), PASTE_BLOCK):
+        block = order[start : start + PASTE_BLOCK]
+        mirrored = boxes[block][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [side, 0, side, 0]
+        first = np.maximum(mirrored[:, None, :2], boxes[None, :, :2])  # (block, G, 2)
+        last = np.minimum(mirrored[:, None, 2:], boxes[None, :, 2:])
+        hidden = (last - first).clip(0).prod(axis=2) / areas  # (block, G)
+        fits = (hidden < MAX_PASTE_COVER).all(axis=1) & (box_areas(mirrored) > 0)
+        chosen += block[fits].tolist()
+        if len(chosen) >= wanted:
+            break
+    return chosen[:wanted]

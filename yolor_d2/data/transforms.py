@@ -1,0 +1,78 @@
+"""The geometry and colour of the two views, as pure functions of a random generator."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+
+class ViewPolicy(NamedTuple):
+    """How far the strong view may move its canvas (reference.md 8.2 for the published numbers)."""
+
+    scale: float = 0.9  # factor uniform in 1 -+ this
+    translate: float = 0.1  # the canvas centre lands within this share around the output's centre
+    degrees: float = 0.0
+    shear: float = 0.0  # degrees
+
+
+def random_view(
+    rng: np.random.Generator, policy: ViewPolicy, *, canvas_size: int, size: int
+) -> np.ndarray:
+    """A (2, 3) map from a square canvas to a square output: rotate, scale, shear, then shift."""
+    angle = np.deg2rad(rng.uniform(-policy.degrees, policy.degrees))
+    scale = rng.uniform(1 - policy.scale, 1 + policy.scale)
+    shear_x, shear_y = np.tan(np.deg2rad(rng.uniform(-policy.shear, policy.shear, size=2)))
+    shift = rng.uniform(0.5 - policy.translate, 0.5 + policy.translate, size=2) * size
+    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    linear = np.array([[1, shear_x], [shear_y, 1]]) @ (scale * rotation)
+    return np.column_stack([linear, shift - linear @ [canvas_size / 2, canvas_size / 2]])
+
+
+def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
+    """The (2, 3) map that applies inner first, then outer."""
+    return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+
+
+def long_side_size(*, width: int, height: int, size: int) -> tuple[int, int]:
+    """(width, height) after the long side has been brought to size; other side truncated."""
+    ratio = size / max(width, height)
+    return max(int(width * ratio), 1), max(int(height * ratio), 1)
+
+
+def resize_long_side(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize (H, W, 3); area means when shrinking, bilinear when enlarging."""
+    height, width = image.shape[:2]
+    new_size = long_side_size(width=width, height=height, size=size)
+    if new_size == (width, height):
+        return image
+    shrinks = size < max(width, height)
+    return cv2.resize(
+        image, new_size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+
+
+def random_hsv_table(rng: np.random.Generator, gains: Sequence[float]) -> np.ndarray:
+    """What multiplying hue, saturation and value by random factors in 1 -+ gains does to each
+    value.
+
+    Returns:
+        uint8 (1, 256, 3) for `apply_hsv_table`.
+    """
+    factors = rng.uniform(-1, 1, size=3) * gains + 1
+    table = np.arange(256)[:, None] * factors  # (256, 3)
+    table[:, 0] %= 180  # OpenCV's hue has 180 steps
+    return table.clip(0, 255).astype(np.uint8)[None]
+
+
+def apply_hsv_table(image: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """uint8 RGB (H, W, 3) -> the same with other colours."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    return cv2.cvtColor(cv2.LUT(hsv, table, dst=hsv), cv2.COLOR_HSV2RGB)
+
+
+def to_planes(image: np.ndarray) -> np.ndarray:
+    """(H, W, 3) -> contiguous (3, H, W); several times faster than a transposing copy."""
+    planes = np.empty((3, *image.shape[:2]), dtype=np.uint8)
+    cv2.split(image, [*planes])
+    return planes
