@@ -1,0 +1,51 @@
+#!/usr/bin/env python
+"""Generate the toy scenes data set: `python datasets/prepare_toy_scenes.py --help`."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from yolor_d2.data.toy_scenes import generate_toy_scenes
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line, with the names of `generate_toy_scenes`."""
+    root = Path(os.environ.get("DETECTRON2_DATASETS", Path(__file__).parent))
+    parser = argparse.ArgumentParser(
+        description="Generate coloured shapes in landscapes, with all of COCO's annotations.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--output", type=Path, default=root / "toy_scenes", help="folder to write to"
+    )
+    numbers = {
+        "train": (2000, "pictures to train on"),
+        "val": (200, "pictures to evaluate on"),
+        "seed": (0, "decides everything random"),
+        "workers": (os.cpu_count() or 1, "processes, 0 for none but this one"),
+        "width": (320, "of the pictures, in pixels"),
+        "height": (240, "of the pictures, in pixels"),
+        "min-size": (12, "least longer side of an object, in pixels"),
+        "max-size": (200, "greatest longer side of an object, in pixels"),
+        "max-objects": (8, "most objects in a picture"),
+    }
+    for name, (default, text) in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=text)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Generate, or say in one line why not; the exit code."""
+    options = vars(parse_arguments(arguments))
+    try:
+        generate_toy_scenes(**options)
+    except (ValueError, OSError) as error:
+        print(f"prepare_toy_scenes: {error}", file=sys.stderr)
+        return 2
+    print(f"{options['train']} + {options['val']} pictures in {options['output']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Places of the toy scenes: which stuff lies where, composed to one picture and one label map."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from .textures import TEXTURES, Array, Canvas
+from .truth import STUFF_CLASSES, UPRIGHT_STUFF
+
+# From the top of the picture to its lower border.
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "meadow": ("sky", "grass"),
+    "alp": ("sky", "mountain", "grass"),
+    "lake": ("sky", "mountain", "water"),
+    "pond": ("sky", "water", "grass"),
+    "beach": ("sky", "water", "sand"),
+    "desert": ("sky", "sand"),
+    "sea": ("sky", "water"),
+    "snowfield": ("sky", "snow"),
+    "glacier": ("sky", "mountain", "snow"),
+    "room": ("wall", "floor"),
+    "lounge": ("wall", "floor", "carpet"),
+}
+WEATHERS = ("clear", "cloudy", "sunset")
+
+# Height of the upper border's waves, as a share of the picture's height, and waves per picture.
+_WAVES: dict[str, tuple[float, float]] = {
+    "grass": (0.018, 1.2),
+    "sand": (0.022, 0.9),
+    "snow": (0.025, 1.0),
+}
+
+
+class Light(NamedTuple):
+    """Light of a scene: unit vector towards it (x right, y down, z to the viewer) and color."""
+
+    direction: tuple[float, float, float]
+    tint: tuple[float, float, float]
+
+
+class Background(NamedTuple):
+    """A place without objects.
+
+    `image` is float RGB in 0..1, (H, W, 3); `labels` indexes STUFF_CLASSES, (H, W), uint8.
+    Something can stand from row `ground` on.
+    """
+
+    image: Array
+    labels: Array
+    setting: str
+    weather: str | None
+    ground: float
+    light: Light
+
+
+def paint_background(rng: np.random.Generator, height: int, width: int) -> Background:
+    """A random place under random light."""
+    setting = list(SETTINGS)[rng.integers(len(SETTINGS))]
+    layers = SETTINGS[setting]
+    indoor = layers[0] == "wall"
+    weather = "clear" if indoor else WEATHERS[rng.choice(3, p=(0.45, 0.33, 0.22))]
+    canvas = Canvas(rng=rng, height=height, width=width, weather=weather, horizon=0.0)
+
+    tops = _layer_tops(rng, layers)
+    labels = np.full((height, width), STUFF_CLASSES.index(layers[0]), np.uint8)
+    image = TEXTURES[layers[0]](canvas._replace(horizon=tops[1] * height))
+    for name, top in zip(layers[1:], tops[1:], strict=True):
+        if name == "carpet":
+            cover, image = _lay_carpet(canvas, image, top * height)
+        else:
+            border = _border(canvas, name, top * height)
+            if layers.index(name) == 2 and "water" in layers and name != "water":
+                image = _wet_shore(canvas, image, border)
+            cover = np.clip(canvas.rows + 1 - border, 0, 1)
+            texture = TEXTURES[name](canvas._replace(horizon=top * height))
+            image = image * (1 - cover[..., None]) + texture * cover[..., None]
+        labels[cover >= 0.5] = STUFF_CLASSES.index(name)
+    return Background(
+        image=np.clip(image, 0, 1).astype(np.float32),
+        labels=labels,
+        setting=setting,
+        weather=None if indoor else weather,
+        ground=height
+        * next(top for name, top in zip(layers, tops, strict=True) if name not in UPRIGHT_STUFF),
+        light=_light(rng, weather, indoor),
+    )
+
+
+def _layer_tops(rng: np.random.Generator, layers: tuple[str, ...]) -> list[float]:
+    """Upper end of each layer as a share of the height."""
+    if len(layers) == 2:
+        return [0.0, float(rng.uniform(0.38, 0.62))]
+    if layers[1] == "mountain":
+        second = rng.uniform(0.22, 0.34)
+        return [0.0, float(second), float(second + rng.uniform(0.14, 0.22))]
+    second = rng.uniform(0.3, 0.48)
+    return [0.0, float(second), float(second + rng.uniform(0.13, 0.24))]
+
+
+def _border(canvas: Canvas, name: str, top: float) -> Array:
+    """Row of a layer's upper border at each column, (1, W)."""
+    if name == "mountain":
+        return top - _peaks(canvas)
+    size, waves = _WAVES.get(name, (0.0, 1.0))
+    border = np.full((1, canvas.width), top, np.float32)
+    for octave in range(2):
+        frequency = 2.1**octave
+        phase = canvas.columns / canvas.width * 2 * np.pi * waves * frequency
+        wave = np.sin(phase + canvas.rng.uniform(0, 2 * np.pi))
+        border += (size * canvas.height / frequency * wave).astype(np.float32)
+    return border
+
+
+def _peaks(canvas: Canvas) -> Array:
+    """Height of a mountain range in pixels above its mean, (1, W)."""
+    height = np.zeros(canvas.width)
+    for octave in range(6):
+        # Straight lines between random heights: summits and saddles with sharp edges.
+        heights = canvas.rng.uniform(-1, 1, 5 * 2**octave + 1)
+        columns = np.linspace(0, canvas.width, len(heights))
+        height += np.interp(np.arange(canvas.width), columns, heights) / 1.95**octave
+    return (0.055 * canvas.height * height).astype(np.float32)[None]
+
+
+def _wet_shore(canvas: Canvas, image: Array, border: Array) -> Array:
+    """Foam and shallows just above the line where water meets land."""
+    above = (border - canvas.rows) / canvas.height + 0.006 * canvas.noise(0.05, stretch=2.0)
+    foam = np.exp(-((above / 0.012) ** 2)) * 0.75
+    shallow = np.exp(-np.clip(above, 0, None) / 0.05) * 0.45
+    image = image + (np.array([0.72, 0.86, 0.84], np.float32) - image) * shallow[..., None]
+    return image + (np.array([0.97, 0.98, 0.98], np.float32) - image) * foam[..., None]
+
+
+def _lay_carpet(canvas: Canvas, image: Array, top: float) -> tuple[Array, Array]:
+    """Cover (H, W) in 0..1 of a round or square carpet in perspective, and the picture with it."""
+    rng, height, width = canvas.rng, canvas.height, canvas.width
+    bottom = height * rng.uniform(0.9, 0.98)
+    middle = width * rng.uniform(0.42, 0.58)
+    half = width * rng.uniform(0.28, 0.38)
+    down = (canvas.rows + 0.5 - (top + bottom) / 2) / ((bottom - top) / 2)
+    if rng.random() < 0.5:
+        distance = np.hypot(down, (canvas.columns + 0.5 - middle) / half)
+    else:
+        narrowing = half * (0.86 + 0.14 * down)
+        distance = np.maximum(np.abs(down), np.abs(canvas.columns + 0.5 - middle) / narrowing)
+    inside = (1 - distance) * (bottom - top) / 2
+    cover = np.clip(inside + 0.5, 0, 1)
+    texture = TEXTURES["carpet"](canvas._replace(horizon=top))
+    band = ((distance > 0.80) & (distance < 0.90)) | ((distance > 0.66) & (distance < 0.70))
+    texture = texture + (np.array([0.93, 0.88, 0.78], np.float32) - texture) * (
+        0.75 * cv2.GaussianBlur(band.astype(np.float32), (3, 3), 0)[..., None]
+    )
+    shadow = 1 - 0.35 * np.exp(-np.clip(-inside, 0, None) / (0.012 * height))
+    image = image * shadow[..., None]
+    return cover, image * (1 - cover[..., None]) + texture * cover[..., None]
+
+
+def _light(rng: np.random.Generator, weather: str, indoor: bool) -> Light:
+    across = rng.choice((-1.0, 1.0)) * rng.uniform(0.25, 0.6)
+    direction = np.array([across, -rng.uniform(0.5, 0.75), 0.75])
+    direction /= np.linalg.norm(direction)
+    if indoor:
+        warm = rng.uniform(-0.02, 0.05)
+        tint = (1 + warm, 1.0, 1 - 1.4 * warm)
+    else:
+        tint = {
+            "clear": (1.0, 1.0, 0.98),
+            "cloudy": (0.96, 0.98, 1.0),
+            "sunset": (1.04, 0.96, 0.88),
+        }[weather]
+    x, y, z = direction.tolist()
+    return Light(direction=(x, y, z), tint=tint)

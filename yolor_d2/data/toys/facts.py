@@ -1,0 +1,80 @@
+"""Facts about toy scenes that hold with a clear margin, and so may be said in a caption."""
+
+from itertools import permutations
+from typing import NamedTuple
+
+from .truth import Scene, SceneObject
+
+RELATIONS = ("left", "right", "above", "below", "larger", "smaller")
+
+
+class Group(NamedTuple):
+    """All objects of one class and color in a scene, or one crowd."""
+
+    members: tuple[SceneObject, ...]
+
+    @property
+    def is_crowd(self) -> bool:
+        """Whether it is a crowd, which nobody counts."""
+        return self.members[0].is_crowd
+
+    @property
+    def place(self) -> str | None:
+        """The stuff on which all of it stands, if that is clear."""
+        places = {member.place for member in self.members}
+        return places.pop() if len(places) == 1 else None
+
+
+class Relation(NamedTuple):
+    """`first` is left of, right of, above, below, larger or smaller than `second`: see `word`."""
+
+    first: Group
+    word: str
+    second: Group
+
+
+def groups_of(scene: Scene) -> list[Group]:
+    """The scene's groups, in the order of their first objects."""
+    kinds: dict[tuple[str, str], list[SceneObject]] = {}
+    for item in scene.objects:
+        kinds.setdefault((item.thing, item.color), []).append(item)
+    return [Group(members=tuple(members)) for members in kinds.values()]
+
+
+def relations_of(scene: Scene) -> list[Relation]:
+    """What holds between all members of two groups with a clear margin."""
+    return [
+        Relation(first=first, word=word, second=second)
+        for first, second in permutations(groups_of(scene), 2)
+        for word in RELATIONS
+        if all(_holds(word, a, b, scene) for a in first.members for b in second.members)
+    ]
+
+
+def _holds(word: str, first: SceneObject, second: SceneObject, scene: Scene) -> bool:
+    if word in ("right", "below", "smaller"):
+        opposite = {"right": "left", "below": "above", "smaller": "larger"}[word]
+        return _holds(opposite, second, first, scene)
+    across, down = (second.center[axis] - first.center[axis] for axis in (0, 1))
+    if word == "left":
+        return across > 0.12 * scene.width + 0.25 * (first.box[2] + second.box[2])
+    if word == "above":
+        margin = 0.12 * scene.height + 0.25 * (first.box[3] + second.box[3])
+        return down > max(margin, abs(across))
+    whole = min(first.visible_share, second.visible_share) > 0.9
+    countable = not (first.is_crowd or second.is_crowd)
+    return whole and countable and max(first.box[2:]) > 1.7 * max(second.box[2:])
+
+
+def side_of(group: Group, scene: Scene) -> str | None:
+    """The part of the picture in which all of a group clearly is, if there is one."""
+    across = [member.center[0] / scene.width for member in group.members]
+    down = [member.center[1] / scene.height for member in group.members]
+    sides = {
+        "on the left": max(across) < 0.33,
+        "on the right": min(across) > 0.67,
+        "near the top": max(down) < 0.28,
+        "near the bottom": min(down) > 0.74,
+        "in the middle": all(abs(share - 0.5) < 0.08 for share in across + down),
+    }
+    return next((side for side, holds in sides.items() if holds), None)
