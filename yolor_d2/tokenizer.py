@@ -1,0 +1,130 @@
+"""Captions to token ids and back: sentencepiece, held as the bytes of its model."""
+
+import hashlib
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+
+
+class Tokenizer:
+    """A trained vocabulary.
+
+    Tokenizers with the same bytes are equal; pickling and copying carry nothing but the bytes.
+
+    Args:
+        model_proto: a serialised sentencepiece model that has ids for padding, begin, end, unknown.
+
+    Attributes:
+        model_proto: the same bytes.
+        pad_id, bos_id, eos_id, unk_id: the special ids.
+    """
+
+    def __init__(self, model_proto: bytes) -> None:
+        # sentencepiece takes no bytes for "no model yet".
+        if not model_proto:
+            raise ValueError("not a sentencepiece model: no bytes")
+        try:
+            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model_proto)
+        except RuntimeError as error:
+            raise ValueError(f"not a sentencepiece model: {error}") from None
+        self.model_proto = model_proto
+        self.pad_id: int = self._processor.pad_id()
+        self.bos_id: int = self._processor.bos_id()
+        self.eos_id: int = self._processor.eos_id()
+        self.unk_id: int = self._processor.unk_id()
+        special_ids = (self.pad_id, self.bos_id, self.eos_id, self.unk_id)
+        if min(special_ids) < 0 or len(set(special_ids)) < 4:
+            raise ValueError(
+                "the sentencepiece model needs different ids for padding, begin, end and unknown; "
+                f"it has {special_ids}"
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """From a .model file."""
+        try:
+            return cls(Path(path).read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    @classmethod
+    def train(
+        cls, captions: Iterable[str], *, vocab_size: int, model_type: str = "bpe"
+    ) -> "Tokenizer":
+        """A lower-case vocabulary from captions; the same captions always give the same bytes.
+
+        Args:
+            captions: blanks are normalised and empty captions ignored.
+            vocab_size: an upper limit; few captions give a smaller vocabulary.
+            model_type: "bpe" or "unigram".
+        """
+        lines = [line for line in (" ".join(caption.split()) for caption in captions) if line]
+        if not lines:
+            raise ValueError("there are no captions to train a tokenizer from")
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(lines),
+                model_writer=model,
+                vocab_size=vocab_size,
+                hard_vocab_limit=False,
+                model_type=model_type,
+                normalization_rule_name="nmt_nfkc_cf",
+                character_coverage=1.0,
+                num_threads=1,  # is stored in the model and changes the ids of "unigram"
+                pad_id=0,
+                bos_id=1,
+                eos_id=2,
+                unk_id=3,
+                minloglevel=2,  # errors alone
+            )
+        except RuntimeError as error:
+            raise ValueError(
+                f"no tokenizer of {vocab_size} pieces ({model_type}): {error}"
+            ) from None
+        return cls(model.getvalue())
+
+    def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
+        """Ids between begin and end.
+
+        Args:
+            text: case and extra blanks do not matter.
+            max_length: of the result, at least 2; the text is cut, begin and end stay.
+        """
+        ids = self._processor.encode(text)
+        if max_length is not None:
+            if max_length < 2:
+                raise ValueError(f"max_length must leave room for begin and end, got {max_length}")
+            ids = ids[: max_length - 2]
+        return [self.bos_id, *ids, self.eos_id]
+
+    def decode(self, ids: Any) -> str:
+        """The text up to the first end; ids are a list, an array or a tensor of one dimension."""
+        ids = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+        if self.eos_id in ids:
+            ids = ids[: ids.index(self.eos_id)]
+        return self._processor.decode(ids)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a file."""
+        Path(path).write_bytes(self.model_proto)
+
+    @property
+    def sha256(self) -> str:
+        """Names the vocabulary: hexadecimal digest of the bytes."""
+        return hashlib.sha256(self.model_proto).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._processor)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokenizer) and self.model_proto == other.model_proto
+
+    def __hash__(self) -> int:
+        return hash(self.model_proto)
+
+    def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes]]:
+        return Tokenizer, (self.model_proto,)
