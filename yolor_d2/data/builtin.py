@@ -12,7 +12,7 @@ from .coco_join import read_json
 from .datasets import register_coco_multitask
 from .errors import DataError
 from .images import image_size
-from .toy_coco import panoptic_categories
+from .toys.coco import panoptic_categories
 
 KARPATHY_SPLITS = ("train", "restval", "val", "test")
 
@@ -66,8 +66,8 @@ def _register_toy_scenes(root: Path, split: str) -> None:
         root / split,
         instances_json=root / f"annotations/instances_{split}.json",
         captions_json=root / f"annotations/captions_{split}.json",
-        sem_seg_root=root / f"semantic_{split}",
-        panoptic_root=root / f"panoptic_{split}",
+        sem_seg_root=root / f"annotations/semantic_{split}",
+        panoptic_root=root / f"annotations/panoptic_{split}",
         panoptic_json=root / f"annotations/panoptic_{split}.json",
         things=things,
         sem_seg=leaves,
