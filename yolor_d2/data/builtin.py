@@ -8,10 +8,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..compat import dataset_root
 from .categories import COCO_LEAVES, COCO_PANOPTIC, COCO_THINGS, LEAF_TO_PANOPTIC, Categories
-from .coco_join import read_json
+from .coco_join import entries, header_size, read_json
 from .datasets import register_coco_multitask
 from .errors import DataError
-from .images import image_size
 from .toys.coco import panoptic_categories
 
 KARPATHY_SPLITS = ("train", "restval", "val", "test")
@@ -84,17 +83,18 @@ def load_karpathy(root: Path, split: str) -> list[dict[str, Any]]:
     serve.
     """
     path = root / "dataset_coco.json"
-    entries = [e for e in read_json(path)["images"] if e["split"] == split]
-    if not entries:
+    fields = ("split", "filepath", "filename", "cocoid", "sentences")
+    images = [e for e in entries(read_json(path), "images", path, fields) if e["split"] == split]
+    if not images:
         raise DataError(f"{path}: has no image of the split {split}")
     val_2017 = {p.name for p in (root / "val2017").glob("*.jpg")}
     records = []
-    for entry in entries:
+    for entry in images:
         file = root / entry["filepath"] / entry["filename"]
         if not (root / entry["filepath"]).is_dir():
             name = f"{entry['cocoid']:012d}.jpg"
             file = root / ("val2017" if name in val_2017 else "train2017") / name
-        width, height = image_size(str(file))
+        width, height = header_size(str(file))
         records.append(
             {
                 "file_name": str(file),

@@ -241,7 +241,7 @@ class Canvas:
 
     def finish(self, *, flip: bool) -> Targets:
         """The targets, cells without any image ignored; mirrored, with the image, if asked."""
-        boxes = np.concatenate(self._boxes).astype(np.float32)
+        boxes = np.concatenate(self._boxes).clip(0, self.size).astype(np.float32)
         masks, sem_seg = None, None
         if self.mask_stride is not None:
             cells = self.size // self.mask_stride

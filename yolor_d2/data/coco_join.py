@@ -13,7 +13,7 @@ import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 
 from .categories import Categories
-from .errors import DataError
+from .errors import BadFileError, DataError
 from .images import image_size
 
 logger = logging.getLogger(__name__)
@@ -82,14 +82,14 @@ def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Jso
     """Enter the images that a file lists, and return its content."""
     content = read_json(path)
     seen = set()
-    for image in _entries(content, "images", path, ("id", "file_name")):
+    for image in entries(content, "images", path, ("id", "file_name")):
         image_id = image["id"]
         if image_id in seen:
             raise DataError(f"{path}: image id {image_id} is there twice")
         seen.add(image_id)
         file_name = str(image_root / image["file_name"])
         if "height" not in image or "width" not in image:
-            image["width"], image["height"] = image_size(file_name)
+            image["width"], image["height"] = header_size(file_name)
         record = {
             "file_name": file_name,
             "image_id": image_id,
@@ -105,10 +105,21 @@ def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Jso
     return content
 
 
-def _entries(content: Json, key: str, path: Path, fields: tuple[str, ...]) -> Iterator[Json]:
+def header_size(path: str) -> tuple[int, int]:
+    """(width, height) of an image whose size no file tells."""
+    try:
+        return image_size(path)
+    except BadFileError as error:
+        raise DataError(str(error)) from None
+
+
+def entries(content: Any, key: str, path: Path, fields: tuple[str, ...]) -> Iterator[Json]:
+    """A list of a file's content, each entry of which has all the fields."""
     if not isinstance(content, dict) or not isinstance(content.get(key), list):
         raise DataError(f"{path}: has no list of {key}")
     for entry in content[key]:
+        if not isinstance(entry, dict):
+            raise DataError(f"{path}: {key} entry {entry!r} is no object")
         for field in fields:
             if field not in entry:
                 raise DataError(f"{path}: {key} entry {entry.get('id', entry)} has no {field}")
@@ -132,11 +143,15 @@ def _add_instances(
     seen = set()
     without_shape = 0
     fields = ("id", "image_id", "bbox", "category_id")
-    for entry in _entries(content, "annotations", path, fields):
+    for entry in entries(content, "annotations", path, fields):
         if entry["id"] in seen:
             raise DataError(f"{path}: annotation id {entry['id']} is there twice")
         seen.add(entry["id"])
         record = _record_of(records, entry, path)
+        if not isinstance(entry["bbox"], list) or len(entry["bbox"]) != 4:
+            raise DataError(
+                f"{path}: annotation {entry['id']} has bbox {entry['bbox']}, not 4 numbers"
+            )
         annotation = {
             "bbox": entry["bbox"],
             "bbox_mode": BoxMode.XYWH_ABS,
@@ -145,7 +160,7 @@ def _add_instances(
             ),
             "iscrowd": entry.get("iscrowd", 0),
         }
-        if entry.get("segmentation") is not None:
+        if entry.get("segmentation"):
             segmentation = _read_segmentation(entry, record, path)
             if not segmentation:
                 without_shape += 1
@@ -168,6 +183,8 @@ def _read_segmentation(entry: Json, record: Record, path: Path) -> Any:
     segmentation = entry["segmentation"]
     if isinstance(segmentation, list):
         return [ring for ring in segmentation if len(ring) >= 6 and len(ring) % 2 == 0]
+    if not {"size", "counts"} <= segmentation.keys():
+        raise DataError(f"{path}: annotation {entry['id']} has a mask without size or counts")
     size = [record["height"], record["width"]]
     if list(segmentation["size"]) != size:
         raise DataError(
@@ -180,8 +197,10 @@ def _read_segmentation(entry: Json, record: Record, path: Path) -> Any:
 
 
 def _add_captions(records: dict[Any, Record], content: Json, path: Path) -> None:
-    for entry in _entries(content, "annotations", path, ("image_id", "caption")):
+    for entry in entries(content, "annotations", path, ("image_id", "caption")):
         record = _record_of(records, entry, path)
+        if not isinstance(entry["caption"], str):
+            raise DataError(f"{path}: image {entry['image_id']} has a caption that is no text")
         if entry["caption"].strip():
             record.setdefault("captions", []).append(entry["caption"])
 
@@ -191,21 +210,20 @@ def _add_panoptic(
 ) -> None:
     present = {file.name for file in folder.iterdir()}
     fields = ("image_id", "file_name", "segments_info")
-    for entry in _entries(content, "annotations", path, fields):
+    for entry in entries(content, "annotations", path, fields):
         record = _record_of(records, entry, path)
         if "segments_info" in record:
             raise DataError(f"{path}: image {entry['image_id']} has two annotations")
         if entry["file_name"] not in present:
             raise DataError(f"{folder}: {entry['file_name']} is missing ({path.name} lists it)")
         record["pan_seg_file_name"] = str(folder / entry["file_name"])
-        what = f"image {entry['image_id']}"
-        indices = [
-            _index_of(panoptic, s["category_id"], what, path) for s in entry["segments_info"]
-        ]
-        record["segments_info"] = [
-            {**segment, "category_id": index, "isthing": panoptic.is_thing[index]}
-            for segment, index in zip(entry["segments_info"], indices, strict=True)
-        ]
+        record["segments_info"] = []
+        for segment in entries(entry, "segments_info", path, ("id", "category_id")):
+            what = f"segment {segment['id']} of image {entry['image_id']}"
+            index = _index_of(panoptic, segment["category_id"], what, path)
+            record["segments_info"].append(
+                {**segment, "category_id": index, "isthing": panoptic.is_thing[index]}
+            )
 
 
 def _add_sem_seg(records: dict[Any, Record], folder: Path, image_root: Path) -> None:
@@ -215,15 +233,26 @@ def _add_sem_seg(records: dict[Any, Record], folder: Path, image_root: Path) -> 
         for file in sorted(image_root.iterdir()):
             if file.suffix.lower() in IMAGE_SUFFIXES and file.stem in maps:
                 image_id = int(file.stem) if file.stem.isdecimal() else file.stem
-                width, height = image_size(str(file))
+                if image_id in records:
+                    other = records[image_id]["file_name"]
+                    raise DataError(f"{file}: has the image id {image_id} like {other}")
+                width, height = header_size(str(file))
                 records[image_id] = {
                     "file_name": str(file),
                     "image_id": image_id,
                     "height": height,
                     "width": width,
                 }
-    pairs = [(r, maps[s]) for r in records.values() if (s := Path(r["file_name"]).stem) in maps]
-    if not pairs:
-        raise DataError(f"{folder}: has no PNG named like an image of {image_root}")
-    for record, path in pairs:
+    images_of: dict[str, Record] = {}
+    for record in records.values():
+        path = maps.get(Path(record["file_name"]).stem)
+        if path is None:
+            continue
+        other = images_of.setdefault(path, record)
+        if other is not record:
+            raise DataError(
+                f"{path}: is named like images {other['image_id']} and {record['image_id']}"
+            )
         record["sem_seg_file_name"] = path
+    if not images_of:
+        raise DataError(f"{folder}: has no PNG named like an image of {image_root}")

@@ -4,6 +4,8 @@ import functools
 import json
 import mmap
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ def register_coco_multitask(
         sem_seg: classes of the semantic maps, in the order of their indices; names do where no
             category ids are needed. By default those of the panoptic file.
         panoptic: panoptic categories; by default read from panoptic_json now.
-        **metadata: more of it, kept as it is.
+        **metadata: more of it, kept as it is; wins over our own.
     """
     files = CocoFiles(
         Path(image_root),
@@ -103,7 +105,7 @@ def _set_metadata(
         meta["stuff_dataset_id_to_contiguous_id"] = dict(sem_seg.id_to_index)
     if files.sem_seg_root is not None:
         meta["sem_seg_root"] = str(files.sem_seg_root)
-    MetadataCatalog.get(name).set(**meta, **more)
+    MetadataCatalog.get(name).set(**(meta | more))
 
 
 def _set_panoptic_metadata(name: str, files: CocoFiles, panoptic: Categories) -> None:
@@ -138,14 +140,60 @@ def _set_panoptic_metadata(name: str, files: CocoFiles, panoptic: Categories) ->
 def read_categories(path: Path) -> list[dict[str, Any]]:
     """The categories of a COCO file, found without parsing its megabytes of annotations."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            start = text.rfind(b'"categories"')
-            tail = text[start:].decode("utf-8") if start >= 0 else ""
-        categories, _ = json.JSONDecoder().raw_decode(tail.partition(":")[2].lstrip())
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            categories = _last_member(data, "categories")
+            if categories is None:
+                categories = _member(data[:].decode("utf-8-sig"), "categories")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
-    except ValueError:  # also what mmap says of an empty file
-        raise DataError(f"{path}: has no list of categories") from None
-    if not isinstance(categories, list) or not all({"id", "name"} <= set(c) for c in categories):
+    except ValueError as error:  # also what mmap says of an empty file
+        raise DataError(f"{path}: is no JSON ({error})") from None
+    if not isinstance(categories, list):
+        raise DataError(f"{path}: has no list of categories")
+    if not all(isinstance(c, dict) and {"id", "name"} <= c.keys() for c in categories):
         raise DataError(f"{path}: its categories need an id and a name")
+    for category_id, count in Counter(c["id"] for c in categories).items():
+        if count > 1:
+            raise DataError(f"{path}: category id {category_id} is there {count} times")
     return categories
+
+
+def _last_member(data: mmap.mmap, name: str) -> Any:
+    """The value of a JSON object's last member, None if it has another name or cannot be told."""
+    key = f'"{name}"'.encode()
+    start = data.rfind(key)
+    # Blanks may lie before a key, but not the backslash of a quotation mark inside a text.
+    if start < 0 or data[max(start - 99, 0) : start].rstrip()[-1:] not in (b"{", b","):
+        return None
+    tail = data[start + len(key) :].decode("utf-8").lstrip()
+    if not tail.startswith(":"):
+        return None
+    tail = tail[1:].lstrip()
+    try:
+        value, end = json.JSONDecoder().raw_decode(tail)
+    except ValueError:
+        return None
+    # What a single last brace closes is the whole file's object.
+    return value if tail[end:].strip() == "}" else None
+
+
+def _member(text: str, name: str) -> Any:
+    """The value of a JSON object's member, None without one. What follows it is not read."""
+    decode = json.JSONDecoder().raw_decode
+    mark, position = _next_mark(text, 0, "{")
+    while mark != "}":
+        key, position = decode(text, position)
+        _, position = _next_mark(text, position, ":")
+        value, position = decode(text, position)
+        if key == name:
+            return value
+        mark, position = _next_mark(text, position, ",}")
+    return None
+
+
+def _next_mark(text: str, position: int, marks: str) -> tuple[str, int]:
+    """Which of the marks comes next, and the place behind it; blanks do not count."""
+    match = re.compile(rf"\s*([{marks}])\s*").match(text, position)
+    if match is None:
+        raise ValueError(f"no {' or '.join(marks)} at character {position}")
+    return match[1], match.end()

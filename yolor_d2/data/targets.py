@@ -28,12 +28,16 @@ class Objects(NamedTuple):
     height: int
 
     def outlines(self, index: int) -> list[Outline]:
-        """One object's shape; its box where it has nothing else."""
+        """One object's shape inside the image; its box where it has nothing else."""
         segmentation = self.segmentations[index]
         if segmentation is None:
             x0, y0, x1, y1 = self.boxes[index]
             return [[np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])]]
-        return read_outlines(segmentation, width=self.width, height=self.height)
+        outlines = read_outlines(segmentation, width=self.width, height=self.height)
+        limits = (self.width, self.height)
+        if any((ring < 0).any() or (ring > limits).any() for rings in outlines for ring in rings):
+            return clip_outlines(outlines, (0, 0, self.width, self.height))
+        return outlines
 
 
 def read_objects(record: dict[str, Any]) -> Objects:
