@@ -42,6 +42,7 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
+            "setuptools>=70.1",  # builds the wheel that a test installs
         ],
     },
 )
