@@ -61,6 +61,16 @@ def test_an_unknown_configuration_names_the_nearest() -> None:
         model_zoo.get_config_file("COCO/yolor_mtl.yaml")
 
 
+def test_a_wrong_key_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text("INPUT:\n  STRONG:\n    SIZES: 3\n")
+    with pytest.raises(ValueError, match=r"INPUT\.STRONG\.SIZES"):
+        model_zoo.load_config(str(file))
+    base = model_zoo.get_config_file("Base-YOLOR.yaml")
+    with pytest.raises(ValueError, match=r"MODEL\.YOLO\.TASKS"):
+        model_zoo.load_config(base, ["MODEL.YOLO.TASKS", "[]"])
+
+
 def test_without_detectron2_one_line_says_what_to_do(tmp_path: Path) -> None:
     """As where detectron2 is not installed: nothing finds it."""
     code = """

@@ -32,9 +32,12 @@ def get_config(name: str) -> CfgNode:
 
 
 def load_config(path: str, overrides: list[str] | None = None) -> CfgNode:
-    """A configuration from a file, then KEY VALUE pairs."""
+    """A configuration from a file, then KEY VALUE pairs; a wrong key is a ValueError that names it."""
     cfg = get_cfg()
     add_yolor_config(cfg)
-    cfg.merge_from_file(path)
-    cfg.merge_from_list(overrides or [])
+    try:
+        cfg.merge_from_file(path)
+        cfg.merge_from_list(overrides or [])
+    except (AssertionError, KeyError) as error:  # yacs's ways of saying so
+        raise ValueError(f"configuration: {error.args[0]}") from None
     return cfg

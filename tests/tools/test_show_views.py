@@ -1,0 +1,69 @@
+"""The pictures of the demo."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from yolor_d2.data.datasets import register_coco_multitask
+from yolor_d2.data.toy_scenes import STUFF_CLASSES, THING_CLASSES, generate_toy_scenes
+from yolor_d2.model_zoo import get_config_file
+from yolor_d2.tools.show_views import main
+
+CONFIG = get_config_file("toy/yolor_elan_n_toy.yaml")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    root = tmp_path_factory.mktemp("toys")
+    generate_toy_scenes(root, train=8, val=1, width=160, height=120, progress=False)
+    name = "toy_scenes_shown"
+    register_coco_multitask(
+        name,
+        root / "train",
+        instances_json=root / "annotations/instances_train.json",
+        captions_json=root / "annotations/captions_train.json",
+        sem_seg_root=root / "annotations/semantic_train",
+        sem_seg=THING_CLASSES + STUFF_CLASSES,
+    )
+    yield name
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+
+
+@pytest.mark.parametrize("tasks", ["detection,mask,semantic,caption", "semantic", "caption"])
+def test_pictures_are_drawn(
+    scenes: str, tmp_path: Path, tasks: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["DATASETS.TRAIN", f"('{scenes}',)", "DATALOADER.NUM_WORKERS", "0"]
+    options += ["MODEL.YOLOR.TASKS", str(tasks.split(","))]
+    arguments = ["--config-file", CONFIG, "--output", str(tmp_path), "--number", "3", *options]
+    assert main(arguments) == 0
+    pictures = [cv2.imread(str(path)) for path in sorted(tmp_path.glob("*.png"))]
+    assert len(pictures) == 3
+    assert all(picture.std() > 10 for picture in pictures)
+    assert "3 pictures" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["DATASETS.TRAIN", "('toy_scenes_no',)"], "toy_scenes_no"),
+        (["MODEL.YOLOR.TASKS", "['depth']"], "MODEL.YOLOR.TASKS has depth"),
+        (["NO.KEY", "1"], "NO.KEY"),
+    ],
+)
+def test_errors_are_one_line(
+    scenes: str,
+    tmp_path: Path,
+    options: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    where = ["--config-file", CONFIG, "--output", str(tmp_path)]
+    assert main([*where, "DATASETS.TRAIN", f"('{scenes}',)", *options]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("show_views: ")
+    assert message in error
