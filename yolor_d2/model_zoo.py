@@ -32,7 +32,7 @@ def get_config(name: str) -> CfgNode:
 
 
 def load_config(path: str, overrides: list[str] | None = None) -> CfgNode:
-    """A configuration from a file, then KEY VALUE pairs; a wrong key is a ValueError that names it."""
+    """A configuration from a file, then KEY VALUE pairs; a ValueError names a wrong key."""
     cfg = get_cfg()
     add_yolor_config(cfg)
     try:

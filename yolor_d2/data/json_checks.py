@@ -72,8 +72,6 @@ def _findings(task: str, annotation: Entry) -> Iterator[Finding]:
         return
     segmentation = annotation.get("segmentation")
     if task == "objects" and isinstance(segmentation, list):
-        if not segmentation:
-            yield "no polygon", "the segmentation is an empty list"
         for ring in segmentation:
             if fault := ring_fault(ring):
                 yield fault

@@ -3,7 +3,6 @@
 import argparse
 import itertools
 import statistics
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -108,20 +107,21 @@ def _data_set(args: argparse.Namespace, work: Path) -> AbstractContextManager[st
 
 
 def _run(args: argparse.Namespace, name: str, work: Path) -> dict[str, Any]:
-    version = None
-    if args.peer == "ultralytics":
-        if benchmark_peer.is_installed():
-            version = benchmark_peer.use_offline(work / "config")
-        else:
-            print(benchmark_peer.HOW_TO_INSTALL, file=sys.stderr)
+    version = benchmark_peer.prepare(work / "config") if args.peer == "ultralytics" else None
     use_one_thread()
     records = DatasetCatalog.get(name)
-    jobs = _own_jobs(args, name, work)
-    if version is not None:
-        classes = MetadataCatalog.get(name).thing_classes
-        sizes = {"size": args.size, "samples": args.samples}
-        jobs["peer"] = benchmark_peer.peer_job(records, classes, **sizes, work=work / "peer")
-        use_one_thread()  # again, as imports may change it
+    own = _own_jobs(args, name, work)
+    jobs = {"strong_cold": own["strong_cold"]}
+    if version is not None:  # next to what it is compared with
+        jobs["peer"] = benchmark_peer.peer_job(
+            records,
+            MetadataCatalog.get(name).thing_classes,
+            size=args.size,
+            samples=args.samples,
+            work=work / "peer",
+        )
+        use_one_thread()  # again, as it may have changed that
+    jobs |= own
     seconds = measure_in_turns(jobs, repeats=args.repeats)
     rates = {case: [args.samples / s for s in runs] for case, runs in seconds.items()}
     peer_rates = rates.pop("peer", None)
@@ -149,6 +149,7 @@ def _config(case: Case, name: str, size: int, work: Path) -> CfgNode:
     add_yolor_config(cfg)
     cfg.OUTPUT_DIR = str(work / "output")
     cfg.DATASETS.TRAIN = (name,)
+    cfg.DATALOADER.NUM_WORKERS = 0
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
     cfg.DATALOADER.IMAGE_CACHE_MB = CACHE_MB if case.is_cached else 0
     cfg.MODEL.YOLOR.TASKS = list(case.tasks)

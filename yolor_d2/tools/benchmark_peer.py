@@ -3,11 +3,12 @@
 It is no part of yolor_d2 and no requirement: AGPL-3.0, to be installed by who wants the comparison.
 """
 
+import itertools
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -44,21 +45,23 @@ RECIPE = {
 }
 
 
-def is_installed() -> bool:
-    return find_spec("ultralytics") is not None
-
-
-def use_offline(work: Path) -> str:
-    """Let ultralytics neither load nor send anything, and write to a folder alone.
+def prepare(config_folder: Path) -> str | None:
+    """Let ultralytics neither load nor send anything, and write its settings to a folder.
 
     Must be called before anything else imports it.
 
     Returns:
-        Its version.
+        Its version; None where it is not installed, which is said in one line.
     """
-    os.environ["YOLO_OFFLINE"] = "true"
-    os.environ["YOLO_CONFIG_DIR"] = str(work)
-    os.environ["YOLO_VERBOSE"] = "false"
+    if find_spec("ultralytics") is None:
+        print(HOW_TO_INSTALL, file=sys.stderr)
+        return None
+    config_folder.mkdir()
+    os.environ |= {
+        "YOLO_OFFLINE": "true",
+        "YOLO_VERBOSE": "false",
+        "YOLO_CONFIG_DIR": str(config_folder),
+    }
     import ultralytics
 
     ultralytics.settings.update({"sync": False})
@@ -89,23 +92,21 @@ def peer_job(
         data={"names": dict(enumerate(class_names)), "nc": len(class_names), "channels": 3},
         mode="train",
     )
-    return _Samples(dataset, samples)
+    order = _random_order(len(dataset))
+    seed_everything(0)
+
+    def make_samples() -> None:
+        for index in itertools.islice(order, samples):
+            dataset[index]
+
+    return make_samples
 
 
-class _Samples:
-    """Makes samples in random order; the same ones each time but for what its buffer holds."""
-
-    def __init__(self, dataset: Any, samples: int) -> None:
-        self.dataset = dataset
-        rng = np.random.default_rng(0)
-        epochs = -(-samples // len(dataset))
-        order = np.concatenate([rng.permutation(len(dataset)) for _ in range(epochs)])
-        self.order = order[:samples].tolist()
-
-    def __call__(self) -> None:
-        seed_everything(0)
-        for index in self.order:
-            self.dataset[index]
+def _random_order(images: int) -> Iterator[int]:
+    """Epoch after epoch, so that no repeat finds images of the one before in the buffer."""
+    rng = np.random.default_rng(0)
+    while True:
+        yield from rng.permutation(images).tolist()
 
 
 def write_labels(records: Sequence[Record], *, images: Path, labels: Path) -> None:

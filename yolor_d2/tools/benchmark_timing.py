@@ -1,4 +1,4 @@
-"""What benchmarks measure with: CPU time, so that a busy machine disturbs them as little as may be."""
+"""What benchmarks measure with: CPU time, as little as may be disturbed by a busy machine."""
 
 import datetime
 import functools
