@@ -1,0 +1,171 @@
+"""check_data as a command: what it prints, writes and returns."""
+
+import csv
+import json
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog
+
+from yolor_d2.data import register_coco_multitask
+from yolor_d2.data.toy_scenes import generate_toy_scenes
+from yolor_d2.tools import check_data
+
+from .made_up import HEIGHT, WIDTH, MadeUp
+
+
+def test_clean(made, check):
+    made.register()
+    code, out, err = check(made.name)
+    assert out.endswith(f"{made.name}: OK\n")
+    assert (code, err) == (0, "")
+    cells = [line.split() for line in out.splitlines()]
+    assert ["image", "3", "0", "0"] in cells
+    assert ["captions", "2", "1", "0"] in cells
+    assert ["cat", "2", "2", "3", "3", "3"] in cells
+    assert ["lawn", "3", "3", "3"] in cells
+
+
+def test_unknown_name(made, check):
+    made.register()
+    code, out, err = check(made.name + "x")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert made.name in err
+    assert check("qqqqqqqq")[2].endswith("names like it: none\n")
+
+
+def test_no_json_no_images(check):
+    DatasetCatalog.register("check_data_empty", list)
+    assert check("check_data_empty")[::2] == (2, "check_data: check_data_empty: has no images\n")
+
+
+def test_limit(made, check):
+    made.image(2).unlink()
+    made.register()
+    assert check(made.name, "--limit", "1")[0] == 0
+    assert check(made.name, "--limit", "2")[0] == 1
+
+
+def test_workers_agree_and_report(made, check, tmp_path):
+    made.image(2).write_text("no image")
+    made.write_semantic(2, np.full((HEIGHT, WIDTH), 3, np.uint8))
+    made.add_caption("")
+    made.change_segment(0, area=99)
+    made.register()
+    alone = check(made.name, "--report", str(tmp_path / "0.csv"))
+    shared = check(made.name, "--workers", "2", "--report", str(tmp_path / "2.csv"))
+    assert alone[0] == 1
+    assert alone[1].endswith(": 4 problems\n")
+    assert shared == alone
+    assert (tmp_path / "0.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
+    with (tmp_path / "0.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["kind"] for row in rows] == [
+        "blank caption",
+        "bad image file",
+        "bad semantic file",
+        "segment of another area",
+    ]
+    assert rows[1] == {
+        "file": str(made.image(2)),
+        "id": "2",
+        "kind": "bad image file",
+        "detail": "is not an image",
+    }
+
+
+def test_more_than_five_examples(made, check, tmp_path):
+    for number in range(7):
+        made.add_caption(" " * number)
+    for number, caption in enumerate(made.captions["annotations"]):
+        caption["id"] = number
+    made.register()
+    code, out, _ = check(made.name, "--report", str(tmp_path / "all.csv"))
+    assert code == 1
+    assert out.count("captions.json: image 2") == 5
+    assert "    and 2 more\n" in out
+    assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 7
+
+
+def test_several_data_sets(made, check, tmp_path):
+    made.register()
+    (tmp_path / "other").mkdir()
+    other = MadeUp(tmp_path / "other")
+    other.image(1).unlink()
+    other.register()
+    code, out, _ = check(made.name, "--dataset", other.name)
+    assert code == 1
+    assert f"{made.name}: OK\n" in out
+    assert f"{other.name}: 1 problem\n" in out
+
+
+def test_killed_worker(made, check, monkeypatch):
+    def killed(*_):
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(check_data, "_reports", killed)
+    made.register()
+    code, _, err = check(made.name)
+    assert code == 2
+    assert "fewer --workers" in err
+
+
+def test_report_that_cannot_be_written(made, check, tmp_path):
+    made.register()
+    code, _, err = check(made.name, "--report", str(tmp_path / "no" / "folder.csv"))
+    assert code == 2
+    assert "folder.csv" in err
+
+
+@pytest.mark.parametrize("arguments", [["--workers", "-1"], ["--limit", "0"]])
+def test_bad_arguments(made, check, arguments):
+    with pytest.raises(SystemExit, match="2"):
+        check(made.name, *arguments)
+
+
+def test_toy_scenes(check, tmp_path):
+    generate_toy_scenes(tmp_path, train=6, val=0, seed=3, progress=False)
+    annotations = tmp_path / "annotations"
+    register_coco_multitask(
+        "check_data_toys",
+        tmp_path / "train",
+        instances_json=annotations / "instances_train.json",
+        captions_json=annotations / "captions_train.json",
+        sem_seg_root=annotations / "semantic_train",
+        panoptic_root=annotations / "panoptic_train",
+        panoptic_json=annotations / "panoptic_train.json",
+    )
+    code, out, _ = check("check_data_toys")
+    assert out.endswith("check_data_toys: OK\n")
+    assert code == 0
+
+
+@pytest.mark.parametrize(("split", "people"), [("train", 167), ("val", 117)])
+def test_real_coco(check, shared_dir, split, people):
+    root = shared_dir / "data/coco-mini"
+    register_coco_multitask(
+        "check_data_mini",
+        root / f"{split}2017",
+        instances_json=root / f"annotations/instances_{split}2017.json",
+        captions_json=root / f"annotations/captions_{split}2017.json",
+    )
+    code, out, _ = check("check_data_mini")
+    assert out.endswith("check_data_mini: OK\n")
+    assert code == 0
+    assert ["person", str(people)] in [line.split()[:2] for line in out.splitlines()]
+
+
+def test_real_panoptic(check, shared_dir, tmp_path):
+    root = shared_dir / "data/coco-panoptic-sample"
+    content = json.loads((root / "panoptic_examples.json").read_text())
+    content["categories"] = json.loads((root / "panoptic_coco_categories.json").read_text())
+    (tmp_path / "panoptic.json").write_text(json.dumps(content))
+    register_coco_multitask(
+        "check_data_panoptic",
+        root / "input_images",
+        panoptic_root=root / "panoptic_examples",
+        panoptic_json=tmp_path / "panoptic.json",
+    )
+    assert check("check_data_panoptic")[0] == 0
