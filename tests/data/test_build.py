@@ -16,7 +16,7 @@ from PIL import Image
 
 from yolor_d2 import add_yolor_config
 from yolor_d2.data import build_test_loader, build_tokenizer, build_train_loader
-from yolor_d2.data.build import num_sem_seg_classes, with_mask_flags
+from yolor_d2.data.build import shared_classes, with_mask_flags
 from yolor_d2.data.errors import DataError
 
 from .factory import Record, make_record
@@ -230,14 +230,28 @@ def test_detectron2_keys_keep_their_meaning(
         first_items(cfg, 1)
 
 
-def test_semantic_classes_must_agree(register: Callable[..., list[Record]]) -> None:
-    for name in ("six", "seven"):
+@pytest.mark.parametrize(
+    ("key", "where"), [("stuff_classes", "sem_seg_root"), ("thing_classes", "json_file")]
+)
+def test_classes_must_agree(
+    register: Callable[..., list[Record]], tmp_path: Path, key: str, where: str
+) -> None:
+    for name, classes in (("six", "abcdef"), ("seven", "abcdefg")):
         register(name, 1)
-    assert num_sem_seg_classes(["six", "seven"]) == 6
-    MetadataCatalog.remove("seven")
-    MetadataCatalog.get("seven").set(stuff_classes=list("abcdefg"), sem_seg_root="x")
-    with pytest.raises(DataError, match="the semantic classes of six and seven differ"):
-        num_sem_seg_classes(["six", "seven"])
+        MetadataCatalog.remove(name)
+        MetadataCatalog.get(name).set(**{key: list(classes), where: "x"})
+    assert shared_classes(["six"], key, where=where) == list("abcdef")
+    assert shared_classes([], key, where=where) is None
+    with pytest.raises(DataError, match=f"the {key} of six and seven differ"):
+        first_items(config(tmp_path, "six", "seven"), 1)
+
+
+def test_a_task_without_any_target(register: Callable[..., list[Record]], tmp_path: Path) -> None:
+    for record in register("mute"):
+        del record["captions"]
+    cfg = config(tmp_path, "mute")
+    with pytest.raises(DataError, match="TASKS has caption, but no image of mute has such targets"):
+        build_train_loader(cfg, tokenizer=None)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

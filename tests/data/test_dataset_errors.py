@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from detectron2.data import DatasetCatalog
 
+from yolor_d2.data import register_coco_multitask
+from yolor_d2.data.categories import COCO_PANOPTIC, COCO_THINGS
+from yolor_d2.data.coco_join import CocoFiles, load_coco_multitask
 from yolor_d2.data.errors import DataError
 
 from .coco_files import KINDS, Album, compressed, rectangle_mask, restored_catalogues
@@ -216,3 +219,36 @@ def test_semantic_maps_need_classes(album: Album) -> None:
 def test_panoptic_files_go_together(album: Album, missing: str) -> None:
     message = complaint(album, ("panoptic",), **{missing: None})
     assert "panoptic_root and panoptic_json go together" in message
+
+
+def test_what_is_not_there_may_be_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For the built-in sets: whoever has not downloaded everything trains on what is there."""
+    (tmp_path / "captions.json").write_text(
+        '{"images": [{"id": 1, "file_name": "a.jpg", "height": 4, "width": 4}],'
+        ' "annotations": [{"id": 1, "image_id": 1, "caption": "a dot"}]}'
+    )
+    files = CocoFiles(
+        tmp_path,
+        instances_json=tmp_path / "instances.json",
+        captions_json=tmp_path / "captions.json",
+        sem_seg_root=tmp_path / "semantic",
+        panoptic_root=tmp_path / "panoptic",
+        panoptic_json=tmp_path / "panoptic.json",
+    )
+    tables = {"things": COCO_THINGS, "panoptic": COCO_PANOPTIC}
+    with pytest.raises(DataError, match="semantic: there is no such folder"):
+        load_coco_multitask(files, **tables)
+    (record,) = load_coco_multitask(files, **tables, skip_missing=True)
+    assert record["captions"] == ["a dot"]
+    assert {"annotations", "sem_seg_file_name", "segments_info"}.isdisjoint(record)
+    assert all(name in caplog.text for name in ("instances.json", "semantic", "panoptic.json"))
+    (tmp_path / "captions.json").unlink()
+    with pytest.raises(DataError, match=r"there is no such folder|No such file"):
+        load_coco_multitask(files, **tables, skip_missing=True)
+
+
+def test_a_data_set_without_annotations(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing: has no annotations at all"):
+        register_coco_multitask("nothing", tmp_path)

@@ -3,10 +3,11 @@
 import csv
 import json
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 import pytest
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from yolor_d2.data import register_coco_multitask
 from yolor_d2.data.toy_scenes import generate_toy_scenes
@@ -169,3 +170,26 @@ def test_real_panoptic(check, shared_dir, tmp_path):
         panoptic_json=tmp_path / "panoptic.json",
     )
     assert check("check_data_panoptic")[0] == 0
+
+
+def test_data_sets_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "my_registrations.py").write_text(
+        "from yolor_d2.data import register_coco_multitask\n"
+        f"register_coco_multitask('my_own', {str(tmp_path)!r}, captions_json='/nowhere.json')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert (
+            check_data.main(
+                ["--import", "my_registrations", "--dataset", "my_own", "--workers", "0"]
+            )
+            == 2
+        )
+        assert "/nowhere.json: No such file" in capsys.readouterr().err
+    finally:
+        DatasetCatalog.remove("my_own")
+        MetadataCatalog.remove("my_own")
+    assert check_data.main(["--import", "no_such_module", "--dataset", "my_own"]) == 2
+    assert "no_such_module" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from yolor_d2.data.object_checks import run_lengths
+from yolor_d2.data.rle import covers, run_lengths
 
 from .made_up import HEIGHT, WIDTH
 
@@ -110,29 +110,17 @@ DAMAGES = {
         "2.jpg",
         "box [4.0, 4.0, 18.0, 18.0], segmentation [4.0, 4.0, 14.0, 14.0]",
     ),
-    "short RLE": (
-        lambda m: m.change_object(2, segmentation={"size": [HEIGHT, WIDTH], "counts": [9, 9]}),
-        "bad RLE",
-        "2.jpg",
-        "its runs cover 18 pixels",
-    ),
-    "half RLE": (
-        lambda m: m.change_object(2, segmentation={"size": [HEIGHT, WIDTH], "counts": "0P"}),
-        "bad RLE",
-        "2.jpg",
-        "cannot be decoded",
-    ),
     "empty RLE": (
         lambda m: m.change_object(2, segmentation={"size": [HEIGHT, WIDTH], "counts": [32 * 48]}),
         "empty mask",
         "2.jpg",
-        "object 2 (cat)",
+        "annotation 22 (cat)",
     ),
     "box unlike RLE": (
         lambda m: m.change_object(2, bbox=[25, 20, 14, 9]),
         "box unlike its segmentation",
         "2.jpg",
-        "object 2 (cat)",
+        "annotation 22 (cat)",
     ),
     "blank caption": (lambda m: m.add_caption(" \n"), "blank caption", "captions.json", "77"),
     "semantic label": (
@@ -235,6 +223,16 @@ REFUSED = {
         "annotation 20 has a mask of [3, 3]",
         "",
     ),
+    "short RLE": (
+        lambda m: m.change_object(2, segmentation={"size": [HEIGHT, WIDTH], "counts": [9, 9]}),
+        "annotation 22 has runs that do not fill its image",
+        "",
+    ),
+    "half RLE": (
+        lambda m: m.change_object(2, segmentation={"size": [HEIGHT, WIDTH], "counts": "0P"}),
+        "annotation 22 has runs that do not fill its image",
+        "",
+    ),
     "flat polygon": (
         lambda m: m.change_object(segmentation=SQUARE),
         "",
@@ -306,3 +304,5 @@ def test_run_lengths_of_compressed_rle(share):
     flat = np.repeat(np.arange(len(runs)) % 2, runs)
     assert np.array_equal(flat.reshape(mask.shape, order="F"), mask)
     assert run_lengths(rle["counts"].decode()) == runs
+    assert covers(rle["counts"], width=83, height=61)
+    assert not covers(rle["counts"], width=83, height=60)

@@ -134,6 +134,7 @@ def build_train_loader(
     ratios = list(cfg.DATASETS.TRAIN_RATIOS) or None
     if ratios is not None:
         check_ratios(ratios, len(datasets))
+    _check_targets(cfg, datasets)
     bad_files = BadFiles(
         path=Path(cfg.OUTPUT_DIR) / "bad_files.txt",
         total=sum(len(records) for records in datasets),
@@ -271,22 +272,44 @@ def _build_train_mapper(cfg: CfgNode, tokenizer: Tokenizer | None, bad_files: Ba
             "INPUT.DATASET_MAPPER_NAME must be multitask or detectron2, "
             f"not {cfg.INPUT.DATASET_MAPPER_NAME}"
         )
+    sem_seg_classes = shared_classes(cfg.DATASETS.TRAIN, "stuff_classes", where="sem_seg_root")
     return MultiTaskMapper(
         cfg,
         is_train=True,
         tokenizer=tokenizer,
-        num_sem_seg_classes=num_sem_seg_classes(cfg.DATASETS.TRAIN),
+        num_sem_seg_classes=len(sem_seg_classes) if sem_seg_classes else None,
         bad_files=bad_files,
     )
 
 
-def num_sem_seg_classes(names: Sequence[str]) -> int | None:
-    """Classes of the semantic maps; None without any. Data sets that disagree are an error."""
+def _check_targets(cfg: CfgNode, datasets: Sequence[Sequence[Record]]) -> None:
+    """Every task has something to learn from, and data sets do not number classes differently."""
+    shared_classes(cfg.DATASETS.TRAIN, "thing_classes", where="json_file")
+    if cfg.INPUT.DATASET_MAPPER_NAME != "multitask":
+        return
+    wanted = set(cfg.MODEL.YOLOR.TASKS)
+    for record in (record for records in datasets for record in records):
+        wanted -= known_targets(record)
+        if not wanted:
+            return
+    names = ", ".join(cfg.DATASETS.TRAIN)
+    tasks = ", ".join(sorted(wanted))
+    raise DataError(f"MODEL.YOLOR.TASKS has {tasks}, but no image of {names} has such targets")
+
+
+def shared_classes(names: Sequence[str], key: str, *, where: str) -> list[str] | None:
+    """The classes that data sets have in common; an error when they differ.
+
+    Args:
+        names: of the data sets.
+        key: of the metadata that lists the classes.
+        where: key of the metadata without which a data set has no such targets and does not count.
+    """
     found = {}
     for name in names:
         metadata = MetadataCatalog.get(name)
-        if metadata.get("sem_seg_root") is not None:
-            found[name] = tuple(metadata.stuff_classes)
+        if metadata.get(where) is not None:
+            found[name] = tuple(metadata.get(key))
     if len(set(found.values())) > 1:
-        raise DataError(f"the semantic classes of {' and '.join(found)} differ")
-    return len(next(iter(found.values()))) if found else None
+        raise DataError(f"the {key} of {' and '.join(found)} differ")
+    return list(next(iter(found.values()))) if found else None

@@ -15,6 +15,7 @@ from detectron2.structures import BoxMode
 from .categories import Categories
 from .errors import BadFileError, DataError
 from .images import image_size
+from .rle import covers
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +37,25 @@ class CocoFiles(NamedTuple):
 
 
 def load_coco_multitask(
-    files: CocoFiles, *, things: Categories | None, panoptic: Categories | None
+    files: CocoFiles,
+    *,
+    things: Categories | None,
+    panoptic: Categories | None,
+    skip_missing: bool = False,
 ) -> list[Record]:
     """The images that any of the files lists, with all that is known of each.
+
+    Args:
+        files: where to look.
+        things, panoptic: the tables of their categories.
+        skip_missing: go on, with a warning, without the annotations that are not there.
 
     Returns:
         Dicts with file_name, image_id, height, width and, where known, annotations, captions,
         sem_seg_file_name, pan_seg_file_name and segments_info. Category ids are contiguous.
     """
+    if skip_missing:
+        files = _present(files)
     for folder in (files.image_root, files.sem_seg_root, files.panoptic_root):
         if folder is not None and not folder.is_dir():
             raise DataError(f"{folder}: there is no such folder")
@@ -65,6 +77,21 @@ def load_coco_multitask(
     return [
         records[image_id] for image_id in sorted(records, key=lambda i: (isinstance(i, str), i))
     ]
+
+
+def _present(files: CocoFiles) -> CocoFiles:
+    """Those of the files that are there; all of them where none is, for the error to name one."""
+    kinds = ("instances_json", "captions_json", "sem_seg_root", "panoptic_json")
+    paths = {kind: getattr(files, kind) for kind in kinds if getattr(files, kind) is not None}
+    missing = [kind for kind, path in paths.items() if not path.exists()]
+    if len(missing) == len(paths):
+        return files
+    for kind in missing:
+        logger.warning("%s is not there: its targets are missing", paths[kind])
+    if "panoptic_json" in missing:
+        missing.append("panoptic_root")
+    kept = {kind: path for kind, path in files._asdict().items() if kind not in missing}
+    return CocoFiles(**kept)
 
 
 def read_json(path: Path) -> Json:
@@ -153,6 +180,7 @@ def _add_instances(
                 f"{path}: annotation {entry['id']} has bbox {entry['bbox']}, not 4 numbers"
             )
         annotation = {
+            "id": entry["id"],
             "bbox": entry["bbox"],
             "bbox_mode": BoxMode.XYWH_ABS,
             "category_id": _index_of(
@@ -182,6 +210,8 @@ def _read_segmentation(entry: Json, record: Record, path: Path) -> Any:
     """Polygons of three points and more, or RLE with compressed counts, as detectron2 has it."""
     segmentation = entry["segmentation"]
     if isinstance(segmentation, list):
+        if not all(isinstance(ring, list) for ring in segmentation):
+            raise DataError(f"{path}: annotation {entry['id']} has polygons that are no lists")
         return [ring for ring in segmentation if len(ring) >= 6 and len(ring) % 2 == 0]
     if not {"size", "counts"} <= segmentation.keys():
         raise DataError(f"{path}: annotation {entry['id']} has a mask without size or counts")
@@ -191,6 +221,8 @@ def _read_segmentation(entry: Json, record: Record, path: Path) -> Any:
             f"{path}: annotation {entry['id']} has a mask of {list(segmentation['size'])}, "
             f"its image {record['image_id']} is {size} (height, width)"
         )
+    if not covers(segmentation["counts"], width=size[1], height=size[0]):
+        raise DataError(f"{path}: annotation {entry['id']} has runs that do not fill its image")
     if isinstance(segmentation["counts"], list):
         return mask_util.frPyObjects(segmentation, *size)
     return segmentation

@@ -31,6 +31,7 @@ def register_coco_multitask(
     things: Categories | None = None,
     sem_seg: Categories | Sequence[str] | None = None,
     panoptic: Categories | None = None,
+    skip_missing: bool = False,
     **metadata: Any,
 ) -> None:
     """Register a data set with any subset of boxes and masks, captions, semantic and panoptic maps.
@@ -49,6 +50,7 @@ def register_coco_multitask(
         sem_seg: classes of the semantic maps, in the order of their indices; names do where no
             category ids are needed. By default those of the panoptic file.
         panoptic: panoptic categories; by default read from panoptic_json now.
+        skip_missing: go on, with a warning, without the annotation files that are not there.
         **metadata: more of it, kept as it is; wins over our own.
     """
     files = CocoFiles(
@@ -58,6 +60,8 @@ def register_coco_multitask(
             for path in (instances_json, captions_json, sem_seg_root, panoptic_root, panoptic_json)
         ),
     )
+    if not any(files[1:]):
+        raise DataError(f"{name}: has no annotations at all")
     if (files.panoptic_root is None) != (files.panoptic_json is None):
         raise DataError(f"{name}: panoptic_root and panoptic_json go together")
     if things is None and files.instances_json is not None:
@@ -70,7 +74,8 @@ def register_coco_multitask(
         raise DataError(f"{name}: sem_seg_root needs sem_seg, the names of its classes")
     if sem_seg is not None and not isinstance(sem_seg, Categories):
         sem_seg = Categories.from_names(sem_seg)
-    load = functools.partial(load_coco_multitask, files, things=things, panoptic=panoptic)
+    tables = {"things": things, "panoptic": panoptic}
+    load = functools.partial(load_coco_multitask, files, **tables, skip_missing=skip_missing)
     DatasetCatalog.register(name, load)
     _set_metadata(name, files, things, sem_seg, metadata)
     if panoptic is not None:

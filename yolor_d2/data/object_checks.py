@@ -7,6 +7,8 @@ import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 
+from .rle import run_lengths
+
 Finding = tuple[str, str]  # a kind of problem, and its details
 
 # Boxes and polygons may leave the image by this much: annotators' tools and later conversions
@@ -114,28 +116,6 @@ def _rle_findings(rle: dict[str, Any], width: int, height: int) -> Iterator[Find
         yield "bad RLE", f"{covered}, the image has {width * height}"
     elif not sum(runs[1::2]):
         yield "empty mask", "the RLE has no pixel"
-
-
-def run_lengths(counts: list[int] | str | bytes) -> list[int] | None:
-    """The run lengths of COCO's RLE, compressed or not; None when they end within a number.
-
-    Compressed: five bits a character, low ones first, the sixth bit says that more follow; from
-    the fourth number on, what is written is the difference to the last but one.
-    """
-    if isinstance(counts, list):
-        return counts
-    runs: list[int] = []
-    value = shift = 0
-    for character in counts.encode() if isinstance(counts, str) else counts:
-        bits = character - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            runs.append(value + runs[-2] if len(runs) > 2 else value)
-            value = shift = 0
-    return runs if shift == 0 else None
 
 
 def _disagreement(box: np.ndarray, segmentation: Any, width: int, height: int) -> Iterator[Finding]:

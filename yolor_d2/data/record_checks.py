@@ -93,8 +93,8 @@ def repeated_images(records: Iterable[Record]) -> Iterator[Problem]:
     ids = set()
     id_of_file: dict[str, Any] = {}
     for record in records:
-        file, image_id = record["file_name"], record["image_id"]
-        if image_id in ids:
+        file, image_id = record["file_name"], record.get("image_id")
+        if image_id is not None and image_id in ids:
             yield Problem("image", "duplicate image id", file, str(image_id), "is there twice")
         elif file in id_of_file:
             detail = f"is image {id_of_file[file]} too"
