@@ -210,17 +210,21 @@ class Canvas:
         patch = apply_hsv_table(patch, self.hsv_table)
         cv2.copyTo(patch, inside, self.image[y0:y1, x0:x1])
         full_size = {"width": self.size, "height": self.size}
-        if self.sem_seg is not None and self.sem_stride is not None:
-            rows, columns, shape = rasterize(outlines, **full_size, stride=self.sem_stride)
+        cells: dict[int | None, tuple[slice, slice, np.ndarray]] = {}
+        for stride in {self.mask_stride, self.sem_stride}:
+            if stride is not None:
+                cells[stride] = rasterize(outlines, **full_size, stride=stride)
+        if self.sem_seg is not None:
+            rows, columns, shape = cells[self.sem_stride]
             self.sem_seg[rows, columns][shape] = class_index
         self._boxes.append(box[None])
         self._classes.append(np.array([class_index]))
         if self.mask_stride is not None:
-            rows, columns, shape = rasterize(outlines, **full_size, stride=self.mask_stride)
+            rows, columns, shape = cells[self.mask_stride]
             for masks in self._masks:
                 masks[:, rows, columns] &= ~shape  # what lies beneath is hidden now
-            cells = self.size // self.mask_stride
-            mask = np.zeros((1, cells, cells), dtype=bool)
+            side = self.size // self.mask_stride
+            mask = np.zeros((1, side, side), dtype=bool)
             mask[0, rows, columns] = shape
             self._masks.append(mask)
 
