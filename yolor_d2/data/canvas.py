@@ -22,8 +22,9 @@ from .targets import (
     outline_extent,
     rasterize,
     rasterize_all,
+    truncate,
 )
-from .transforms import apply_hsv_table
+from .transforms import multiply_hsv
 
 PAD_VALUE = 114
 IGNORE = 255
@@ -51,9 +52,8 @@ class Canvas:
         size: side in pixels, a multiple of the strides.
         mask_stride: of the instance masks; None makes none.
         sem_stride: of the semantic map; None makes none.
-        hsv_table: changes the colours of whatever is painted; the padding keeps its value, the one
-            that
-            the model pads with.
+        hsv_factors: of the colours of whatever is painted; the padding keeps its value, the one
+            that the model pads with.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class Canvas:
         size: int,
         mask_stride: int | None,
         sem_stride: int | None,
-        hsv_table: np.ndarray,
+        hsv_factors: np.ndarray,
     ) -> None:
         self.size = size
         self.mask_stride = mask_stride
         self.sem_stride = sem_stride
-        self.hsv_table = hsv_table
+        self.hsv_factors = hsv_factors
         self.image = np.full((size, size, 3), PAD_VALUE, dtype=np.uint8)
         self.sem_seg: np.ndarray | None = None
         self._boxes = [np.zeros((0, 4))]  # these three in parts, put together in the end
@@ -83,7 +83,7 @@ class Canvas:
             size=self.size,
             mask_stride=self.mask_stride,
             sem_stride=self.sem_stride,
-            hsv_table=self.hsv_table,
+            hsv_factors=self.hsv_factors,
         )
 
     def paint(self, window: Window, pixels: np.ndarray, labels: np.ndarray | None) -> None:
@@ -101,14 +101,14 @@ class Canvas:
             source = pixels[first_y:last_y, first_x:last_x]
             enlarges = source.size < target.size  # colours are changed where there are fewer pixels
             if enlarges:
-                source = apply_hsv_table(source, self.hsv_table)
+                source = multiply_hsv(source, self.hsv_factors)
             cv2.resize(source, (x1 - x0, y1 - y0), dst=target, interpolation=cv2.INTER_LINEAR)
             if not enlarges:
-                target[:] = apply_hsv_table(target, self.hsv_table)
+                target[:] = multiply_hsv(target, self.hsv_factors)
         else:
             inside = self._covered(window, stride=1)
             patch = warp(pixels, window.matrix, window.reduction, window.target)
-            target[inside] = apply_hsv_table(patch, self.hsv_table)[inside]
+            target[inside] = multiply_hsv(patch, self.hsv_factors)[inside]
         if self.sem_seg is not None:
             assert labels is not None
             self._paint_labels(window, labels)
@@ -205,9 +205,9 @@ class Canvas:
         box = outline_extent(outlines)
         corners = np.concatenate([np.floor(box[:2]), np.ceil(box[2:])]).clip(0, self.size)
         x0, y0, x1, y1 = corners.astype(int).tolist()
-        inside = fill(outlines, (x0, y0), (x1 - x0, y1 - y0))
+        inside = fill(truncate(outlines), columns=slice(x0, x1), rows=slice(y0, y1))
         patch = warp(pixels, matrix, reduction, (x0, y0, x1, y1))
-        patch = apply_hsv_table(patch, self.hsv_table)
+        patch = multiply_hsv(patch, self.hsv_factors)
         cv2.copyTo(patch, inside, self.image[y0:y1, x0:x1])
         full_size = {"width": self.size, "height": self.size}
         cells: dict[int | None, tuple[slice, slice, np.ndarray]] = {}

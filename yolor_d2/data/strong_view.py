@@ -28,7 +28,7 @@ from .targets import (
     move_outlines,
     outline_extent,
 )
-from .transforms import ViewPolicy, compose, random_hsv_table, random_view
+from .transforms import ViewPolicy, compose, random_hsv_factors, random_view
 
 
 class StrongPolicy(NamedTuple):
@@ -114,7 +114,7 @@ class StrongView:
             size=policy.size,
             mask_stride=self.mask_stride if "mask" in targets else None,
             sem_stride=self.sem_seg_stride if "semantic" in targets else None,
-            hsv_table=random_hsv_table(rng, policy.hsv),
+            hsv_factors=random_hsv_factors(rng, policy.hsv),
         )
         if draw.mosaic and rng.random() < policy.mosaic:
             self._mosaic(canvas, record, draw, targets)

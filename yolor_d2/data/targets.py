@@ -16,6 +16,7 @@ from .errors import DataError
 
 # Rings are filled together by the even-odd rule, outlines of one object are united.
 Outline = list[np.ndarray]  # rings of shape (points, 2)
+Vertices = list[list[np.ndarray]]  # the same at whole pixels, int32
 
 
 class Objects(NamedTuple):
@@ -34,9 +35,10 @@ class Objects(NamedTuple):
             x0, y0, x1, y1 = self.boxes[index]
             return [[np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])]]
         outlines = read_outlines(segmentation, width=self.width, height=self.height)
-        limits = (self.width, self.height)
-        if any((ring < 0).any() or (ring > limits).any() for rings in outlines for ring in rings):
-            return clip_outlines(outlines, (0, 0, self.width, self.height))
+        for ring in (ring for rings in outlines for ring in rings):
+            x, y, width, height = cv2.boundingRect(ring)
+            if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
+                return clip_outlines(outlines, (0, 0, self.width, self.height))
         return outlines
 
 
@@ -69,11 +71,11 @@ def _box_xyxy(annotation: dict[str, Any]) -> Sequence[float]:
 def read_outlines(segmentation: Any, *, width: int, height: int) -> list[Outline]:
     """Polygons as they are; an RLE mask as the contours of its pixels, holes included."""
     if isinstance(segmentation, list):
-        return [[np.array(ring, dtype=np.float64).reshape(-1, 2)] for ring in segmentation]
+        return [[np.array(ring, dtype=np.float32).reshape(-1, 2)] for ring in segmentation]
     mask = decode_rle(segmentation, width=width, height=height)
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     # A contour runs through the centres of the pixels on the rim.
-    return [[contour.reshape(-1, 2) + 0.5 for contour in contours]] if contours else []
+    return [[contour.reshape(-1, 2) + np.float32(0.5) for contour in contours]] if contours else []
 
 
 def decode_rle(rle: dict[str, Any], *, width: int, height: int) -> np.ndarray:
@@ -151,16 +153,18 @@ def outline_extent(outlines: list[Outline]) -> np.ndarray:
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
-def fill(outlines: list[Outline], origin: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """Rasterise an object into a uint8 window of size (width, height) whose corner is at origin.
-
-    Vertices are truncated to whole pixels and the rim is filled, as in the published network.
-    """
-    window = np.zeros(size[::-1], dtype=np.uint8)
-    for rings in outlines:
-        vertices = [ring.astype(np.int32) - np.array(origin, np.int32) for ring in rings]
-        cv2.fillPoly(window, vertices, 1)
+def fill(shape: Vertices, *, columns: slice, rows: slice) -> np.ndarray:
+    """Rasterise an object into a uint8 window of 0 and 1 that covers these columns and rows."""
+    size = (rows.stop - rows.start, columns.stop - columns.start)
+    window = np.zeros(size, dtype=np.uint8)
+    for rings in shape:
+        cv2.fillPoly(window, rings, 1, offset=(-columns.start, -rows.start))
     return window
+
+
+def truncate(outlines: list[Outline]) -> Vertices:
+    """Vertices at whole pixels, as the published network fills them."""
+    return [[ring.astype(np.int32) for ring in rings] for rings in outlines]
 
 
 def rasterize(
@@ -168,25 +172,32 @@ def rasterize(
 ) -> tuple[slice, slice, np.ndarray]:
     """An object's mask at stride, no more of it than needed.
 
-    Filled at full size, then shrunk by bilinear resizing, which at stride 4 means: a cell belongs
-    to the object when at least two of its four central pixels do.
+    Filled at full size, rim included, then shrunk by bilinear resizing, which at stride 4 means: a
+    cell belongs to the object when at least two of its four central pixels do.
 
     Args:
         outlines: in pixels of the full size.
         width, height: of the full size, multiples of stride.
 
     Returns:
-        Rows and columns of cells, and what to put there: bool (rows, columns). It is False
+        Rows and columns of cells, and what to put there: bool (rows, columns). The mask is False
         elsewhere.
     """
-    x0, y0, x1, y1 = outline_extent(outlines)
-    columns = slice(max(int(x0) // stride, 0), min(int(x1) // stride + 1, width // stride))
-    rows = slice(max(int(y0) // stride, 0), min(int(y1) // stride + 1, height // stride))
+    shape = truncate(outlines)
+    bounds = [cv2.boundingRect(ring) for rings in shape for ring in rings]
+    first_x = max(min((x for x, _, _, _ in bounds), default=0) // stride, 0)
+    first_y = max(min((y for _, y, _, _ in bounds), default=0) // stride, 0)
+    last_x = min(max((x + w for x, _, w, _ in bounds), default=0), width)
+    last_y = min(max((y + h for _, y, _, h in bounds), default=0), height)
+    columns, rows = slice(first_x, -(-last_x // stride)), slice(first_y, -(-last_y // stride))
     cells = (columns.stop - columns.start, rows.stop - rows.start)
-    if not outlines or min(cells) <= 0:
+    if min(cells) <= 0:
         return slice(0, 0), slice(0, 0), np.zeros((0, 0), dtype=bool)
-    origin = (columns.start * stride, rows.start * stride)
-    window = fill(outlines, origin, (cells[0] * stride, cells[1] * stride))
+    window = fill(
+        shape,
+        columns=slice(first_x * stride, columns.stop * stride),
+        rows=slice(first_y * stride, rows.stop * stride),
+    )
     if stride > 1:
         window = cv2.resize(window, cells, interpolation=cv2.INTER_LINEAR)
     return rows, columns, window.view(bool)

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from .semantic_files import write_index_png
 from .toys.captions import describe, write_captions
 from .toys.coco import (
     INFO,
@@ -194,7 +195,7 @@ def _make(task: _Task) -> _Record:
         [cv2.IMWRITE_JPEG_QUALITY, 95],
     )
     _write_image(annotations / f"panoptic_{task.split}" / f"{stem}.png", panoptic.image[..., ::-1])
-    _write_image(annotations / f"semantic_{task.split}" / f"{stem}.png", semantic_map(rendered))
+    write_index_png(annotations / f"semantic_{task.split}" / f"{stem}.png", semantic_map(rendered))
 
     image_id = task.number + SPLITS.index(task.split) * (MAX_IMAGES + 1)
     captions = write_captions(rendered.scene, rng, count=CAPTIONS_PER_IMAGE)

