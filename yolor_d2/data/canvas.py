@@ -122,19 +122,16 @@ class Canvas:
         x = (np.arange(columns.start, columns.stop) + 0.5) * self.sem_stride
         y = (np.arange(rows.start, rows.stop) + 0.5)[:, None] * self.sem_stride
         limit_y, limit_x = labels.shape[0] - 1, labels.shape[1] - 1
-        if window.is_upright:
-            source_x, source_y = x_scale * x + x_shift, y_scale * y + y_shift
-        else:
-            source_x = x_scale * x + x_shear * y + x_shift
-            source_y = y_shear * x + y_scale * y + y_shift
-        source_x = source_x.astype(np.intp).clip(0, limit_x)
-        found = labels[source_y.astype(np.intp).clip(0, limit_y), source_x]
         target = self.sem_seg[rows, columns]
         if window.is_upright:
-            target[:] = found
+            source_x = (x_scale * x + x_shift).astype(np.intp).clip(0, limit_x)
+            source_y = (y_scale * y + y_shift).astype(np.intp).clip(0, limit_y)
+            target[:] = labels[source_y[:, 0]][:, source_x]
         else:
+            source_x = (x_scale * x + x_shear * y + x_shift).astype(np.intp).clip(0, limit_x)
+            source_y = (y_shear * x + y_scale * y + y_shift).astype(np.intp).clip(0, limit_y)
             inside = self._covered(window, stride=self.sem_stride)
-            target[inside] = found[inside]
+            target[inside] = labels[source_y, source_x][inside]
 
     def _covered(self, window: Window, *, stride: int) -> np.ndarray:
         """Of the cells of a rotated window's target: those whose centre the window covers."""
@@ -187,6 +184,7 @@ class Canvas:
     def paste(
         self,
         outlines: list[Outline],
+        box: np.ndarray,
         class_index: int,
         *,
         pixels: np.ndarray,
@@ -196,13 +194,13 @@ class Canvas:
         """Copy-paste: one more object, over what is there.
 
         Args:
-            outlines: its shape on the output, inside it.
+            outlines: its shape on the output, inside it,
+            box: (4,) and the extent of that.
             class_index: what it is.
             pixels: the image that it comes from,
             reduction: as read,
             matrix: and (2, 3) the map from there to the output.
         """
-        box = outline_extent(outlines)
         corners = np.concatenate([np.floor(box[:2]), np.ceil(box[2:])]).clip(0, self.size)
         x0, y0, x1, y1 = corners.astype(int).tolist()
         inside = fill(truncate(outlines), columns=slice(x0, x1), rows=slice(y0, y1))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .canvas import MIN_SIDE, Canvas, Targets, is_worth_keeping
+from .canvas import Canvas, Targets, is_worth_keeping
 from .errors import BadFileError
 from .mosaic import (
     Placement,
@@ -200,20 +200,24 @@ class StrongView:
         chosen = choose_pastes(boxes, side=side, share=self.policy.copy_paste, rng=rng)
         view = compose(view, np.array([[-1.0, 0, side], [0, 1, 0]]))
         output = (0, 0, self.policy.size, self.policy.size)
-        seen = clip_boxes(move_boxes(boxes[chosen], view), output)
-        for number, (x0, y0, x1, y1) in zip(chosen, seen, strict=True):
-            if min(x1 - x0, y1 - y0) > MIN_SIDE:
-                tile, index = owners[number]
-                self._paste(canvas, tile, index, compose(view, tile.placement.matrix))
+        whole = move_boxes(boxes[chosen], view)
+        full_areas = box_areas(whole)
+        shown = np.flatnonzero(is_worth_keeping(clip_boxes(whole, output), full_areas))
+        for k in shown.tolist():
+            tile, index = owners[chosen[k]]
+            matrix = compose(view, tile.placement.matrix)
+            self._paste(canvas, tile, index, matrix, full_areas[k : k + 1])
 
-    def _paste(self, canvas: Canvas, tile: _Tile, index: int, matrix: np.ndarray) -> None:
+    def _paste(
+        self, canvas: Canvas, tile: _Tile, index: int, matrix: np.ndarray, full_area: np.ndarray
+    ) -> None:
         """Paste one object, if enough of it is in view."""
         assert tile.objects is not None
         outlines = clip_outlines(tile.objects.outlines(index), tile.placement.region)
         outlines = move_outlines(outlines, matrix)
-        full_area = box_areas(outline_extent(outlines)[None])
         outlines = clip_outlines(outlines, (0, 0, self.policy.size, self.policy.size))
-        if not is_worth_keeping(outline_extent(outlines)[None], full_area)[0]:
+        box = outline_extent(outlines)
+        if not is_worth_keeping(box[None], full_area)[0]:
             return
         reduction = reduction_for(matrix)
         try:
@@ -222,4 +226,4 @@ class StrongView:
             self.report_bad(error)
             return
         class_index = int(tile.objects.classes[index])
-        canvas.paste(outlines, class_index, pixels=pixels, matrix=matrix, reduction=reduction)
+        canvas.paste(outlines, box, class_index, pixels=pixels, matrix=matrix, reduction=reduction)

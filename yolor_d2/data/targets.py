@@ -15,7 +15,7 @@ from detectron2.structures import BoxMode
 from .errors import DataError
 
 # Rings are filled together by the even-odd rule, outlines of one object are united.
-Outline = list[np.ndarray]  # rings of shape (points, 2)
+Outline = list[np.ndarray]  # rings of shape (points, 2), float32
 Vertices = list[list[np.ndarray]]  # the same at whole pixels, int32
 
 
@@ -33,13 +33,9 @@ class Objects(NamedTuple):
         segmentation = self.segmentations[index]
         if segmentation is None:
             x0, y0, x1, y1 = self.boxes[index]
-            return [[np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])]]
+            return [[np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], dtype=np.float32)]]
         outlines = read_outlines(segmentation, width=self.width, height=self.height)
-        for ring in (ring for rings in outlines for ring in rings):
-            x, y, width, height = cv2.boundingRect(ring)
-            if x < 0 or y < 0 or x + width > self.width or y + height > self.height:
-                return clip_outlines(outlines, (0, 0, self.width, self.height))
-        return outlines
+        return clip_outlines(outlines, (0, 0, self.width, self.height))
 
 
 def read_objects(record: dict[str, Any]) -> Objects:
@@ -101,13 +97,13 @@ def move_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 def move_outlines(outlines: list[Outline], matrix: np.ndarray) -> list[Outline]:
     """Apply a map to an object's shape."""
-    return [[move_points(ring, matrix) for ring in rings] for rings in outlines]
+    return [[cv2.transform(ring[None], matrix)[0] for ring in rings] for rings in outlines]
 
 
 def clip_boxes(boxes: np.ndarray, rectangle: Sequence[float]) -> np.ndarray:
     """The parts of boxes inside a rectangle; of size zero where there is none."""
     x0, y0, x1, y1 = rectangle
-    return np.clip(boxes, [x0, y0, x0, y0], [x1, y1, x1, y1])
+    return np.minimum(np.maximum(boxes, (x0, y0, x0, y0)), (x1, y1, x1, y1))
 
 
 def box_areas(boxes: np.ndarray) -> np.ndarray:
@@ -118,6 +114,9 @@ def box_areas(boxes: np.ndarray) -> np.ndarray:
 def clip_ring(ring: np.ndarray, rectangle: Sequence[float]) -> np.ndarray:
     """The part of a ring inside a rectangle (Sutherland-Hodgman); empty when there is none."""
     x0, y0, x1, y1 = rectangle
+    x, y, width, height = cv2.boundingRect(ring)  # in whole pixels, at least as large as the ring
+    if x >= x0 and y >= y0 and x + width <= x1 and y + height <= y1:
+        return ring
     for axis, limit, sign in ((0, x0, 1), (1, y0, 1), (0, x1, -1), (1, y1, -1)):
         depth = sign * (ring[:, axis] - limit)  # inside where >= 0
         inside = depth >= 0
@@ -134,12 +133,12 @@ def clip_ring(ring: np.ndarray, rectangle: Sequence[float]) -> np.ndarray:
         # Each edge gives its crossing with the border, if any, then its end, if that is inside.
         both = np.stack([crossing, ring], axis=1).reshape(-1, 2)
         ring = both[np.stack([crosses, inside], axis=1).reshape(-1)]
-    return ring
+    return ring.astype(np.float32, copy=False)
 
 
 def clip_outlines(outlines: list[Outline], rectangle: Sequence[float]) -> list[Outline]:
     """The parts of an object inside a rectangle."""
-    clipped = ([clip_ring(ring, rectangle) for ring in rings] for rings in outlines)
+    clipped = ([clip_ring(ring, rectangle) for ring in rings if len(ring)] for rings in outlines)
     kept = ([ring for ring in rings if len(ring) > 2] for rings in clipped)
     return [rings for rings in kept if rings]
 
