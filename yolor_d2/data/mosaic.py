@@ -1,11 +1,10 @@
 """Where the images of a strong view go: geometry alone.
 
 The canvas of a mosaic is never made: an image's place on it and the view of it are composed to one
-map
-from image to output, which then moves pixels, boxes, masks and semantic labels alike (canvas.py).
+map from image to output, which moves pixels, boxes, masks and semantic labels alike (canvas.py).
 """
 
-from collections.abc import Sequence
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,8 @@ import numpy as np
 from .images import REDUCTIONS
 from .targets import box_areas, move_boxes
 from .transforms import compose, long_side_size
+
+Rectangle = tuple[float, float, float, float]  # x0, y0, x1, y1
 
 MAX_PASTE_COVER = 0.3  # share of any box that a pasted object may hide
 PASTE_BLOCK = 64  # candidates looked at together; bounds the memory of crowded images
@@ -22,17 +23,15 @@ class Placement(NamedTuple):
     """Where an image lies on the canvas."""
 
     matrix: np.ndarray  # (2, 3) image -> canvas, without rotation
-    region: tuple[
-        float, float, float, float
-    ]  # the part of it that the canvas shows, in image pixels
+    region: Rectangle  # the part of it that the canvas shows, in image pixels
 
 
 class Window(NamedTuple):
     """The part of an image that the output shows, and how it gets there."""
 
     matrix: np.ndarray  # (2, 3) image -> output
-    region: tuple[float, float, float, float]  # on the canvas, in image pixels
-    source: tuple[float, float, float, float]  # in the output too, in image pixels
+    region: Rectangle  # on the canvas, in image pixels
+    source: Rectangle  # in the output too, in image pixels
     target: tuple[int, int, int, int]  # in the output, whole pixels
     reduction: int  # at which the image is wanted
     is_upright: bool  # no rotation or shear: source is exactly what lands on target
@@ -50,12 +49,16 @@ def place_in_mosaic(
         tile_size: the long side of the image on the canvas, half a side of the canvas.
     """
     new_width, new_height = long_side_size(width=width, height=height, size=tile_size)
-    is_left, is_top = position % 2 == 0, position < 2
-    corner = np.array([centre[0] - is_left * new_width, centre[1] - is_top * new_height])
-    scale = np.array([new_width / width, new_height / height])
-    x0, y0 = np.maximum(-corner / scale, 0)
-    x1, y1 = np.minimum((2 * tile_size - corner) / scale, [width, height])
-    return Placement(np.column_stack([np.diag(scale), corner]), (x0, y0, x1, y1))
+    left = centre[0] - (new_width if position % 2 == 0 else 0)
+    top = centre[1] - (new_height if position < 2 else 0)
+    x_scale, y_scale = new_width / width, new_height / height
+    region = (
+        max(-left / x_scale, 0),
+        max(-top / y_scale, 0),
+        min((2 * tile_size - left) / x_scale, width),
+        min((2 * tile_size - top) / y_scale, height),
+    )
+    return Placement(np.array([[x_scale, 0, left], [0, y_scale, top]]), region)
 
 
 def place_alone(*, width: int, height: int, tile_size: int) -> Placement:
@@ -75,38 +78,38 @@ def look(placement: Placement, view: np.ndarray, *, size: int) -> Window | None:
     """
     matrix = compose(view, placement.matrix)
     region = placement.region
-    reduction = reduction_for(matrix)
-    whole = move_boxes(np.array([region]), matrix)
-    first_x, first_y, last_x, last_y = np.rint(whole[0]).clip(0, size).astype(int).tolist()
+    whole = move_boxes(np.array([region]), matrix)[0].tolist()
+    first_x, first_y, last_x, last_y = (min(max(round(v), 0), size) for v in whole)
     if first_x >= last_x or first_y >= last_y:
         return None
     target = (first_x, first_y, last_x, last_y)
-    if matrix[0, 1] or matrix[1, 0]:
+    reduction = reduction_for(matrix)
+    (x_scale, x_shear, x_shift), (y_shear, y_scale, y_shift) = matrix.tolist()
+    if x_shear or y_shear:
         return Window(matrix, region, region, target, reduction, is_upright=False)
-    x_scale, x_shift, x0, x1 = _snap(matrix[0, [0, 2]], (first_x, last_x), region[0::2], reduction)
-    y_scale, y_shift, y0, y1 = _snap(matrix[1, [1, 2]], (first_y, last_y), region[1::2], reduction)
+    x_scale, x_shift, x0, x1 = _snap(x_scale, x_shift, (first_x, last_x), region[2], reduction)
+    y_scale, y_shift, y0, y1 = _snap(y_scale, y_shift, (first_y, last_y), region[3], reduction)
     snapped = np.array([[x_scale, 0, x_shift], [0, y_scale, y_shift]])
     return Window(snapped, region, (x0, y0, x1, y1), target, reduction, is_upright=True)
 
 
 def reduction_for(matrix: np.ndarray) -> int:
     """The strongest reduction at which an image still has a pixel for each one of the output."""
-    scale = np.linalg.norm(matrix[:, :2], axis=0).max()
+    (a, b, _), (c, d, _) = matrix.tolist()
+    scale = max(math.hypot(a, c), math.hypot(b, d))
     return max(k for k in REDUCTIONS if k == 1 or k * scale <= 1)
 
 
 def _snap(
-    axis_map: np.ndarray, target: tuple[int, int], region: Sequence[float], reduction: int
+    scale: float, shift: float, target: tuple[int, int], limit: float, reduction: int
 ) -> tuple[float, float, float, float]:
     """Of one axis: scale, shift, first and last image coordinate of the pixels that fill target."""
-    scale, shift = axis_map
-    limit = int(np.ceil(region[1] / reduction))
-    first, last = np.rint((np.array(target) - shift) / (scale * reduction)).astype(int).tolist()
-    first = min(max(first, 0), limit - 1)
-    last = min(max(last, first + 1), limit)
-    first, last = first * reduction, last * reduction
-    scale = (target[1] - target[0]) / (last - first)
-    return scale, target[0] - scale * first, first, last
+    pixels = math.ceil(limit / reduction)
+    first, last = (round((v - shift) / (scale * reduction)) for v in target)
+    first = min(max(first, 0), pixels - 1)
+    last = min(max(last, first + 1), pixels)
+    scale = (target[1] - target[0]) / ((last - first) * reduction)
+    return scale, target[0] - scale * first * reduction, first * reduction, last * reduction
 
 
 def choose_pastes(

@@ -85,9 +85,10 @@ def decode_rle(rle: dict[str, Any], *, width: int, height: int) -> np.ndarray:
 
 def move_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """The boxes around the moved corners, (G, 4) -> (G, 4)."""
-    corners = boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 4, 2)  # (G, 4, 2)
-    moved = move_points(corners, matrix)
-    return np.concatenate([moved.min(axis=1), moved.max(axis=1)], axis=1)
+    linear = matrix[:, :2].T
+    centres = (boxes[:, :2] + boxes[:, 2:]) @ linear / 2 + matrix[:, 2]  # (G, 2)
+    halves = (boxes[:, 2:] - boxes[:, :2]) @ np.abs(linear) / 2  # (G, 2)
+    return np.concatenate([centres - halves, centres + halves], axis=1)
 
 
 def move_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -31,7 +31,9 @@ def random_view(
 
 def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
     """The (2, 3) map that applies inner first, then outer."""
-    return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])
+    composed = outer[:, :2] @ inner  # (2, 3)
+    composed[:, 2] += outer[:, 2]
+    return composed
 
 
 def long_side_size(*, width: int, height: int, size: int) -> tuple[int, int]:
