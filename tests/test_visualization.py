@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from yolor_d2.visualization import PAPER, Layers, caption_strip, draw_layers, side_by_side
+from yolor_d2.visualization import (
+    PAPER,
+    Layers,
+    caption_strip,
+    draw_layers,
+    side_by_side,
+    stack,
+)
 
 RED, BLUE = (200, 30, 30), (30, 60, 220)
 
@@ -83,3 +90,10 @@ def test_side_by_side(image: np.ndarray) -> None:
     picture = side_by_side([image, tall], titles=["one", "two"])
     assert picture.shape[1] == 80 + 8 + 50
     assert (picture[-1, :80] == PAPER).all()  # the shorter one is padded
+
+
+def test_stack(image: np.ndarray) -> None:
+    picture = stack([image, image[:, :30]])
+    np.testing.assert_array_equal(picture[:60, :80], image)
+    np.testing.assert_array_equal(picture[68:128, :30], image[:, :30])
+    assert (picture[68:128, 30:] == PAPER).all()

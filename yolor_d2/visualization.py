@@ -131,3 +131,14 @@ def side_by_side(pictures: Sequence[np.ndarray], *, titles: Sequence[str]) -> np
         columns += [np.concatenate([caption_strip(title, picture.shape[1]), padded])]
         columns += [np.full((columns[-1].shape[0], 8, 3), PAPER, dtype=np.uint8)]
     return np.concatenate(columns[:-1], axis=1)
+
+
+def stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Pictures below each other, the narrower ones padded."""
+    width = max(picture.shape[1] for picture in pictures)
+    rows = []
+    for picture in pictures:
+        row = np.full((picture.shape[0] + 8, width, 3), PAPER, dtype=np.uint8)
+        row[: picture.shape[0], : picture.shape[1]] = picture
+        rows.append(row)
+    return np.concatenate(rows)

@@ -5,6 +5,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 
 from yolor_d2.data.canvas import IGNORE, PAD_VALUE, Targets
@@ -242,3 +243,23 @@ def test_boxes_without_shapes_are_cut_at_the_border(records: list[Record]) -> No
     assert targets.sem_seg is None
     _, with_shapes = view_of([records[3]], 1)
     np.testing.assert_allclose(targets.boxes, with_shapes.boxes, atol=1e-4)
+
+
+def test_run_lengths_serve_like_polygons(records: list[Record]) -> None:
+    """Objects given as RLE land where those given as polygons do."""
+    record = records[1]
+    encoded = []
+    for original in record["annotations"]:
+        x, y, w, h = (int(v) for v in original["bbox"])
+        mask = np.zeros((record["height"], record["width"]), np.uint8, order="F")
+        mask[y : y + h, x : x + w] = 1
+        encoded.append({**original, "segmentation": mask_util.encode(mask)})
+    policy = PLAIN._replace(copy_paste=1.0)
+    for seed in range(10):
+        _, expected = view_of([record], seed, policy)
+        _, found = view_of([{**record, "annotations": encoded}], seed, policy)
+        assert len(found.boxes) == len(expected.boxes)
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=2.5)
+        assert found.masks is not None
+        assert expected.masks is not None
+        assert (found.masks != expected.masks).mean() < 0.01

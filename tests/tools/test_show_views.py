@@ -8,9 +8,11 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from yolor_d2.data.datasets import register_coco_multitask
+from yolor_d2.data.images import read_image
 from yolor_d2.data.toy_scenes import STUFF_CLASSES, THING_CLASSES, generate_toy_scenes
 from yolor_d2.model_zoo import get_config_file
-from yolor_d2.tools.show_views import main
+from yolor_d2.tools.show_views import READABLE_WIDTH, draw_record, main
+from yolor_d2.visualization import Layers, draw_layers
 
 CONFIG = get_config_file("toy/yolor_elan_n_toy.yaml")
 
@@ -27,10 +29,29 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         captions_json=root / "annotations/captions_train.json",
         sem_seg_root=root / "annotations/semantic_train",
         sem_seg=THING_CLASSES + STUFF_CLASSES,
+        panoptic_root=root / "annotations/panoptic_train",
+        panoptic_json=root / "annotations/panoptic_train.json",
     )
     yield name
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)
+    MetadataCatalog.remove(f"{name}_panoptic")
+
+
+def test_every_annotation_shows(scenes: str) -> None:
+    """Columns for objects, semantic map, panoptic map and captions, none of them plain."""
+    record = next(r for r in DatasetCatalog.get(scenes) if r["annotations"])
+    picture = draw_record(record, MetadataCatalog.get(scenes))
+    scale = -(-READABLE_WIDTH // record["width"])
+    assert picture.shape[1] == 4 * record["width"] * scale + 3 * 8
+    image = read_image(record["file_name"], width=record["width"], height=record["height"])
+    plain = draw_layers(image, Layers(), scale=scale)
+    columns = [picture[:, k * (plain.shape[1] + 8) :][:, : plain.shape[1]] for k in range(4)]
+    top = columns[0].shape[0] - plain.shape[0]
+    changed = [(column[top:] != plain).any(axis=2).mean() for column in columns[:3]]
+    assert 0.01 < changed[0] < 0.9
+    assert min(changed[1:]) > 0.9  # every pixel has a class and a segment
+    assert (columns[3] < 100).any()
 
 
 @pytest.mark.parametrize("tasks", ["detection,mask,semantic,caption", "semantic", "caption"])

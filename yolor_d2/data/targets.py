@@ -71,7 +71,8 @@ def read_outlines(segmentation: Any, *, width: int, height: int) -> list[Outline
     mask = decode_rle(segmentation, width=width, height=height)
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     # A contour runs through the centres of the pixels on the rim.
-    return [[contour.reshape(-1, 2) + np.float32(0.5) for contour in contours]] if contours else []
+    rings = [contour.reshape(-1, 2).astype(np.float32) + np.float32(0.5) for contour in contours]
+    return [rings] if rings else []
 
 
 def decode_rle(rle: dict[str, Any], *, width: int, height: int) -> np.ndarray:

@@ -1,11 +1,14 @@
 """Pictures of what the model is fed: strong and weak views with all their targets.
 
+Below them stands what the data set knows of the sample's own image.
+
 python -m yolor_d2.tools.show_views --config-file FILE --output DIR [--number N] [KEY VALUE ...]
 """
 
 import argparse
 import itertools
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,24 @@ import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from tqdm import tqdm
 
 from yolor_d2.data import build_tokenizer, build_train_loader
+from yolor_d2.data.errors import BadFileError
+from yolor_d2.data.images import read_image
+from yolor_d2.data.semantic_files import read_index_png
+from yolor_d2.data.targets import rasterize_all, read_objects
 from yolor_d2.model_zoo import load_config
 from yolor_d2.tokenizer import Tokenizer
-from yolor_d2.visualization import Color, Layers, draw_layers, side_by_side
+from yolor_d2.visualization import (
+    Color,
+    Layers,
+    caption_strip,
+    draw_layers,
+    side_by_side,
+    stack,
+)
 
 # Below this width a view is enlarged, so that labels can be read.
 READABLE_WIDTH = 480
@@ -40,21 +54,26 @@ def main(arguments: list[str] | None = None) -> int:
         for number, picture in enumerate(tqdm(draw_samples(cfg, args.number), total=args.number)):
             path = args.output / f"sample_{number:02d}.png"
             cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, OSError, BadFileError) as error:
         print(f"show_views: {error}", file=sys.stderr)
         return 2
     print(f"{args.number} pictures are in {args.output}")
     return 0
 
 
-def draw_samples(cfg: CfgNode, number: int) -> Any:
-    """Yield pictures of the first samples of the training loader, RGB uint8."""
+def draw_samples(cfg: CfgNode, number: int) -> Iterator[np.ndarray]:
+    """Pictures of the first samples of the training loader, RGB uint8."""
     tokenizer = build_tokenizer(cfg) if "caption" in cfg.MODEL.YOLOR.TASKS else None
-    metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+    records = {
+        record["file_name"]: (record, MetadataCatalog.get(name))
+        for name in cfg.DATASETS.TRAIN
+        for record in DatasetCatalog.get(name)
+    }
     loader = build_train_loader(cfg, tokenizer=tokenizer)
-    items = itertools.chain.from_iterable(loader)
-    for item in itertools.islice(items, number):
-        yield draw_item(item, metadata, tokenizer, image_format=cfg.INPUT.FORMAT)
+    for item in itertools.islice(itertools.chain.from_iterable(loader), number):
+        record, metadata = records[item["file_name"]]
+        views = draw_item(item, metadata, tokenizer, image_format=cfg.INPUT.FORMAT)
+        yield stack([views, draw_record(record, metadata)])
 
 
 def draw_item(
@@ -85,6 +104,67 @@ def draw_item(
             pictures.append(draw_layers(image, Layers(caption=caption), scale=scale))
             titles.append(f"{name}: caption" if caption else name)
     return side_by_side(pictures, titles=titles)
+
+
+def draw_record(record: dict[str, Any], metadata: Any) -> np.ndarray:
+    """An image with all its annotations: objects, semantic map, panoptic map, captions."""
+    image = read_image(record["file_name"], width=record["width"], height=record["height"])
+    scale = -(-READABLE_WIDTH // record["width"])
+    pictures, titles = [], []
+    if "annotations" in record:
+        pictures.append(draw_layers(image, _object_layers(record, metadata), scale=scale))
+        titles.append("annotations: boxes, masks")
+    if "sem_seg_file_name" in record:
+        layers = Layers(
+            sem_seg=read_index_png(record["sem_seg_file_name"]),
+            sem_seg_colors=metadata.stuff_colors,
+        )
+        pictures.append(draw_layers(image, layers, scale=scale))
+        titles.append("annotations: semantic map")
+    if "segments_info" in record:
+        pictures.append(draw_layers(image, _panoptic_layers(record, metadata), scale=scale))
+        titles.append("annotations: panoptic map")
+    if record.get("captions"):
+        strips = [caption_strip(caption, image.shape[1] * scale) for caption in record["captions"]]
+        pictures.append(np.concatenate(strips))
+        titles.append("annotations: captions")
+    return side_by_side(pictures or [image], titles=titles or ["no annotations"])
+
+
+def _object_layers(record: dict[str, Any], metadata: Any) -> Layers:
+    """Crowds too, which are no targets."""
+    objects = read_objects({**record, "annotations": _without_crowd_flag(record["annotations"])})
+    masks = rasterize_all(
+        [objects.outlines(index) for index in range(len(objects.classes))],
+        width=record["width"],
+        height=record["height"],
+        stride=1,
+    )
+    classes = objects.classes.tolist()
+    return Layers(
+        boxes=objects.boxes,
+        labels=[metadata.thing_classes[c] for c in classes],
+        colors=[tuple(metadata.thing_colors[c]) for c in classes],
+        masks=masks,
+    )
+
+
+def _without_crowd_flag(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**annotation, "iscrowd": 0} for annotation in annotations]
+
+
+def _panoptic_layers(record: dict[str, Any], metadata: Any) -> Layers:
+    """Each segment is a mask."""
+    size = {"width": record["width"], "height": record["height"]}
+    red, green, blue = np.moveaxis(
+        read_image(record["pan_seg_file_name"], **size).astype(int), 2, 0
+    )
+    ids = red + 256 * green + 65536 * blue
+    segments = record["segments_info"]
+    return Layers(
+        masks=np.stack([ids == segment["id"] for segment in segments]),
+        colors=[tuple(metadata.panoptic_colors[s["category_id"]]) for s in segments],
+    )
 
 
 def _to_rgb(image: torch.Tensor, image_format: str) -> np.ndarray:
