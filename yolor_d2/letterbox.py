@@ -35,7 +35,7 @@ class Fit(NamedTuple):
 def fit(*, width: int, height: int, canvas_width: int, canvas_height: int) -> Fit:
     """Centre an image on a canvas, shrinking it if need be, never enlarging."""
     ratio = min(canvas_width / width, canvas_height / height, 1.0)
-    new_width, new_height = round(width * ratio), round(height * ratio)
+    new_width, new_height = max(round(width * ratio), 1), max(round(height * ratio), 1)
     pad_x, pad_y = (canvas_width - new_width) / 2, (canvas_height - new_height) / 2
     # An odd difference leaves the smaller half on the left and at the top.
     left, top = round(pad_x - 0.1), round(pad_y - 0.1)

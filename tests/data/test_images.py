@@ -82,6 +82,32 @@ def test_reduced_pixels_are_means_of_blocks(
     assert np.abs(found[:rows, :columns] - means).mean() < 2.5
 
 
+def test_reduction_changes_neither_turning_nor_what_is_bad(tmp_path: Path) -> None:
+    """Sizes that differ by less than a block look alike when reduced."""
+    path = str(tmp_path / "a.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    y, x = np.mgrid[:63, :64]
+    Image.fromarray((2 * x + 0 * y).astype(np.uint8)).save(path, exif=exif)
+    for reduction in (1, 2, 4, 8):
+        stored = read_image(path, width=64, height=63, reduction=reduction)
+        assert stored[0, -1, 0] > 90  # bright on the right, not turned to the bottom
+        turned = read_image(path, width=63, height=64, reduction=reduction)
+        assert turned[-1, 0, 0] > 90
+        with pytest.raises(BadFileError, match="its annotation says 61 x 63"):
+            read_image(path, width=61, height=63, reduction=reduction)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_header_and_pixels_agree_on_turning(tmp_path: Path, suffix: str) -> None:
+    path = str(tmp_path / f"a.{suffix}")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (64, 30)).save(path, exif=exif)
+    width, height = image_size(path)
+    assert read_image(path, width=width, height=height).shape == (height, width, 3)
+
+
 def test_one_pixel(tmp_path: Path) -> None:
     path = str(tmp_path / "a.jpg")
     Image.new("RGB", (1, 1), (9, 9, 9)).save(path)

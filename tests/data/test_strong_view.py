@@ -8,11 +8,14 @@ import numpy as np
 import pycocotools.mask as mask_util
 import pytest
 
-from yolor_d2.data.canvas import IGNORE, PAD_VALUE, Targets
+from yolor_d2.data.canvas import Targets
+from yolor_d2.data.categories import IGNORE_LABEL
 from yolor_d2.data.errors import BadFileError
 from yolor_d2.data.reading import RecordReader
+from yolor_d2.data.semantic_files import read_index_png, write_index_png
 from yolor_d2.data.strong_view import Draw, StrongPolicy, StrongView
 from yolor_d2.data.transforms import ViewPolicy
+from yolor_d2.letterbox import PAD_VALUE
 
 from .factory import Record, annotation, make_record
 
@@ -85,7 +88,7 @@ def test_pixels_and_all_targets_agree(
         assert targets.masks is not None
         assert (targets.sem_seg[inner(is_object)] < 3).all()  # the objects' classes
         assert (targets.sem_seg[inner(is_black)] == 5).all()
-        assert (targets.sem_seg[inner(is_fill)] == IGNORE).all()
+        assert (targets.sem_seg[inner(is_fill)] == IGNORE_LABEL).all()
         assert not targets.masks.any(axis=0)[inner(is_black) | inner(is_fill)].any()
         assert targets.masks.any(axis=0)[inner(is_object)].all()
         for box, mask in zip(targets.boxes, targets.masks, strict=True):
@@ -168,7 +171,7 @@ def test_mixup_keeps_all_objects_and_only_certain_labels(records: list[Record]) 
         np.testing.assert_array_equal(mixed.boxes[:number], first.boxes)
         assert mixed.sem_seg is not None
         assert first.sem_seg is not None
-        known = (mixed.sem_seg != IGNORE) & (first.sem_seg != IGNORE)
+        known = (mixed.sem_seg != IGNORE_LABEL) & (first.sem_seg != IGNORE_LABEL)
         np.testing.assert_array_equal(mixed.sem_seg[known], first.sem_seg[known])
         changed = (image != first_image).any(axis=2)
         assert changed.any()
@@ -263,3 +266,17 @@ def test_run_lengths_serve_like_polygons(records: list[Record]) -> None:
         assert found.masks is not None
         assert expected.masks is not None
         assert (found.masks != expected.masks).mean() < 0.01
+
+
+def test_things_may_be_numbered_differently_in_semantic_maps(tmp_path: Path) -> None:
+    """Class 0 of the objects is class 7 of the map, copies included."""
+    record = make_record(tmp_path, "shifted", width=120, height=80, boxes=[(10, 10, 50, 60)])
+    path = record["sem_seg_file_name"]
+    write_index_png(path, np.where(read_index_png(path) == 0, np.uint8(7), np.uint8(2)))
+    for seed in range(20):
+        _, targets = view_of([record], seed, PLAIN._replace(copy_paste=1.0))
+        assert targets.sem_seg is not None
+        assert set(np.unique(targets.sem_seg)) <= {2, 7, IGNORE_LABEL}
+        assert targets.masks is not None
+        for mask in targets.masks:
+            assert (targets.sem_seg[inner(mask)] == 7).all()

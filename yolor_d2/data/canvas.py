@@ -9,6 +9,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ..letterbox import PAD_VALUE
+from .categories import IGNORE_LABEL, MAX_CLASSES
 from .mosaic import Window
 from .targets import (
     Objects,
@@ -19,6 +21,7 @@ from .targets import (
     fill,
     move_boxes,
     move_outlines,
+    move_points,
     outline_extent,
     rasterize,
     rasterize_all,
@@ -26,10 +29,8 @@ from .targets import (
 )
 from .transforms import multiply_hsv
 
-PAD_VALUE = 114
-IGNORE = 255
-# Semantic label of what no image covers; it becomes IGNORE in the end. No class table is that long.
-NOTHING = 254
+# Semantic label of what no image covers; it becomes IGNORE_LABEL in the end.
+NOTHING = MAX_CLASSES
 
 MIN_SIDE = 2.0  # px; thinner boxes are dropped,
 MIN_AREA_SHARE = 0.01  # so are those of which less is left,
@@ -188,6 +189,7 @@ class Canvas:
         class_index: int,
         *,
         pixels: np.ndarray,
+        labels: np.ndarray | None,
         matrix: np.ndarray,
         reduction: int,
     ) -> None:
@@ -199,6 +201,7 @@ class Canvas:
             class_index: what it is.
             pixels: the image that it comes from,
             reduction: as read,
+            labels: that image's semantic map at full size; None when the canvas has none,
             matrix: and (2, 3) the map from there to the output.
         """
         corners = np.concatenate([np.floor(box[:2]), np.ceil(box[2:])]).clip(0, self.size)
@@ -213,8 +216,19 @@ class Canvas:
             if stride is not None:
                 cells[stride] = rasterize(outlines, **full_size, stride=stride)
         if self.sem_seg is not None:
+            assert labels is not None
+            assert self.sem_stride is not None
             rows, columns, shape = cells[self.sem_stride]
-            self.sem_seg[rows, columns][shape] = class_index
+            # Things and semantic classes may be numbered differently: what the image's own map says
+            # of most of the object counts, for a cell on the rim may show what is beside it.
+            y, x = np.nonzero(shape)
+            centres = np.stack([x + columns.start, y + rows.start], axis=1) + 0.5  # (cells, 2)
+            source = move_points(centres * self.sem_stride, _inverse(matrix)).astype(np.intp)
+            limits = (labels.shape[1] - 1, labels.shape[0] - 1)
+            source_x, source_y = np.minimum(np.maximum(source, 0), limits).T
+            if len(y):
+                label = np.bincount(labels[source_y, source_x]).argmax()
+                self.sem_seg[rows, columns][shape] = label
         self._boxes.append(box[None])
         self._classes.append(np.array([class_index]))
         if self.mask_stride is not None:
@@ -237,7 +251,7 @@ class Canvas:
         self._masks += other._masks
         if self.sem_seg is not None and other.sem_seg is not None:
             mine, theirs = self.sem_seg, other.sem_seg
-            mixed = np.where(mine == theirs, mine, np.uint8(IGNORE))
+            mixed = np.where(mine == theirs, mine, np.uint8(IGNORE_LABEL))
             mixed = np.where(mine == NOTHING, theirs, mixed)
             self.sem_seg = np.where(theirs == NOTHING, mine, mixed)
 
@@ -249,7 +263,7 @@ class Canvas:
             cells = self.size // self.mask_stride
             masks = np.concatenate([np.zeros((0, cells, cells), dtype=bool), *self._masks])
         if self.sem_seg is not None:
-            sem_seg = np.where(self.sem_seg == NOTHING, np.uint8(IGNORE), self.sem_seg)
+            sem_seg = np.where(self.sem_seg == NOTHING, np.uint8(IGNORE_LABEL), self.sem_seg)
         if flip:
             cv2.flip(self.image, 1, dst=self.image)
             boxes[:, [0, 2]] = self.size - boxes[:, [2, 0]]

@@ -13,6 +13,7 @@ import numpy as np
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 
 IGNORE_LABEL = 255
+MAX_CLASSES = 254  # of a semantic map: bytes, less 255 and a label that training uses inside
 
 Color = tuple[int, int, int]
 

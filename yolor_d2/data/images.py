@@ -3,6 +3,7 @@
 import fcntl
 import io
 import logging
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import BadFileError, DataError
+from .files import read_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -41,19 +43,40 @@ def read_image(path: str, *, width: int, height: int, reduction: int = 1) -> np.
     Raises:
         BadFileError: the file is missing, truncated, no image, or of another size.
     """
-    data = _read_bytes(path)
+    data = read_bytes(path)
     is_jpeg = data[:2] == b"\xff\xd8"
-    factor = reduction if is_jpeg else 1
+    # Sizes that differ by less than a block look alike when reduced: those are decoded in full.
+    factor = reduction if is_jpeg and not 0 < abs(width - height) < reduction else 1
+    if factor > 1 and sorted(jpeg_size(data)) != sorted((width, height)):
+        factor = 1  # and the exact size will be compared
     expected = (-(-height // factor), -(-width // factor))
     image = _decode(data, _DECODE_FLAGS[factor], path)
     if image.shape[:2] != expected and expected == image.shape[1::-1]:
         image = _decode(data, _DECODE_FLAGS[factor] | cv2.IMREAD_IGNORE_ORIENTATION, path)
     if image.shape[:2] != expected:
-        found_height, found_width = _decode(data, cv2.IMREAD_COLOR_RGB, path).shape[:2]
+        found_height, found_width = image.shape[:2]
         raise BadFileError(
             path, f"is {found_width} x {found_height}, its annotation says {width} x {height}"
         )
     return image if factor == reduction else _shrink(image, reduction)
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """(width, height) as stored, from the frame header of a JPEG's bytes; (0, 0) without one."""
+    position = 2
+    while position + 9 <= len(data):
+        if data[position + 1] == 0xFF:  # padding
+            position += 1
+            continue
+        marker, length = (
+            data[position + 1],
+            int.from_bytes(data[position + 2 : position + 4], "big"),
+        )
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            height, width = struct.unpack(">HH", data[position + 5 : position + 9])
+            return width, height
+        position += 2 + length
+    return 0, 0
 
 
 def image_size(path: str) -> tuple[int, int]:
@@ -61,20 +84,11 @@ def image_size(path: str) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5..8 swap the sides
-    except (OSError, SyntaxError, ValueError) as error:
+            # Orientations 5..8 swap the sides; OpenCV leaves TIFF as it is.
+            turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadFileError(path, f"cannot be read as an image ({error})") from None
     return (height, width) if turned else (width, height)
-
-
-def _read_bytes(path: str) -> bytes:
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise BadFileError(path, error.strerror or "cannot be read") from None
-    if not data:
-        raise BadFileError(path, "is empty")
-    return data
 
 
 def _decode(data: bytes, flags: int, path: str) -> np.ndarray:
@@ -101,7 +115,7 @@ def _is_complete(data: bytes) -> bool:
         return True
     try:  # more than padding behind the marker, or no marker at all: let a strict reader decide
         Image.open(io.BytesIO(data)).load()
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False
     return True
 

@@ -12,7 +12,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import BitMasks, Boxes, Instances
 
 from ..tokenizer import Tokenizer
-from .canvas import IGNORE
+from .categories import IGNORE_LABEL
 from .errors import BadFileError
 from .images import BadFiles
 from .reading import Record, RecordReader
@@ -265,10 +265,10 @@ def _instances(
 
 
 def _sample_labels(labels: np.ndarray, *, width: int, height: int, stride: int) -> np.ndarray:
-    """The labels below the centres of the cells of a resized image; beyond its border, IGNORE."""
+    """The labels below the centres of a resized image's cells; beyond its border, IGNORE_LABEL."""
     rows = ((np.arange(-(-height // stride)) + 0.5) * stride * labels.shape[0] / height).astype(int)
     columns = ((np.arange(-(-width // stride)) + 0.5) * stride * labels.shape[1] / width).astype(
         int
     )
-    padded = np.pad(labels, ((0, 1), (0, 1)), constant_values=IGNORE)
+    padded = np.pad(labels, ((0, 1), (0, 1)), constant_values=IGNORE_LABEL)
     return padded[np.minimum(rows, labels.shape[0])[:, None], np.minimum(columns, labels.shape[1])]

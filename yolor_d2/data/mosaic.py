@@ -16,7 +16,6 @@ from .transforms import compose, long_side_size
 Rectangle = tuple[float, float, float, float]  # x0, y0, x1, y1
 
 MAX_PASTE_COVER = 0.3  # share of any box that a pasted object may hide
-PASTE_BLOCK = 64  # candidates looked at together; bounds the memory of crowded images
 
 
 class Placement(NamedTuple):
@@ -120,20 +119,22 @@ def choose_pastes(
     Args:
         boxes: (G, 4) of all objects, in pixels of the canvas.
         side: of the canvas.
-        share: how many of them, at most: those count whose mirror image hides little of any box.
+        share: how many of them, at most: those count whose mirror images, together, hide little of
+            any box, be it there before or pasted.
     """
     wanted = round(share * len(boxes))
+    mirrored = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [side, 0, side, 0]
+    there = boxes  # and what is pasted
+    hidden = np.zeros(len(boxes))  # share of each
     chosen: list[int] = []
-    order = rng.permutation(len(boxes))
-    areas = np.maximum(box_areas(boxes), 1e-9)
-    for start in range(0, len(order), PASTE_BLOCK):
-        block = order[start : start + PASTE_BLOCK]
-        mirrored = boxes[block][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [side, 0, side, 0]
-        first = np.maximum(mirrored[:, None, :2], boxes[None, :, :2])  # (block, G, 2)
-        last = np.minimum(mirrored[:, None, 2:], boxes[None, :, 2:])
-        hidden = (last - first).clip(0).prod(axis=2) / areas  # (block, G)
-        fits = (hidden < MAX_PASTE_COVER).all(axis=1) & (box_areas(mirrored) > 0)
-        chosen += block[fits].tolist()
-        if len(chosen) >= wanted:
+    for index in rng.permutation(np.flatnonzero(box_areas(boxes) > 0)).tolist():
+        if len(chosen) == wanted:
             break
-    return chosen[:wanted]
+        first = np.maximum(mirrored[index, :2], there[:, :2])
+        last = np.minimum(mirrored[index, 2:], there[:, 2:])
+        more = (last - first).clip(0).prod(axis=1) / np.maximum(box_areas(there), 1e-9)
+        if (hidden + more < MAX_PASTE_COVER).all():
+            chosen.append(index)
+            there = np.concatenate([there, mirrored[index : index + 1]])
+            hidden = np.append(hidden + more, 0)
+    return chosen

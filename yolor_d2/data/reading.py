@@ -60,7 +60,10 @@ class RecordReader:
             return labels
 
         path = record["sem_seg_file_name"]
-        return self._cache.get((path, 0), read)
+        key = (path, 0)
+        if key not in self._sample:
+            self._sample[key] = self._cache.get(key, read)
+        return self._sample[key]
 
     def objects(self, record: Record) -> Objects:
         """The objects that are no crowds."""

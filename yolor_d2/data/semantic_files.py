@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import BadFileError
+from .files import read_bytes, replace_file
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END_CHUNK = b"\0\0\0\0IEND\xae\x42\x60\x82"
@@ -33,7 +34,7 @@ def read_index_png(path: str | Path) -> np.ndarray:
         BadFileError: the file is missing, truncated, damaged, or no such PNG.
     """
     path = str(path)
-    data = _read_bytes(path)
+    data = read_bytes(path)
     if not data.startswith(_SIGNATURE):
         raise BadFileError(path, "is not a PNG file")
     chunks = list(_chunks(data, path))
@@ -80,23 +81,6 @@ def png_size(path: str | Path) -> tuple[int, int] | None:
         return None
     width, height = struct.unpack(">II", head[16:24])
     return height, width
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-
-
-def _read_bytes(path: str) -> bytes:
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise BadFileError(path, error.strerror or "cannot be read") from None
-    if not data:
-        raise BadFileError(path, "is empty")
-    return data
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

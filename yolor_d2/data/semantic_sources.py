@@ -26,7 +26,8 @@ from .categories import (
     stuffthing_to_leaf_table,
 )
 from .errors import BadFileError, DataError
-from .semantic_files import png_size, read_index_png, replace_file, write_index_png
+from .files import replace_file
+from .semantic_files import png_size, read_index_png, write_index_png
 
 _OTHER_ID = 183  # "other" of the stuff annotations: all that is no stuff
 _DESCRIPTION = "categories.json"

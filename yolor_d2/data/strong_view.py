@@ -222,8 +222,17 @@ class StrongView:
         reduction = reduction_for(matrix)
         try:
             pixels = self.reader.pixels(tile.record, reduction=reduction)
+            labels = self.reader.labels(tile.record) if canvas.sem_seg is not None else None
         except BadFileError as error:  # of an image that is not in view itself
             self.report_bad(error)
             return
         class_index = int(tile.objects.classes[index])
-        canvas.paste(outlines, box, class_index, pixels=pixels, matrix=matrix, reduction=reduction)
+        canvas.paste(
+            outlines,
+            box,
+            class_index,
+            pixels=pixels,
+            labels=labels,
+            matrix=matrix,
+            reduction=reduction,
+        )
