@@ -21,7 +21,6 @@ from .targets import (
     fill,
     move_boxes,
     move_outlines,
-    move_points,
     outline_extent,
     rasterize,
     rasterize_all,
@@ -189,7 +188,7 @@ class Canvas:
         class_index: int,
         *,
         pixels: np.ndarray,
-        labels: np.ndarray | None,
+        label: int | None,
         matrix: np.ndarray,
         reduction: int,
     ) -> None:
@@ -201,7 +200,7 @@ class Canvas:
             class_index: what it is.
             pixels: the image that it comes from,
             reduction: as read,
-            labels: that image's semantic map at full size; None when the canvas has none,
+            label: of the object in semantic maps; None when the canvas has none,
             matrix: and (2, 3) the map from there to the output.
         """
         corners = np.concatenate([np.floor(box[:2]), np.ceil(box[2:])]).clip(0, self.size)
@@ -216,19 +215,8 @@ class Canvas:
             if stride is not None:
                 cells[stride] = rasterize(outlines, **full_size, stride=stride)
         if self.sem_seg is not None:
-            assert labels is not None
-            assert self.sem_stride is not None
             rows, columns, shape = cells[self.sem_stride]
-            # Things and semantic classes may be numbered differently: what the image's own map says
-            # of most of the object counts, for a cell on the rim may show what is beside it.
-            y, x = np.nonzero(shape)
-            centres = np.stack([x + columns.start, y + rows.start], axis=1) + 0.5  # (cells, 2)
-            source = move_points(centres * self.sem_stride, _inverse(matrix)).astype(np.intp)
-            limits = (labels.shape[1] - 1, labels.shape[0] - 1)
-            source_x, source_y = np.minimum(np.maximum(source, 0), limits).T
-            if len(y):
-                label = np.bincount(labels[source_y, source_x]).argmax()
-                self.sem_seg[rows, columns][shape] = label
+            self.sem_seg[rows, columns][shape] = label
         self._boxes.append(box[None])
         self._classes.append(np.array([class_index]))
         if self.mask_stride is not None:

@@ -21,12 +21,14 @@ from .mosaic import (
 from .reading import Record, RecordReader
 from .targets import (
     Objects,
+    Outline,
     box_areas,
     clip_boxes,
     clip_outlines,
     move_boxes,
     move_outlines,
     outline_extent,
+    rasterize,
 )
 from .transforms import ViewPolicy, compose, random_hsv_factors, random_view
 
@@ -213,16 +215,18 @@ class StrongView:
     ) -> None:
         """Paste one object, if enough of it is in view."""
         assert tile.objects is not None
-        outlines = clip_outlines(tile.objects.outlines(index), tile.placement.region)
-        outlines = move_outlines(outlines, matrix)
+        in_image = clip_outlines(tile.objects.outlines(index), tile.placement.region)
+        outlines = move_outlines(in_image, matrix)
         outlines = clip_outlines(outlines, (0, 0, self.policy.size, self.policy.size))
         box = outline_extent(outlines)
         if not is_worth_keeping(box[None], full_area)[0]:
             return
         reduction = reduction_for(matrix)
+        label = None
         try:
             pixels = self.reader.pixels(tile.record, reduction=reduction)
-            labels = self.reader.labels(tile.record) if canvas.sem_seg is not None else None
+            if canvas.sem_seg is not None:
+                label = most_frequent(self.reader.labels(tile.record), in_image)
         except BadFileError as error:  # of an image that is not in view itself
             self.report_bad(error)
             return
@@ -232,7 +236,14 @@ class StrongView:
             box,
             class_index,
             pixels=pixels,
-            labels=labels,
+            label=label,
             matrix=matrix,
             reduction=reduction,
         )
+
+
+def most_frequent(labels: np.ndarray, outlines: list[Outline]) -> int:
+    """An object's label: things and semantic classes may be numbered differently."""
+    height, width = labels.shape
+    rows, columns, shape = rasterize(outlines, width=width, height=height, stride=1)
+    return int(np.bincount(labels[rows, columns][shape], minlength=1).argmax())
