@@ -25,11 +25,13 @@ $(VENV)/ready: setup.py constraints.txt install_detectron2.py
 	@touch $@
 
 demo: setup
-	@echo "== Toy scenes"
-	$(BIN)/python datasets/prepare_toy_scenes.py --output output/demo/datasets/toy_scenes \
+	@echo "== Toy scenes, in datasets/toy_scenes"
+	$(BIN)/python datasets/prepare_toy_scenes.py --output datasets/toy_scenes \
 	  --train 300 --val 60 --min-size 16 --workers 2
+	@echo "== Are they in order?"
+	DETECTRON2_DATASETS=datasets $(BIN)/python -m yolor_d2.tools.check_data --dataset toy_scenes_val
 	@echo "== What the model will be fed: strong and weak views with all their annotations"
-	DETECTRON2_DATASETS=output/demo/datasets $(BIN)/python -m yolor_d2.tools.show_views \
+	DETECTRON2_DATASETS=datasets $(BIN)/python -m yolor_d2.tools.show_views \
 	  --config-file configs/toy/yolor_elan_n_toy.yaml --output output/demo/views --number 8
 	@echo "== Done: look at output/demo/views"
 

@@ -252,3 +252,9 @@ def test_what_is_not_there_may_be_left_out(
 def test_a_data_set_without_annotations(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nothing: has no annotations at all"):
         register_coco_multitask("nothing", tmp_path)
+
+
+def test_more_classes_than_a_byte_holds(tmp_path: Path) -> None:
+    names = [f"class {k}" for k in range(300)]
+    with pytest.raises(DataError, match="many: has 300 semantic classes, of 254 at most"):
+        register_coco_multitask("many", tmp_path, sem_seg_root=tmp_path, sem_seg=names)

@@ -12,6 +12,7 @@ from yolor_d2.data.errors import BadFileError
 from yolor_d2.data.mapper import MultiTaskMapper, known_targets
 from yolor_d2.data.semantic_files import write_index_png
 from yolor_d2.data.strong_view import Draw, StrongPolicy
+from yolor_d2.data.transforms import ViewPolicy
 from yolor_d2.tokenizer import Tokenizer
 
 from .factory import Record, annotation, make_record
@@ -225,6 +226,10 @@ def test_a_semantic_map_that_cannot_be_used(
         ({"weak_view_tasks": ("captions",)}, r"INPUT\.WEAK_VIEW_TASKS has captions"),
         ({"weak_view_tasks": ("mask",)}, r"INPUT\.WEAK_VIEW_TASKS must treat"),
         ({"tokenizer": None}, "needs a tokenizer"),
+        ({"strong": POLICY._replace(size=66)}, r"INPUT\.STRONG\.SIZE 66 is no multiple"),
+        ({"strong": POLICY._replace(mixup=15)}, r"INPUT\.STRONG\.MIXUP must be between 0 and 1"),
+        ({"strong": POLICY._replace(view=ViewPolicy(scale=1.5))}, r"INPUT\.STRONG\.SCALE"),
+        ({"test_size": 0}, r"INPUT\.TEST_SIZE must be positive"),
     ],
 )
 def test_nonsense_names_the_key(

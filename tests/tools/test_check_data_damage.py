@@ -55,24 +55,6 @@ DAMAGES = {
         "instances.json",
         "annotation 20: has 9 numbers",
     ),
-    "infinite polygon": (
-        lambda m: m.change_object(segmentation=[[*SQUARE[:-1], float("nan")]]),
-        "bad polygon",
-        "images/2.jpg",
-        "(cat): polygon 0 has numbers that are not finite",
-    ),
-    "polygon of words": (
-        lambda m: m.change_object(segmentation=[["a"] * 6]),
-        "bad segmentation",
-        "images/2.jpg",
-        "ValueError",
-    ),
-    "polygon with holes in it": (
-        lambda m: m.change_object(segmentation=[SQUARE, [*SQUARE[:-2], None, None]]),
-        "bad polygon",
-        "images/2.jpg",
-        "polygon 1",
-    ),
     "polygon outside": (
         lambda m: m.change_object(segmentation=[[4, 4, 14, 4, 14, 14, 4, 33.5]]),
         "polygon outside image",
@@ -84,13 +66,6 @@ DAMAGES = {
         "polygon without area",
         "images/2.jpg",
         "polygon 1",
-    ),
-    "box of words": (lambda m: m.change_object(1, bbox=["a"] * 4), "bad box", "2.jpg", "(dog)"),
-    "infinite box": (
-        lambda m: m.change_object(1, bbox=[1, 2, 3, float("inf")]),
-        "bad box",
-        "2.jpg",
-        "inf",
     ),
     "flat box": (
         lambda m: m.change_object(1, bbox=[1, 2, 0, 5]),
@@ -221,6 +196,31 @@ REFUSED = {
     "RLE size": (
         lambda m: m.change_object(segmentation={"size": [3, 3], "counts": [9]}),
         "annotation 20 has a mask of [3, 3]",
+        "",
+    ),
+    "infinite polygon": (
+        lambda m: m.change_object(segmentation=[[*SQUARE[:-1], float("nan")]]),
+        "annotation 20 has polygons that are no lists of numbers",
+        "",
+    ),
+    "polygon of words": (
+        lambda m: m.change_object(segmentation=[["a"] * 6]),
+        "annotation 20 has polygons that are no lists of numbers",
+        "",
+    ),
+    "polygon with holes in it": (
+        lambda m: m.change_object(segmentation=[SQUARE, [*SQUARE[:-2], None, None]]),
+        "annotation 20 has polygons that are no lists of numbers",
+        "",
+    ),
+    "box of words": (
+        lambda m: m.change_object(1, bbox=["a"] * 4),
+        "annotation 21 has bbox ['a', 'a', 'a', 'a'], not 4 numbers",
+        "",
+    ),
+    "infinite box": (
+        lambda m: m.change_object(1, bbox=[1, 2, 3, float("inf")]),
+        "annotation 21 has bbox [1, 2, 3, inf], not 4 numbers",
         "",
     ),
     "short RLE": (

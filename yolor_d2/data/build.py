@@ -1,7 +1,6 @@
 """Loaders: records of the catalogue -> batches that follow from configuration and position."""
 
 import ctypes
-import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,13 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, DatasetFromList, DatasetMapper, MetadataCatalog
-from detectron2.data.detection_utils import SizeMismatchError
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
 from ..tokenizer import Tokenizer
 from .errors import BadFileError, DataError
+from .foreign import call_foreign
 from .images import BadFiles
 from .mapper import MultiTaskMapper, known_targets
 from .partners import PartnerPool
@@ -85,16 +84,7 @@ class TrainingSet(Dataset[Record]):
                 return self.records[self.partners.draw(index, rng)]
 
             return self.mapper(record, Draw(rng, partner, request.mosaic))
-        seed_everything(int(rng.integers(2**31)))
-        try:
-            return self.mapper(record)
-        except (
-            OSError,
-            SyntaxError,
-            SizeMismatchError,
-        ) as error:  # what Pillow and detectron2 raise
-            reason = str(error).strip().splitlines()[0]
-            raise BadFileError(record["file_name"], reason) from None
+        return call_foreign(self.mapper, record, seed=int(rng.integers(2**31)))
 
 
 def with_mask_flags(records: Sequence[Record]) -> Iterator[Record]:
@@ -104,13 +94,6 @@ def with_mask_flags(records: Sequence[Record]) -> Iterator[Record]:
     for record in records:
         is_empty = "annotations" in record and not record["annotations"]
         yield {**record, "has_masks": has_masks} if is_empty else record
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators, which foreign mappers and augmentations draw from."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    torch.manual_seed(seed)
 
 
 def build_train_loader(
@@ -141,8 +124,8 @@ def build_train_loader(
         total=sum(len(records) for records in datasets),
         max_fraction=cfg.DATALOADER.MAX_BAD_FILES,
     )
-    if start_iteration == 0 and comm.is_main_process():
-        bad_files.reset()
+    if start_iteration == 0:
+        _reset(bad_files)
     if mapper is None:
         mapper = _build_train_mapper(cfg, tokenizer, bad_files)
     seed = max(cfg.SEED, 0)
@@ -174,15 +157,14 @@ def build_test_loader(
 ) -> "TestLoader":
     """The images of a data set once, in order, each process its part; bad files are left out."""
     if mapper is None:
-        mapper = MultiTaskMapper(cfg, is_train=False)
+        mapper = _mapper_class(cfg)(cfg, is_train=False)
     records = DatasetFromList(DatasetCatalog.get(dataset_name), copy=False, serialize=True)
     bad_files = BadFiles(
         path=Path(cfg.OUTPUT_DIR) / f"bad_files_{dataset_name}.txt",
         total=len(records),
         max_fraction=cfg.DATALOADER.MAX_BAD_FILES,
     )
-    if comm.is_main_process():
-        bad_files.reset()
+    _reset(bad_files)
     return TestLoader(
         DataLoader(
             TestSet(records, mapper=mapper, bad_files=bad_files),
@@ -210,8 +192,11 @@ class TestSet(Dataset[Record | None]):
         return len(self.records)
 
     def __getitem__(self, index: int) -> Record | None:
+        record = self.records[index]
         try:
-            return self.mapper(self.records[index])
+            if isinstance(self.mapper, MultiTaskMapper):
+                return self.mapper(record)
+            return call_foreign(self.mapper, record, seed=index)
         except BadFileError as error:
             self.bad_files.report(error)
             return None
@@ -280,13 +265,9 @@ def _training_records(cfg: CfgNode, name: str) -> list[Record]:
 
 
 def _build_train_mapper(cfg: CfgNode, tokenizer: Tokenizer | None, bad_files: BadFiles) -> Mapper:
-    if cfg.INPUT.DATASET_MAPPER_NAME == "detectron2":
-        return DatasetMapper(cfg, is_train=True)
-    if cfg.INPUT.DATASET_MAPPER_NAME != "multitask":
-        raise ValueError(
-            "INPUT.DATASET_MAPPER_NAME must be multitask or detectron2, "
-            f"not {cfg.INPUT.DATASET_MAPPER_NAME}"
-        )
+    mapper_class = _mapper_class(cfg)
+    if mapper_class is not MultiTaskMapper:
+        return mapper_class(cfg, is_train=True)
     sem_seg_classes = shared_classes(cfg.DATASETS.TRAIN, "stuff_classes", where="sem_seg_root")
     return MultiTaskMapper(
         cfg,
@@ -297,9 +278,29 @@ def _build_train_mapper(cfg: CfgNode, tokenizer: Tokenizer | None, bad_files: Ba
     )
 
 
+def _mapper_class(cfg: CfgNode) -> type:
+    known = {"multitask": MultiTaskMapper, "detectron2": DatasetMapper}
+    name = cfg.INPUT.DATASET_MAPPER_NAME
+    if name not in known:
+        raise ValueError(f"INPUT.DATASET_MAPPER_NAME must be one of {', '.join(known)}, not {name}")
+    return known[name]
+
+
+def _reset(bad_files: BadFiles) -> None:
+    """Forget an earlier run's bad files before any process finds one."""
+    if comm.is_main_process():
+        bad_files.reset()
+    comm.synchronize()
+
+
 def _check_targets(cfg: CfgNode, datasets: Sequence[Sequence[Record]]) -> None:
     """Every task has something to learn from, and data sets do not number classes differently."""
     shared_classes(cfg.DATASETS.TRAIN, "thing_classes", where="json_file")
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        raise ValueError(
+            f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; "
+            "DATASETS.TRAIN_RATIOS says how often data sets come"
+        )
     if cfg.INPUT.DATASET_MAPPER_NAME != "multitask":
         return
     wanted = set(cfg.MODEL.YOLOR.TASKS)

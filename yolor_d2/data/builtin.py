@@ -1,6 +1,7 @@
 """The data sets registered out of the box, below DETECTRON2_DATASETS (datasets/README.md)."""
 
 import functools
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..compat import dataset_root
 from .categories import COCO_LEAVES, COCO_PANOPTIC, COCO_THINGS, LEAF_TO_PANOPTIC, Categories
-from .coco_join import entries, header_size, read_json
+from .coco_join import entries, read_json
 from .datasets import register_coco_multitask
-from .errors import DataError
+from .errors import BadFileError, DataError
+from .images import image_size
 from .toys.coco import panoptic_categories
+
+logger = logging.getLogger(__name__)
 
 KARPATHY_SPLITS = ("train", "restval", "val", "test")
 
@@ -90,12 +94,17 @@ def load_karpathy(root: Path, split: str) -> list[dict[str, Any]]:
         raise DataError(f"{path}: has no image of the split {split}")
     val_2017 = {p.name for p in (root / "val2017").glob("*.jpg")}
     records = []
+    unreadable: list[BadFileError] = []
     for entry in images:
         file = root / entry["filepath"] / entry["filename"]
         if not (root / entry["filepath"]).is_dir():
             name = f"{entry['cocoid']:012d}.jpg"
             file = root / ("val2017" if name in val_2017 else "train2017") / name
-        width, height = header_size(str(file))
+        try:
+            width, height = image_size(str(file))
+        except BadFileError as error:
+            unreadable.append(error)
+            continue
         records.append(
             {
                 "file_name": str(file),
@@ -105,6 +114,11 @@ def load_karpathy(root: Path, split: str) -> list[dict[str, Any]]:
                 "captions": [sentence["raw"] for sentence in entry["sentences"]],
             }
         )
+    if unreadable:
+        message = f"{len(unreadable)} images of {split} cannot be read, the first: {unreadable[0]}"
+        if not records:
+            raise DataError(message)
+        logger.warning("%s", message)
     return records
 
 

@@ -5,6 +5,7 @@ Whatever contradicts itself is one DataError that names the file and the id.
 
 import json
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from .categories import Categories
 from .errors import BadFileError, DataError
 from .images import image_size
 from .rle import covers
+from .semantic_files import png_size
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +118,9 @@ def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Jso
         seen.add(image_id)
         file_name = str(image_root / image["file_name"])
         if "height" not in image or "width" not in image:
-            image["width"], image["height"] = header_size(file_name)
+            known = records.get(image_id)
+            size = (known["width"], known["height"]) if known else header_size(file_name)
+            image["width"], image["height"] = size
         record = {
             "file_name": file_name,
             "image_id": image_id,
@@ -175,7 +179,7 @@ def _add_instances(
             raise DataError(f"{path}: annotation id {entry['id']} is there twice")
         seen.add(entry["id"])
         record = _record_of(records, entry, path)
-        if not isinstance(entry["bbox"], list) or len(entry["bbox"]) != 4:
+        if not _are_numbers(entry["bbox"]) or len(entry["bbox"]) != 4:
             raise DataError(
                 f"{path}: annotation {entry['id']} has bbox {entry['bbox']}, not 4 numbers"
             )
@@ -199,6 +203,14 @@ def _add_instances(
         logger.warning("%s: left out %d objects without any valid polygon", path, without_shape)
 
 
+def _are_numbers(values: Any) -> bool:
+    """Whether it is a list of finite numbers."""
+    try:
+        return isinstance(values, list) and all(map(math.isfinite, values))
+    except TypeError:
+        return False
+
+
 def _index_of(categories: Categories, category_id: Any, what: str, path: Path) -> int:
     index = categories.id_to_index.get(category_id)
     if index is None:
@@ -210,8 +222,10 @@ def _read_segmentation(entry: Json, record: Record, path: Path) -> Any:
     """Polygons of three points and more, or RLE with compressed counts, as detectron2 has it."""
     segmentation = entry["segmentation"]
     if isinstance(segmentation, list):
-        if not all(isinstance(ring, list) for ring in segmentation):
-            raise DataError(f"{path}: annotation {entry['id']} has polygons that are no lists")
+        if not all(_are_numbers(ring) for ring in segmentation):
+            raise DataError(
+                f"{path}: annotation {entry['id']} has polygons that are no lists of numbers"
+            )
         return [ring for ring in segmentation if len(ring) >= 6 and len(ring) % 2 == 0]
     if not {"size", "counts"} <= segmentation.keys():
         raise DataError(f"{path}: annotation {entry['id']} has a mask without size or counts")
@@ -268,7 +282,10 @@ def _add_sem_seg(records: dict[Any, Record], folder: Path, image_root: Path) -> 
                 if image_id in records:
                     other = records[image_id]["file_name"]
                     raise DataError(f"{file}: has the image id {image_id} like {other}")
-                width, height = header_size(str(file))
+                size = png_size(maps[file.stem])
+                if size is None:
+                    raise DataError(f"{maps[file.stem]}: cannot be read as a PNG")
+                height, width = size
                 records[image_id] = {
                     "file_name": str(file),
                     "image_id": image_id,

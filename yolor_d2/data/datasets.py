@@ -12,7 +12,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from .categories import IGNORE_LABEL, Categories
+from .categories import IGNORE_LABEL, MAX_CLASSES, Categories
 from .coco_join import CocoFiles, load_coco_multitask
 from .errors import DataError
 
@@ -74,6 +74,8 @@ def register_coco_multitask(
         raise DataError(f"{name}: sem_seg_root needs sem_seg, the names of its classes")
     if sem_seg is not None and not isinstance(sem_seg, Categories):
         sem_seg = Categories.from_names(sem_seg)
+    if sem_seg is not None and len(sem_seg) > MAX_CLASSES:
+        raise DataError(f"{name}: has {len(sem_seg)} semantic classes, of {MAX_CLASSES} at most")
     tables = {"things": things, "panoptic": panoptic}
     load = functools.partial(load_coco_multitask, files, **tables, skip_missing=skip_missing)
     DatasetCatalog.register(name, load)

@@ -16,7 +16,7 @@ from .categories import IGNORE_LABEL
 from .errors import BadFileError
 from .images import BadFiles
 from .reading import Record, RecordReader
-from .strong_view import PUBLISHED, Draw, StrongPolicy, StrongView
+from .strong_view import PUBLISHED, Draw, StrongPolicy, StrongView, check_policy
 from .targets import move_boxes, move_outlines, rasterize_all
 from .transforms import ViewPolicy, resize_long_side, to_planes
 
@@ -85,6 +85,9 @@ class MultiTaskMapper:
         check_tasks(tasks, weak_view_tasks)
         if is_train and "caption" in tasks and tokenizer is None:
             raise ValueError('MODEL.YOLOR.TASKS has "caption": the mapper needs a tokenizer')
+        check_policy(strong, strides=(mask_stride, sem_seg_stride))
+        if min(weak_size, test_size) <= 0:
+            raise ValueError("INPUT.WEAK.SIZE and INPUT.TEST_SIZE must be positive")
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"INPUT.FORMAT must be RGB or BGR, not {image_format}")
         self.is_train = is_train

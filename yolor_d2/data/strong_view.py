@@ -3,7 +3,7 @@
 The order of random draws is part of the data: it decides which samples a seed gives.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -46,6 +46,29 @@ class StrongPolicy(NamedTuple):
 
 
 PUBLISHED = StrongPolicy()
+
+
+def check_policy(policy: StrongPolicy, *, strides: Sequence[int]) -> None:
+    """A ValueError that names the key of a number that makes no sense."""
+    if policy.size <= 0 or any(policy.size % stride for stride in strides):
+        raise ValueError(
+            f"INPUT.STRONG.SIZE {policy.size} is no multiple of the strides of the targets, "
+            f"{' and '.join(str(stride) for stride in strides)}"
+        )
+    limits = {
+        "MOSAIC": (policy.mosaic, 1),
+        "COPY_PASTE": (policy.copy_paste, 1),
+        "MIXUP": (policy.mixup, 1),
+        "FLIP": (policy.flip, 1),
+        "SCALE": (policy.view.scale, 0.99),  # 1 would shrink to nothing
+        "TRANSLATE": (policy.view.translate, 0.5),
+        "HSV[0]": (policy.hsv[0], 0.4),  # OpenCV's hue, up to 179, has to stay below 256
+        "HSV[1]": (policy.hsv[1], 1),
+        "HSV[2]": (policy.hsv[2], 1),
+    }
+    for key, (value, limit) in limits.items():
+        if not 0 <= value <= limit:
+            raise ValueError(f"INPUT.STRONG.{key} must be between 0 and {limit}, not {value}")
 
 
 class Draw(NamedTuple):

@@ -62,7 +62,7 @@ def random_hsv_factors(rng: np.random.Generator, gains: Sequence[float]) -> np.n
 def multiply_hsv(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """uint8 RGB (H, W, 3) -> the same with hue, saturation and value multiplied.
 
-    OpenCV's hue has 180 steps; what goes beyond comes round again on the way back.
+    OpenCV's hue has 180 steps; what goes beyond, up to 255, comes round again on the way back.
     """
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     cv2.transform(hsv, np.diag(factors), dst=hsv)  # four times as fast as cv2.LUT or cv2.multiply

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.build import seed_everything
+from ..data.foreign import seed_everything
 from ..data.reading import Record
 from ..data.targets import box_areas, outline_extent, read_outlines
 from .benchmark_timing import Job

@@ -63,6 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def draw_samples(cfg: CfgNode, number: int) -> Iterator[np.ndarray]:
     """Pictures of the first samples of the training loader, RGB uint8."""
+    if cfg.INPUT.DATASET_MAPPER_NAME != "multitask":
+        raise ValueError("INPUT.DATASET_MAPPER_NAME must be multitask: other mappers have no views")
     tokenizer = build_tokenizer(cfg) if "caption" in cfg.MODEL.YOLOR.TASKS else None
     records = {
         record["file_name"]: (record, MetadataCatalog.get(name))
