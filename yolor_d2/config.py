@@ -66,8 +66,8 @@ def _add_loading(cfg: CfgNode) -> None:
     cfg.DATALOADER.MAX_BAD_FILES = 0.05
 
     cfg.TOKENIZER = CfgNode()
-    # A sentencepiece model from datasets/prepare_tokenizer.py; "" trains one on the training
-    # captions.
+    # A sentencepiece model from datasets/prepare_tokenizer.py; "" trains one on the captions of the
+    # training sets.
     cfg.TOKENIZER.MODEL = ""
     # Number of pieces when one is trained; a small corpus gives fewer.
     cfg.TOKENIZER.VOCAB_SIZE = 8000

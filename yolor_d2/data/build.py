@@ -109,9 +109,8 @@ def build_train_loader(
         cfg: with DATASETS, DATALOADER, INPUT, SOLVER, SEED (a negative one counts as 0).
         mapper: by default what INPUT.DATASET_MAPPER_NAME says.
         tokenizer: for the task "caption".
-        start_iteration: of the first batch; the loader then gives exactly what one that started at
-            0
-            would give from there on.
+        start_iteration: of the first batch; what follows is exactly what a loader that started at
+            0 would give from there on.
     """
     names = cfg.DATASETS.TRAIN
     datasets = [_training_records(cfg, name) for name in names]

@@ -68,20 +68,26 @@ def register_coco_multitask(
         things = Categories.from_coco(read_categories(files.instances_json))
     if panoptic is None and files.panoptic_json is not None:
         panoptic = Categories.from_coco(read_categories(files.panoptic_json))
-    if sem_seg is None:
-        sem_seg = panoptic
-    if files.sem_seg_root is not None and sem_seg is None:
-        raise DataError(f"{name}: sem_seg_root needs sem_seg, the names of its classes")
-    if sem_seg is not None and not isinstance(sem_seg, Categories):
-        sem_seg = Categories.from_names(sem_seg)
-    if sem_seg is not None and len(sem_seg) > MAX_CLASSES:
-        raise DataError(f"{name}: has {len(sem_seg)} semantic classes, of {MAX_CLASSES} at most")
+    leaves = _sem_seg_table(name, files, panoptic if sem_seg is None else sem_seg)
     tables = {"things": things, "panoptic": panoptic}
     load = functools.partial(load_coco_multitask, files, **tables, skip_missing=skip_missing)
     DatasetCatalog.register(name, load)
-    _set_metadata(name, files, things, sem_seg, metadata)
+    _set_metadata(name, files, things, leaves, metadata)
     if panoptic is not None:
         _set_panoptic_metadata(name, files, panoptic)
+
+
+def _sem_seg_table(
+    name: str, files: CocoFiles, classes: Categories | Sequence[str] | None
+) -> Categories | None:
+    """The classes of the semantic maps, if there are any."""
+    if classes is None:
+        if files.sem_seg_root is not None:
+            raise DataError(f"{name}: sem_seg_root needs sem_seg, the names of its classes")
+        return None
+    if len(classes) > MAX_CLASSES:
+        raise DataError(f"{name}: has {len(classes)} semantic classes, of {MAX_CLASSES} at most")
+    return classes if isinstance(classes, Categories) else Categories.from_names(classes)
 
 
 def _set_metadata(

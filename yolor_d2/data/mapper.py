@@ -83,13 +83,10 @@ class MultiTaskMapper:
                 run.
         """
         check_tasks(tasks, weak_view_tasks)
+        check_policy(strong, strides=(mask_stride, sem_seg_stride))
+        check_images(sizes=(weak_size, test_size), image_format=image_format)
         if is_train and "caption" in tasks and tokenizer is None:
             raise ValueError('MODEL.YOLOR.TASKS has "caption": the mapper needs a tokenizer')
-        check_policy(strong, strides=(mask_stride, sem_seg_stride))
-        if min(weak_size, test_size) <= 0:
-            raise ValueError("INPUT.WEAK.SIZE and INPUT.TEST_SIZE must be positive")
-        if image_format not in ("RGB", "BGR"):
-            raise ValueError(f"INPUT.FORMAT must be RGB or BGR, not {image_format}")
         self.is_train = is_train
         self.tasks = frozenset(tasks)
         self.weak_tasks = self.tasks & frozenset(weak_view_tasks)
@@ -155,10 +152,9 @@ class MultiTaskMapper:
 
         Returns:
             In training: file_name, image_id, height, width; image (3, S, S) uint8 when some task
-            reads
-            the strong view, weak_image (3, h, w) when some task reads the weak one; and the targets
-            that are asked for and known: instances (gt_boxes, gt_classes, gt_masks at stride),
-            sem_seg (S / stride, S / stride) int64, weak_instances, weak_sem_seg,
+            reads the strong view, weak_image (3, h, w) when some task reads the weak one; and the
+            targets that are asked for and known: instances (gt_boxes, gt_classes, gt_masks at
+            stride), sem_seg (S / stride, S / stride) int64, weak_instances, weak_sem_seg,
             caption_ids (T,) int64.
             Else: the record without annotations, and image (3, h, w) uint8.
 
@@ -239,6 +235,14 @@ class MultiTaskMapper:
     def _to_tensor(self, image: np.ndarray) -> torch.Tensor:
         planes = to_planes(image)  # (3, H, W)
         return torch.from_numpy(planes if self.image_format == "RGB" else planes[::-1].copy())
+
+
+def check_images(*, sizes: Sequence[int], image_format: str) -> None:
+    """A ValueError that names the key when they make no sense."""
+    if min(sizes) <= 0:
+        raise ValueError("INPUT.WEAK.SIZE and INPUT.TEST_SIZE must be positive")
+    if image_format not in ("RGB", "BGR"):
+        raise ValueError(f"INPUT.FORMAT must be RGB or BGR, not {image_format}")
 
 
 def check_tasks(tasks: Sequence[str], weak_view_tasks: Sequence[str]) -> None:

@@ -17,10 +17,9 @@ class RecordReader:
 
     Args:
         cache_bytes: memory for what was read, over samples; 0 forgets it at the next
-        `start_sample`.
+            `start_sample`.
         num_sem_seg_classes: a semantic map with a larger label, but 255, is a bad file; None lets
-            all
-            labels through.
+            all labels through.
     """
 
     def __init__(self, *, cache_bytes: int = 0, num_sem_seg_classes: int | None = None) -> None:

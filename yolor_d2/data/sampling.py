@@ -31,9 +31,8 @@ class IndexStream:
     """The order of the images, data sets mixed by ratios.
 
     Without ratios each epoch is one permutation of all images. With them each epoch has a fixed
-    number of
-    samples of each data set, in random order, and each data set is gone through by its own
-    permutations.
+    number of samples of each data set, in random order, and each data set is gone through by its
+    own permutations.
 
     Args:
         sizes: number of images of each data set; their indices follow each other.
@@ -117,8 +116,7 @@ class RunSampler(Sampler[SampleRequest]):
     Args:
         stream: the order of the images.
         batch_size: over all processes.
-        rank, world_size: this process and how many there are; batch_size is a multiple of the
-        latter.
+        rank, world_size: this process and how many there are, a divisor of batch_size.
         start: the position of the first sample, a multiple of batch_size.
         mosaic_until: the position from which no mosaics are made.
     """
