@@ -6,9 +6,11 @@ The order of random draws is part of the data: it decides which samples a seed g
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from .canvas import Canvas, Targets, is_worth_keeping
+from .categories import IGNORE_LABEL
 from .errors import BadFileError
 from .mosaic import (
     Placement,
@@ -269,4 +271,8 @@ def most_frequent(labels: np.ndarray, outlines: list[Outline]) -> int:
     """An object's label: things and semantic classes may be numbered differently."""
     height, width = labels.shape
     rows, columns, shape = rasterize(outlines, width=width, height=height, stride=1)
-    return int(np.bincount(labels[rows, columns][shape], minlength=1).argmax())
+    window = labels[rows, columns]
+    if not window.size:
+        return IGNORE_LABEL
+    counts = cv2.calcHist([window], [0], shape.view(np.uint8), [256], [0, 256])
+    return int(counts.argmax())
