@@ -10,7 +10,6 @@ from detectron2.data import MetadataCatalog
 from yolor_d2.data.categories import (
     COCO_LEAVES,
     COCO_PANOPTIC,
-    COCO_PANOPTIC_IS_THING,
     COCO_STUFF,
     COCO_THINGS,
     IGNORE_LABEL,
@@ -65,7 +64,7 @@ def test_counts():
     assert [len(table) for table in tables] == [80, 91, 171, 133]
     for table in tables:
         assert len(table.names) == len(table.ids) == len(table.colors)
-    assert sum(COCO_PANOPTIC_IS_THING) == 80
+    assert sum(COCO_PANOPTIC.is_thing) == 80
     assert len(LEAF_TO_PANOPTIC) == 171
 
 
@@ -99,7 +98,7 @@ def test_panoptic_equals_the_real_list():
         assert COCO_PANOPTIC.ids[index] == category["id"]
         assert COCO_PANOPTIC.names[index] == category["name"]
         assert COCO_PANOPTIC.colors[index] == tuple(category["color"])
-        assert COCO_PANOPTIC_IS_THING[index] == bool(category["isthing"])
+        assert COCO_PANOPTIC.is_thing[index] == bool(category["isthing"])
 
 
 def test_leaf_colors_are_the_panoptic_ones_where_those_exist():

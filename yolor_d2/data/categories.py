@@ -131,7 +131,7 @@ def _leaf_to_panoptic(leaves: Categories, panoptic: Categories) -> tuple[int, ..
 
 COCO_THINGS = Categories.from_coco(entry for entry in COCO_CATEGORIES if entry["isthing"])
 COCO_PANOPTIC = Categories.from_coco(COCO_CATEGORIES)
-COCO_PANOPTIC_IS_THING = COCO_PANOPTIC.is_thing
+
 COCO_STUFF = _stuff_leaves(COCO_PANOPTIC)
 COCO_LEAVES = COCO_THINGS + COCO_STUFF
 
