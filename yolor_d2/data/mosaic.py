@@ -124,17 +124,19 @@ def choose_pastes(
     """
     wanted = round(share * len(boxes))
     mirrored = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [side, 0, side, 0]
+    areas = box_areas(boxes)
     there = boxes  # and what is pasted
     hidden = np.zeros(len(boxes))  # share of each
     chosen: list[int] = []
-    for index in rng.permutation(np.flatnonzero(box_areas(boxes) > 0)).tolist():
+    for index in rng.permutation(np.flatnonzero(areas > 0)).tolist():
         if len(chosen) == wanted:
             break
         first = np.maximum(mirrored[index, :2], there[:, :2])
         last = np.minimum(mirrored[index, 2:], there[:, 2:])
-        more = (last - first).clip(0).prod(axis=1) / np.maximum(box_areas(there), 1e-9)
+        more = (last - first).clip(0).prod(axis=1) / np.maximum(areas, 1e-9)
         if (hidden + more < MAX_PASTE_COVER).all():
             chosen.append(index)
             there = np.concatenate([there, mirrored[index : index + 1]])
+            areas = np.append(areas, areas[index])
             hidden = np.append(hidden + more, 0)
     return chosen

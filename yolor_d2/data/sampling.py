@@ -90,9 +90,8 @@ class IndexStream:
 
     def _kept(self, key: tuple[int, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
         if key not in self._epochs:
-            if (
-                len(self._epochs) > 2 * len(self.sizes) + 1
-            ):  # those of this epoch and the one before
+            # Enough for this epoch and the one before, of each data set and of the mixture.
+            if len(self._epochs) > 2 * len(self.sizes) + 1:
                 self._epochs.pop(next(iter(self._epochs)))
             self._epochs[key] = make()
         return self._epochs[key]
