@@ -11,10 +11,129 @@ def add_yolor_config(cfg: CfgNode) -> None:
 
 
 def _add_model(cfg: CfgNode) -> None:
+    _add_meta_arch(cfg)
+    _add_backbone(cfg)
+    _add_detection_head(cfg)
+    _add_mask_head(cfg)
+    _add_semantic_head(cfg)
+    _add_caption_head(cfg)
+
+
+def _add_meta_arch(cfg: CfgNode) -> None:
     cfg.MODEL.YOLOR = CfgNode()
     # What is trained and predicted: any of "detection", "mask" (needs detection), "semantic",
-    # "caption".
+    # "caption". Instances and a semantic map together give a panoptic map as well.
     cfg.MODEL.YOLOR.TASKS = ["detection", "mask", "semantic", "caption"]
+    # One additive and one multiplicative vector around the last convolution of each prediction
+    # branch.
+    cfg.MODEL.YOLOR.IMPLICIT = True
+    # Where a test image lies on its canvas, whose sides are multiples of 32: "corner" (top left) or
+    # "center", as published. Training views are always padded at the right and at the bottom.
+    cfg.MODEL.YOLOR.PAD = "corner"
+    # Whether the weak view moves the running statistics of batch norms: "update" or "frozen".
+    cfg.MODEL.YOLOR.WEAK_BN = "update"
+
+
+def _add_backbone(cfg: CfgNode) -> None:
+    cfg.MODEL.YOLOR_ELAN = CfgNode()
+    # Factors on the published numbers of channels and of chained 3 x 3 convolutions; the neck's too.
+    cfg.MODEL.YOLOR_ELAN.WIDTH = 1.0
+    cfg.MODEL.YOLOR_ELAN.DEPTH = 1.0
+    # Maps of the bare backbone (build_yolor_elan_backbone): "c2" to "c5", of strides 4 to 32.
+    cfg.MODEL.YOLOR_ELAN.OUT_FEATURES = ["c2", "c3", "c4", "c5"]
+
+    cfg.MODEL.PAN = CfgNode()
+    # Maps of backbone and neck (build_yolor_elan_pan_backbone): "c2" to "c5", "p3" to "p5". []
+    # builds what the heads' IN_FEATURES ask for and nothing else.
+    cfg.MODEL.PAN.OUT_FEATURES = []
+
+
+def _add_detection_head(cfg: CfgNode) -> None:
+    cfg.MODEL.DETECTION_HEAD = CfgNode()
+    cfg.MODEL.DETECTION_HEAD.NAME = "AnchorFreeHead"
+    # Each pixel of these maps predicts one object. The mask coefficients come from the same maps.
+    cfg.MODEL.DETECTION_HEAD.IN_FEATURES = ["p3", "p4", "p5"]
+    # 0: as many as the training data have.
+    cfg.MODEL.DETECTION_HEAD.NUM_CLASSES = 0
+    # A side's distance is a distribution over 0 .. REG_MAX - 1 cells.
+    cfg.MODEL.DETECTION_HEAD.REG_MAX = 16
+    # An object is learnt by the TOPK points inside it with the largest score^ALPHA * overlap^BETA.
+    cfg.MODEL.DETECTION_HEAD.ASSIGN = CfgNode()
+    cfg.MODEL.DETECTION_HEAD.ASSIGN.TOPK = 10
+    cfg.MODEL.DETECTION_HEAD.ASSIGN.ALPHA = 0.5
+    cfg.MODEL.DETECTION_HEAD.ASSIGN.BETA = 6.0
+    cfg.MODEL.DETECTION_HEAD.LOSS_WEIGHT = CfgNode()
+    cfg.MODEL.DETECTION_HEAD.LOSS_WEIGHT.CLS = 0.5
+    cfg.MODEL.DETECTION_HEAD.LOSS_WEIGHT.BOX = 7.5
+    cfg.MODEL.DETECTION_HEAD.LOSS_WEIGHT.DFL = 1.5
+    cfg.MODEL.DETECTION_HEAD.TEST = CfgNode()
+    # Predictions below are dropped. 0.001 for evaluation; 0.25 for pictures.
+    cfg.MODEL.DETECTION_HEAD.TEST.SCORE_THRESH = 0.001
+    # Of two boxes of a class with a larger overlap the worse one is dropped.
+    cfg.MODEL.DETECTION_HEAD.TEST.NMS_THRESH = 0.7
+    # Whether a point may give one object for each class, or for its best class only.
+    cfg.MODEL.DETECTION_HEAD.TEST.MULTI_LABEL = True
+    # At most so many of the best predictions of an image are compared with each other; of what is
+    # left, TEST.DETECTIONS_PER_IMAGE are kept.
+    cfg.MODEL.DETECTION_HEAD.TEST.PRE_NMS_TOPK = 30000
+
+
+def _add_mask_head(cfg: CfgNode) -> None:
+    cfg.MODEL.MASK_HEAD = CfgNode()
+    cfg.MODEL.MASK_HEAD.NAME = "PrototypeMaskHead"
+    # An object's mask is a weighted sum of this many prototypes.
+    cfg.MODEL.MASK_HEAD.NUM_PROTOTYPES = 32
+    # The map that they are made from, at twice its resolution.
+    cfg.MODEL.MASK_HEAD.PROTO_FEATURE = "p3"
+    cfg.MODEL.MASK_HEAD.LOSS_WEIGHT = 2.5
+    # "input": masks are enlarged to the network's input, then cropped to their boxes and binarised,
+    # for evaluation. "fast": cropped at the prototypes' resolution, then enlarged once.
+    cfg.MODEL.MASK_HEAD.RESOLUTION = "input"
+    # "dense": a boolean tensor (objects, height, width). "rle": run lengths, for large images.
+    cfg.MODEL.MASK_HEAD.MASK_FORMAT = "dense"
+
+
+def _add_semantic_head(cfg: CfgNode) -> None:
+    # detectron2's own node; NAME, IN_FEATURES, NUM_CLASSES (0: as many as the training data have),
+    # IGNORE_VALUE and LOSS_WEIGHT (a factor on both terms) mean what they mean there.
+    cfg.MODEL.SEM_SEG_HEAD.FOCAL_WEIGHT = 25.0
+    cfg.MODEL.SEM_SEG_HEAD.DICE_WEIGHT = 1.25
+    # Whether the ablations' plain heads enlarge their logits twice.
+    cfg.MODEL.SEM_SEG_HEAD.UPSAMPLE = True
+    # Whether predictions hold the logits of all classes at the image's size. 171 classes of a
+    # 4,000 x 3,000 image are 8 GB; without, each pixel has the number of its class.
+    cfg.MODEL.SEM_SEG_HEAD.FULL_LOGITS = False
+
+
+def _add_caption_head(cfg: CfgNode) -> None:
+    cfg.MODEL.CAPTION_HEAD = CfgNode()
+    cfg.MODEL.CAPTION_HEAD.NAME = "TransformerCaptionHead"
+    # Each pixel of these maps is a visual token, projected to DIM.
+    cfg.MODEL.CAPTION_HEAD.IN_FEATURES = ["p5"]
+    # 0: that of the tokenizer (TOKENIZER.MODEL), else TOKENIZER.VOCAB_SIZE.
+    cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE = 0
+    # The longest text that the head has positions for; at least TOKENIZER.MAX_TOKENS.
+    cfg.MODEL.CAPTION_HEAD.MAX_POSITIONS = 128
+    cfg.MODEL.CAPTION_HEAD.DIM = 512
+    cfg.MODEL.CAPTION_HEAD.NUM_HEADS = 8
+    cfg.MODEL.CAPTION_HEAD.FFN_DIM = 2048
+    cfg.MODEL.CAPTION_HEAD.DECODER_LAYERS = 3
+    # Self-attention among the visual tokens before they are decoded; 0 is "decoder only".
+    cfg.MODEL.CAPTION_HEAD.ENCODER_LAYERS = 0
+    cfg.MODEL.CAPTION_HEAD.DROPOUT = 0.1
+    # Whether words are predicted with the embedding's own matrix, or else by layers of these hidden
+    # sizes and one to the vocabulary.
+    cfg.MODEL.CAPTION_HEAD.TIED = True
+    cfg.MODEL.CAPTION_HEAD.OUTPUT_DIMS = []
+    cfg.MODEL.CAPTION_HEAD.LABEL_SMOOTHING = 0.0
+    cfg.MODEL.CAPTION_HEAD.LOSS_WEIGHT = 1.0
+    cfg.MODEL.CAPTION_HEAD.TEST = CfgNode()
+    # 1 is greedy decoding.
+    cfg.MODEL.CAPTION_HEAD.TEST.BEAM_SIZE = 5
+    # The longest caption, begin and end included.
+    cfg.MODEL.CAPTION_HEAD.TEST.MAX_TOKENS = 40
+    # A caption's log-probability is divided by its length to this power; 0 leaves it alone.
+    cfg.MODEL.CAPTION_HEAD.TEST.LENGTH_PENALTY = 0.0
 
 
 def _add_input(cfg: CfgNode) -> None:

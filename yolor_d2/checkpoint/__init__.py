@@ -1,0 +1,1 @@
+"""Weights: of other projects today, saving and resuming to come."""

@@ -1,0 +1,1 @@
+"""The network: backbone, neck, heads and what they are made of."""

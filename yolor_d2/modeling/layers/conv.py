@@ -1,0 +1,46 @@
+"""The convolution block that the whole network is made of."""
+
+import torch
+from detectron2.layers import FrozenBatchNorm2d
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+NORM_EPS = 1e-3
+NORM_MOMENTUM = 0.03
+
+
+class ConvBlock(nn.Module):
+    """Convolution without bias, batch norm, SiLU; same size but for the stride."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
+        )
+        self.norm: nn.Module = nn.BatchNorm2d(out_channels, eps=NORM_EPS, momentum=NORM_MOMENTUM)
+        self.activation = nn.SiLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation(self.norm(self.conv(x)))
+
+    @torch.no_grad()
+    def fuse(self) -> None:
+        """Fold the batch norm, as it is at inference, into the convolution."""
+        norm = self.norm
+        if isinstance(norm, nn.Identity):
+            return
+        # FrozenBatchNorm2d: detectron2's freezing of a backbone replaces the norms by these.
+        if not isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm | FrozenBatchNorm2d):
+            raise TypeError(f"cannot fold {type(norm).__name__} into a convolution")
+        self.conv.weight, self.conv.bias = fuse_conv_bn_weights(
+            self.conv.weight,
+            self.conv.bias,
+            norm.running_mean,
+            norm.running_var,
+            norm.eps,
+            norm.weight,
+            norm.bias,
+        )
+        self.norm = nn.Identity()

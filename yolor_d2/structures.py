@@ -1,0 +1,1 @@
+"""What predictions hold where a plain tensor would be too large."""
