@@ -13,7 +13,7 @@ if find_spec("detectron2") is None:
         "`python install_detectron2.py` from the yolor_d2 repository."
     )
 
-from . import data  # noqa: F401
+from . import data, modeling  # noqa: F401
 from .config import add_yolor_config
 
 __all__ = ["__version__", "add_yolor_config"]

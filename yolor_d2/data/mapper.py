@@ -11,6 +11,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import BitMasks, Boxes, Instances
 
+from ..tasks import check_tasks
 from ..tokenizer import Tokenizer
 from .categories import IGNORE_LABEL
 from .errors import BadFileError
@@ -19,8 +20,6 @@ from .reading import Record, RecordReader
 from .strong_view import PUBLISHED, Draw, StrongPolicy, StrongView, check_policy
 from .targets import move_boxes, move_outlines, rasterize_all
 from .transforms import ViewPolicy, resize_long_side, to_planes
-
-TASKS = ("detection", "mask", "semantic", "caption")
 
 
 def known_targets(record: Record) -> frozenset[str]:
@@ -69,7 +68,7 @@ class MultiTaskMapper:
         """
         Args:
             is_train: make views and targets; else resize the image and keep the record's fields.
-            tasks: what is trained, some of TASKS.
+            tasks: what is trained, some of `yolor_d2.tasks.TASKS`.
             weak_view_tasks: those of them that read the weak view; the others read the strong one.
             strong: the strong view.
             weak_size, test_size: the long side after resizing.
@@ -243,21 +242,6 @@ def check_images(*, sizes: Sequence[int], image_format: str) -> None:
         raise ValueError("INPUT.WEAK.SIZE and INPUT.TEST_SIZE must be positive")
     if image_format not in ("RGB", "BGR"):
         raise ValueError(f"INPUT.FORMAT must be RGB or BGR, not {image_format}")
-
-
-def check_tasks(tasks: Sequence[str], weak_view_tasks: Sequence[str]) -> None:
-    """A ValueError that names the key when they make no sense."""
-    for key, names in (("MODEL.YOLOR.TASKS", tasks), ("INPUT.WEAK_VIEW_TASKS", weak_view_tasks)):
-        unknown = sorted(set(names) - set(TASKS))
-        if unknown:
-            raise ValueError(f"{key} has {', '.join(unknown)}; it may have {', '.join(TASKS)}")
-    if not tasks:
-        raise ValueError("MODEL.YOLOR.TASKS is empty")
-    if "mask" in tasks:
-        if "detection" not in tasks:
-            raise ValueError('MODEL.YOLOR.TASKS has "mask", which needs "detection"')
-        if ("mask" in weak_view_tasks) != ("detection" in weak_view_tasks):
-            raise ValueError('INPUT.WEAK_VIEW_TASKS must treat "mask" and "detection" alike')
 
 
 def _instances(

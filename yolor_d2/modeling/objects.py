@@ -20,7 +20,7 @@ class Objects(NamedTuple):
     def from_instances(
         cls, instances: Sequence[Instances | None], *, device: torch.device
     ) -> "Objects":
-        """Put the objects of several images one after the other; None: unknown, which is not none."""
+        """Put the objects of several images one after the other; None where nobody knows them."""
         present = [item for item in instances if item is not None]
         counts = [0 if item is None else len(item) for item in instances]
         boxes = torch.cat([torch.zeros(0, 4), *(item.gt_boxes.tensor.cpu() for item in present)])
@@ -28,9 +28,9 @@ class Objects(NamedTuple):
         return cls(
             boxes=boxes.float().to(device, non_blocking=True),
             classes=torch.cat(classes).to(device, non_blocking=True),
-            image=torch.arange(len(counts))
-            .repeat_interleave(torch.tensor(counts, dtype=torch.int64))
-            .to(device, non_blocking=True),
+            image=torch.cat([torch.full((count,), n) for n, count in enumerate(counts)]).to(
+                device, non_blocking=True
+            ),
             known=torch.tensor([item is not None for item in instances]).to(device),
         )
 

@@ -1,1 +1,33 @@
-"""."""
+"""One file for each task: network, losses, inference."""
+
+from .caption import TransformerCaptionHead, VisualTokens
+from .detection import AnchorFreeHead, PointPredictions
+from .mask import MaskPredictions, PrototypeMaskHead
+from .registry import (
+    CAPTION_HEAD_REGISTRY,
+    DETECTION_HEAD_REGISTRY,
+    MASK_HEAD_REGISTRY,
+    build_caption_head,
+    build_detection_head,
+    build_mask_head,
+)
+from .semantic import MultiScaleSemanticHead, PlainSemanticHead, SemanticHead, UConvHead
+
+__all__ = [
+    "CAPTION_HEAD_REGISTRY",
+    "DETECTION_HEAD_REGISTRY",
+    "MASK_HEAD_REGISTRY",
+    "AnchorFreeHead",
+    "MaskPredictions",
+    "MultiScaleSemanticHead",
+    "PlainSemanticHead",
+    "PointPredictions",
+    "PrototypeMaskHead",
+    "SemanticHead",
+    "TransformerCaptionHead",
+    "UConvHead",
+    "VisualTokens",
+    "build_caption_head",
+    "build_detection_head",
+    "build_mask_head",
+]

@@ -1,6 +1,8 @@
 """Blocks of the network; each that folds at inference has a `fuse()`."""
 
 from .conv import ConvBlock
+from .elan import SPPCSPC, Elan, Transition
 from .implicit import ImplicitConv1x1
+from .norms import unmoved_statistics
 
-__all__ = ["ConvBlock", "ImplicitConv1x1"]
+__all__ = ["SPPCSPC", "ConvBlock", "Elan", "ImplicitConv1x1", "Transition", "unmoved_statistics"]

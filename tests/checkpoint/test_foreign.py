@@ -1,0 +1,155 @@
+"""Published names and ours."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from torch import Tensor
+
+from yolor_d2.checkpoint.foreign import SOURCES, convert_state_dict, published_names
+from yolor_d2.model_zoo import get_config
+from yolor_d2.modeling.backbone import PAN
+
+from ..modeling.golden import manifest
+
+CONFIGS = {
+    "yolov7-af": "COCO/yolor_elan_det.yaml",
+    "yolov7-af-seg": "COCO/yolor_elan_seg.yaml",
+    "yolov7-af-pan": "COCO/yolor_elan_pan.yaml",
+}
+DFL = "model.105.dfl.conv.weight"
+
+
+def tiny_state(source: str = "yolov7-af") -> dict[str, Tensor]:
+    """Published names with tensors that are no larger than they must be."""
+    state = {name: torch.rand(3, 2, 1, 1) for name in published_names(source)}
+    return state | {DFL: torch.arange(16.0).view(1, 16, 1, 1)}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_names_are_those_of_the_manifest_one_to_one(shared_dir: Path, source: str) -> None:
+    names = published_names(source)
+
+    assert names.keys() == manifest(shared_dir, source).keys()
+    ours = [name for name in names.values() if name is not None]
+    assert len(set(ours)) == len(ours) == len(names) - 1
+    assert names[DFL] is None
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_comes_out_is_a_state_dict_of_the_network(shared_dir: Path, source: str) -> None:
+    """Names and shapes; numbers are compared by the golden tests."""
+    cfg = get_config(CONFIGS[source])
+    cfg.MODEL.DEVICE = "meta"
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 173
+    with torch.device("meta"):
+        model = build_model(cfg)
+    entries = manifest(shared_dir, source).items()
+    published = {name: torch.zeros(entry["shape"]) for name, entry in entries}
+    published[DFL] = torch.arange(16.0).view(1, 16, 1, 1)
+
+    converted = convert_state_dict(published, source)
+
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    assert {name: tuple(tensor.shape) for name, tensor in converted.items()} == expected
+
+
+def test_the_trunk_is_that_of_the_network(shared_dir: Path) -> None:
+    entries = manifest(shared_dir, "yolov7-af").items()
+    names = published_names("yolov7-af")
+    with torch.device("meta"):
+        state = PAN().state_dict()
+
+    shapes = {names[name]: tuple(entry["shape"]) for name, entry in entries}
+
+    assert {f"backbone.{name}": tuple(tensor.shape) for name, tensor in state.items()} == {
+        name: shape for name, shape in shapes.items() if str(name).startswith("backbone.")
+    }
+
+
+def test_tensors_are_renamed_and_nothing_else() -> None:
+    state = tiny_state()
+    state["model.0.bn.num_batches_tracked"] = torch.tensor(7)
+
+    converted = convert_state_dict(state, "yolov7-af")
+
+    assert converted["backbone.bottom_up.stem.0.conv.weight"] is state["model.0.conv.weight"]
+    assert converted["backbone.spp.shortcut.norm.bias"] is state["model.51.cv2.bn.bias"]
+    assert (
+        converted["detection_head.box_towers.p4.1.conv.weight"]
+        is (state["model.105.cv2.1.1.conv.weight"])
+    )
+    assert converted["detection_head.class_predictors.p5.bias"] is state["model.105.cv3.2.2.bias"]
+    assert converted["backbone.bottom_up.stem.0.norm.num_batches_tracked"] == 7
+
+
+def test_implicit_vectors_are_those_that_do_nothing() -> None:
+    converted = convert_state_dict(tiny_state("yolov7-af-pan"), "yolov7-af-pan")
+
+    added = {name: t for name, t in converted.items() if name.endswith("implicit_add")}
+    multiplied = {name: t for name, t in converted.items() if name.endswith("implicit_mul")}
+    assert len(added) == len(multiplied) == 3 * 3 + 1
+    for vector in added.values():
+        torch.testing.assert_close(vector, torch.zeros(1, 2, 1, 1))
+    for vector in multiplied.values():
+        torch.testing.assert_close(vector, torch.ones(1, 3, 1, 1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_becomes_single(dtype: torch.dtype) -> None:
+    state = {name: tensor.to(dtype) for name, tensor in tiny_state().items()}
+    state["model.0.bn.num_batches_tracked"] = torch.tensor(3)
+
+    converted = convert_state_dict(state, "yolov7-af")
+
+    floats = [t for name, t in converted.items() if "num_batches_tracked" not in name]
+    assert {tensor.dtype for tensor in floats} == {torch.float32}
+    assert converted["backbone.bottom_up.stem.0.norm.num_batches_tracked"].dtype is torch.int64
+
+
+def test_counters_may_be_absent() -> None:
+    state = {n: t for n, t in tiny_state().items() if not n.endswith("num_batches_tracked")}
+
+    converted = convert_state_dict(state, "yolov7-af")
+
+    assert not any(name.endswith("num_batches_tracked") for name in converted)
+
+
+def test_the_prefix_of_parallel_training_goes() -> None:
+    state = tiny_state()
+    wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
+
+    assert convert_state_dict(wrapped, "yolov7-af").keys() == (
+        convert_state_dict(state, "yolov7-af").keys()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model.7.conv.bias": torch.zeros(1)}, r"no yolov7-af: unexpected model\.7\.conv\.bias$"),
+        ({"model.7.conv.weight": None}, r"no yolov7-af: missing model\.7\.conv\.weight$"),
+        ({DFL: None}, rf"missing {DFL}$"),
+        ({"module.x": torch.zeros(1)}, r"unexpected module\.x$"),
+        ({DFL: torch.ones(1, 16, 1, 1)}, r"dfl\.conv\.weight is not 0, 1, \.\.\., 15"),
+        ({DFL: torch.arange(8.0).view(1, 8, 1, 1)}, r"dfl\.conv\.weight is not 0, 1, \.\.\., 15"),
+    ],
+)
+def test_other_keys_are_refused_by_name(change: dict[str, Tensor | None], message: str) -> None:
+    state = {n: t for n, t in (tiny_state() | change).items() if t is not None}
+
+    with pytest.raises(ValueError, match=message):
+        convert_state_dict(state, "yolov7-af")
+
+
+def test_of_many_wrong_keys_the_first_are_named() -> None:
+    with pytest.raises(ValueError, match=r"unexpected model\.105\.cv4\..* and 60 more$"):
+        convert_state_dict(tiny_state("yolov7-af-pan"), "yolov7-af")
+    with pytest.raises(ValueError, match=r"missing model\.0\.bn\.bias, .* and \d+ more"):
+        convert_state_dict({}, "yolov7-af")
+
+
+def test_an_unknown_source_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="no source gelan-c; there is yolov7-af, yolov7-af-seg, "):
+        convert_state_dict({}, "gelan-c")

@@ -1,0 +1,107 @@
+"""Reading published files: right for honest ones, harmless for hostile ones."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from yolor_d2.checkpoint.published import read_state_dict
+
+from .published_files import Model, save_published
+
+
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert list(found) == list(expected)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=0, rtol=0)
+        assert type(found[name]) is torch.Tensor
+        assert not found[name].requires_grad
+
+
+def model(seed: int = 0) -> Model:
+    torch.manual_seed(seed)
+    return Model()
+
+
+def test_a_state_dict(tmp_path: Path) -> None:
+    state = model().state_dict()
+    torch.save(state, tmp_path / "state.pt")
+    assert_same(read_state_dict(tmp_path / "state.pt"), state)
+    torch.save({"model": state, "epoch": 3}, tmp_path / "nested.pt")
+    assert_same(read_state_dict(tmp_path / "nested.pt"), state)
+    torch.save(state, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert_same(read_state_dict(tmp_path / "old.pt"), state)
+
+
+def test_a_pickled_model_of_code_that_is_not_there(tmp_path: Path) -> None:
+    network = model().half()
+    path = save_published({"model": network, "ema": None, "epoch": -1}, tmp_path / "m.pt")
+
+    assert "models.yolo" not in sys.modules
+    found = read_state_dict(path)
+
+    assert_same(found, network.state_dict())
+    assert "model.0.conv.weight" in found
+    assert "model.3.bn.running_var" in found
+    assert "model.grid" not in found  # not persistent
+    assert found["model.0.conv.weight"].dtype is torch.float16
+    assert not any(name.startswith("models") for name in sys.modules)
+
+
+def test_the_averaged_model_is_preferred(tmp_path: Path) -> None:
+    raw, averaged = model(0), model(1)
+    path = save_published({"model": raw, "ema": averaged, "updates": 7}, tmp_path / "m.pt")
+
+    assert_same(read_state_dict(path), averaged.state_dict())
+
+
+def test_a_bare_model(tmp_path: Path) -> None:
+    network = model()
+
+    assert_same(read_state_dict(save_published(network, tmp_path / "m.pt")), network.state_dict())
+
+
+def test_what_lies_beside_the_model_does_not_matter(tmp_path: Path) -> None:
+    """Numbers of NumPy, paths, dates: what training scripts leave in their files."""
+    content = {
+        "model": model(),
+        "best_fitness": np.float64(0.5),
+        "history": np.arange(3.0),
+        "opt": {"weights": Path("x.pt"), "size": [640, 640], "set": {1, 2}},
+        "optimizer": torch.optim.SGD(model().parameters(), lr=0.1).state_dict(),
+        "date": "2024-01-01",
+    }
+
+    assert_same(
+        read_state_dict(save_published(content, tmp_path / "m.pt")), content["model"].state_dict()
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [{"epoch": 3}, {"model": 5}, [1, 2], torch.zeros(2), {"model": {"a": "b"}}]
+)
+def test_what_has_no_weights(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"x\.pt: has neither a model nor a state dict"):
+        read_state_dict(tmp_path / "x.pt")
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    whole = save_published({"model": model()}, tmp_path / "m.pt").read_bytes()
+    path = tmp_path / "x.pt"
+    for content in (b"", b"hello" * 50, whole[: len(whole) // 2], whole[100:]):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"x\.pt: damaged"):
+            read_state_dict(path)
+    with pytest.raises(FileNotFoundError):
+        read_state_dict(tmp_path / "absent.pt")
+
+
+def test_a_module_that_contains_itself(tmp_path: Path) -> None:
+    network = model()
+    network.model[3].register_module("parent", network)
+    with pytest.raises(ValueError, match=r"model\.3\.parent contains itself"):
+        read_state_dict(save_published(network, tmp_path / "m.pt"))

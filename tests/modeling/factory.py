@@ -1,0 +1,81 @@
+"""Small networks and batches that suit them."""
+
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Boxes, Instances
+
+from yolor_d2.model_zoo import get_config
+from yolor_d2.modeling.meta_arch import YOLOR
+from yolor_d2.tasks import TASKS
+
+THINGS, LEAVES, VOCABULARY = 10, 19, 50  # classes of the toy scenes; a small vocabulary
+
+
+def tiny_config(tasks: tuple[str, ...] = TASKS, *overrides: Any) -> CfgNode:
+    """The toy configuration, smaller still."""
+    cfg = get_config("toy/yolor_elan_n_toy.yaml")
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.YOLOR.TASKS = list(tasks)
+    cfg.MODEL.YOLOR_ELAN.WIDTH = 0.125
+    cfg.MODEL.YOLOR_ELAN.DEPTH = 0.25
+    cfg.TOKENIZER.VOCAB_SIZE = VOCABULARY
+    cfg.MODEL.CAPTION_HEAD.DIM = 32
+    cfg.MODEL.CAPTION_HEAD.NUM_HEADS = 2
+    cfg.MODEL.CAPTION_HEAD.FFN_DIM = 64
+    cfg.MODEL.CAPTION_HEAD.TEST.MAX_TOKENS = 8
+    cfg.merge_from_list(list(overrides))
+    return cfg
+
+
+def tiny_model(tasks: tuple[str, ...] = TASKS, *overrides: Any, seed: int = 0) -> YOLOR:
+    torch.manual_seed(seed)
+    return build_model(tiny_config(tasks, *overrides))
+
+
+def random_instances(
+    number: int, *, size: tuple[int, int], stride: int = 4, rng: torch.Generator
+) -> Instances:
+    """Objects of random boxes, whose masks fill them."""
+    height, width = size
+    sides = torch.tensor([width, height], dtype=torch.float32)
+    first = torch.rand(number, 2, generator=rng) * sides * 0.7
+    boxes = torch.cat([first, first + 4 + torch.rand(number, 2, generator=rng) * sides * 0.25], 1)
+    rows, columns = (torch.arange(-(-side // stride)) * stride for side in size)
+    inside_rows = (rows >= boxes[:, 1, None]) & (rows < boxes[:, 3, None])  # (g, h)
+    inside_columns = (columns >= boxes[:, 0, None]) & (columns < boxes[:, 2, None])  # (g, w)
+    instances = Instances(size)
+    instances.gt_boxes = Boxes(boxes)
+    instances.gt_classes = torch.randint(THINGS, (number,), generator=rng)
+    instances.gt_masks = BitMasks(inside_rows[:, :, None] & inside_columns[:, None, :])
+    return instances
+
+
+def random_batch(
+    *,
+    images: int = 2,
+    size: tuple[int, int] = (64, 96),
+    weak_size: tuple[int, int] = (64, 96),
+    objects: int = 3,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Samples with both views and every target."""
+    rng = torch.Generator().manual_seed(seed)
+    batch = []
+    for _ in range(images):
+        cells = tuple(-(-side // 4) for side in size)
+        words = torch.randint(4, VOCABULARY, (5,), generator=rng)
+        image = torch.randint(256, (3, *size), generator=rng, dtype=torch.uint8)
+        weak_image = torch.randint(256, (3, *weak_size), generator=rng, dtype=torch.uint8)
+        batch.append(
+            {
+                "image": image,
+                "weak_image": weak_image,
+                "instances": random_instances(objects, size=size, rng=rng),
+                "sem_seg": torch.randint(LEAVES, cells, generator=rng),
+                "caption_ids": torch.cat([torch.tensor([1]), words, torch.tensor([2])]),
+            }
+        )
+    return batch

@@ -1,0 +1,75 @@
+"""Parameters and inputs that the golden numbers were made with, from their recipe."""
+
+import functools
+import json
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def golden_input(height: int, width: int) -> Tensor:
+    """The image that the golden numbers are for."""
+    image = np.random.RandomState(0).rand(1, 3, height, width)
+    return torch.from_numpy(image.astype(np.float32))  # (1, 3, H, W)
+
+
+@functools.cache
+def golden_arrays(shared_dir: Path, name: str = "yolov7_af_pan") -> dict[str, np.ndarray]:
+    """One of the golden .npz files."""
+    with np.load(shared_dir / "golden" / f"{name}.npz") as file:
+        return {key: file[key] for key in file.files}
+
+
+@functools.cache
+def manifest(shared_dir: Path, model: str) -> dict[str, dict[str, Any]]:
+    """Name -> shape, dtype and kind of each entry of a published model's state dict."""
+    return json.loads((shared_dir / "golden" / "manifests" / f"{model}.json").read_text())
+
+
+def reference_state_dict(
+    shared_dir: Path, model: str = "yolov7-af-pan", tag: str = "64x96"
+) -> dict[str, Tensor]:
+    """The published names with the parameters of the golden runs; read only, it is shared.
+
+    Args:
+        shared_dir: the fixture of that name.
+        model: a manifest. The calibration is of yolov7-af-pan, which the other two are parts of.
+        tag: "HxW" of the input, which the running statistics are for.
+    """
+    return dict(_reference_state_dict(shared_dir, model, tag))
+
+
+@functools.cache
+def _reference_state_dict(shared_dir: Path, model: str, tag: str) -> dict[str, Tensor]:
+    calibration = shared_dir / "golden" / "calibration_yolov7_af_pan.json"
+    scales = json.loads(calibration.read_text())[tag]
+    return {
+        key: _entry(key, entry["shape"], scales.get(key.rpartition(".")[0]))
+        for key, entry in manifest(shared_dir, model).items()
+    }
+
+
+def _entry(key: str, shape: list[int], scale: float | None) -> Tensor:
+    """One entry; `scale` is the calibration of its batch norm."""
+    if key.endswith("num_batches_tracked"):
+        return torch.zeros((), dtype=torch.int64)
+    if "dfl" in key:
+        return torch.arange(16.0).view(shape)
+    noise = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
+    name = key.rpartition(".")[2]
+    if name == "running_mean":
+        values = 0.1 * noise * math.sqrt(scale)
+    elif name == "running_var":
+        values = scale * (1 + 0.1 * np.abs(noise))
+    elif name == "weight" and len(shape) >= 2:
+        values = noise * math.sqrt(2 / math.prod(shape[1:]))
+    elif name == "weight":
+        values = 1 + 0.1 * noise
+    else:
+        values = 0.1 * noise
+    return torch.from_numpy(np.asarray(values, np.float32))

@@ -1,0 +1,80 @@
+"""Every configuration of ours builds, has the parameters that it promises, and trains a step."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+
+from yolor_d2.model_zoo import config_folder, get_config
+
+from .factory import random_batch
+
+NAMES = sorted(
+    str(path.relative_to(config_folder()))
+    for folder in ("COCO", "toy")
+    for path in (config_folder() / folder).rglob("*.yaml")
+)
+PARAMETERS = {  # of the networks that others published, or that the paper counts
+    "COCO/yolor_elan_det.yaml": (43_589_712, 1_392),
+    "COCO/yolor_elan_seg.yaml": (45_928_432, 1_680),
+    "COCO/yolor_elan_pan.yaml": (46_087_131, 1_915),
+    "COCO/yolor_elan_mtl_paper.yaml": (79_983_893, 1_915),
+}
+PAPER_VOCABULARY = 30_522
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_numbers_of_parameters(name: str) -> None:
+    published, implicit = PARAMETERS[name]
+    cfg = get_config(name)
+    cfg.MODEL.DEVICE = "meta"
+
+    with torch.device("meta"):
+        with_vectors = build_model(cfg)
+        cfg.MODEL.YOLOR.IMPLICIT = False
+        without = build_model(cfg)
+
+    assert sum(p.numel() for p in without.parameters()) == published
+    assert sum(p.numel() for p in with_vectors.parameters()) == published + implicit
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_takes_a_step_when_made_narrow(name: str) -> None:
+    cfg = get_config(name)
+    cfg.MODEL.YOLOR_ELAN.WIDTH = 0.125
+    if cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE == PAPER_VOCABULARY:
+        cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE = 0
+    train_step(cfg)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_each_takes_a_step(name: str) -> None:
+    train_step(get_config(name))
+
+
+def train_step(cfg) -> None:
+    cfg.MODEL.DEVICE = "cpu"
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    batch = random_batch()
+    for sample in batch:
+        sample["weak_sem_seg"] = sample["sem_seg"]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+
+    losses = model(batch)
+    sum(losses.values()).backward()
+    optimizer.step()
+
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_what_the_design_names_is_there() -> None:
+    coco = {Path(name).stem for name in NAMES if Path(name).parent.name == "COCO"}
+    assert coco == {
+        f"yolor_elan_{kind}" for kind in ("mtl", "mtl_paper", "det", "seg", "pan", "cap")
+    }
+    ablations = {Path(name).stem.split("_")[0] for name in NAMES if "ablations" in name}
+    assert ablations == {"sem", "cap", "aug", "tasks"}

@@ -1,0 +1,250 @@
+"""The whole network: subsets of tasks, views, batches, sizes."""
+
+import copy
+import itertools
+import pickle
+
+import pytest
+import torch
+
+from yolor_d2.modeling.deploy import deploy, to_channels_last
+from yolor_d2.tasks import TASKS
+
+from .factory import LEAVES, random_batch, random_instances, tiny_model
+
+SUBSETS = [
+    subset
+    for number in range(1, 5)
+    for subset in itertools.combinations(TASKS, number)
+    if "mask" not in subset or "detection" in subset
+]
+LOSSES = {
+    "detection": {"loss_cls", "loss_box", "loss_dfl"},
+    "mask": {"loss_mask"},
+    "semantic": {"loss_sem_focal", "loss_sem_dice"},
+    "caption": {"loss_caption"},
+}
+OUTPUTS = {"detection": "instances", "semantic": "sem_seg", "caption": "caption_ids"}
+
+
+def gradients(model, losses):
+    sum(losses.values()).backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("tasks", SUBSETS, ids="-".join)
+def test_each_subset_of_tasks_trains_and_predicts(tasks) -> None:
+    model = tiny_model(tasks)
+
+    losses = model(random_batch())
+
+    assert set(losses) == set.union(*(LOSSES[task] for task in tasks))
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    without = [name for name, grad in gradients(model, losses).items() if grad is None]
+    assert not without
+    result = model.eval()(random_batch()[:1])[0]
+    assert {OUTPUTS[task] for task in tasks if task != "mask"} <= set(result)
+    assert ("panoptic_seg" in result) == ({"mask", "semantic"} <= set(tasks))
+    if "mask" in tasks:
+        assert result["instances"].pred_masks.shape[1:] == (64, 96)
+
+
+@pytest.mark.parametrize("weak", [(), ("caption",), ("semantic", "caption"), TASKS], ids=len)
+def test_each_choice_of_weak_tasks_trains(weak) -> None:
+    model = tiny_model(TASKS, "INPUT.WEAK_VIEW_TASKS", list(weak))
+    batch = random_batch(weak_size=(61, 90))
+    rng = torch.Generator().manual_seed(1)
+    for sample in batch:
+        sample["weak_instances"] = random_instances(2, size=(61, 90), rng=rng)
+        sample["weak_sem_seg"] = torch.randint(LEAVES, (16, 23), generator=rng)
+
+    grads = gradients(model, model(batch))
+
+    assert all(grad is not None and torch.isfinite(grad).all() for grad in grads.values())
+
+
+def test_views_of_equal_canvases_go_through_the_trunk_together() -> None:
+    model = tiny_model()
+    calls = []
+    model.backbone.register_forward_hook(lambda _, args, __: calls.append(len(args[0])))
+
+    model(random_batch())
+    model(random_batch(weak_size=(64, 64)))
+
+    assert calls == [4, 2, 2]
+
+
+def test_a_frozen_weak_view_leaves_the_statistics_alone() -> None:
+    still = ("MODEL.CAPTION_HEAD.DROPOUT", 0.0)
+    moved = tiny_model(("caption",), *still)
+    frozen = tiny_model(("caption",), *still, "MODEL.YOLOR.WEAK_BN", "frozen")
+    before = copy.deepcopy(frozen.backbone.state_dict())
+
+    losses = [model(random_batch())["loss_caption"] for model in (moved, frozen)]
+
+    assert torch.equal(*losses)
+    names = [name for name in before if "running" in name]
+    assert all(torch.equal(frozen.backbone.state_dict()[name], before[name]) for name in names)
+    assert not all(torch.equal(moved.backbone.state_dict()[name], before[name]) for name in names)
+    assert frozen.backbone.bottom_up.stem[0].norm.momentum == 0.03
+
+
+def test_what_nobody_knows_gives_no_gradient() -> None:
+    model = tiny_model(TASKS)
+    model(random_batch())  # the statistics of batch norms differ with the batch, not the loss's
+    known, unknown = random_batch(images=2)
+    for key in ("instances", "sem_seg", "caption_ids"):
+        del unknown[key]
+
+    grads = gradients(model, model([unknown, unknown]))
+
+    assert all(grad is not None and not grad.any() for grad in grads.values())
+    assert any(grad.any() for grad in gradients(model, model([known, unknown])).values())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"instances": random_instances(0, size=(64, 96), rng=torch.Generator())},
+        {"sem_seg": torch.full((16, 24), 255)},
+        {"caption_ids": torch.tensor([1, 2])},
+        {"instances": random_instances(3000, size=(64, 96), rng=torch.Generator())},
+    ],
+    ids=["no objects", "nothing labelled", "empty caption", "3,000 objects"],
+)
+def test_extreme_targets_give_finite_losses(change) -> None:
+    model = tiny_model()
+
+    grads = gradients(model, model([sample | change for sample in random_batch()]))
+
+    assert all(torch.isfinite(grad).all() for grad in grads.values())
+
+
+def equal_results(first, second) -> None:
+    assert torch.allclose(
+        first["instances"].pred_boxes.tensor, second["instances"].pred_boxes.tensor, atol=1e-3
+    )
+    assert torch.allclose(first["instances"].scores, second["instances"].scores, atol=1e-5)
+    assert (first["sem_seg"].argmax(dim=0) == second["sem_seg"].argmax(dim=0)).float().mean() > 0.99
+    assert first["caption_ids"] == second["caption_ids"]
+
+
+def test_images_of_several_sizes_as_if_alone() -> None:
+    model = tiny_model().eval()
+    sizes = [(64, 96), (33, 47), (64, 90), (1, 1), (96, 64), (40, 61)]
+    batch = [random_batch(images=1, size=size, seed=n)[0] for n, size in enumerate(sizes)]
+    batch[2] |= {"height": 130, "width": 181}
+
+    together = model(batch)
+
+    for sample, result in zip(batch, together, strict=True):
+        size = (
+            sample.get("height", sample["image"].shape[1]),
+            sample.get("width", sample["image"].shape[2]),
+        )
+        assert result["instances"].image_size == size
+        assert result["instances"].pred_masks.shape[1:] == size
+        assert result["sem_seg"].shape == (LEAVES, *size)
+        assert result["panoptic_seg"][0].shape == size
+        equal_results(model([sample])[0], result)
+
+
+@pytest.mark.parametrize("pad", ["corner", "center"])
+def test_a_large_odd_image(pad) -> None:
+    model = tiny_model(TASKS, "MODEL.YOLOR.PAD", pad).eval()
+    image = torch.randint(256, (3, 800, 1333), dtype=torch.uint8)
+
+    result = model([{"image": image, "height": 400, "width": 667}])[0]
+
+    boxes = result["instances"].pred_boxes.tensor
+    assert (boxes >= 0).all()
+    assert (boxes <= torch.tensor([667, 400, 667, 400])).all()
+
+
+def test_deployed_is_the_same_and_has_no_norms() -> None:
+    model = tiny_model()
+    model(random_batch())  # moves the statistics
+    model.eval()
+
+    deployed = to_channels_last(deploy(model))
+
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in deployed.modules())
+    assert not any("implicit" in name for name, _ in deployed.named_parameters())
+    images = random_batch()[0]["image"][None].float()
+    for one, other in zip(
+        model.raw_outputs(images)[0][:2], deployed.raw_outputs(images)[0][:2], strict=True
+    ):
+        assert torch.allclose(one, other, atol=1e-4)
+    equal_results(model(random_batch())[0], deployed(random_batch())[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_finite(dtype) -> None:
+    model = tiny_model()
+    with torch.autocast("cpu", dtype=dtype):
+        losses = model(random_batch())
+    assert all(torch.isfinite(grad).all() for grad in gradients(model, losses).values())
+    with torch.autocast("cpu", dtype=dtype):
+        result = model.eval()(random_batch())[0]
+    assert torch.isfinite(result["instances"].scores).all()
+
+
+def test_the_network_compiles_in_one_graph() -> None:
+    model = tiny_model().eval()
+    images = torch.rand(2, 3, 64, 96) * 255
+    compiled = torch.compile(model.raw_outputs, fullgraph=True, backend="eager")
+
+    with torch.no_grad():
+        raw, expected = compiled(images), model.raw_outputs(images)
+
+    for one, other in zip(
+        torch.utils._pytree.tree_leaves(raw), torch.utils._pytree.tree_leaves(expected), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_trains_compiled() -> None:
+    model = tiny_model()
+    model.backbone = torch.compile(model.backbone, backend="aot_eager")
+    grads = gradients(model, model(random_batch()))
+    assert all(grad is not None for grad in grads.values())
+
+
+def test_copies_pickles_and_moves() -> None:
+    model = tiny_model().eval()
+    batch = random_batch()
+    expected = model(batch)[0]
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model)), model.double().float()):
+        equal_results(twin(batch)[0], expected)
+    moved = copy.deepcopy(model).to("meta")
+    assert {p.device.type for p in itertools.chain(moved.parameters(), moved.buffers())} == {"meta"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("MODEL.YOLOR.TASKS", []), "MODEL.YOLOR.TASKS is empty"),
+        (("MODEL.YOLOR.TASKS", ["boxes"]), "MODEL.YOLOR.TASKS has boxes"),
+        (("MODEL.YOLOR.TASKS", ["mask"]), 'MODEL.YOLOR.TASKS has "mask"'),
+        (("MODEL.YOLOR.WEAK_BN", "never"), "MODEL.YOLOR.WEAK_BN"),
+        (("MODEL.YOLOR.PAD", "left"), "MODEL.YOLOR.PAD"),
+        (("MODEL.DETECTION_HEAD.NUM_CLASSES", -1), "MODEL.DETECTION_HEAD.NUM_CLASSES"),
+        (("MODEL.DETECTION_HEAD.IN_FEATURES", ["p9"]), "MODEL.DETECTION_HEAD.IN_FEATURES"),
+        (("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["p9"]), "MODEL.SEM_SEG_HEAD.IN_FEATURES"),
+        (("MODEL.MASK_HEAD.MASK_FORMAT", "png"), "MODEL.MASK_HEAD.MASK_FORMAT"),
+        (("MODEL.CAPTION_HEAD.NUM_HEADS", 3), "MODEL.CAPTION_HEAD.NUM_HEADS"),
+        (("MODEL.YOLOR_ELAN.WIDTH", 0.0), "MODEL.YOLOR_ELAN.WIDTH"),
+        (("MODEL.PAN.OUT_FEATURES", ["p3"]), "MODEL.DETECTION_HEAD.IN_FEATURES has p4, p5"),
+        (("DATASETS.TRAIN", (), "DATASETS.TEST", ()), "MODEL.DETECTION_HEAD.NUM_CLASSES"),
+    ],
+)
+def test_nonsense_is_refused_by_its_key(overrides, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_model(TASKS, *overrides)
+
+
+def test_a_missing_view_is_named() -> None:
+    batch = random_batch()
+    del batch[1]["weak_image"]
+    with pytest.raises(ValueError, match='no "weak_image", which caption'):
+        tiny_model()(batch)

@@ -1,0 +1,139 @@
+"""detectron2's own architectures train on our backbone, from configurations that name it."""
+
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import LazyConfig, instantiate
+from detectron2.modeling import build_model
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from yolor_d2.model_zoo import config_folder, get_config
+from yolor_d2.modeling.backbone import PAN, YOLORELAN
+from yolor_d2.modeling.heads import semantic  # noqa: F401  (registers our head)
+
+SIZE = (64, 96)
+
+
+def from_yaml(name: str, *overrides: Any) -> nn.Module:
+    """A narrow one, as a user of detectron2 builds it."""
+    cfg = get_config(f"reuse/{name}.yaml")
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.YOLOR_ELAN.WIDTH = 0.125
+    cfg.merge_from_list(list(overrides))
+    torch.manual_seed(0)
+    return build_model(cfg)
+
+
+def fcos() -> nn.Module:
+    lazy = LazyConfig.load(str(config_folder() / "reuse" / "fcos_yolor_elan.py"))
+    lazy.model.backbone.bottom_up.width = 0.125
+    torch.manual_seed(0)
+    return instantiate(lazy.model)
+
+
+def objects() -> Instances:
+    """Three boxes of different sizes, each filled by its mask."""
+    boxes = torch.tensor([[4.0, 8.0, 20.0, 24.0], [30.0, 10.0, 70.0, 50.0], [0.0, 0.0, 96.0, 64.0]])
+    masks = torch.zeros(3, *SIZE, dtype=torch.bool)
+    for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[y0:y1, x0:x1] = True
+    return Instances(
+        SIZE,
+        gt_boxes=Boxes(boxes),
+        gt_classes=torch.tensor([1, 5, 79]),
+        gt_masks=BitMasks(masks),
+    )
+
+
+def samples() -> list[dict[str, Any]]:
+    rng = torch.Generator().manual_seed(0)
+    return [
+        {
+            "image": torch.randint(256, (3, *SIZE), generator=rng, dtype=torch.uint8),
+            "instances": objects(),
+            "sem_seg": torch.randint(54, SIZE, generator=rng),
+            "height": 2 * SIZE[0],
+            "width": 2 * SIZE[1],
+        }
+        for _ in range(2)
+    ]
+
+
+def train_one_step(model: nn.Module) -> set[str]:
+    """The names of the losses of a step from which every parameter of our part learns."""
+    model.train()
+    backbone = model.backbone
+    ours = backbone if isinstance(backbone, PAN) else backbone.bottom_up
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    with EventStorage():
+        losses = model(samples())
+    sum(losses.values()).backward()
+    optimizer.step()
+    assert all(parameter.grad is not None for parameter in backbone.parameters())
+    for name, parameter in ours.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+    assert all(loss.isfinite() for loss in losses.values())
+    return set(losses)
+
+
+@torch.no_grad()
+def predict(model: nn.Module) -> list[dict[str, Any]]:
+    model.eval()
+    results = model(samples())
+    assert len(results) == 2
+    return results
+
+
+def assert_boxes(results: list[dict[str, Any]], classes: int) -> None:
+    for result in results:
+        instances = result["instances"]
+        assert isinstance(instances, Instances)
+        assert instances.image_size == (2 * SIZE[0], 2 * SIZE[1])
+        assert instances.pred_boxes.tensor.shape == (len(instances), 4)
+        assert instances.scores.shape == (len(instances),)
+        assert not len(instances) or int(instances.pred_classes.max()) < classes
+
+
+def test_retinanet() -> None:
+    model = from_yaml("retinanet_yolor_elan_fpn", "MODEL.RETINANET.SCORE_THRESH_TEST", 0.0)
+
+    assert train_one_step(model) == {"loss_cls", "loss_box_reg"}
+    results = predict(model)
+    assert_boxes(results, classes=80)
+    assert len(results[0]["instances"]) > 0
+    assert list(model.backbone.bottom_up.output_shape()) == ["c3", "c4", "c5"]
+
+
+def test_mask_rcnn() -> None:
+    model = from_yaml("mask_rcnn_yolor_elan_fpn", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
+
+    assert {"loss_mask", "loss_rpn_cls", "loss_box_reg"} <= train_one_step(model)
+    results = predict(model)
+    assert_boxes(results, classes=80)
+    instances = results[0]["instances"]
+    assert instances.pred_masks.shape == (len(instances), 2 * SIZE[0], 2 * SIZE[1])
+    assert len(instances) > 0
+
+
+def test_fcos_from_a_lazy_configuration() -> None:
+    model = fcos()
+
+    assert isinstance(model.backbone.bottom_up, YOLORELAN)
+    assert train_one_step(model) == {"loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr"}
+    model.test_score_thresh = 0.0
+    results = predict(model)
+    assert_boxes(results, classes=80)
+    assert len(results[0]["instances"]) > 0
+
+
+@pytest.mark.parametrize("head", ["UConvHead", "SemSegFPNHead"])
+def test_semantic_segmentor(head: str) -> None:
+    model = from_yaml("semantic_segmentor_yolor_elan_pan", "MODEL.SEM_SEG_HEAD.NAME", head)
+
+    train_one_step(model)
+    for result in predict(model):
+        assert result["sem_seg"].shape == (54, 2 * SIZE[0], 2 * SIZE[1])

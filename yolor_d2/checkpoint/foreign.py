@@ -1,0 +1,173 @@
+"""Weights of the published networks under our names: tables of names, and nothing of the network.
+
+Keys of the published files are `model.<layer>.<...>`; the layers are numbered through all of
+backbone (0 to 50), neck (to 104) and heads (105).
+"""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+# Of each published network, the parts of its last layer.
+SOURCES = {
+    "yolov7-af": ("detection",),
+    "yolov7-af-seg": ("detection", "mask"),
+    "yolov7-af-pan": ("detection", "mask", "semantic"),
+}
+LEVELS = ("p3", "p4", "p5")
+HEAD = 105
+# Entries of a block of convolution and batch norm, published and ours.
+BLOCK = {
+    "conv.weight": "conv.weight",
+    "bn.weight": "norm.weight",
+    "bn.bias": "norm.bias",
+    "bn.running_mean": "norm.running_mean",
+    "bn.running_var": "norm.running_var",
+    "bn.num_batches_tracked": "norm.num_batches_tracked",
+}
+# What a published file may lack: a counter that nothing depends on.
+OPTIONAL = "num_batches_tracked"
+MAX_LISTED = 8
+# Of each task, the branches that all levels have: published, our tower, our predictor.
+LEVEL_BRANCHES = {
+    "detection": (
+        ("cv2", "detection_head.box_towers", "detection_head.box_predictors"),
+        ("cv3", "detection_head.class_towers", "detection_head.class_predictors"),
+    ),
+    "mask": (("cv4", "mask_head.coefficient_towers", "mask_head.coefficient_predictors"),),
+    "semantic": (),
+}
+
+
+def convert_state_dict(state_dict: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """A published state dict as that of our network.
+
+    Published networks have no implicit vectors; ours get the values that do nothing, 0 and 1.
+
+    Args:
+        state_dict: `model.<layer>.<...>` -> tensor, half precision or not.
+        source: one of SOURCES.
+
+    Raises:
+        ValueError: the source is unknown, or the keys are not exactly those of the source.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"there is no source {source}; there is {', '.join(SOURCES)}")
+    given = _without_wrapper(state_dict)
+    names = published_names(source)
+    _check_keys(given, names, source)
+    _check_bins(given[f"model.{HEAD}.dfl.conv.weight"])
+    converted = {}
+    for name, our_name in names.items():
+        if our_name is not None and name in given:
+            tensor = given[name]
+            half = tensor.dtype in (torch.float16, torch.bfloat16)
+            converted[our_name] = tensor.float() if half else tensor
+    for _, predictor in _predictors(SOURCES[source]):
+        weight = converted[f"{predictor}.weight"]
+        converted[f"{predictor}.implicit_add"] = weight.new_zeros(1, weight.shape[1], 1, 1)
+        converted[f"{predictor}.implicit_mul"] = weight.new_ones(1, weight.shape[0], 1, 1)
+    return converted
+
+
+def published_names(source: str) -> dict[str, str | None]:
+    """Each key of a published network, and ours; None: a constant that ours does not store."""
+    tasks = SOURCES[source]
+    names: dict[str, str | None] = {f"model.{HEAD}.dfl.conv.weight": None}
+    for path, our_path in (*_trunk(), *_head_blocks(tasks)):
+        names |= {f"model.{path}.{k}": f"{our_path}.{ours}" for k, ours in BLOCK.items()}
+    for path, our_path in _predictors(tasks):
+        names |= {f"model.{path}.{k}": f"{our_path}.{k}" for k in ("weight", "bias")}
+    return names
+
+
+def _trunk() -> Iterator[tuple[str, str]]:
+    """Blocks of backbone and neck: published layer, our path."""
+    trunk = "backbone.bottom_up"
+    for layer, name in enumerate(("stem.0", "stem.1", "stem.2", "stage2.down")):
+        yield f"{layer}", f"{trunk}.{name}"
+    yield from _elan(4, f"{trunk}.stage2.elan")
+    for first, stage in ((12, "stage3"), (25, "stage4"), (38, "stage5")):
+        yield from _transition(first, f"{trunk}.{stage}.down")
+        yield from _elan(first + 5, f"{trunk}.{stage}.elan")
+    spp = ("entry.0", "shortcut", "entry.1", "entry.2", "pyramid.0", "pyramid.1", "merge")
+    for number, name in enumerate(spp, start=1):
+        yield f"51.cv{number}", f"backbone.spp.{name}"
+    for layer, name in {52: "reduce5", 54: "lateral4", 64: "reduce4", 66: "lateral3"}.items():
+        yield f"{layer}", f"backbone.{name}"
+    for first, name in {
+        56: "top_down4",
+        68: "top_down3",
+        81: "aggregate4",
+        94: "aggregate5",
+    }.items():
+        yield from _elan(first, f"backbone.{name}")
+    for first, name in {76: "down4", 89: "down5"}.items():
+        yield from _transition(first, f"backbone.{name}")
+    for layer, name in {102: "output3", 103: "output4", 104: "output5"}.items():
+        yield f"{layer}", f"backbone.{name}"
+
+
+def _elan(first: int, path: str) -> Iterator[tuple[str, str]]:
+    """Two readers, a chain of four, a concatenation, which has no entries, the merging block."""
+    chain = (f"chain.{step}" for step in range(4))
+    for layer, name in enumerate(("shortcut", "entry", *chain), start=first):
+        yield f"{layer}", f"{path}.{name}"
+    yield f"{first + 7}", f"{path}.merge"
+
+
+def _transition(first: int, path: str) -> Iterator[tuple[str, str]]:
+    """Max-pooling, which has no entries, then three blocks."""
+    for layer, name in enumerate(
+        ("pool_branch", "conv_branch.0", "conv_branch.1"), start=first + 1
+    ):
+        yield f"{layer}", f"{path}.{name}"
+
+
+def _head_blocks(tasks: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    for task in tasks:
+        for branch, tower, _ in LEVEL_BRANCHES[task]:
+            for number, level in enumerate(LEVELS):
+                for step in range(2):
+                    yield f"{HEAD}.{branch}.{number}.{step}", f"{tower}.{level}.{step}"
+    if "mask" in tasks:
+        for number, name in enumerate(("enter", "refine", "project"), start=1):
+            yield f"{HEAD}.proto.cv{number}", f"mask_head.prototype_net.{name}"
+    if "semantic" in tasks:
+        yield f"{HEAD}.uconv.cv1", "semantic_head.tower"
+
+
+def _predictors(tasks: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """The last convolutions, which ours surround with implicit vectors."""
+    for task in tasks:
+        for branch, _, predictor in LEVEL_BRANCHES[task]:
+            for number, level in enumerate(LEVELS):
+                yield f"{HEAD}.{branch}.{number}.2", f"{predictor}.{level}"
+    if "semantic" in tasks:
+        yield f"{HEAD}.uconv.cv2", "semantic_head.predictor"
+
+
+def _without_wrapper(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the prefix that data-parallel training gives to all keys."""
+    prefix = "module." if all(key.startswith("module.") for key in state_dict) else ""
+    return {key.removeprefix(prefix): tensor for key, tensor in state_dict.items()}
+
+
+def _check_keys(given: Mapping[str, Tensor], names: Mapping[str, str | None], source: str) -> None:
+    unexpected = sorted(given.keys() - names.keys())
+    missing = sorted(key for key in names.keys() - given.keys() if not key.endswith(OPTIONAL))
+    problems = [
+        f"{what} {', '.join(keys[:MAX_LISTED])}"
+        + (f" and {len(keys) - MAX_LISTED} more" if len(keys) > MAX_LISTED else "")
+        for what, keys in (("unexpected", unexpected), ("missing", missing))
+        if keys
+    ]
+    if problems:
+        raise ValueError(f"this is no {source}: {'; '.join(problems)}")
+
+
+def _check_bins(weight: Tensor) -> None:
+    """The distances that a box distribution is over, which the published network stores."""
+    if not torch.equal(weight.flatten().float(), torch.arange(16.0)):
+        raise ValueError("dfl.conv.weight is not 0, 1, ..., 15: boxes have other bins")

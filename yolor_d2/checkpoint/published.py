@@ -1,0 +1,124 @@
+"""Reading published .pt files, which pickle whole models, without running what they say.
+
+Unpickling calls whatever a file names, so a file may run anything. PyTorch's restricted unpickler,
+which calls nothing but what rebuilds tensors and containers, does the reading here; for the classes
+of the published code and of PyTorch's modules it gets a stand-in that only keeps what it is given.
+Nothing that a file names is ever imported.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
+
+# What may be named besides tensors and containers, and is read as a stand-in: modules of the
+# networks, and the numbers and paths of training scripts. All else is refused.
+FOREIGN_PACKAGES = ("models.", "utils.", "torch.nn.")
+FOREIGN_NAMES = frozenset(
+    [
+        f"{module}.{n}"
+        for module in ("pathlib", "pathlib._local")
+        for n in ("PosixPath", "WindowsPath")
+    ]
+    + [
+        f"numpy.{core}.multiarray.{n}"
+        for core in ("core", "_core")
+        for n in ("scalar", "_reconstruct")
+    ]
+    + ["numpy.dtype", "numpy.ndarray"]
+)
+
+
+class StandIn:
+    """An object of a class that is not there: does nothing, keeps the state that it is given."""
+
+    state: Mapping[str, Any] = {}
+
+    def __new__(cls, *args: object, **kwargs: object) -> "StandIn":
+        return super().__new__(cls)
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, dict):
+            self.state = state
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a published file under its own names, such as `model.0.conv.weight`.
+
+    It may be a state dict, a pickled model, or a dictionary with one of them as "ema", which is
+    preferred, or "model".
+
+    Raises:
+        ValueError: the file is something else, or names what does not belong into one.
+    """
+    content = _load(path)
+    if isinstance(content, dict):
+        averaged = content.get("ema")
+        content = averaged if averaged is not None else content.get("model", content)
+    if isinstance(content, StandIn):
+        content = dict(_tensors_of_module(content, prefix="", parents=()))
+    if not isinstance(content, dict) or not content or not all(map(_is_entry, content.items())):
+        raise ValueError(f"{path}: has neither a model nor a state dict")
+    return dict(content)
+
+
+def _is_entry(item: tuple[Any, Any]) -> bool:
+    return isinstance(item[0], str) and isinstance(item[1], Tensor)
+
+
+def _load(path: Path) -> Any:
+    try:
+        names = _foreign_names(path)
+        refused = sorted(
+            n for n in names if n not in FOREIGN_NAMES and not n.startswith(FOREIGN_PACKAGES)
+        )
+        if not refused:
+            with safe_globals([(StandIn, name) for name in names]):
+                return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # what is damaged or hostile may fail anywhere
+        kind = type(error).__name__
+        raise ValueError(f"{path}: damaged, or not readable without running it ({kind})") from None
+    raise ValueError(f"{path}: refused, as it asks for {', '.join(refused)}")
+
+
+def _foreign_names(path: Path) -> list[str]:
+    """What a file names that PyTorch's restricted unpickler does not know; nothing is run."""
+    try:
+        return get_unsafe_globals_in_checkpoint(path)
+    except ValueError:  # PyTorch's format before version 1.6, or no file of PyTorch
+        return []
+
+
+def _tensors_of_module(
+    module: StandIn, *, prefix: str, parents: tuple[StandIn, ...]
+) -> Iterator[tuple[str, Tensor]]:
+    """What the module's state_dict() would hold."""
+    if module in parents:
+        raise ValueError(f"the module {prefix.removesuffix('.')} contains itself")
+    transient = _part(module, "_non_persistent_buffers_set", set)
+    for kind in ("_parameters", "_buffers"):
+        for name, tensor in _part(module, kind, dict).items():
+            if isinstance(tensor, Tensor) and name not in transient:
+                yield f"{prefix}{name}", tensor.detach()
+    for name, child in _part(module, "_modules", dict).items():
+        if isinstance(child, StandIn):
+            yield from _tensors_of_module(
+                child, prefix=f"{prefix}{name}.", parents=(*parents, module)
+            )
+
+
+Kind = TypeVar("Kind", dict[Any, Any], set[Any])
+
+
+def _part(module: StandIn, name: str, kind: type[Kind]) -> Kind:
+    """A part of the module's state, empty where there is none."""
+    value = module.state.get(name)
+    return value if isinstance(value, kind) else kind()

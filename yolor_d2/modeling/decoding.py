@@ -1,0 +1,199 @@
+"""Finding a likely text, token by token. Knows no network, only what a step of one returns.
+
+Shapes: N images, K beams, T tokens, V words of the vocabulary.
+"""
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Vocabulary(NamedTuple):
+    """What may be said."""
+
+    pad_id: int
+    bos_id: int
+    eos_id: int
+    usable: int  # ids from here on are never said, nor are pad and bos
+
+
+class Captions(NamedTuple):
+    """The best text of each image."""
+
+    ids: Tensor  # (N, T) int64: begin, words, end, then padding
+    scores: Tensor  # (N,) sum of the log-probabilities of words and end
+    lengths: Tensor  # (N,) begin and end included
+
+
+class Step(Protocol):
+    """One step of a network that remembers the texts so far."""
+
+    def __call__(self, tokens: Tensor, position: int, parents: Tensor | None, /) -> Tensor:
+        """Logits (N, K, V) of what follows.
+
+        Args:
+            tokens: (N, K) the newest token of each beam.
+            position: how many tokens came before.
+            parents: (N, K) which beam of the step before each beam goes on from; None: itself.
+        """
+
+
+def greedy_search(
+    step: Step, vocabulary: Vocabulary, *, num_images: int, max_tokens: int, device: torch.device
+) -> Captions:
+    """Say the most likely token, the lowest of equals; the same texts as beam search with one beam.
+
+    Args:
+        step: the network.
+        vocabulary: what may be said.
+        num_images: N.
+        max_tokens: T, begin and end included. At the last position only the end may be said.
+        device: where the step works.
+    """
+    pad_id, bos_id, eos_id, _ = vocabulary
+    ids = torch.full((num_images, max_tokens), pad_id, device=device)
+    ids[:, 0] = bos_id
+    scores = torch.zeros(num_images, device=device)
+    done = torch.zeros(num_images, dtype=torch.bool, device=device)
+    for position in range(1, max_tokens):
+        logits = step(ids[:, position - 1, None], position - 1, None)  # (N, 1, V)
+        gains = log_probabilities(logits, vocabulary, last=position == max_tokens - 1)
+        best, tokens = (scores[:, None] + gains[:, 0]).max(dim=1)  # (N,) each
+        scores = torch.where(done, scores, best)
+        ids[:, position] = torch.where(done, pad_id, tokens)
+        done |= tokens == eos_id
+        if bool(done.all()):
+            break
+    return Captions(ids, scores, (ids != pad_id).sum(dim=1))
+
+
+def beam_search(
+    step: Step,
+    vocabulary: Vocabulary,
+    *,
+    num_images: int,
+    beam_size: int,
+    max_tokens: int,
+    length_penalty: float = 0.0,
+    device: torch.device,
+) -> Captions:
+    """Follow the K best texts of each image.
+
+    A text is finished when it says "end" as one of the K best continuations. It then makes room for
+    another one. An image is done with K finished texts, or when none can beat its best. Of equally
+    good continuations the lowest beam's goes first, then the lowest token.
+
+    Args:
+        step: the network.
+        vocabulary: what may be said.
+        num_images: N.
+        beam_size: K.
+        max_tokens: T, begin and end included. At the last position only the end may be said.
+        length_penalty: finished texts are compared by score / (tokens after begin) ** this; not
+            negative.
+        device: where the step works.
+    """
+    rows = (num_images, beam_size)
+    ids = torch.full((*rows, max_tokens), vocabulary.pad_id, device=device)  # (N, K, T)
+    ids[:, :, 0] = vocabulary.bos_id
+    # All beams begin alike, so at first only one counts.
+    scores = torch.full(rows, -torch.inf, device=device)  # (N, K)
+    scores[:, 0] = 0
+    finished = _Finished(ids[:, 0], vocabulary.eos_id, length_penalty)
+    parents = None
+    for position in range(1, max_tokens):
+        logits = step(ids[:, :, position - 1], position - 1, parents)  # (N, K, V)
+        gains = log_probabilities(logits, vocabulary, last=position == max_tokens - 1)
+        # At most K continuations are ends, so 2K hold K that are not.
+        best, index = stable_topk((scores[:, :, None] + gains).flatten(1), 2 * beam_size)
+        origins, tokens = index // gains.shape[2], index % gains.shape[2]  # (N, 2K) each
+        ended = tokens == vocabulary.eos_id
+        finished.add(ids, origins, best, ended, position)
+
+        going_on = ended.int().argsort(dim=1, stable=True)[:, :beam_size]  # (N, K)
+        parents, scores = origins.gather(1, going_on), best.gather(1, going_on)
+        ids = ids.gather(1, parents[:, :, None].expand_as(ids))
+        ids[:, :, position] = tokens.gather(1, going_on)
+        if finished.all_done(scores[:, 0]):
+            break
+    return finished.captions(vocabulary.pad_id)
+
+
+def log_probabilities(logits: Tensor, vocabulary: Vocabulary, *, last: bool) -> Tensor:
+    """Of what may be said, in float32; -inf for the rest. `last`: only the end may."""
+    gains = logits.float().log_softmax(dim=-1)
+    if last:
+        end = gains[..., vocabulary.eos_id].clone()
+        gains.fill_(-torch.inf)
+        gains[..., vocabulary.eos_id] = end
+        return gains
+    gains[..., vocabulary.usable :] = -torch.inf
+    gains[..., vocabulary.pad_id] = -torch.inf
+    gains[..., vocabulary.bos_id] = -torch.inf
+    return gains
+
+
+def stable_topk(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row of x (N, M) float32, of equals the first, and where they are.
+
+    torch.topk takes any of equals. So it is given integers without equals: a float's bits, made to
+    rise with its value, above the place, which falls.
+    """
+    bits = (x + 0.0).view(torch.int32)  # + 0.0: there is no negative zero
+    keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(torch.int64)
+    keys <<= 32
+    keys -= torch.arange(x.shape[1], device=x.device)
+    index = keys.topk(k, dim=1).indices
+    return x.gather(1, index), index
+
+
+class _Finished:
+    """The best finished text of each image."""
+
+    def __init__(self, begun: Tensor, eos_id: int, length_penalty: float) -> None:
+        """`begun` (N, T) are texts of the begin alone."""
+        self.ids = begun.clone()
+        self.scores = torch.full((len(begun),), -torch.inf, device=begun.device)
+        self.ranks = self.scores  # scores after the length penalty
+        self.counts = torch.zeros(len(begun), dtype=torch.int64, device=begun.device)
+        self.done = torch.zeros(len(begun), dtype=torch.bool, device=begun.device)
+        self.eos_id = eos_id
+        self.length_penalty = length_penalty
+
+    def add(
+        self, ids: Tensor, origins: Tensor, scores: Tensor, ended: Tensor, position: int
+    ) -> None:
+        """Take in what ends at a position.
+
+        Args:
+            ids: (N, K, T) texts before.
+            origins, scores, ended: (N, 2K) the best continuations: of which text, log-probability,
+                whether it is the end. The first K may finish.
+            position: of the ends.
+        """
+        beam_size = ids.shape[1]
+        possible = scores[:, :beam_size] > -torch.inf
+        ended = ended[:, :beam_size] & possible & ~self.done[:, None]  # (N, K)
+        first = ended.int().argmax(dim=1, keepdim=True)  # (N, 1) the best, for all are as long
+        scores = scores.gather(1, first)[:, 0]  # (N,)
+        ranks = scores / position**self.length_penalty
+        better = ended.any(dim=1) & (ranks > self.ranks)
+        origin = origins.gather(1, first)[:, :, None].expand(-1, -1, ids.shape[2])
+        texts = ids.gather(1, origin)[:, 0]  # (N, T)
+        texts[:, position] = self.eos_id
+        self.ids = torch.where(better[:, None], texts, self.ids)
+        self.scores = torch.where(better, scores, self.scores)
+        self.ranks = torch.where(better, ranks, self.ranks)
+        self.counts += ended.sum(dim=1)
+        self.done |= self.counts >= beam_size
+
+    def all_done(self, live_scores: Tensor) -> bool:
+        """Whether no image can get a better text from its best unfinished one, scores (N,)."""
+        # Log-probabilities only fall, and the longest text's are divided by most.
+        longest = self.ids.shape[1] - 1
+        self.done |= self.ranks >= live_scores / longest**self.length_penalty
+        return bool(self.done.all())
+
+    def captions(self, pad_id: int) -> Captions:
+        return Captions(self.ids, self.scores, (self.ids != pad_id).sum(dim=1))

@@ -1,0 +1,59 @@
+"""Where the points of a network's maps lie, and boxes as distances from them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def level_points(
+    sizes: Sequence[tuple[int, int]],
+    strides: Sequence[int],
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """The middles of all pixels of maps, one map after the other, each row by row.
+
+    Args:
+        sizes: height and width of each map.
+        strides: pixels of the canvas that a pixel of each map is wide and high.
+        dtype, device: of the results.
+
+    Returns:
+        (A, 2) x and y in pixels of the canvas, and (A,) strides.
+    """
+    points, point_strides = [], []
+    for (height, width), stride in zip(sizes, strides, strict=True):
+        y = (torch.arange(height, dtype=dtype, device=device) + 0.5) * stride
+        x = (torch.arange(width, dtype=dtype, device=device) + 0.5) * stride
+        rows, columns = torch.meshgrid(y, x, indexing="ij")  # (height, width) both
+        points.append(torch.stack([columns, rows], dim=-1).flatten(0, 1))
+        point_strides.append(torch.full((height * width,), stride, dtype=dtype, device=device))
+    return torch.cat(points), torch.cat(point_strides)
+
+
+def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
+    """Boxes (..., 4) x0 y0 x1 y1 whose sides are so far from points (..., 2): left, top, ..."""
+    left_top, right_bottom = distances.chunk(2, dim=-1)
+    return torch.cat([points - left_top, points + right_bottom], dim=-1)
+
+
+def boxes_to_distances(points: Tensor, boxes: Tensor) -> Tensor:
+    """Distances (..., 4) left, top, right, bottom of points to sides; negative outside the box."""
+    first, last = boxes.chunk(2, dim=-1)
+    return torch.cat([points - first, last - points], dim=-1)
+
+
+def expected_distances(bins: Tensor) -> Tensor:
+    """The mean of each side's distribution over 0 .. R - 1.
+
+    Args:
+        bins: (..., 4 * R) logits, side by side: left, top, right, bottom.
+
+    Returns:
+        (..., 4) in cells.
+    """
+    probabilities = bins.unflatten(-1, (4, -1)).softmax(dim=-1)  # (..., 4, R)
+    values = torch.arange(probabilities.shape[-1], dtype=bins.dtype, device=bins.device)
+    return (probabilities * values).sum(dim=-1)

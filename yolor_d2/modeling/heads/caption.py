@@ -1,0 +1,335 @@
+"""Captions: a transformer decoder that reads the pixels of feature maps.
+
+Shapes: N images, L visual tokens, T text tokens, K beams, D width, V words of the vocabulary.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from torch import Tensor, nn
+
+from ...letterbox import Content
+from ...tokenizer import Tokenizer
+from ..decoding import Captions, Vocabulary, beam_search, greedy_search
+from ..layers.transformer import (
+    TextEmbedding,
+    TransformerDecoder,
+    TransformerEncoder,
+    linear_layer,
+    sine_encoding,
+)
+from .registry import CAPTION_HEAD_REGISTRY
+
+
+class VisualTokens(NamedTuple):
+    """What the text is decoded from: map after map, each row-major."""
+
+    tokens: Tensor  # (N, L, D)
+    padding: Tensor  # (N, L) bool, True where a token's cell has nothing of the image
+
+
+@CAPTION_HEAD_REGISTRY.register()
+class TransformerCaptionHead(nn.Module):
+    """Pixels of feature maps -> visual tokens -> text, each word from those before it.
+
+    State names: `projections.{map}`, `encoder.layers.{i}`, `text.{words,positions,norm}`,
+    `decoder.layers.{i}`, `output.{i}` (unless tied).
+
+    Args:
+        input_shape: the maps whose pixels are tokens, in this order.
+        vocab_size: V.
+        usable_vocab: ids from here on are never generated; None: V.
+        pad_id, bos_id, eos_id: the tokenizer's ids of padding, begin and end.
+        max_positions: the longest text.
+        dim, num_heads, ffn_dim, decoder_layers, encoder_layers, dropout: of the transformer.
+        tied: whether words are predicted with the embedding's own matrix, or else by layers of the
+            hidden sizes `output_dims` and one to the vocabulary.
+        label_smoothing: share of a target that is spread over all words.
+        loss_weight: a factor.
+        beam_size, max_tokens, length_penalty: what `generate` does when it is not told.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_shape: dict[str, ShapeSpec],
+        vocab_size: int,
+        usable_vocab: int | None = None,
+        pad_id: int = 0,
+        bos_id: int = 1,
+        eos_id: int = 2,
+        max_positions: int = 128,
+        dim: int = 512,
+        num_heads: int = 8,
+        ffn_dim: int = 2048,
+        decoder_layers: int = 3,
+        encoder_layers: int = 0,
+        dropout: float = 0.1,
+        tied: bool = True,
+        output_dims: Sequence[int] = (),
+        label_smoothing: float = 0.0,
+        loss_weight: float = 1.0,
+        beam_size: int = 5,
+        max_tokens: int = 40,
+        length_penalty: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check_range(max(pad_id, bos_id, eos_id) + 1, math.inf, {"VOCAB_SIZE": vocab_size})
+        _check_range(1, math.inf, {"NUM_HEADS": num_heads, "FFN_DIM": ffn_dim})
+        _check_range(1, math.inf, {"DECODER_LAYERS": decoder_layers, "TEST.BEAM_SIZE": beam_size})
+        _check_range(0, math.inf, {"ENCODER_LAYERS": encoder_layers, "LOSS_WEIGHT": loss_weight})
+        _check_range(0, math.inf, {"TEST.LENGTH_PENALTY": length_penalty})
+        _check_range(0, 1, {"DROPOUT": dropout, "LABEL_SMOOTHING": label_smoothing})
+        _check_widths(dim, num_heads, output_dims, tied=tied)
+        _check_length(max_tokens, "MODEL.CAPTION_HEAD.TEST.MAX_TOKENS", max_positions)
+        self.strides = {name: shape.stride for name, shape in input_shape.items()}
+        self.vocabulary = Vocabulary(pad_id, bos_id, eos_id, usable_vocab or vocab_size)
+        self.label_smoothing = label_smoothing
+        self.loss_weight = loss_weight
+        self.beam_size = beam_size
+        self.max_tokens = max_tokens
+        self.length_penalty = length_penalty
+
+        sizes: dict[str, Any] = {"dim": dim, "num_heads": num_heads, "ffn_dim": ffn_dim}
+        self.projections = nn.ModuleDict(
+            {name: linear_layer(shape.channels, dim) for name, shape in input_shape.items()}
+        )
+        self.encoder: nn.Module | None = None
+        if encoder_layers:
+            self.encoder = TransformerEncoder(encoder_layers, dropout=dropout, **sizes)
+        self.text = TextEmbedding(vocab_size, max_positions, dim, pad_id=pad_id, dropout=dropout)
+        self.decoder = TransformerDecoder(decoder_layers, dropout=dropout, **sizes)
+        self.output = None if tied else _perceptron(dim, *output_dims, vocab_size)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        head = cfg.MODEL.CAPTION_HEAD
+        _check_length(cfg.TOKENIZER.MAX_TOKENS, "TOKENIZER.MAX_TOKENS", head.MAX_POSITIONS)
+        return {
+            "input_shape": _chosen_maps(input_shape, head.IN_FEATURES),
+            **_vocabulary_arguments(cfg),
+            "max_positions": head.MAX_POSITIONS,
+            "dim": head.DIM,
+            "num_heads": head.NUM_HEADS,
+            "ffn_dim": head.FFN_DIM,
+            "decoder_layers": head.DECODER_LAYERS,
+            "encoder_layers": head.ENCODER_LAYERS,
+            "dropout": head.DROPOUT,
+            "tied": head.TIED,
+            "output_dims": head.OUTPUT_DIMS,
+            "label_smoothing": head.LABEL_SMOOTHING,
+            "loss_weight": head.LOSS_WEIGHT,
+            "beam_size": head.TEST.BEAM_SIZE,
+            "max_tokens": head.TEST.MAX_TOKENS,
+            "length_penalty": head.TEST.LENGTH_PENALTY,
+        }
+
+    @property
+    def in_features(self) -> list[str]:
+        return list(self.strides)
+
+    @property
+    def pad_id(self) -> int:
+        return self.vocabulary.pad_id
+
+    def forward(
+        self, features: dict[str, Tensor], contents: Sequence[Content] | Tensor | None = None
+    ) -> VisualTokens:
+        """Maps (N, C, h, w) -> visual tokens.
+
+        Args:
+            features: the maps, by name; others are ignored.
+            contents: where each image lies on its canvas, also as (N, 4) left, top, width, height;
+                None: everywhere.
+        """
+        parts = [
+            _as_tokens(features[name], self.projections[name], stride, contents)
+            for name, stride in self.strides.items()
+        ]
+        tokens = torch.cat([part.tokens for part in parts], dim=1)  # (N, L, D)
+        padding = torch.cat([part.padding for part in parts], dim=1)  # (N, L)
+        if self.encoder is not None:
+            tokens = self.encoder(tokens, padding)
+        return VisualTokens(tokens, padding)
+
+    def text_logits(self, tokens: VisualTokens, ids: Tensor) -> Tensor:
+        """What follows each token of whole texts: ids (N, T) -> logits (N, T, V)."""
+        text = self.text(ids, slice(ids.shape[1]))  # (N, T, D)
+        return self.words_logits(self.decoder(text, tokens.tokens, tokens.padding))
+
+    def words_logits(self, x: Tensor) -> Tensor:
+        """The decoder's output (..., D) -> logits (..., V)."""
+        return F.linear(x, self.text.words.weight) if self.output is None else self.output(x)
+
+    def losses(
+        self, tokens: VisualTokens, caption_ids: Tensor, known: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Cross-entropy of each next token, mean over those of the captions that are known.
+
+        Args:
+            tokens: of `forward`.
+            caption_ids: (N, T) begin, words, end, then padding.
+            known: (N,) bool, which images have a caption; None: those with any target.
+        """
+        targets = caption_ids[:, 1:]  # (N, T - 1)
+        learnt = targets != self.pad_id
+        if known is not None:
+            learnt = learnt & known[:, None]
+        logits = self.text_logits(tokens, caption_ids[:, :-1]).flatten(0, 1)
+        total = F.cross_entropy(
+            logits.to(torch.promote_types(logits.dtype, torch.float32)),
+            targets.masked_fill(~learnt, -1).flatten(),
+            ignore_index=-1,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
+        )
+        return {"loss_caption": self.loss_weight * total / learnt.sum().clamp(min=1)}
+
+    @torch.no_grad()
+    def generate(
+        self,
+        tokens: VisualTokens,
+        *,
+        beam_size: int | None = None,
+        max_tokens: int | None = None,
+        length_penalty: float | None = None,
+    ) -> Captions:
+        """The likeliest caption of each image that beam search finds; arguments default to ours.
+
+        Args:
+            tokens: of `forward`.
+            beam_size: texts that are followed at a time; 1 is greedy.
+            max_tokens: the longest caption, begin and end included.
+            length_penalty: captions are compared by score / length ** this.
+        """
+        beam_size = self.beam_size if beam_size is None else beam_size
+        max_tokens = self.max_tokens if max_tokens is None else max_tokens
+        length_penalty = self.length_penalty if length_penalty is None else length_penalty
+        cache = self.decoder.start(*tokens, beam_size=beam_size, max_length=max_tokens - 1)
+
+        def step(ids: Tensor, position: int, parents: Tensor | None) -> Tensor:
+            if parents is not None:
+                cache.reorder(parents, position)
+            return self.words_logits(self.decoder.step(self.text(ids, position), cache, position))
+
+        search: Callable[..., Captions] = greedy_search
+        if beam_size > 1:
+            search = partial(beam_search, beam_size=beam_size, length_penalty=length_penalty)
+        return search(
+            step,
+            self.vocabulary,
+            num_images=len(tokens.tokens),
+            max_tokens=max_tokens,
+            device=tokens.tokens.device,
+        )
+
+
+def _as_tokens(
+    feature: Tensor,
+    projection: nn.Module,
+    stride: int,
+    contents: Sequence[Content] | Tensor | None,
+) -> VisualTokens:
+    """Each pixel of a map (N, C, h, w), projected, with its place in the image added to it.
+
+    The place is relative to the content, so that it does not depend on the canvas.
+    """
+    n, _, h, w = feature.shape
+    if contents is None:
+        contents = torch.tensor([[0, 0, w * stride, h * stride]])
+    rectangles = torch.as_tensor(contents).to(feature.device, non_blocking=True)  # (N or 1, 4)
+    left, top, width, height = rectangles.float().unbind(dim=1)
+    x, x_inside = _places(w, stride, left, width)  # (N or 1, w) each
+    y, y_inside = _places(h, stride, top, height)  # (N or 1, h) each
+    padding = ~(y_inside[:, :, None] & x_inside[:, None]).flatten(1).expand(n, -1)  # (N, h * w)
+
+    tokens = projection(feature.flatten(2).transpose(1, 2))  # (N, h * w, D)
+    half = tokens.shape[2] // 2
+    rows = sine_encoding(y, half)[:, :, None].expand(-1, -1, w, -1)  # (N or 1, h, w, D / 2)
+    columns = sine_encoding(x, half)[:, None].expand(-1, h, -1, -1)
+    places = torch.cat([rows, columns], dim=3).flatten(1, 2)  # (N or 1, h * w, D)
+    tokens = (tokens + places.to(tokens.dtype)).masked_fill(padding[:, :, None], 0)
+    return VisualTokens(tokens, padding)
+
+
+def _places(cells: int, stride: int, start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    """Along a side: centres of cells in 0..1 of a content (N,), and which cells have some of it."""
+    edges = torch.arange(cells, device=start.device) * stride  # (cells,)
+    begin = edges - start[:, None]  # (N, cells) pixels from the content's begin
+    inside = (begin + stride > 0) & (begin < length[:, None])
+    return (begin + stride / 2) / length[:, None], inside
+
+
+def _perceptron(*sizes: int) -> nn.Sequential:
+    """Linear layers with ReLU between them."""
+    layers: list[nn.Module] = [nn.Linear(sizes[0], sizes[1])]
+    for inputs, outputs in pairwise(sizes[1:]):
+        layers += [nn.ReLU(), nn.Linear(inputs, outputs)]
+    return nn.Sequential(*layers)
+
+
+def _chosen_maps(input_shape: dict[str, ShapeSpec], names: Sequence[str]) -> dict[str, ShapeSpec]:
+    if not names or not set(names) <= set(input_shape):
+        raise ValueError(
+            f"MODEL.CAPTION_HEAD.IN_FEATURES is {list(names)}; the backbone has {list(input_shape)}"
+        )
+    return {name: input_shape[name] for name in names}
+
+
+def _vocabulary_arguments(cfg: CfgNode) -> dict[str, int]:
+    """The tokenizer's, where there is one already."""
+    vocab_size = cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE
+    if not cfg.TOKENIZER.MODEL:
+        return {"vocab_size": vocab_size or cfg.TOKENIZER.VOCAB_SIZE}
+    tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL)
+    if 0 < vocab_size < len(tokenizer):
+        raise ValueError(
+            f"MODEL.CAPTION_HEAD.VOCAB_SIZE is {vocab_size}, but TOKENIZER.MODEL has "
+            f"{len(tokenizer)} pieces; 0 takes their number"
+        )
+    return {
+        "vocab_size": vocab_size or len(tokenizer),
+        "usable_vocab": len(tokenizer),
+        "pad_id": tokenizer.pad_id,
+        "bos_id": tokenizer.bos_id,
+        "eos_id": tokenizer.eos_id,
+    }
+
+
+def _check_range(low: float, high: float, values: dict[str, float]) -> None:
+    for key, value in values.items():
+        if not low <= value <= high:
+            raise ValueError(
+                f"MODEL.CAPTION_HEAD.{key} is {value}; it must be from {low} to {high}"
+            )
+
+
+def _check_widths(dim: int, num_heads: int, output_dims: Sequence[int], *, tied: bool) -> None:
+    if dim < 1 or dim % num_heads or dim % 4:
+        raise ValueError(
+            f"MODEL.CAPTION_HEAD.DIM is {dim}; it must be a multiple of 4 (for the two coordinates "
+            f"of a token) and of MODEL.CAPTION_HEAD.NUM_HEADS = {num_heads}"
+        )
+    if min(output_dims, default=1) < 1:
+        raise ValueError(f"MODEL.CAPTION_HEAD.OUTPUT_DIMS is {list(output_dims)}")
+    if tied and output_dims:
+        raise ValueError(
+            f"MODEL.CAPTION_HEAD.OUTPUT_DIMS is {list(output_dims)}, but with "
+            "MODEL.CAPTION_HEAD.TIED words are predicted with the embedding itself"
+        )
+
+
+def _check_length(tokens: int, key: str, max_positions: int) -> None:
+    if not 2 <= tokens <= max_positions:
+        raise ValueError(
+            f"{key} is {tokens}; begin and end are 2 tokens, and the head has positions for "
+            f"MODEL.CAPTION_HEAD.MAX_POSITIONS = {max_positions}"
+        )

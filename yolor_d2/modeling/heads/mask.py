@@ -1,0 +1,196 @@
+"""Outlines of objects: a weighted sum of prototype maps, as in YOLACT."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from torch import Tensor, nn
+
+from ...letterbox import Content
+from ...structures import RLEMasks
+from ..full_masks import FORMATS, RESOLUTIONS, full_masks
+from ..layers import ConvBlock, ImplicitConv1x1
+from ..mask_loss import GroundTruthMasks, mask_loss
+from ..objects import Assignment, Objects
+from .registry import MASK_HEAD_REGISTRY
+
+
+class MaskPredictions(NamedTuple):
+    """The mask of a point is sigmoid(its coefficients . the prototypes)."""
+
+    coefficients: Tensor  # (N, A, K)
+    prototypes: Tensor  # (N, K, h, w), on twice the resolution of the map they come from
+
+
+class PrototypeNet(nn.Module):
+    """A map of features -> prototypes at twice its resolution.
+
+    They end in a SiLU, so are not centred, because published weights are like that.
+    """
+
+    def __init__(self, in_channels: int, channels: int, num_prototypes: int) -> None:
+        super().__init__()
+        self.enter = ConvBlock(in_channels, channels, 3)
+        self.refine = ConvBlock(channels, channels, 3)
+        self.project = ConvBlock(channels, num_prototypes, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        enlarged = F.interpolate(self.enter(features), scale_factor=2.0, mode="nearest")
+        return self.project(self.refine(enlarged))
+
+
+@MASK_HEAD_REGISTRY.register()
+class PrototypeMaskHead(nn.Module):
+    """Prototypes from the finest map, and their coefficients for each point of each map."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_shape: Mapping[str, ShapeSpec],
+        in_features: Sequence[str] = ("p3", "p4", "p5"),
+        proto_feature: str = "p3",
+        num_prototypes: int = 32,
+        implicit: bool = True,
+        loss_weight: float = 2.5,
+        resolution: str = "input",
+        mask_format: str = "dense",
+    ) -> None:
+        """
+        Args:
+            input_shape: channels and strides of the maps.
+            in_features: the maps whose pixels predict objects, finest first.
+            proto_feature: the map that prototypes are made from.
+            num_prototypes: how many.
+            implicit: whether the last convolutions have implicit vectors.
+            loss_weight: a factor on the loss.
+            resolution: where masks are cropped and binarised, "input" or "fast".
+            mask_format: of the results, "dense" or "rle".
+        """
+        super().__init__()
+        if num_prototypes < 1:
+            raise ValueError(f"MODEL.MASK_HEAD.NUM_PROTOTYPES is {num_prototypes}")
+        if resolution not in RESOLUTIONS:
+            raise ValueError(
+                f"MODEL.MASK_HEAD.RESOLUTION must be one of {', '.join(RESOLUTIONS)}, "
+                f"not {resolution}"
+            )
+        if mask_format not in FORMATS:
+            raise ValueError(
+                f"MODEL.MASK_HEAD.MASK_FORMAT must be one of {', '.join(FORMATS)}, "
+                f"not {mask_format}"
+            )
+        if proto_feature not in input_shape:
+            raise ValueError(
+                f"MODEL.MASK_HEAD.PROTO_FEATURE is {proto_feature}, "
+                f"but there are only {', '.join(input_shape)}"
+            )
+        self.levels = tuple(in_features)
+        self.proto_feature = proto_feature
+        self.in_features = sorted({*in_features, proto_feature})
+        self.stride = input_shape[proto_feature].stride // 2
+        self.loss_weight = loss_weight
+        self.resolution = resolution
+        self.mask_format = mask_format
+
+        channels = input_shape[self.levels[0]].channels
+        width = max(channels // 4, num_prototypes)
+        self.coefficient_towers = nn.ModuleDict(
+            {
+                level: nn.Sequential(
+                    ConvBlock(input_shape[level].channels, width, 3), ConvBlock(width, width, 3)
+                )
+                for level in self.levels
+            }
+        )
+        self.coefficient_predictors = nn.ModuleDict(
+            {
+                level: ImplicitConv1x1(width, num_prototypes, implicit=implicit)
+                for level in self.levels
+            }
+        )
+        self.prototype_net = PrototypeNet(
+            input_shape[proto_feature].channels, channels, num_prototypes
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        node = cfg.MODEL.MASK_HEAD
+        return {
+            "input_shape": input_shape,
+            "in_features": cfg.MODEL.DETECTION_HEAD.IN_FEATURES,
+            "proto_feature": node.PROTO_FEATURE,
+            "num_prototypes": node.NUM_PROTOTYPES,
+            "implicit": cfg.MODEL.YOLOR.IMPLICIT,
+            "loss_weight": node.LOSS_WEIGHT,
+            "resolution": node.RESOLUTION,
+            "mask_format": node.MASK_FORMAT,
+        }
+
+    def forward(self, features: Mapping[str, Tensor]) -> MaskPredictions:
+        coefficients = [
+            self.coefficient_predictors[level](self.coefficient_towers[level](features[level]))
+            .flatten(2)
+            .transpose(1, 2)
+            for level in self.levels
+        ]  # each (N, pixels of the level, K)
+        prototypes = self.prototype_net(features[self.proto_feature])
+        return MaskPredictions(torch.cat(coefficients, dim=1), prototypes)
+
+    def losses(
+        self,
+        predictions: MaskPredictions,
+        objects: Objects,
+        assignment: Assignment,
+        masks: GroundTruthMasks,
+    ) -> dict[str, Tensor]:
+        """The weighted loss of the points that learn an object."""
+        loss = mask_loss(
+            predictions.coefficients,
+            predictions.prototypes,
+            boxes=objects.boxes,
+            masks=masks,
+            assignment=assignment,
+            stride=self.stride,
+        )
+        return {"loss_mask": self.loss_weight * loss}
+
+    @torch.no_grad()
+    def inference(
+        self,
+        predictions: MaskPredictions,
+        *,
+        image: int,
+        boxes: Tensor,
+        point_index: Tensor,
+        content: Content,
+        height: int,
+        width: int,
+    ) -> Tensor | RLEMasks:
+        """Masks of one image's objects at the image's own size.
+
+        Args:
+            predictions: of the batch.
+            image: number of the image in the batch.
+            boxes: (D, 4) of the objects, in pixels of the canvas.
+            point_index: (D,) the points that found them.
+            content: where the image lies on the canvas.
+            height, width: of the image.
+
+        Returns:
+            (D, height, width) bool, or RLEMasks.
+        """
+        return full_masks(
+            predictions.coefficients[image, point_index],
+            predictions.prototypes[image],
+            boxes,
+            stride=self.stride,
+            content=content,
+            height=height,
+            width=width,
+            resolution=self.resolution,
+            mask_format=self.mask_format,
+        )

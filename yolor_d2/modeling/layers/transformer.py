@@ -1,0 +1,264 @@
+"""The transformer of the caption head: pre-norm layers, and a decoder that remembers its past.
+
+Shapes: N images, K beams, R = N * K rows of text, T text tokens, L visual tokens, D width, H heads,
+E = D / H. A mask is True where attention may look.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class DecoderCache(NamedTuple):
+    """What a decoder keeps between steps: keys and values of each layer."""
+
+    text: Tensor  # (layers, 2, R, H, T, E) of the tokens so far; later columns are empty
+    visual: tuple[Tensor, ...]  # (2, N, H, L, E) of each layer
+    mask: Tensor  # (N, 1, 1, L)
+
+    def reorder(self, parents: Tensor, position: int) -> None:
+        """Let each beam go on from the past (`position` tokens) of the beam (N, K) before it."""
+        first_row = torch.arange(len(parents), device=parents.device)[:, None] * parents.shape[1]
+        past = self.text[..., :position, :]  # (layers, 2, R, H, position, E)
+        past.copy_(past.index_select(2, (first_row + parents).flatten()))
+
+
+class SelfAttention(nn.Module):
+    """Tokens look at each other."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query_key_value = linear_layer(dim, dim, parts=3)
+        self.output = linear_layer(dim, dim)
+
+    def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """x (N, T, D) -> (N, T, D); the mask broadcasts to (N, H, T, T)."""
+        query, key, value = split_heads(self.query_key_value(x), self.num_heads, parts=3)
+        y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+        return self.output(merge_heads(y))
+
+    def step(self, x: Tensor, past: Tensor, position: int) -> Tensor:
+        """The newest token of each row, x (R, 1, D), looks at itself and at those before.
+
+        Args:
+            x: the tokens at `position`.
+            past: (2, R, H, T, E) keys and values up to `position`, which are written into it.
+            position: how many tokens came before.
+        """
+        heads = split_heads(self.query_key_value(x), self.num_heads, parts=3)  # (3, R, H, 1, E)
+        past[..., position : position + 1, :] = heads[1:]
+        key, value = past[..., : position + 1, :]  # (R, H, position + 1, E) each
+        y = F.scaled_dot_product_attention(heads[0], key, value)  # (R, H, 1, E)
+        return self.output(merge_heads(y))
+
+
+class CrossAttention(nn.Module):
+    """Text looks at the image. Tokens do not see each other here: beams are just more of them."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = linear_layer(dim, dim)
+        self.key_value = linear_layer(dim, dim, parts=2)
+        self.output = linear_layer(dim, dim)
+
+    def project(self, visual: Tensor) -> Tensor:
+        """Visual tokens (N, L, D) -> their keys and values (2, N, H, L, E)."""
+        return split_heads(self.key_value(visual), self.num_heads, parts=2)
+
+    def forward(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
+        """x (N, T or K, D), what `project` returned, mask (N, 1, 1, L) -> as x."""
+        (query,) = split_heads(self.query(x), self.num_heads, parts=1)  # (N, H, T or K, E)
+        key, value = visual
+        y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.output(merge_heads(y))
+
+
+class FeedForward(nn.Sequential):
+    """Each token on its own: wide, ReLU, narrow."""
+
+    def __init__(self, dim: int, hidden_dim: int, dropout: float) -> None:
+        super().__init__(
+            linear_layer(dim, hidden_dim),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            linear_layer(hidden_dim, dim),
+        )
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each added to what it reads."""
+
+    def __init__(self, *, dim: int, num_heads: int, ffn_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = SelfAttention(dim, num_heads)
+        self.ffn_norm = nn.LayerNorm(dim)
+        self.ffn = FeedForward(dim, ffn_dim, dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask))
+        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, cross-attention and feed-forward, each added to what it reads."""
+
+    def __init__(self, *, dim: int, num_heads: int, ffn_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.text_norm = nn.LayerNorm(dim)
+        self.text_attention = SelfAttention(dim, num_heads)
+        self.visual_norm = nn.LayerNorm(dim)
+        self.visual_attention = CrossAttention(dim, num_heads)
+        self.ffn_norm = nn.LayerNorm(dim)
+        self.ffn = FeedForward(dim, ffn_dim, dropout)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
+        """Whole texts x (N, T, D); each token sees those before it."""
+        x = x + self.dropout(self.text_attention(self.text_norm(x), causal=True))
+        return self._look_and_think(x, visual, mask)
+
+    def step(self, x: Tensor, past: Tensor, position: int, visual: Tensor, mask: Tensor) -> Tensor:
+        """The newest token of each beam, x (N, K, D)."""
+        rows = self.text_norm(x).flatten(0, 1)[:, None]  # (R, 1, D)
+        x = x + self.dropout(self.text_attention.step(rows, past, position)).view_as(x)
+        return self._look_and_think(x, visual, mask)
+
+    def _look_and_think(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
+        x = x + self.dropout(self.visual_attention(self.visual_norm(x), visual, mask))
+        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+
+
+class TextEmbedding(nn.Module):
+    """A vector for each word and each position, added and normalised."""
+
+    def __init__(
+        self, vocab_size: int, max_positions: int, dim: int, *, pad_id: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocab_size, dim, padding_idx=pad_id)
+        self.positions = nn.Embedding(max_positions, dim)
+        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+        # As the output's matrix, words of this size give logits of size 1.
+        nn.init.normal_(self.words.weight, std=dim**-0.5)
+        nn.init.normal_(self.positions.weight, std=dim**-0.5)
+        with torch.no_grad():
+            self.words.weight[pad_id] = 0
+
+    def forward(self, ids: Tensor, positions: slice | int) -> Tensor:
+        """ids (N, T) of these positions, or (N, K) all of this one -> (N, T or K, D)."""
+        return self.dropout(self.norm(self.words(ids) + self.positions.weight[positions]))
+
+
+class TransformerEncoder(nn.Module):
+    """Visual tokens look at each other, padding at nothing that counts."""
+
+    def __init__(
+        self, num_layers: int, *, dim: int, num_heads: int, ffn_dim: int, dropout: float
+    ) -> None:
+        super().__init__()
+        layers = [
+            EncoderLayer(dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, dropout=dropout)
+            for _ in range(num_layers)
+        ]
+        self.layers = cast("Iterable[EncoderLayer]", nn.ModuleList(layers))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        """x (N, L, D), padding (N, L) True where there is no image -> (N, L, D)."""
+        mask = attention_mask(padding)
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.norm(x)
+
+
+class TransformerDecoder(nn.Module):
+    """Text that sees its past and the image; whole texts at once, or a token at a time."""
+
+    def __init__(
+        self, num_layers: int, *, dim: int, num_heads: int, ffn_dim: int, dropout: float
+    ) -> None:
+        super().__init__()
+        layers = [
+            DecoderLayer(dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, dropout=dropout)
+            for _ in range(num_layers)
+        ]
+        self.layers = cast("Iterable[DecoderLayer]", nn.ModuleList(layers))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, visual: Tensor, padding: Tensor) -> Tensor:
+        """Whole texts.
+
+        Args:
+            x: (N, T, D) embedded tokens.
+            visual: (N, L, D) visual tokens.
+            padding: (N, L) bool, True where there is no image.
+
+        Returns:
+            (N, T, D); what follows a token has no influence on it.
+        """
+        mask = attention_mask(padding)
+        for layer in self.layers:
+            x = layer(x, layer.visual_attention.project(visual), mask)
+        return self.norm(x)
+
+    @torch.no_grad()
+    def start(
+        self, visual: Tensor, padding: Tensor, *, beam_size: int, max_length: int
+    ) -> DecoderCache:
+        """Project the image once, and make room for texts of at most max_length tokens."""
+        projected = tuple(layer.visual_attention.project(visual) for layer in self.layers)
+        _, num_images, heads, _, width = projected[0].shape
+        room = (len(projected), 2, num_images * beam_size, heads, max_length, width)
+        return DecoderCache(projected[0].new_empty(room), projected, attention_mask(padding))
+
+    @torch.no_grad()
+    def step(self, x: Tensor, cache: DecoderCache, position: int) -> Tensor:
+        """The newest token of each beam, x (N, K, D), which `position` others precede."""
+        for layer, past, visual in zip(self.layers, cache.text, cache.visual, strict=True):
+            x = layer.step(x, past, position, visual, cache.mask)
+        return self.norm(x)
+
+
+def attention_mask(padding: Tensor) -> Tensor:
+    """Padding (N, L) -> mask (N, 1, 1, L). Without any content all is seen: nothing gives NaN."""
+    nothing = padding.all(dim=1, keepdim=True)  # (N, 1)
+    return (~padding | nothing)[:, None, None]
+
+
+def sine_encoding(coordinates: Tensor, width: int) -> Tensor:
+    """Coordinates (..., ) in 0..1 as sines and cosines (..., width) of rising frequency.
+
+    From half a wave, which tells one end from the other, to eight waves, which tell neighbouring
+    cells apart.
+    """
+    octaves = torch.linspace(0, 4, width // 2, device=coordinates.device)
+    angles = coordinates[..., None] * (math.pi * 2**octaves)  # (..., width / 2)
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
+def split_heads(x: Tensor, num_heads: int, *, parts: int) -> Tensor:
+    """(N, T, parts * D) -> (parts, N, H, T, E)."""
+    return x.unflatten(2, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(N, H, T, E) -> (N, T, D)."""
+    return x.transpose(1, 2).flatten(2)
+
+
+def linear_layer(in_features: int, out_features: int, *, parts: int = 1) -> nn.Linear:
+    """Several projections in one, initialised as if each were alone."""
+    linear = nn.Linear(in_features, parts * out_features)
+    for weight in linear.weight.chunk(parts):
+        nn.init.xavier_uniform_(weight)
+    nn.init.zeros_(linear.bias)
+    return linear

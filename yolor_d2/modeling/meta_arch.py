@@ -1,0 +1,292 @@
+"""YOLOR: one trunk, up to four heads, two views of an image in training."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import (
+    META_ARCH_REGISTRY,
+    Backbone,
+    build_backbone,
+    build_sem_seg_head,
+)
+from torch import Tensor, nn
+
+from ..letterbox import MODES, Content, pad_images
+from ..tasks import check_tasks
+from ..tokenizer import Tokenizer
+from .backbone import PAN, YOLORELAN
+from .heads import (
+    SemanticHead,
+    build_caption_head,
+    build_detection_head,
+    build_mask_head,
+)
+from .layers import unmoved_statistics
+from .objects import Objects
+from .panoptic import PanopticMerger
+from .results import Frame, RawOutputs, place_instances, place_map
+from .views import (
+    STRONG,
+    WEAK,
+    Sample,
+    View,
+    caption_ids,
+    make_view,
+    view_instances,
+    view_masks,
+    view_sem_seg,
+)
+
+CANVAS_DIVISOR = 32  # the coarsest map's stride
+WEAK_BN = ("update", "frozen")
+
+Features = dict[str, Tensor]
+
+
+@META_ARCH_REGISTRY.register()
+class YOLOR(nn.Module):
+    """Boxes, masks, semantic maps and captions from one backbone.
+
+    A head exists or is None. Where both instances and a semantic map are predicted, a panoptic map
+    is as well.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        detection_head: nn.Module | None = None,
+        mask_head: nn.Module | None = None,
+        semantic_head: nn.Module | None = None,
+        caption_head: nn.Module | None = None,
+        panoptic: PanopticMerger | None = None,
+        tokenizer: Tokenizer | None = None,
+        weak_view_tasks: Sequence[str] = ("caption",),
+        weak_bn: str = "update",
+        pad: str = "corner",
+        full_logits: bool = False,
+        pixel_mean: Sequence[float] = (0.0, 0.0, 0.0),
+        pixel_std: Sequence[float] = (255.0, 255.0, 255.0),
+    ) -> None:
+        """
+        Args:
+            backbone: makes the maps that the heads read.
+            detection_head, mask_head, semantic_head, caption_head: what is trained and predicted.
+            panoptic: merges instances and semantic map; needs both.
+            tokenizer: turns predicted token ids into text; without one, captions are ids only.
+            weak_view_tasks: tasks that learn from the weak view; the others from the strong one.
+            weak_bn: whether the weak view moves the running statistics of batch norms: "update"
+                or "frozen".
+            pad: where a test image lies on its canvas, "corner" or "center".
+            full_logits: predict semantic logits at the image's size rather than labels.
+            pixel_mean, pixel_std: of the channels, in 0..255.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.detection_head = detection_head
+        self.mask_head = mask_head
+        self.semantic_head = semantic_head
+        self.caption_head = caption_head
+        self.panoptic = panoptic
+        self.tokenizer = tokenizer
+        check_tasks(sorted(self.heads), weak_view_tasks)
+        if weak_bn not in WEAK_BN:
+            raise ValueError(f"MODEL.YOLOR.WEAK_BN must be update or frozen, not {weak_bn}")
+        if pad not in MODES:
+            raise ValueError(f"MODEL.YOLOR.PAD must be one of {', '.join(MODES)}, not {pad}")
+        self.weak_tasks = frozenset(weak_view_tasks) & frozenset(self.heads)
+        self.strong_tasks = frozenset(self.heads) - self.weak_tasks
+        self.weak_bn = weak_bn
+        self.pad = pad
+        self.full_logits = full_logits
+        self.canvas_divisor = max(CANVAS_DIVISOR, backbone.size_divisibility)
+        for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        tasks, weak_view_tasks = cfg.MODEL.YOLOR.TASKS, cfg.INPUT.WEAK_VIEW_TASKS
+        check_tasks(tasks, weak_view_tasks)
+        backbone = build_backbone(cfg)
+        shapes: dict[str, ShapeSpec] = backbone.output_shape()
+        both = "mask" in tasks and "semantic" in tasks
+        return {
+            "backbone": backbone,
+            "detection_head": build_detection_head(cfg, shapes) if "detection" in tasks else None,
+            "mask_head": build_mask_head(cfg, shapes) if "mask" in tasks else None,
+            "semantic_head": build_sem_seg_head(cfg, shapes) if "semantic" in tasks else None,
+            "caption_head": build_caption_head(cfg, shapes) if "caption" in tasks else None,
+            "panoptic": PanopticMerger.from_config(cfg) if both else None,
+            "tokenizer": Tokenizer.load(cfg.TOKENIZER.MODEL) if cfg.TOKENIZER.MODEL else None,
+            "weak_view_tasks": weak_view_tasks,
+            "weak_bn": cfg.MODEL.YOLOR.WEAK_BN,
+            "pad": cfg.MODEL.YOLOR.PAD,
+            "full_logits": cfg.MODEL.SEM_SEG_HEAD.FULL_LOGITS,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+
+    @property
+    def heads(self) -> dict[str, nn.Module]:
+        """The heads that exist, by their tasks."""
+        heads = {
+            "detection": self.detection_head,
+            "mask": self.mask_head,
+            "semantic": self.semantic_head,
+            "caption": self.caption_head,
+        }
+        return {task: head for task, head in heads.items() if head is not None}
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def forward(self, batch: Sequence[Sample]) -> Any:
+        """Weighted losses in training, results at inference.
+
+        Args:
+            batch: samples of the mapper. In training: "image" and "weak_image" (3, h, w), as far as
+                some task reads them, and whatever is known of "instances", "sem_seg" and
+                "caption_ids", of the weak view with the prefix "weak_". At inference: "image" of
+                any size, and the "height" and "width" that the results shall have.
+
+        Returns:
+            In training: {"loss_...": scalar}. At inference, for each image what the heads
+            give of "instances" (with pred_boxes, scores, pred_classes, pred_masks), "sem_seg"
+            (anything whose argmax over axis 0 gives labels), "panoptic_seg" (a map of ids and their
+            description), "caption" (text), "caption_ids" and "caption_score".
+        """
+        if not self.training:
+            return self.inference(batch)
+        views = [
+            make_view(batch, prefix=p, tasks=t, divisor=self.canvas_divisor, device=self.device)
+            for p, t in ((STRONG, self.strong_tasks), (WEAK, self.weak_tasks))
+            if t
+        ]
+        losses: dict[str, Tensor] = {}
+        for view, features in zip(views, self.trunk(views), strict=True):
+            losses |= self.losses(batch, view, features)
+        return losses
+
+    def trunk(self, views: Sequence[View]) -> list[Features]:
+        """Backbone and neck on each view, in one pass where the canvases are equal."""
+        wanted = [self.in_features(view.tasks) for view in views]
+        if len({view.size for view in views}) < len(views) and self.weak_bn == "update":
+            strong, weak = views
+            both = self.extract(torch.cat([strong.images, weak.images]), wanted[0] | wanted[1])
+            count = len(strong.images)
+            return [
+                {name: both[name][:count] for name in wanted[0]},
+                {name: both[name][count:] for name in wanted[1]},
+            ]
+        passes = []
+        for view, names in zip(views, wanted, strict=True):
+            frozen = self.weak_bn == "frozen" and view.is_weak
+            with unmoved_statistics(self.backbone, when=frozen):
+                passes.append(self.extract(view.images, names))
+        return passes
+
+    def in_features(self, tasks: frozenset[str]) -> set[str]:
+        """The maps that the heads of some tasks read."""
+        return {name for task in tasks for name in self.heads[task].in_features}
+
+    def extract(self, images: Tensor, names: set[str]) -> Features:
+        """The maps of normalised images. Our own backbones compute no more than what is asked."""
+        normalized = (images - self.pixel_mean) / self.pixel_std  # (N, 3, H, W)
+        if isinstance(self.backbone, PAN | YOLORELAN):
+            return self.backbone(normalized, names)
+        return self.backbone(normalized)
+
+    def losses(self, batch: Sequence[Sample], view: View, features: Features) -> dict[str, Tensor]:
+        """What the tasks of a view have to learn from it."""
+        losses: dict[str, Tensor] = {}
+        device = self.device
+        if self.detection_head is not None and "detection" in view.tasks:
+            instances = view_instances(batch, view)
+            objects = Objects.from_instances(instances, device=device)
+            points = self.detection_head(features)
+            assignment = self.detection_head.assign(points, objects)
+            losses |= self.detection_head.losses(points, objects, assignment)
+            if self.mask_head is not None:
+                targets = view_masks(instances, view, device=device)
+                outlines = self.mask_head(features)
+                losses |= self.mask_head.losses(outlines, objects, assignment, targets)
+        if self.semantic_head is not None and "semantic" in view.tasks:
+            ignore = self.semantic_head.ignore_value
+            labels = view_sem_seg(batch, view, ignore_value=ignore, device=device)
+            losses |= self.semantic_head(features, labels)[1]
+        if self.caption_head is not None and "caption" in view.tasks:
+            ids, known = caption_ids(batch, pad_id=self.caption_head.pad_id, device=device)
+            tokens = self.caption_head(features, view.contents)
+            losses |= self.caption_head.losses(tokens, ids, known)
+        return losses
+
+    @torch.no_grad()
+    def inference(self, batch: Sequence[Sample]) -> list[dict[str, Any]]:
+        """Results of images of any sizes; those of one canvas size go through together."""
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for number, sample in enumerate(batch):
+            sides = sample["image"].shape[-2:]
+            groups[tuple(-(-side // self.canvas_divisor) for side in sides)].append(number)
+        results: dict[int, dict[str, Any]] = {}
+        for numbers in groups.values():
+            samples = [batch[number] for number in numbers]
+            images = [sample["image"].to(self.device) for sample in samples]
+            canvas, contents = pad_images(images, divisor=self.canvas_divisor, mode=self.pad)
+            size = canvas.shape[-2], canvas.shape[-1]
+            frames = [
+                Frame(content, size, s.get("height", content.height), s.get("width", content.width))
+                for s, content in zip(samples, contents, strict=True)
+            ]
+            raw = self.raw_outputs(canvas, contents)
+            results |= zip(numbers, self.results(raw, frames), strict=True)
+        return [results[number] for number in range(len(batch))]
+
+    def raw_outputs(self, images: Tensor, contents: Sequence[Content] | None = None) -> RawOutputs:
+        """What the heads say of padded images (N, 3, H, W), values 0..255, in pure tensors.
+
+        Args:
+            images: of a size that the network takes, sides multiples of `canvas_divisor`.
+            contents: where each image lies on its canvas; None: everywhere.
+        """
+        features = self.extract(images, self.in_features(frozenset(self.heads)))
+        return RawOutputs(
+            points=self.detection_head(features) if self.detection_head is not None else None,
+            outlines=self.mask_head(features) if self.mask_head is not None else None,
+            semantic=self.semantic_logits(features) if self.semantic_head is not None else None,
+            tokens=self.caption_head(features, contents) if self.caption_head is not None else None,
+        )
+
+    def semantic_logits(self, features: Features) -> Tensor:
+        """Logits (N, S, h, w): at the stride of our own heads, at the canvas's size of others."""
+        if isinstance(self.semantic_head, SemanticHead):
+            return self.semantic_head.logits(features)
+        return self.semantic_head(features)[0]
+
+    def results(self, raw: RawOutputs, frames: Sequence[Frame]) -> list[dict[str, Any]]:
+        """Raw outputs as each image's results."""
+        results: list[dict[str, Any]] = [{} for _ in frames]
+        if self.detection_head is not None:
+            for number, found in enumerate(self.detection_head.inference(raw.points)):
+                results[number]["instances"] = place_instances(
+                    found, frames[number], self.mask_head, raw.outlines, image=number
+                )
+        if self.semantic_head is not None:
+            for result, logits, frame in zip(results, raw.semantic, frames, strict=True):
+                result["sem_seg"] = place_map(logits, frame, full_logits=self.full_logits)
+        if self.panoptic is not None:
+            for result in results:
+                result["panoptic_seg"] = self.panoptic(result["instances"], result["sem_seg"])
+        if self.caption_head is not None:
+            captions = self.caption_head.generate(raw.tokens)
+            for result, ids, score in zip(results, captions.ids, captions.scores, strict=True):
+                result["caption_ids"] = ids.tolist()
+                result["caption_score"] = float(score)
+                if self.tokenizer is not None:
+                    result["caption"] = self.tokenizer.decode(result["caption_ids"])
+        return results

@@ -1,0 +1,20 @@
+"""The tasks that can be trained together."""
+
+from collections.abc import Sequence
+
+TASKS = ("detection", "mask", "semantic", "caption")
+
+
+def check_tasks(tasks: Sequence[str], weak_view_tasks: Sequence[str]) -> None:
+    """Refuse unknown tasks and combinations that cannot be, by the names of their keys."""
+    for key, names in (("MODEL.YOLOR.TASKS", tasks), ("INPUT.WEAK_VIEW_TASKS", weak_view_tasks)):
+        unknown = sorted(set(names) - set(TASKS))
+        if unknown:
+            raise ValueError(f"{key} has {', '.join(unknown)}; it may have {', '.join(TASKS)}")
+    if not tasks:
+        raise ValueError("MODEL.YOLOR.TASKS is empty")
+    if "mask" in tasks:
+        if "detection" not in tasks:
+            raise ValueError('MODEL.YOLOR.TASKS has "mask", which needs "detection"')
+        if ("mask" in weak_view_tasks) != ("detection" in weak_view_tasks):
+            raise ValueError('INPUT.WEAK_VIEW_TASKS must treat "mask" and "detection" alike')
