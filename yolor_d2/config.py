@@ -36,7 +36,7 @@ def _add_meta_arch(cfg: CfgNode) -> None:
 
 def _add_backbone(cfg: CfgNode) -> None:
     cfg.MODEL.YOLOR_ELAN = CfgNode()
-    # Factors on the published numbers of channels and of chained 3 x 3 convolutions; the neck's too.
+    # Factors on the published numbers of channels and of chained 3 x 3 convolutions, neck included.
     cfg.MODEL.YOLOR_ELAN.WIDTH = 1.0
     cfg.MODEL.YOLOR_ELAN.DEPTH = 1.0
     # Maps of the bare backbone (build_yolor_elan_backbone): "c2" to "c5", of strides 4 to 32.
@@ -67,7 +67,7 @@ def _add_detection_head(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTION_HEAD.LOSS_WEIGHT.BOX = 7.5
     cfg.MODEL.DETECTION_HEAD.LOSS_WEIGHT.DFL = 1.5
     cfg.MODEL.DETECTION_HEAD.TEST = CfgNode()
-    # Predictions below are dropped. 0.001 for evaluation; 0.25 for pictures.
+    # Predictions below are dropped: 0.001 is for evaluation, 0.25 would be for pictures.
     cfg.MODEL.DETECTION_HEAD.TEST.SCORE_THRESH = 0.001
     # Of two boxes of a class with a larger overlap the worse one is dropped.
     cfg.MODEL.DETECTION_HEAD.TEST.NMS_THRESH = 0.7
@@ -110,7 +110,7 @@ def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD.NAME = "TransformerCaptionHead"
     # Each pixel of these maps is a visual token, projected to DIM.
     cfg.MODEL.CAPTION_HEAD.IN_FEATURES = ["p5"]
-    # 0: that of the tokenizer (TOKENIZER.MODEL), else TOKENIZER.VOCAB_SIZE.
+    # 0: that of TOKENIZER.MODEL, or TOKENIZER.VOCAB_SIZE where none is given.
     cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE = 0
     # The longest text that the head has positions for; at least TOKENIZER.MAX_TOKENS.
     cfg.MODEL.CAPTION_HEAD.MAX_POSITIONS = 128

@@ -83,7 +83,7 @@ def test_calls_are_refused(tmp_path: Path, way: str, place: str, zipped: bool) -
     path = save_published(content, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
 
     message = (
-        r"x\.pt: refused, as it asks for \w+" if zipped else r"x\.pt: damaged, or not readable"
+        r"x\.pt: refused, as it asks for '\w+" if zipped else r"x\.pt: damaged, or not readable"
     )
     with pytest.raises(ValueError, match=message):
         read_state_dict(path)

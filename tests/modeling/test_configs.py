@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling import build_model
 
 from yolor_d2.model_zoo import config_folder, get_config
@@ -78,3 +79,15 @@ def test_what_the_design_names_is_there() -> None:
     }
     ablations = {Path(name).stem.split("_")[0] for name in NAMES if "ablations" in name}
     assert ablations == {"sem", "cap", "aug", "tasks"}
+
+
+@pytest.mark.parametrize("kind", ["mtl", "mtl_paper", "pan"])
+def test_both_kinds_of_configuration_build_the_same(kind: str) -> None:
+    cfg = get_config(f"COCO/yolor_elan_{kind}.yaml")
+    cfg.MODEL.DEVICE = "meta"
+    lazy = LazyConfig.load(str(config_folder() / f"lazy/yolor_elan_{kind}.py"))
+
+    with torch.device("meta"):
+        ours, theirs = build_model(cfg).state_dict(), instantiate(lazy.model).state_dict()
+
+    assert {k: v.shape for k, v in ours.items()} == {k: v.shape for k, v in theirs.items()}

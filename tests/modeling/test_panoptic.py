@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -11,11 +12,12 @@ from detectron2.structures import Instances
 from detectron2.utils.visualizer import Visualizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from yolor_d2.data.categories import COCO_LEAVES, COCO_PANOPTIC
 from yolor_d2.modeling.panoptic import PanopticMerger, Segment, merge, panoptic_tables
-from yolor_d2.structures import SemanticMap
+from yolor_d2.structures import RLEMasks, SemanticMap
 
 SCENE = ["sky", "grass", "car", "dog"]  # semantic classes of the small cases, the last two things
 THINGS = torch.tensor([2, 3])  # panoptic classes are the semantic ones
@@ -88,15 +90,13 @@ def test_instances_without_a_panoptic_class_leave_their_pixels_to_others() -> No
     assert segments == [{"id": 1, "isthing": False, "category_id": 5, "area": 4}]
 
 
-def test_masks_may_come_one_at_a_time() -> None:
-    class Masks(list):  # type: ignore[type-arg]
-        """No tensor: a mask for an index."""
-
+def test_masks_may_be_run_lengths() -> None:
     labels = torch.zeros(3, 4, dtype=torch.int64)
     masks = torch.rand(3, 3, 4, generator=torch.Generator().manual_seed(0)) > 0.5
     instances = make_instances(masks, [0.5, 0.9, 0.6], [0, 1, 0])
     expected = merge_scene(instances, labels)
-    instances.pred_masks = Masks(masks.byte())
+    planes = np.asfortranarray(masks.permute(1, 2, 0).byte().numpy())
+    instances.pred_masks = RLEMasks(coco_mask.encode(planes), height=3, width=4)
     panoptic, segments = merge_scene(instances, labels)
     assert torch.equal(panoptic, expected[0])
     assert segments == expected[1]
@@ -173,10 +173,12 @@ def test_tables_of_coco() -> None:
     stuff = set(leaves) - {-1}
     assert stuff == {i for i, thing in enumerate(COCO_PANOPTIC.is_thing) if not thing}
     assert len(stuff) == 53
-    for leaf, target in (("wall-brick", "wall-brick"), ("wall-wood", "wall-wood"), ("fog", None)):
-        index = leaves[COCO_LEAVES.names.index(leaf)]
-        assert index == (-1 if target is None else metadata.stuff_classes.index(target))
-    assert metadata.stuff_classes[leaves[COCO_LEAVES.names.index("wall-panel")]].startswith("wall")
+    names = [*metadata.stuff_classes, "void"]
+    told = {leaf: names[index] for leaf, index in zip(COCO_LEAVES.names, leaves, strict=True)}
+    assert told["wall-brick"] == "wall-brick"
+    assert told["wall-panel"] == "wall-other-merged"
+    assert told["fog"] == "sky-other-merged"
+    assert told["clothes"] == told["person"] == "void"
     # COCO's ids can be told from the category ids that come out.
     things_of_coco = {v: k for k, v in metadata.thing_dataset_id_to_contiguous_id.items()}
     assert [things_of_coco[index] for index in things] == list(COCO_LEAVES.ids[:80])

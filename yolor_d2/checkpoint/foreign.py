@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-# Of each published network, the parts of its last layer.
+# Of each published network, the tasks of its last layer.
 SOURCES = {
     "yolov7-af": ("detection",),
     "yolov7-af-seg": ("detection", "mask"),
@@ -17,6 +17,40 @@ SOURCES = {
 }
 LEVELS = ("p3", "p4", "p5")
 HEAD = 105
+# Layers of the trunk that are one block.
+BLOCKS = {
+    0: "bottom_up.stem.0",
+    1: "bottom_up.stem.1",
+    2: "bottom_up.stem.2",
+    3: "bottom_up.stage2.down",
+    52: "reduce5",
+    54: "lateral4",
+    64: "reduce4",
+    66: "lateral3",
+    102: "output3",
+    103: "output4",
+    104: "output5",
+}
+# The first layers of those that are several.
+ELANS = {
+    4: "bottom_up.stage2.elan",
+    17: "bottom_up.stage3.elan",
+    30: "bottom_up.stage4.elan",
+    43: "bottom_up.stage5.elan",
+    56: "top_down4",
+    68: "top_down3",
+    81: "aggregate4",
+    94: "aggregate5",
+}
+TRANSITIONS = {
+    12: "bottom_up.stage3.down",
+    25: "bottom_up.stage4.down",
+    38: "bottom_up.stage5.down",
+    76: "down4",
+    89: "down5",
+}
+# Layer 51's parts, in the order of their published numbers.
+SPP = ("entry.0", "shortcut", "entry.1", "entry.2", "pyramid.0", "pyramid.1", "merge")
 # Entries of a block of convolution and batch norm, published and ours.
 BLOCK = {
     "conv.weight": "conv.weight",
@@ -84,29 +118,14 @@ def published_names(source: str) -> dict[str, str | None]:
 
 def _trunk() -> Iterator[tuple[str, str]]:
     """Blocks of backbone and neck: published layer, our path."""
-    trunk = "backbone.bottom_up"
-    for layer, name in enumerate(("stem.0", "stem.1", "stem.2", "stage2.down")):
-        yield f"{layer}", f"{trunk}.{name}"
-    yield from _elan(4, f"{trunk}.stage2.elan")
-    for first, stage in ((12, "stage3"), (25, "stage4"), (38, "stage5")):
-        yield from _transition(first, f"{trunk}.{stage}.down")
-        yield from _elan(first + 5, f"{trunk}.{stage}.elan")
-    spp = ("entry.0", "shortcut", "entry.1", "entry.2", "pyramid.0", "pyramid.1", "merge")
-    for number, name in enumerate(spp, start=1):
+    for layer, name in BLOCKS.items():
+        yield f"{layer}", f"backbone.{name}"
+    for number, name in enumerate(SPP, start=1):
         yield f"51.cv{number}", f"backbone.spp.{name}"
-    for layer, name in {52: "reduce5", 54: "lateral4", 64: "reduce4", 66: "lateral3"}.items():
-        yield f"{layer}", f"backbone.{name}"
-    for first, name in {
-        56: "top_down4",
-        68: "top_down3",
-        81: "aggregate4",
-        94: "aggregate5",
-    }.items():
+    for first, name in ELANS.items():
         yield from _elan(first, f"backbone.{name}")
-    for first, name in {76: "down4", 89: "down5"}.items():
+    for first, name in TRANSITIONS.items():
         yield from _transition(first, f"backbone.{name}")
-    for layer, name in {102: "output3", 103: "output4", 104: "output5"}.items():
-        yield f"{layer}", f"backbone.{name}"
 
 
 def _elan(first: int, path: str) -> Iterator[tuple[str, str]]:
@@ -119,9 +138,8 @@ def _elan(first: int, path: str) -> Iterator[tuple[str, str]]:
 
 def _transition(first: int, path: str) -> Iterator[tuple[str, str]]:
     """Max-pooling, which has no entries, then three blocks."""
-    for layer, name in enumerate(
-        ("pool_branch", "conv_branch.0", "conv_branch.1"), start=first + 1
-    ):
+    names = ("pool_branch", "conv_branch.0", "conv_branch.1")
+    for layer, name in enumerate(names, start=first + 1):
         yield f"{layer}", f"{path}.{name}"
 
 

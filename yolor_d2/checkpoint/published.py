@@ -18,18 +18,22 @@ from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 # networks, and the numbers and paths of training scripts. All else is refused.
 FOREIGN_PACKAGES = ("models.", "utils.", "torch.nn.")
 FOREIGN_NAMES = frozenset(
-    [
-        f"{module}.{n}"
-        for module in ("pathlib", "pathlib._local")
-        for n in ("PosixPath", "WindowsPath")
-    ]
-    + [
-        f"numpy.{core}.multiarray.{n}"
-        for core in ("core", "_core")
-        for n in ("scalar", "_reconstruct")
-    ]
-    + ["numpy.dtype", "numpy.ndarray"]
+    {
+        "numpy.core.multiarray.scalar",
+        "numpy.core.multiarray._reconstruct",
+        "numpy._core.multiarray.scalar",
+        "numpy._core.multiarray._reconstruct",
+        "numpy.dtype",
+        "numpy.ndarray",
+        "pathlib.PosixPath",
+        "pathlib.WindowsPath",
+        "pathlib._local.PosixPath",
+        "pathlib._local.WindowsPath",
+    }
 )
+
+
+Kind = TypeVar("Kind", dict[Any, Any], set[Any])
 
 
 class StandIn:
@@ -86,7 +90,7 @@ def _load(path: Path) -> Any:
     except Exception as error:  # what is damaged or hostile may fail anywhere
         kind = type(error).__name__
         raise ValueError(f"{path}: damaged, or not readable without running it ({kind})") from None
-    raise ValueError(f"{path}: refused, as it asks for {', '.join(refused)}")
+    raise ValueError(f"{path}: refused, as it asks for {', '.join(map(repr, refused))}")
 
 
 def _foreign_names(path: Path) -> list[str]:
@@ -113,9 +117,6 @@ def _tensors_of_module(
             yield from _tensors_of_module(
                 child, prefix=f"{prefix}{name}.", parents=(*parents, module)
             )
-
-
-Kind = TypeVar("Kind", dict[Any, Any], set[Any])
 
 
 def _part(module: StandIn, name: str, kind: type[Kind]) -> Kind:

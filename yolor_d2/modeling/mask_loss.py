@@ -80,7 +80,7 @@ def mask_loss(
     order = sorted(range(len(counts)), key=counts.__getitem__, reverse=True)
     sorted_counts = [counts[i] for i in order]
     table = torch.tensor([counts, order, [starts[i] for i in order], sorted_counts])
-    per_image, places, *sorted_layout = table.to(device, non_blocking=True)  # (N,) each
+    per_image, places, sorted_starts, per_place = table.to(device, non_blocking=True)  # (N,) each
 
     known = masks.known.to(dtype)
     share = known / (per_image.clamp(min=1) * known.sum().clamp(min=1))  # (N,)
@@ -88,11 +88,12 @@ def mask_loss(
     area = (cells[:, 2:] - cells[:, :2]).prod(dim=1).clamp(min=1 / stride**2)  # (P,)
     room = (CHUNK_CELLS_CPU if device.type == "cpu" else CHUNK_CELLS) // grid.numel()
     positives = _Positives(
-        cells,
-        share[assignment.image] / area,
-        assignment.object,
-        _resampled(masks.masks, grid),
-        *sorted_layout,
+        boxes=cells,
+        weights=share[assignment.image] / area,
+        objects=assignment.object,
+        masks=_resampled(masks.masks, grid),
+        starts=sorted_starts,
+        counts=per_place,
         chunks=list(_chunks(sorted_counts, room)),
     )
     picked = coefficients[assignment.image, assignment.point].to(dtype)  # (P, K)

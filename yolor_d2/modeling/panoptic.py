@@ -43,6 +43,12 @@ class PanopticMerger(nn.Module):
         self.register_buffer("thing_to_panoptic", torch.tensor(thing_to_panoptic))
         self.register_buffer("leaf_to_panoptic", torch.tensor(leaf_to_panoptic))
 
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Weights of other projects have no tables: ours stay."""
+        for name, table in self.named_buffers():
+            state.setdefault(f"{prefix}{name}", table)
+        super()._load_from_state_dict(state, prefix, *others)
+
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "PanopticMerger | None":
         """A merger for the training data, None where it is switched off or they have no classes."""

@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from torchvision.ops import sigmoid_focal_loss
 
 FOCAL_ALPHA = 0.25  # weight of a pixel's own class; the other classes have the rest
-BANDS = 16
+BANDS = 8  # more need less memory, and more calls
 
 
 def reduce_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -56,13 +56,13 @@ def _tiles(
     row_tiles = list(_cuts(down, TILE_ROWS))
     column_tiles = list(_cuts(across, TILE_COLUMNS))
     down, across = (weights.to(logits.device, dtype) for weights in (down, across))
-    with torch.autocast(logits.device.type, enabled=False):
-        for columns, cell_columns in column_tiles:
-            for rows, cell_rows in row_tiles:
-                cells = logits[:, cell_rows, cell_columns].transpose(0, 1).to(dtype)
+    for columns, cell_columns in column_tiles:
+        for rows, cell_rows in row_tiles:
+            cells = logits[:, cell_rows, cell_columns].transpose(0, 1).to(dtype)
+            with torch.autocast(logits.device.type, enabled=False):
                 wide = cells @ across[columns, cell_columns].T  # (cells, S, columns)
                 values = down[rows, cell_rows] @ wide.flatten(1)
-                yield rows, columns, values.view(len(values), len(logits), -1)
+            yield rows, columns, values.view(len(values), len(logits), -1)
 
 
 def _weights(pixels: int, cells: int, start: float, length: float) -> Tensor:

@@ -2,8 +2,9 @@
 
     python -m yolor_d2.tools.convert_weights --source yolov7-af-pan yolov7-af-pan.pt weights.pth
 
-What comes out loads as MODEL.WEIGHTS, with MODEL.PIXEL_MEAN and the like as in
-configs/Base-YOLOR.yaml. The input is never executed. Exit code 2: it cannot be converted.
+What comes out loads as MODEL.WEIGHTS of configs/COCO/yolor_elan_{det,seg,pan}.yaml; the published
+semantic map has 173 classes (MODEL.SEM_SEG_HEAD.NUM_CLASSES). Nothing in the input is executed.
+Exit code 2: it cannot be converted.
 """
 
 import argparse
@@ -32,9 +33,7 @@ def convert_file(source: str, path: Path, output: Path) -> int:
         ValueError: the file is not what it should be.
     """
     if output.suffix != ".pth":
-        raise ValueError(
-            f"{output}: detectron2 reads checkpoints of other suffixes than .pth apart"
-        )
+        raise ValueError(f"{output}: must end in .pth, or detectron2 reads it in another way")
     model = convert_state_dict(read_state_dict(path), source)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,6 +2,8 @@
 
     python -m yolor_d2.tools.model_info --config-file FILE [KEY VALUE ...]
 
+A LazyConfig (FILE ends in .py) takes key=value instead.
+
 A GFLOP is a billion multiplications or additions in convolutions, linear layers and attention,
 counted by fvcore over one image. Captions are counted as 20 tokens decoded at once.
 """
@@ -14,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling import build_model
 from fvcore.nn import FlopCountAnalysis
 from tabulate import tabulate
@@ -120,6 +123,16 @@ def print_info(model: nn.Module, *, size: int) -> None:
     print(f"total parameters: {parameters.total()}")
 
 
+def build(path: str, overrides: list[str]) -> nn.Module:
+    """The network of a configuration of either kind, on the CPU."""
+    if path.endswith(".py"):
+        cfg = LazyConfig.apply_overrides(LazyConfig.load(path), overrides)
+        return instantiate(cfg.model)
+    cfg = load_config(path, overrides)
+    cfg.MODEL.DEVICE = "cpu"
+    return build_model(cfg)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -129,9 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
     args = parser.parse_args(argv)
     try:
-        cfg = load_config(args.config_file, args.overrides)
-        cfg.MODEL.DEVICE = "cpu"
-        model = build_model(cfg)
+        model = build(args.config_file, args.overrides)
     except (ValueError, OSError) as error:
         print(f"model_info: {error}", file=sys.stderr)
         return 2

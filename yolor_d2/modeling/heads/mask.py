@@ -1,6 +1,6 @@
 """Outlines of objects: a weighted sum of prototype maps, as in YOLACT."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -73,21 +73,9 @@ class PrototypeMaskHead(nn.Module):
         super().__init__()
         if num_prototypes < 1:
             raise ValueError(f"MODEL.MASK_HEAD.NUM_PROTOTYPES is {num_prototypes}")
-        if resolution not in RESOLUTIONS:
-            raise ValueError(
-                f"MODEL.MASK_HEAD.RESOLUTION must be one of {', '.join(RESOLUTIONS)}, "
-                f"not {resolution}"
-            )
-        if mask_format not in FORMATS:
-            raise ValueError(
-                f"MODEL.MASK_HEAD.MASK_FORMAT must be one of {', '.join(FORMATS)}, "
-                f"not {mask_format}"
-            )
-        if proto_feature not in input_shape:
-            raise ValueError(
-                f"MODEL.MASK_HEAD.PROTO_FEATURE is {proto_feature}, "
-                f"but there are only {', '.join(input_shape)}"
-            )
+        _check_choice("RESOLUTION", resolution, RESOLUTIONS)
+        _check_choice("MASK_FORMAT", mask_format, FORMATS)
+        _check_choice("PROTO_FEATURE", proto_feature, input_shape)
         self.levels = tuple(in_features)
         self.proto_feature = proto_feature
         self.in_features = sorted({*in_features, proto_feature})
@@ -98,20 +86,14 @@ class PrototypeMaskHead(nn.Module):
 
         channels = input_shape[self.levels[0]].channels
         width = max(channels // 4, num_prototypes)
-        self.coefficient_towers = nn.ModuleDict(
-            {
-                level: nn.Sequential(
-                    ConvBlock(input_shape[level].channels, width, 3), ConvBlock(width, width, 3)
-                )
-                for level in self.levels
-            }
-        )
-        self.coefficient_predictors = nn.ModuleDict(
-            {
-                level: ImplicitConv1x1(width, num_prototypes, implicit=implicit)
-                for level in self.levels
-            }
-        )
+        self.coefficient_towers, self.coefficient_predictors = nn.ModuleDict(), nn.ModuleDict()
+        for level in self.levels:
+            self.coefficient_towers[level] = nn.Sequential(
+                ConvBlock(input_shape[level].channels, width, 3), ConvBlock(width, width, 3)
+            )
+            self.coefficient_predictors[level] = ImplicitConv1x1(
+                width, num_prototypes, implicit=implicit
+            )
         self.prototype_net = PrototypeNet(
             input_shape[proto_feature].channels, channels, num_prototypes
         )
@@ -194,3 +176,8 @@ class PrototypeMaskHead(nn.Module):
             resolution=self.resolution,
             mask_format=self.mask_format,
         )
+
+
+def _check_choice(key: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"MODEL.MASK_HEAD.{key} must be one of {', '.join(choices)}, not {value}")

@@ -1,5 +1,7 @@
 """Implicit knowledge: what a prediction branch knows whatever the image shows."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -30,8 +32,26 @@ class ImplicitConv1x1(nn.Conv2d):
         """Fold both vectors into weight and bias."""
         if self.implicit_add is None or self.implicit_mul is None or self.bias is None:
             return
-        gain = self.implicit_mul.view(-1)
-        shift = self.weight.flatten(1) @ self.implicit_add.view(-1)
-        self.bias.copy_(gain * (self.bias + shift))
-        self.weight.mul_(gain.view(-1, 1, 1, 1))
+        weight, bias = fold(self.weight, self.bias, self.implicit_add, self.implicit_mul)
+        self.weight.copy_(weight)
+        self.bias.copy_(bias)
         self.implicit_add = self.implicit_mul = None
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
+        """Take weights with vectors and without, whichever this one has, for the same function."""
+        add, mul = f"{prefix}implicit_add", f"{prefix}implicit_mul"
+        if self.implicit_add is not None and self.implicit_mul is not None:
+            state.setdefault(add, torch.zeros_like(self.implicit_add))
+            state.setdefault(mul, torch.ones_like(self.implicit_mul))
+        elif {add, mul} <= state.keys():
+            weight, bias = state[f"{prefix}weight"], state[f"{prefix}bias"]
+            folded = fold(weight, bias, state.pop(add), state.pop(mul))
+            state[f"{prefix}weight"], state[f"{prefix}bias"] = folded
+        super()._load_from_state_dict(state, prefix, *others)
+
+
+def fold(weight: Tensor, bias: Tensor, add: Tensor, mul: Tensor) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the plain convolution that does what all four together do."""
+    gain = mul.view(-1)
+    shift = weight.flatten(1) @ add.view(-1)
+    return weight * gain.view(-1, 1, 1, 1), gain * (bias + shift)

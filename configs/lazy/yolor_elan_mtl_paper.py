@@ -1,0 +1,12 @@
+"""COCO/yolor_elan_mtl_paper.yaml as a LazyConfig."""
+
+from .yolor_elan_mtl import model
+
+model.backbone.out_features = ["c5", "p3", "p4", "p5"]
+model.caption_head.in_features = ["c5", "p5"]
+model.caption_head.vocab_size = 30522
+model.caption_head.usable_vocab = 8000
+model.caption_head.dim = 256
+model.caption_head.decoder_layers = 6
+model.caption_head.tied = False
+model.caption_head.output_dims = [512, 512]

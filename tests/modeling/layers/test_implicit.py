@@ -1,0 +1,63 @@
+"""Implicit vectors around a convolution."""
+
+import pytest
+import torch
+
+from yolor_d2.modeling.layers import ConvBlock, ImplicitConv1x1
+
+
+@pytest.fixture
+def x() -> torch.Tensor:
+    return torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_adds_before_and_multiplies_after(x) -> None:
+    block = ImplicitConv1x1(3, 2)
+    weight = block.weight[:, :, 0, 0]
+
+    expected = torch.einsum("oi,nihw->nohw", weight, x + block.implicit_add)
+    expected = (expected + block.bias[:, None, None]) * block.implicit_mul
+
+    assert torch.allclose(block(x), expected, atol=1e-6)
+
+
+def test_folds_exactly(x) -> None:
+    block = ImplicitConv1x1(3, 2).double()
+    expected = block(x.double())
+
+    block.fuse()
+    block.fuse()
+
+    assert set(block.state_dict()) == {"weight", "bias"}
+    assert torch.allclose(block(x.double()), expected, atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize(("saved", "loading"), [(True, False), (False, True)])
+def test_loads_weights_with_vectors_and_without(x, saved: bool, loading: bool) -> None:
+    block = torch.nn.Sequential(ImplicitConv1x1(3, 2, implicit=saved))
+    other = torch.nn.Sequential(ImplicitConv1x1(3, 2, implicit=loading))
+
+    other.load_state_dict(block.state_dict())
+
+    assert torch.allclose(other(x), block(x), atol=1e-6)
+    assert set(block.state_dict()) != set(other.state_dict())
+
+
+def test_a_block_folds_its_norm(x) -> None:
+    block = ConvBlock(3, 8, 3, stride=2)
+    block(x)  # moves the statistics
+    block.eval()
+    expected = block(x)
+
+    block.fuse()
+    block.fuse()
+
+    assert set(block.state_dict()) == {"conv.weight", "conv.bias"}
+    assert torch.allclose(block(x), expected, atol=1e-6)
+
+
+def test_an_unknown_norm_is_not_folded() -> None:
+    block = ConvBlock(3, 8, 3)
+    block.norm = torch.nn.GroupNorm(2, 8)
+    with pytest.raises(TypeError, match="GroupNorm"):
+        block.fuse()

@@ -1,0 +1,126 @@
+"""Converting published weights from the command line."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import Tensor, nn
+
+import yolor_d2
+from yolor_d2.checkpoint.foreign import convert_state_dict, published_names
+from yolor_d2.tools import convert_weights
+
+SOURCE = "yolov7-af-pan"
+DFL = "model.105.dfl.conv.weight"
+
+
+class Tree(nn.Module):
+    """Parameters of any dotted names."""
+
+    def __init__(self, state: dict[str, Tensor]) -> None:
+        super().__init__()
+        for path, tensor in state.items():
+            *parents, name = path.split(".")
+            module: nn.Module = self
+            for parent in parents:
+                if not hasattr(module, parent):
+                    module.add_module(parent, nn.Module())
+                module = module.get_submodule(parent)
+            module.register_buffer(name, torch.zeros_like(tensor))
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """A file of the published names, in half precision, with tiny tensors."""
+    torch.manual_seed(0)
+    state = {name: torch.rand(3, 2, 1, 1).half() for name in published_names(SOURCE)}
+    path = tmp_path / "published.pt"
+    torch.save({"model": state | {DFL: torch.arange(16.0).half().view(1, 16, 1, 1)}}, path)
+    return path
+
+
+def convert(*arguments: Any) -> int:
+    return convert_weights.main([str(argument) for argument in arguments])
+
+
+def test_what_is_written_loads_like_any_checkpoint(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "weights.pth"
+
+    assert convert("--source", SOURCE, published, output) == 0
+
+    assert capsys.readouterr().out == f"{output}: 706 entries of {SOURCE}\n"
+    expected = convert_state_dict(torch.load(published)["model"], SOURCE)
+    model = Tree(expected)
+    DetectionCheckpointer(model).load(str(output))
+    found = model.state_dict()
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, atol=0, rtol=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["published.pt", "weights.pth"]
+
+
+def test_where_it_came_from_is_written_down(published: Path, tmp_path: Path) -> None:
+    output = tmp_path / "weights.pth"
+    convert("--source", SOURCE, published, output)
+
+    assert torch.load(output, weights_only=True)["provenance"] == {
+        "source": SOURCE,
+        "file": "published.pt",
+        "sha256": hashlib.sha256(published.read_bytes()).hexdigest(),
+        "yolor_d2": yolor_d2.__version__,
+    }
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "output", "message"),
+    [
+        ("gelan-c", "published.pt", "w.pth", "there is no source gelan-c; there is yolov7-af, "),
+        ("yolov7-af", "published.pt", "w.pth", "this is no yolov7-af: unexpected model.105.cv4.0."),
+        (SOURCE, "absent.pt", "w.pth", "No such file or directory"),
+        (SOURCE, "damaged.pt", "w.pth", "damaged.pt: damaged, or not readable"),
+        (SOURCE, "published.pt", "w.pkl", "w.pkl: must end in .pth"),
+        (SOURCE, "published.pt", "absent/w.pth", "No such file or directory"),
+    ],
+)
+def test_errors_are_one_line_and_leave_nothing(
+    published: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    name: str,
+    output: str,
+    message: str,
+) -> None:
+    (tmp_path / "damaged.pt").write_bytes(published.read_bytes()[:1000])
+    before = sorted(tmp_path.iterdir())
+
+    assert convert("--source", source, tmp_path / name, tmp_path / output) == 2
+
+    captured = capsys.readouterr()
+    assert captured.err.startswith("convert_weights: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert captured.out == ""
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_failure_while_writing_leaves_the_old_file(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "weights.pth"
+    output.write_bytes(b"old")
+
+    def fail(content: object, file: Any) -> None:
+        file.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(torch, "save", fail)
+
+    assert convert("--source", SOURCE, published, output) == 2
+    assert output.read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["published.pt", "weights.pth"]
