@@ -86,10 +86,11 @@ def _add_mask_head(cfg: CfgNode) -> None:
     # The map that they are made from, at twice its resolution.
     cfg.MODEL.MASK_HEAD.PROTO_FEATURE = "p3"
     cfg.MODEL.MASK_HEAD.LOSS_WEIGHT = 2.5
-    # "input": masks are enlarged to the network's input, then cropped to their boxes and binarised,
-    # for evaluation. "fast": cropped at the prototypes' resolution, then enlarged once.
+    # With "input", masks are enlarged to the network's input, then cropped to their boxes and
+    # binarised, for evaluation. With "fast", they are cropped as they are, then enlarged once.
     cfg.MODEL.MASK_HEAD.RESOLUTION = "input"
-    # "dense": a boolean tensor (objects, height, width). "rle": run lengths, for large images.
+    # Predicted masks: "dense" are a boolean tensor (objects, height, width); "rle" are run lengths,
+    # which large images want.
     cfg.MODEL.MASK_HEAD.MASK_FORMAT = "dense"
 
 

@@ -152,18 +152,21 @@ def test_beams_equal_lists(seed, beam_size, max_tokens, words, penalty, ties, un
 @given(seed=seeds, max_tokens=st.integers(2, 6), penalty=penalties)
 def test_enough_beams_find_the_best_of_all_texts(seed, max_tokens, penalty) -> None:
     language = Language.random(seed, images=1, words=2)
-    best_rank, best = -np.inf, None
+    scores = {}
     for length in range(max_tokens - 1):
         for words in itertools.product([3, 4], repeat=length):
-            text = [BOS, *words, EOS]
-            gains = [listed_gains(language, text[:i])[text[i]] for i in range(1, len(text))]
-            rank = sum(gains) / len(gains) ** penalty
-            if rank > best_rank:
-                best_rank, best = rank, (text, sum(gains))
+            text = (BOS, *words, EOS)
+            gains = [listed_gains(language, list(text[:i]))[text[i]] for i in range(1, len(text))]
+            scores[text] = sum(gains)
+
+    def rank(text: tuple[int, ...]) -> float:
+        return scores[text] / (len(text) - 1) ** penalty
 
     found = run_beams(language, beam_size=40, max_tokens=max_tokens, penalty=penalty)
 
-    check_one(found, *best)
+    text = tuple(found.ids[0, : found.lengths[0]].tolist())
+    check_one(found, list(text), scores[text])
+    assert rank(text) == pytest.approx(max(map(rank, scores)), rel=1e-6)
 
 
 @settings(max_examples=60, deadline=None)

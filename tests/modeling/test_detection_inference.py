@@ -74,6 +74,12 @@ def test_each_class_is_on_its_own(seed, number, classes, iou, side) -> None:
     assert pairs == plainly_found(scores, boxes, iou)
 
 
+def test_boxes_beyond_the_canvas_stay_with_their_class() -> None:
+    """Moved by the largest coordinate and 1, the second would lie on the first."""
+    found = found_by([[0.9, 0.0], [0.0, 0.8]], [[5.0, 5, 15, 15], [-11.0, -11, -1, -1]])
+    assert found.pred_classes.tolist() == [0, 1]
+
+
 def test_many_predictions_are_suppressed_alike() -> None:
     """torchvision goes another way from a thousand boxes on."""
     rng = torch.Generator().manual_seed(0)

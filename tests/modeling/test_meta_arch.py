@@ -4,11 +4,16 @@ import copy
 import itertools
 import pickle
 
+import numpy as np
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.utils.visualizer import Visualizer
 
 from yolor_d2.modeling.deploy import deploy, to_channels_last
 from yolor_d2.tasks import TASKS
+from yolor_d2.tokenizer import Tokenizer
 
 from .factory import LEAVES, random_batch, random_instances, tiny_model
 
@@ -248,3 +253,54 @@ def test_a_missing_view_is_named() -> None:
     del batch[1]["weak_image"]
     with pytest.raises(ValueError, match='no "weak_image", which caption'):
         tiny_model()(batch)
+
+
+def test_detectron2_evaluates_and_draws_the_results() -> None:
+    result = tiny_model().eval()(random_batch()[:1])[0]
+    instances = result["instances"].to("cpu")
+    metadata = MetadataCatalog.get("toy_scenes_val")
+
+    objects = instances_to_coco_json(instances, 7)
+    picture = Visualizer(np.zeros((64, 96, 3), np.uint8), metadata)
+    picture.draw_instance_predictions(instances[:5])
+    picture.draw_sem_seg(result["sem_seg"].argmax(dim=0))
+    panoptic = Visualizer(
+        np.zeros((64, 96, 3), np.uint8), MetadataCatalog.get("toy_scenes_val_panoptic")
+    )
+    panoptic.draw_panoptic_seg_predictions(*result["panoptic_seg"])
+
+    assert len(objects) == len(instances) > 0
+    assert {"image_id", "category_id", "bbox", "score", "segmentation"} <= objects[0].keys()
+
+
+def test_detectron2s_semantic_head_works_in_ours() -> None:
+    head = ("MODEL.SEM_SEG_HEAD.NAME", "SemSegFPNHead", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", LEAVES)
+    model = tiny_model(("semantic",), *head, "MODEL.SEM_SEG_HEAD.COMMON_STRIDE", 8)
+    batch = random_batch()
+    for sample in batch:
+        sample["sem_seg"] = torch.randint(LEAVES, (64, 96))
+
+    losses = model(batch)
+    result = model.eval()(batch)[0]
+
+    assert set(losses) == {"loss_sem_seg"}
+    assert result["sem_seg"].argmax(dim=0).shape == (64, 96)
+
+
+def test_full_logits_on_request() -> None:
+    model = tiny_model(("semantic",), "MODEL.SEM_SEG_HEAD.FULL_LOGITS", True).eval()
+    labels = tiny_model(("semantic",)).eval()
+    batch = [random_batch(images=1, size=(61, 90))[0] | {"height": 122, "width": 180}]
+
+    logits = model(batch)[0]["sem_seg"]
+
+    assert logits.shape == (LEAVES, 122, 180)
+    assert torch.equal(logits.argmax(dim=0), labels(batch)[0]["sem_seg"].argmax(dim=0))
+
+
+def test_a_tokenizer_turns_ids_into_text() -> None:
+    model = tiny_model(("caption",)).eval()
+    model.tokenizer = Tokenizer.train(["a red ball", "two blue boxes on grass"], vocab_size=60)
+    result = model(random_batch()[:1])[0]
+    assert result["caption"] == model.tokenizer.decode(result["caption_ids"])
+    assert result["caption_score"] < 0

@@ -17,8 +17,9 @@ def deploy(model: Model) -> Model:
     """
     deployed = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(deployed.modules()):
-        if hasattr(module, "fuse"):
-            module.fuse()
+        fuse = getattr(module, "fuse", None)
+        if callable(fuse):
+            fuse()
         for name, child in module.named_children():
             if isinstance(child, nn.Dropout):
                 setattr(module, name, nn.Identity())
@@ -27,4 +28,4 @@ def deploy(model: Model) -> Model:
 
 def to_channels_last(model: Model) -> Model:
     """Lay weights out channel by pixel, which convolutions of a deployed model like best."""
-    return model.to(memory_format=torch.channels_last)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

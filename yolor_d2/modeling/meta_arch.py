@@ -13,6 +13,7 @@ from detectron2.modeling import (
     build_backbone,
     build_sem_seg_head,
 )
+from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import Tensor, nn
 
 from ..letterbox import MODES, Content, pad_images
@@ -20,7 +21,10 @@ from ..tasks import check_tasks
 from ..tokenizer import Tokenizer
 from .backbone import PAN, YOLORELAN
 from .heads import (
+    AnchorFreeHead,
+    PrototypeMaskHead,
     SemanticHead,
+    TransformerCaptionHead,
     build_caption_head,
     build_detection_head,
     build_mask_head,
@@ -55,15 +59,18 @@ class YOLOR(nn.Module):
     is as well.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     @configurable
     def __init__(
         self,
         *,
         backbone: Backbone,
-        detection_head: nn.Module | None = None,
-        mask_head: nn.Module | None = None,
-        semantic_head: nn.Module | None = None,
-        caption_head: nn.Module | None = None,
+        detection_head: AnchorFreeHead | None = None,
+        mask_head: PrototypeMaskHead | None = None,
+        semantic_head: SemanticHead | SemSegFPNHead | None = None,
+        caption_head: TransformerCaptionHead | None = None,
         panoptic: PanopticMerger | None = None,
         tokenizer: Tokenizer | None = None,
         weak_view_tasks: Sequence[str] = ("caption",),
@@ -132,7 +139,7 @@ class YOLOR(nn.Module):
         }
 
     @property
-    def heads(self) -> dict[str, nn.Module]:
+    def heads(self) -> dict[str, Any]:
         """The heads that exist, by their tasks."""
         heads = {
             "detection": self.detection_head,
@@ -258,31 +265,31 @@ class YOLOR(nn.Module):
         return RawOutputs(
             points=self.detection_head(features) if self.detection_head is not None else None,
             outlines=self.mask_head(features) if self.mask_head is not None else None,
-            semantic=self.semantic_logits(features) if self.semantic_head is not None else None,
+            semantic=self.semantic_logits(features),
             tokens=self.caption_head(features, contents) if self.caption_head is not None else None,
         )
 
-    def semantic_logits(self, features: Features) -> Tensor:
+    def semantic_logits(self, features: Features) -> Tensor | None:
         """Logits (N, S, h, w): at the stride of our own heads, at the canvas's size of others."""
         if isinstance(self.semantic_head, SemanticHead):
             return self.semantic_head.logits(features)
-        return self.semantic_head(features)[0]
+        return None if self.semantic_head is None else self.semantic_head(features)[0]
 
     def results(self, raw: RawOutputs, frames: Sequence[Frame]) -> list[dict[str, Any]]:
         """Raw outputs as each image's results."""
         results: list[dict[str, Any]] = [{} for _ in frames]
-        if self.detection_head is not None:
+        if self.detection_head is not None and raw.points is not None:
             for number, found in enumerate(self.detection_head.inference(raw.points)):
                 results[number]["instances"] = place_instances(
                     found, frames[number], self.mask_head, raw.outlines, image=number
                 )
-        if self.semantic_head is not None:
+        if raw.semantic is not None:
             for result, logits, frame in zip(results, raw.semantic, frames, strict=True):
                 result["sem_seg"] = place_map(logits, frame, full_logits=self.full_logits)
         if self.panoptic is not None:
             for result in results:
                 result["panoptic_seg"] = self.panoptic(result["instances"], result["sem_seg"])
-        if self.caption_head is not None:
+        if self.caption_head is not None and raw.tokens is not None:
             captions = self.caption_head.generate(raw.tokens)
             for result, ids, score in zip(results, captions.ids, captions.scores, strict=True):
                 result["caption_ids"] = ids.tolist()

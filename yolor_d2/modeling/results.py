@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 from detectron2.structures import Boxes, Instances
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..letterbox import Content, boxes_to_image
 from ..structures import SemanticMap
-from .heads import MaskPredictions, PointPredictions, VisualTokens
+from .heads import MaskPredictions, PointPredictions, PrototypeMaskHead, VisualTokens
 from .semantic_maps import labels_at, logits_at
 
 
@@ -32,7 +32,7 @@ class Frame(NamedTuple):
 def place_instances(
     found: Instances,
     frame: Frame,
-    mask_head: nn.Module | None,
+    mask_head: PrototypeMaskHead | None,
     outlines: MaskPredictions | None,
     *,
     image: int,
@@ -54,7 +54,7 @@ def place_instances(
     placed.pred_boxes = boxes[visible]
     placed.scores = found.scores
     placed.pred_classes = found.pred_classes
-    if mask_head is not None:
+    if mask_head is not None and outlines is not None:
         placed.pred_masks = mask_head.inference(
             outlines,
             image=image,

@@ -44,7 +44,7 @@ class Network(nn.Module):
         outputs = [tensor for head in raw[:2] if head is not None for tensor in head]
         if raw.semantic is not None:
             outputs.append(raw.semantic)
-        if raw.tokens is not None:
+        if raw.tokens is not None and self.model.caption_head is not None:
             outputs.append(self.model.caption_head.text_logits(raw.tokens, ids))
         return tuple(outputs)
 

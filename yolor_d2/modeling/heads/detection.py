@@ -205,7 +205,7 @@ class AnchorFreeHead(nn.Module):
         """
         # The last point is in the middle of the last cell of the coarsest map.
         corner = predictions.points[-1] + predictions.strides[-1] / 2
-        width, height = (int(side) for side in corner)
+        width, height = corner.int().tolist()
         boxes = self.boxes(predictions)  # (N, A, 4)
         return [
             self.find(logits.to(boxes.dtype).sigmoid(), there, (height, width))

@@ -34,13 +34,8 @@ class ConvBlock(nn.Module):
         # FrozenBatchNorm2d: detectron2's freezing of a backbone replaces the norms by these.
         if not isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm | FrozenBatchNorm2d):
             raise TypeError(f"cannot fold {type(norm).__name__} into a convolution")
+        mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
         self.conv.weight, self.conv.bias = fuse_conv_bn_weights(
-            self.conv.weight,
-            self.conv.bias,
-            norm.running_mean,
-            norm.running_var,
-            norm.eps,
-            norm.weight,
-            norm.bias,
+            self.conv.weight, self.conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
         )
         self.norm = nn.Identity()
