@@ -34,7 +34,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
 
 def test_every_block_is_run() -> None:
     text = DOCUMENT.read_text()
-    assert len(code_blocks(text)) == text.count("```") // 2 == 9
+    assert len(code_blocks(text)) == text.count("```") // 2 == 12
 
 
 def test_the_record(names: Names) -> None:
@@ -67,3 +67,10 @@ def test_other_heads(names: Names) -> None:
     assert names["full_size"]["image"].shape == (3, 320, 320)
     assert names["plain"]["image"].shape == (3, 240, 320)
     assert len(names["plain"]["instances"]) == 1
+
+
+def test_the_network(names: Names) -> None:
+    assert names["shapes"]["p3"].channels == names["maps"]["p3"].shape[1] == 64
+    assert set(names["losses"]) == {"loss_cls", "loss_box", "loss_dfl", "loss_caption"}
+    assert names["predicted"].image_size == (120, 160)
+    assert type(names["cautious"].detection_head).__name__ == "CautiousHead"
