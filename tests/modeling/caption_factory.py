@@ -21,7 +21,9 @@ def make_head(*maps: str, seed: int = 0, **options: Any) -> TransformerCaptionHe
     torch.manual_seed(seed)
     defaults = {"vocab_size": 23, "dim": 16, "num_heads": 2, "ffn_dim": 32, "max_tokens": 8}
     shapes = {name: SHAPES[name] for name in maps or ("c5", "p5")}
-    return TransformerCaptionHead(input_shape=shapes, **(defaults | options)).eval()
+    return TransformerCaptionHead(
+        input_shape=shapes, in_features=list(shapes), **(defaults | options)
+    ).eval()
 
 
 def make_features(n: int = 3, height: int = 64, width: int = 96) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ def test_the_papers_sizes() -> None:
     with torch.device("meta"):
         head = TransformerCaptionHead(
             input_shape=maps,
+            in_features=list(maps),
             vocab_size=30522,
             dim=256,
             decoder_layers=6,

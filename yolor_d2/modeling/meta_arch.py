@@ -290,10 +290,10 @@ class YOLOR(nn.Module):
             for result in results:
                 result["panoptic_seg"] = self.panoptic(result["instances"], result["sem_seg"])
         if self.caption_head is not None and raw.tokens is not None:
-            captions = self.caption_head.generate(raw.tokens)
-            for result, ids, score in zip(results, captions.ids, captions.scores, strict=True):
-                result["caption_ids"] = ids.tolist()
-                result["caption_score"] = float(score)
+            captions = [field.tolist() for field in self.caption_head.generate(raw.tokens)]
+            for result, ids, score, length in zip(results, *captions, strict=True):
+                result["caption_ids"] = ids[:length]
+                result["caption_score"] = score
                 if self.tokenizer is not None:
                     result["caption"] = self.tokenizer.decode(result["caption_ids"])
         return results

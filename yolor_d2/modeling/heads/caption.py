@@ -43,7 +43,8 @@ class TransformerCaptionHead(nn.Module):
     `decoder.layers.{i}`, `output.{i}` (unless tied).
 
     Args:
-        input_shape: the maps whose pixels are tokens, in this order.
+        input_shape: channels and strides of the maps.
+        in_features: the maps whose pixels are tokens, in this order.
         vocab_size: V.
         usable_vocab: ids from here on are never generated; None: V.
         pad_id, bos_id, eos_id: the tokenizer's ids of padding, begin and end.
@@ -61,6 +62,7 @@ class TransformerCaptionHead(nn.Module):
         self,
         *,
         input_shape: dict[str, ShapeSpec],
+        in_features: Sequence[str],
         vocab_size: int,
         usable_vocab: int | None = None,
         pad_id: int = 0,
@@ -90,7 +92,9 @@ class TransformerCaptionHead(nn.Module):
         _check_range(0, 1, {"DROPOUT": dropout, "LABEL_SMOOTHING": label_smoothing})
         _check_widths(dim, num_heads, output_dims, tied=tied)
         _check_length(max_tokens, "MODEL.CAPTION_HEAD.TEST.MAX_TOKENS", max_positions)
-        self.strides = {name: shape.stride for name, shape in input_shape.items()}
+        maps = _chosen_maps(input_shape, in_features)
+        self.in_features = list(in_features)
+        self.strides = {name: shape.stride for name, shape in maps.items()}
         self.vocabulary = Vocabulary(pad_id, bos_id, eos_id, usable_vocab or vocab_size)
         self.label_smoothing = label_smoothing
         self.loss_weight = loss_weight
@@ -100,7 +104,7 @@ class TransformerCaptionHead(nn.Module):
 
         sizes: dict[str, Any] = {"dim": dim, "num_heads": num_heads, "ffn_dim": ffn_dim}
         self.projections = nn.ModuleDict(
-            {name: linear_layer(shape.channels, dim) for name, shape in input_shape.items()}
+            {name: linear_layer(shape.channels, dim) for name, shape in maps.items()}
         )
         self.encoder: nn.Module | None = None
         if encoder_layers:
@@ -114,7 +118,8 @@ class TransformerCaptionHead(nn.Module):
         head = cfg.MODEL.CAPTION_HEAD
         _check_length(cfg.TOKENIZER.MAX_TOKENS, "TOKENIZER.MAX_TOKENS", head.MAX_POSITIONS)
         return {
-            "input_shape": _chosen_maps(input_shape, head.IN_FEATURES),
+            "input_shape": input_shape,
+            "in_features": head.IN_FEATURES,
             **_vocabulary_arguments(cfg),
             "max_positions": head.MAX_POSITIONS,
             "dim": head.DIM,
@@ -131,10 +136,6 @@ class TransformerCaptionHead(nn.Module):
             "max_tokens": head.TEST.MAX_TOKENS,
             "length_penalty": head.TEST.LENGTH_PENALTY,
         }
-
-    @property
-    def in_features(self) -> list[str]:
-        return list(self.strides)
 
     @property
     def pad_id(self) -> int:

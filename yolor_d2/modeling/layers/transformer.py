@@ -159,7 +159,7 @@ class TextEmbedding(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
-    """Visual tokens look at each other, padding at nothing that counts."""
+    """Visual tokens look at each other; padding has no influence on the others."""
 
     def __init__(
         self, num_layers: int, *, dim: int, num_heads: int, ffn_dim: int, dropout: float
