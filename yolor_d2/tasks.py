@@ -11,6 +11,9 @@ def check_tasks(tasks: Sequence[str], weak_view_tasks: Sequence[str]) -> None:
         unknown = sorted(set(names) - set(TASKS))
         if unknown:
             raise ValueError(f"{key} has {', '.join(unknown)}; it may have {', '.join(TASKS)}")
+        twice = sorted({name for name in names if list(names).count(name) > 1})
+        if twice:
+            raise ValueError(f"{key} has {', '.join(twice)} twice")
     if not tasks:
         raise ValueError("MODEL.YOLOR.TASKS is empty")
     if "mask" in tasks:

@@ -1,5 +1,7 @@
 """Reading published files: right for honest ones, harmless for hostile ones."""
 
+import argparse
+import datetime
 import sys
 from pathlib import Path
 from typing import Any
@@ -103,5 +105,25 @@ def test_damaged_files(tmp_path: Path) -> None:
 def test_a_module_that_contains_itself(tmp_path: Path) -> None:
     network = model()
     network.model[3].register_module("parent", network)
-    with pytest.raises(ValueError, match=r"model\.3\.parent contains itself"):
+    with pytest.raises(ValueError, match=r"m\.pt: its modules contain each other without end"):
         read_state_dict(save_published(network, tmp_path / "m.pt"))
+
+
+def test_modules_that_share_their_children(tmp_path: Path) -> None:
+    """2^40 paths lead to the last one."""
+    network = torch.nn.Linear(1, 1)
+    for _ in range(40):
+        network = torch.nn.Sequential(network, network)
+    with pytest.raises(ValueError, match="contain each other"):
+        read_state_dict(save_published(network, tmp_path / "m.pt"))
+
+
+def test_settings_and_classes_of_other_packages_are_no_harm(tmp_path: Path) -> None:
+    network = model()
+    content = {
+        "model": network,
+        "opt": argparse.Namespace(size=640),
+        "date": datetime.datetime(2024, 1, 1),
+        "version": torch.torch_version.TorchVersion("2.1.0"),
+    }
+    assert_same(read_state_dict(save_published(content, tmp_path / "m.pt")), network.state_dict())

@@ -79,18 +79,20 @@ def test_views_of_equal_canvases_go_through_the_trunk_together() -> None:
     assert calls == [4, 2, 2]
 
 
-def test_a_frozen_weak_view_leaves_the_statistics_alone() -> None:
-    still = ("MODEL.CAPTION_HEAD.DROPOUT", 0.0)
-    moved = tiny_model(("caption",), *still)
-    frozen = tiny_model(("caption",), *still, "MODEL.YOLOR.WEAK_BN", "frozen")
-    before = copy.deepcopy(frozen.backbone.state_dict())
+@pytest.mark.parametrize("weak_size", [(64, 96), (64, 64)])
+def test_a_frozen_weak_view_leaves_the_statistics_alone(weak_size) -> None:
+    tasks, batch = ("detection", "caption"), random_batch(weak_size=weak_size)
+    updated = tiny_model(tasks)
+    frozen = tiny_model(tasks, "MODEL.YOLOR.WEAK_BN", "frozen")
+    strong_alone = copy.deepcopy(frozen)
 
-    losses = [model(random_batch())["loss_caption"] for model in (moved, frozen)]
+    updated(batch), frozen(batch)
+    strong_alone.extract(torch.stack([sample["image"] for sample in batch]), {"p3", "p4", "p5"})
 
-    assert torch.equal(*losses)
-    names = [name for name in before if "running" in name]
-    assert all(torch.equal(frozen.backbone.state_dict()[name], before[name]) for name in names)
-    assert not all(torch.equal(moved.backbone.state_dict()[name], before[name]) for name in names)
+    after = strong_alone.backbone.state_dict()
+    names = [name for name in after if "running" in name]
+    assert all(torch.equal(frozen.backbone.state_dict()[name], after[name]) for name in names)
+    assert not all(torch.equal(updated.backbone.state_dict()[name], after[name]) for name in names)
     assert frozen.backbone.bottom_up.stem[0].norm.momentum == 0.03
 
 
@@ -232,7 +234,22 @@ def test_copies_pickles_and_moves() -> None:
         (("MODEL.YOLOR.TASKS", ["boxes"]), "MODEL.YOLOR.TASKS has boxes"),
         (("MODEL.YOLOR.TASKS", ["mask"]), 'MODEL.YOLOR.TASKS has "mask"'),
         (("MODEL.YOLOR.WEAK_BN", "never"), "MODEL.YOLOR.WEAK_BN"),
+        (("MODEL.YOLOR.WEAK_BN", "frozen", "INPUT.WEAK_VIEW_TASKS", TASKS), "MODEL.YOLOR.WEAK_BN"),
         (("MODEL.YOLOR.PAD", "left"), "MODEL.YOLOR.PAD"),
+        (("MODEL.DETECTION_HEAD.NUM_CLASSES", 5), "MODEL.DETECTION_HEAD.NUM_CLASSES is 5, but"),
+        (("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 5), "MODEL.SEM_SEG_HEAD.NUM_CLASSES is 5, but"),
+        (("MODEL.DETECTION_HEAD.ASSIGN.ALPHA", -1.0), "MODEL.DETECTION_HEAD.ASSIGN.ALPHA"),
+        (("MODEL.DETECTION_HEAD.TEST.NMS_THRESH", -1.0), "MODEL.DETECTION_HEAD.TEST.NMS_THRESH"),
+        (("MODEL.DETECTION_HEAD.TEST.PRE_NMS_TOPK", 0), "MODEL.DETECTION_HEAD.TEST.PRE_NMS_TOPK"),
+        (("TEST.DETECTIONS_PER_IMAGE", 0), "TEST.DETECTIONS_PER_IMAGE"),
+        (("MODEL.DETECTION_HEAD.LOSS_WEIGHT.BOX", -1.0), "MODEL.DETECTION_HEAD.LOSS_WEIGHT.BOX"),
+        (("MODEL.MASK_HEAD.LOSS_WEIGHT", -1.0), "MODEL.MASK_HEAD.LOSS_WEIGHT"),
+        (("MODEL.MASK_HEAD.PROTO_FEATURE", "p9"), "MODEL.MASK_HEAD.PROTO_FEATURE"),
+        (("MODEL.SEM_SEG_HEAD.DICE_WEIGHT", -1.0), "MODEL.SEM_SEG_HEAD.DICE_WEIGHT"),
+        (("MODEL.CAPTION_HEAD.LOSS_WEIGHT", -1.0), "MODEL.CAPTION_HEAD.LOSS_WEIGHT"),
+        (("MODEL.PIXEL_STD", [1.0, 0.0, 1.0]), "MODEL.PIXEL_STD"),
+        (("MODEL.PIXEL_MEAN", [1.0, 2.0]), "MODEL.PIXEL_MEAN"),
+        (("MODEL.YOLOR.TASKS", ["caption", "caption"]), "MODEL.YOLOR.TASKS has caption twice"),
         (("MODEL.DETECTION_HEAD.NUM_CLASSES", -1), "MODEL.DETECTION_HEAD.NUM_CLASSES"),
         (("MODEL.DETECTION_HEAD.IN_FEATURES", ["p9"]), "MODEL.DETECTION_HEAD.IN_FEATURES"),
         (("MODEL.SEM_SEG_HEAD.IN_FEATURES", ["p9"]), "MODEL.SEM_SEG_HEAD.IN_FEATURES"),

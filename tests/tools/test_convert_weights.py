@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 import yolor_d2
 from yolor_d2.checkpoint.foreign import convert_state_dict, published_names
+from yolor_d2.model_zoo import get_config
 from yolor_d2.tools import convert_weights
 
 SOURCE = "yolov7-af-pan"
@@ -34,9 +36,17 @@ class Tree(nn.Module):
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
-    """A file of the published names, in half precision, with tiny tensors."""
+    """A file of the published names and shapes, in half precision; one number fills a tensor."""
+    cfg = get_config("COCO/yolor_elan_pan.yaml")
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        shapes = {name: value.shape for name, value in build_model(cfg).state_dict().items()}
     torch.manual_seed(0)
-    state = {name: torch.rand(3, 2, 1, 1).half() for name in published_names(SOURCE)}
+    state = {
+        name: torch.rand(()).half().expand(shapes[ours])
+        for name, ours in published_names(SOURCE).items()
+        if ours is not None
+    }
     path = tmp_path / "published.pt"
     torch.save({"model": state | {DFL: torch.arange(16.0).half().view(1, 16, 1, 1)}}, path)
     return path
@@ -107,6 +117,27 @@ def test_errors_are_one_line_and_leave_nothing(
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(3, 3), "stem.0.conv.weight is (3, 3) instead of (32, 3, 3, 3)"),
+        (torch.zeros(32, 3, 3, 3, dtype=torch.int64), "model.0.conv.weight is torch.int64"),
+        (
+            torch.zeros(32, 3, 3, 3).to_sparse(),
+            "model.0.conv.weight is torch.float32, torch.sparse",
+        ),
+    ],
+)
+def test_weights_of_another_kind(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tensor, message: str
+) -> None:
+    state = torch.load(published)["model"]
+    torch.save(state | {"model.0.conv.weight": tensor}, published)
+
+    assert convert("--source", SOURCE, published, tmp_path / "w.pth") == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_failure_while_writing_leaves_the_old_file(

@@ -91,6 +91,7 @@ def convert_state_dict(state_dict: Mapping[str, Tensor], source: str) -> dict[st
     given = _without_wrapper(state_dict)
     names = published_names(source)
     _check_keys(given, names, source)
+    _check_tensors(given)
     _check_bins(given[f"model.{HEAD}.dfl.conv.weight"])
     converted = {}
     for name, our_name in names.items():
@@ -183,6 +184,14 @@ def _check_keys(given: Mapping[str, Tensor], names: Mapping[str, str | None], so
     ]
     if problems:
         raise ValueError(f"this is no {source}: {'; '.join(problems)}")
+
+
+def _check_tensors(given: Mapping[str, Tensor]) -> None:
+    """Refuse what loads as weights without being any."""
+    for key, tensor in given.items():
+        is_weight = tensor.is_floating_point() or key.endswith(OPTIONAL)
+        if not is_weight or tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise ValueError(f"{key} is {tensor.dtype}, {tensor.layout}, on {tensor.device}")
 
 
 def _check_bins(weight: Tensor) -> None:

@@ -6,6 +6,8 @@ of the published code and of PyTorch's modules it gets a stand-in that only keep
 Nothing that a file names is ever imported.
 """
 
+import sys
+from _compat_pickle import IMPORT_MAPPING  # by the names of Python 2, which pickles use
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,11 +16,15 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-# What may be named besides tensors and containers, and is read as a stand-in: modules of the
-# networks, and the numbers and paths of training scripts. All else is refused.
-FOREIGN_PACKAGES = ("models.", "utils.", "torch.nn.")
+# What may be named besides tensors and containers, and is read as a stand-in: PyTorch's modules,
+# whatever belongs to neither Python (3 or 2), PyTorch nor NumPy, and the numbers, paths and
+# settings of training scripts. All else is refused.
+OWN_PACKAGES = {*sys.stdlib_module_names, *IMPORT_MAPPING, "numpy", "torch"}
+FOREIGN_PACKAGE = "torch.nn."
 FOREIGN_NAMES = frozenset(
     {
+        "argparse.Namespace",
+        "datetime.datetime",
         "numpy.core.multiarray.scalar",
         "numpy.core.multiarray._reconstruct",
         "numpy._core.multiarray.scalar",
@@ -29,8 +35,10 @@ FOREIGN_NAMES = frozenset(
         "pathlib.WindowsPath",
         "pathlib._local.PosixPath",
         "pathlib._local.WindowsPath",
+        "torch.torch_version.TorchVersion",
     }
 )
+MAX_MODULES = 20_000
 
 
 Kind = TypeVar("Kind", dict[Any, Any], set[Any])
@@ -66,10 +74,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         averaged = content.get("ema")
         content = averaged if averaged is not None else content.get("model", content)
     if isinstance(content, StandIn):
-        content = dict(_tensors_of_module(content, prefix="", parents=()))
+        content = dict(_tensors_of_module(content, path))
     if not isinstance(content, dict) or not content or not all(map(_is_entry, content.items())):
         raise ValueError(f"{path}: has neither a model nor a state dict")
-    return dict(content)
+    return {name: tensor.detach() for name, tensor in content.items()}
 
 
 def _is_entry(item: tuple[Any, Any]) -> bool:
@@ -79,9 +87,7 @@ def _is_entry(item: tuple[Any, Any]) -> bool:
 def _load(path: Path) -> Any:
     try:
         names = _foreign_names(path)
-        refused = sorted(
-            n for n in names if n not in FOREIGN_NAMES and not n.startswith(FOREIGN_PACKAGES)
-        )
+        refused = sorted(name for name in names if not _is_foreign(name))
         if not refused:
             with safe_globals([(StandIn, name) for name in names]):
                 return torch.load(path, map_location="cpu", weights_only=True)
@@ -93,6 +99,11 @@ def _load(path: Path) -> Any:
     raise ValueError(f"{path}: refused, as it asks for {', '.join(map(repr, refused))}")
 
 
+def _is_foreign(name: str) -> bool:
+    package = name.partition(".")[0]
+    return name in FOREIGN_NAMES or name.startswith(FOREIGN_PACKAGE) or package not in OWN_PACKAGES
+
+
 def _foreign_names(path: Path) -> list[str]:
     """What a file names that PyTorch's restricted unpickler does not know; nothing is run."""
     try:
@@ -101,22 +112,21 @@ def _foreign_names(path: Path) -> list[str]:
         return []
 
 
-def _tensors_of_module(
-    module: StandIn, *, prefix: str, parents: tuple[StandIn, ...]
-) -> Iterator[tuple[str, Tensor]]:
+def _tensors_of_module(root: StandIn, path: Path) -> Iterator[tuple[str, Tensor]]:
     """What the module's state_dict() would hold."""
-    if module in parents:
-        raise ValueError(f"the module {prefix.removesuffix('.')} contains itself")
-    transient = _part(module, "_non_persistent_buffers_set", set)
-    for kind in ("_parameters", "_buffers"):
-        for name, tensor in _part(module, kind, dict).items():
-            if isinstance(tensor, Tensor) and name not in transient:
-                yield f"{prefix}{name}", tensor.detach()
-    for name, child in _part(module, "_modules", dict).items():
-        if isinstance(child, StandIn):
-            yield from _tensors_of_module(
-                child, prefix=f"{prefix}{name}.", parents=(*parents, module)
-            )
+    waiting = [("", root)]
+    for _ in range(MAX_MODULES):
+        if not waiting:
+            return
+        prefix, module = waiting.pop()
+        transient = _part(module, "_non_persistent_buffers_set", set)
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in _part(module, kind, dict).items():
+                if isinstance(tensor, Tensor) and name not in transient:
+                    yield f"{prefix}{name}", tensor
+        children = reversed(_part(module, "_modules", dict).items())
+        waiting += [(f"{prefix}{n}.", child) for n, child in children if isinstance(child, StandIn)]
+    raise ValueError(f"{path}: its modules contain each other without end")
 
 
 def _part(module: StandIn, name: str, kind: type[Kind]) -> Kind:

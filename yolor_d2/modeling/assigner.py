@@ -5,9 +5,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .checks import check_range
 from .losses import complete_iou
 from .objects import Assignment, Objects
 
+KEY = "MODEL.DETECTION_HEAD.ASSIGN"
 INSIDE = 1e-9  # pixels that a point must be away from all sides of a box to be inside it
 SCORE_EPS = 1e-9
 
@@ -33,8 +35,8 @@ class TaskAlignedAssigner:
         beta: float = 6.0,
         chunk_pairs: int = 2**20,
     ) -> None:
-        if topk < 1:
-            raise ValueError(f"MODEL.DETECTION_HEAD.ASSIGN.TOPK must be at least 1, not {topk}")
+        check_range(KEY, {"TOPK": topk}, low=1)
+        check_range(KEY, {"ALPHA": alpha, "BETA": beta})
         self.topk = topk
         self.alpha = alpha
         self.beta = beta
@@ -117,7 +119,8 @@ def _better(best: _Best, overlap: Tensor, image: Tensor, names: Tensor) -> _Best
 
 
 def _overlap(true_boxes: Tensor, boxes: Tensor) -> Tensor:
-    return complete_iou(true_boxes, boxes).clamp_(min=0)
+    """Complete IoU, no less than 0; a box that is not a number overlaps nothing."""
+    return complete_iou(true_boxes, boxes).nan_to_num_(0).clamp_(min=0)
 
 
 def _inside(points: Tensor, boxes: Tensor) -> Tensor:

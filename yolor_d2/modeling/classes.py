@@ -11,18 +11,27 @@ def number_of_classes(cfg: CfgNode, node: str, names: str) -> int:
         cfg: the configuration.
         node: "DETECTION_HEAD" or "SEM_SEG_HEAD".
         names: the metadata's list of class names, "thing_classes" or "stuff_classes".
+
+    Raises:
+        ValueError: the data sets do not tell one number, or more than the configuration.
     """
+    key = f"MODEL.{node}.NUM_CLASSES"
     number = cfg.MODEL[node].NUM_CLASSES
     if number < 0:
-        raise ValueError(f"MODEL.{node}.NUM_CLASSES is {number}")
-    if number > 0:
-        return number
-    data_sets = cfg.DATASETS.TRAIN or cfg.DATASETS.TEST
-    counts = {name: len(MetadataCatalog.get(name).get(names) or ()) for name in data_sets}
-    known = {count for count in counts.values() if count}
-    if len(known) != 1:
+        raise ValueError(f"{key} is {number}")
+    counts = named_classes(cfg, names)
+    most = max(counts.values(), default=0)
+    if number == 0 and (most == 0 or len(set(counts.values()) - {0}) > 1):
         raise ValueError(
-            f"MODEL.{node}.NUM_CLASSES is 0, but the data sets do not tell one number of classes: "
+            f"{key} is 0, but the data sets do not tell one number of classes: "
             f"{counts or 'DATASETS.TRAIN is empty'}"
         )
-    return known.pop()
+    if 0 < number < most:
+        raise ValueError(f"{key} is {number}, but the data have {most} classes: {counts}")
+    return number or most
+
+
+def named_classes(cfg: CfgNode, names: str) -> dict[str, int]:
+    """How many classes each data set's metadata name; 0 where they name none."""
+    data_sets = cfg.DATASETS.TRAIN or cfg.DATASETS.TEST
+    return {name: len(MetadataCatalog.get(name).get(names) or ()) for name in data_sets}

@@ -1,7 +1,7 @@
 """YOLOR: one trunk, up to four heads, two views of an image in training."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -102,12 +102,10 @@ class YOLOR(nn.Module):
         self.panoptic = panoptic
         self.tokenizer = tokenizer
         check_tasks(sorted(self.heads), weak_view_tasks)
-        if weak_bn not in WEAK_BN:
-            raise ValueError(f"MODEL.YOLOR.WEAK_BN must be update or frozen, not {weak_bn}")
-        if pad not in MODES:
-            raise ValueError(f"MODEL.YOLOR.PAD must be one of {', '.join(MODES)}, not {pad}")
         self.weak_tasks = frozenset(weak_view_tasks) & frozenset(self.heads)
         self.strong_tasks = frozenset(self.heads) - self.weak_tasks
+        _check_choices(weak_bn=weak_bn, pad=pad, strong_tasks=self.strong_tasks)
+        _check_pixels(pixel_mean, pixel_std)
         self.weak_bn = weak_bn
         self.pad = pad
         self.full_logits = full_logits
@@ -297,3 +295,23 @@ class YOLOR(nn.Module):
                 if self.tokenizer is not None:
                     result["caption"] = self.tokenizer.decode(result["caption_ids"])
         return results
+
+
+def _check_choices(*, weak_bn: str, pad: str, strong_tasks: Collection[str]) -> None:
+    if weak_bn not in WEAK_BN:
+        raise ValueError(f"MODEL.YOLOR.WEAK_BN must be one of {', '.join(WEAK_BN)}, not {weak_bn}")
+    if weak_bn == "frozen" and not strong_tasks:
+        raise ValueError(
+            "MODEL.YOLOR.WEAK_BN is frozen, but INPUT.WEAK_VIEW_TASKS has all tasks: nothing "
+            "would ever move the statistics of batch norms"
+        )
+    if pad not in MODES:
+        raise ValueError(f"MODEL.YOLOR.PAD must be one of {', '.join(MODES)}, not {pad}")
+
+
+def _check_pixels(mean: Sequence[float], deviation: Sequence[float]) -> None:
+    if len(mean) != len(deviation) or not all(deviation):
+        raise ValueError(
+            f"MODEL.PIXEL_MEAN is {list(mean)} and MODEL.PIXEL_STD is {list(deviation)}; they need "
+            "a number for each channel, and deviations are not 0"
+        )

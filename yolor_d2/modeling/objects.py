@@ -31,7 +31,9 @@ class Objects(NamedTuple):
             image=torch.cat([torch.full((count,), n) for n, count in enumerate(counts)]).to(
                 device, non_blocking=True
             ),
-            known=torch.tensor([item is not None for item in instances]).to(device),
+            known=torch.tensor([item is not None for item in instances]).to(
+                device, non_blocking=True
+            ),
         )
 
 

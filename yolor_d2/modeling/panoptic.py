@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.structures import Instances
@@ -147,7 +148,7 @@ def merge(
         "score" and "instance_id" (its number among the instances), of stuff its "area".
     """
     scores = instances.scores.tolist()
-    categories = thing_to_panoptic[instances.pred_classes].tolist()
+    categories = _look_up(thing_to_panoptic, instances.pred_classes).tolist()
     candidates = [
         number
         for number in sorted(range(len(scores)), key=lambda number: -scores[number])
@@ -155,7 +156,7 @@ def merge(
     ]
     masks = (instances.pred_masks[number] for number in candidates)
     things = _place(masks, torch.zeros_like(labels, dtype=torch.int32), overlap_threshold)
-    stuff = leaf_to_panoptic[labels.long()]  # (H, W)
+    stuff = _look_up(leaf_to_panoptic, labels)  # (H, W)
     # 0: void, then a number for each candidate, then one for each panoptic class.
     first_stuff = len(candidates) + 1
     numbers = torch.where(stuff >= 0, first_stuff + stuff, 0)
@@ -171,6 +172,11 @@ def merge(
     ]
     ids, segments = _number_segments(areas[1:], found, max(stuff_area_limit, 1))
     return torch.tensor(ids, dtype=torch.int32, device=numbers.device)[numbers], segments
+
+
+def _look_up(table: Tensor, classes: Tensor) -> Tensor:
+    """The panoptic class of each class; -1 beyond the table, for heads with more classes."""
+    return F.pad(table, (0, 1), value=-1)[classes.long().clamp(max=len(table))]
 
 
 def _place(masks: Iterable[Tensor], canvas: Tensor, overlap_threshold: float) -> Tensor:

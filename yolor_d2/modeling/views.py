@@ -79,7 +79,9 @@ def view_masks(
     padded = [_pad(plane, height, width, value=0) for plane in planes]
     none = torch.zeros(0, height, width, dtype=torch.bool)
     masks = torch.cat([none, *padded])  # (G, H / stride, W / stride)
-    return GroundTruthMasks(masks.to(device, non_blocking=True), torch.tensor(known).to(device))
+    return GroundTruthMasks(
+        masks.to(device, non_blocking=True), torch.tensor(known).to(device, non_blocking=True)
+    )
 
 
 def view_sem_seg(
@@ -128,15 +130,21 @@ def _no_planes(instances: Instances) -> Tensor:
 
 
 def _stride(planes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> int:
-    """How many pixels of an image a cell of its targets is wide and high; 4 when none tells."""
+    """How many pixels of an image a cell of its targets is wide and high; 4 when none tells.
+
+    Args:
+        planes: each (..., h, w); those of one cell tell nothing.
+        sizes: height and width of their images.
+    """
     cells = {
-        (height, plane.shape[-2])
-        for plane, (height, _) in zip(planes, sizes, strict=True)
-        if plane.shape[-2] > 1
+        (side, count)
+        for plane, size in zip(planes, sizes, strict=True)
+        for side, count in zip(size, plane.shape[-2:], strict=True)
+        if plane.shape[-2:].numel() > 1
     }
-    strides = [s for s in STRIDES if all(-(-height // s) == rows for height, rows in cells)]
+    strides = [s for s in STRIDES if all(-(-side // s) == count for side, count in cells)]
     if not strides:
-        raise ValueError(f"targets fit no common stride; rows of images and targets: {cells}")
+        raise ValueError(f"targets fit no common stride; sides of images and targets: {cells}")
     return strides[0] if cells else 4
 
 

@@ -11,14 +11,28 @@ import argparse
 import hashlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from detectron2.modeling import build_model
+from torch import Tensor
 
 from .. import __version__
 from ..checkpoint.foreign import SOURCES, convert_state_dict
 from ..checkpoint.published import read_state_dict
+from ..model_zoo import get_config
+
+CONFIGS = {
+    "yolov7-af": "COCO/yolor_elan_det.yaml",
+    "yolov7-af-seg": "COCO/yolor_elan_seg.yaml",
+    "yolov7-af-pan": "COCO/yolor_elan_pan.yaml",
+}
+# What tells a head's number of classes.
+PREDICTORS = {
+    "DETECTION_HEAD": "detection_head.class_predictors.p3.weight",
+    "SEM_SEG_HEAD": "semantic_head.predictor.weight",
+}
 
 
 def convert_file(source: str, path: Path, output: Path) -> int:
@@ -35,6 +49,7 @@ def convert_file(source: str, path: Path, output: Path) -> int:
     if output.suffix != ".pth":
         raise ValueError(f"{output}: must end in .pth, or detectron2 reads it in another way")
     model = convert_state_dict(read_state_dict(path), source)
+    check_shapes(model, source)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     provenance = {
@@ -53,6 +68,22 @@ def convert_file(source: str, path: Path, output: Path) -> int:
     finally:
         temporary.unlink(missing_ok=True)
     return len(model)
+
+
+def check_shapes(state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that are not those of the network, with as many classes as they have."""
+    cfg = get_config(CONFIGS[source])
+    for node, predictor in PREDICTORS.items():
+        if predictor in state:
+            cfg.MODEL[node].NUM_CLASSES = len(state[predictor])
+    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        expected = build_model(cfg).state_dict()
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            shapes = f"{tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
+            raise ValueError(f"this is no {source}: {name} is {shapes}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ..model_zoo import load_config
 from ..modeling.backbone import PAN
-from ..modeling.meta_arch import YOLOR
+from ..modeling.meta_arch import CANVAS_DIVISOR, YOLOR
 
 CAPTION_TOKENS = 20
 OPERATORS = ("conv", "linear", "matmul", "attention")  # as fvcore calls them
@@ -124,13 +124,22 @@ def print_info(model: nn.Module, *, size: int) -> None:
 
 
 def build(path: str, overrides: list[str]) -> nn.Module:
-    """The network of a configuration of either kind, on the CPU."""
-    if path.endswith(".py"):
-        cfg = LazyConfig.apply_overrides(LazyConfig.load(path), overrides)
-        return instantiate(cfg.model)
-    cfg = load_config(path, overrides)
-    cfg.MODEL.DEVICE = "cpu"
-    return build_model(cfg)
+    """The network of a configuration of either kind, on the CPU.
+
+    Raises:
+        ValueError: it cannot be built, whatever the reason.
+    """
+    try:
+        if path.endswith(".py"):
+            cfg = LazyConfig.apply_overrides(LazyConfig.load(path), overrides)
+            return instantiate(cfg.model)
+        cfg = load_config(path, overrides)
+        cfg.MODEL.DEVICE = "cpu"
+        return build_model(cfg)
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # a registry's, the parsers', constructors': all name the culprit
+        raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -142,9 +151,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
     args = parser.parse_args(argv)
     try:
+        if args.size < 1 or args.size % CANVAS_DIVISOR:
+            raise ValueError(f"--size must be a multiple of {CANVAS_DIVISOR}, not {args.size}")
         model = build(args.config_file, args.overrides)
     except (ValueError, OSError) as error:
-        print(f"model_info: {error}", file=sys.stderr)
+        print(f"model_info: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print_info(model, size=args.size)
     return 0

@@ -3,7 +3,6 @@
 Shapes: N images, L visual tokens, T text tokens, K beams, D width, V words of the vocabulary.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from ...letterbox import Content
 from ...tokenizer import Tokenizer
+from ..checks import check_range
 from ..decoding import Captions, Vocabulary, beam_search, greedy_search
 from ..layers.transformer import (
     TextEmbedding,
@@ -26,6 +26,8 @@ from ..layers.transformer import (
     sine_encoding,
 )
 from .registry import CAPTION_HEAD_REGISTRY
+
+KEY = "MODEL.CAPTION_HEAD"
 
 
 class VisualTokens(NamedTuple):
@@ -84,12 +86,13 @@ class TransformerCaptionHead(nn.Module):
         length_penalty: float = 0.0,
     ) -> None:
         super().__init__()
-        _check_range(max(pad_id, bos_id, eos_id) + 1, math.inf, {"VOCAB_SIZE": vocab_size})
-        _check_range(1, math.inf, {"NUM_HEADS": num_heads, "FFN_DIM": ffn_dim})
-        _check_range(1, math.inf, {"DECODER_LAYERS": decoder_layers, "TEST.BEAM_SIZE": beam_size})
-        _check_range(0, math.inf, {"ENCODER_LAYERS": encoder_layers, "LOSS_WEIGHT": loss_weight})
-        _check_range(0, math.inf, {"TEST.LENGTH_PENALTY": length_penalty})
-        _check_range(0, 1, {"DROPOUT": dropout, "LABEL_SMOOTHING": label_smoothing})
+        specials = max(pad_id, bos_id, eos_id) + 1
+        check_range(KEY, {"VOCAB_SIZE": vocab_size}, low=specials)
+        check_range(KEY, {"NUM_HEADS": num_heads, "FFN_DIM": ffn_dim}, low=1)
+        check_range(KEY, {"DECODER_LAYERS": decoder_layers, "TEST.BEAM_SIZE": beam_size}, low=1)
+        check_range(KEY, {"ENCODER_LAYERS": encoder_layers, "LOSS_WEIGHT": loss_weight})
+        check_range(KEY, {"TEST.LENGTH_PENALTY": length_penalty})
+        check_range(KEY, {"DROPOUT": dropout, "LABEL_SMOOTHING": label_smoothing}, high=1)
         _check_widths(dim, num_heads, output_dims, tied=tied)
         _check_length(max_tokens, "MODEL.CAPTION_HEAD.TEST.MAX_TOKENS", max_positions)
         maps = _chosen_maps(input_shape, in_features)
@@ -278,7 +281,7 @@ def _perceptron(*sizes: int) -> nn.Sequential:
 
 
 def _chosen_maps(input_shape: dict[str, ShapeSpec], names: Sequence[str]) -> dict[str, ShapeSpec]:
-    if not names or not set(names) <= set(input_shape):
+    if not names or not set(names) <= set(input_shape) or len(set(names)) < len(names):
         raise ValueError(
             f"MODEL.CAPTION_HEAD.IN_FEATURES is {list(names)}; the backbone has {list(input_shape)}"
         )
@@ -289,7 +292,11 @@ def _vocabulary_arguments(cfg: CfgNode) -> dict[str, int]:
     """The tokenizer's, where there is one already."""
     vocab_size = cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE
     if not cfg.TOKENIZER.MODEL:
-        return {"vocab_size": vocab_size or cfg.TOKENIZER.VOCAB_SIZE}
+        pieces = cfg.TOKENIZER.VOCAB_SIZE
+        return {
+            "vocab_size": vocab_size or pieces,
+            "usable_vocab": min(vocab_size or pieces, pieces),
+        }
     tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL)
     if 0 < vocab_size < len(tokenizer):
         raise ValueError(
@@ -303,14 +310,6 @@ def _vocabulary_arguments(cfg: CfgNode) -> dict[str, int]:
         "bos_id": tokenizer.bos_id,
         "eos_id": tokenizer.eos_id,
     }
-
-
-def _check_range(low: float, high: float, values: dict[str, float]) -> None:
-    for key, value in values.items():
-        if not low <= value <= high:
-            raise ValueError(
-                f"MODEL.CAPTION_HEAD.{key} is {value}; it must be from {low} to {high}"
-            )
 
 
 def _check_widths(dim: int, num_heads: int, output_dims: Sequence[int], *, tied: bool) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from ..assigner import TaskAlignedAssigner
+from ..checks import check_range
 from ..classes import number_of_classes
 from ..geometry import boxes_to_distances, distances_to_boxes, expected_distances, level_points
 from ..layers import ConvBlock, ImplicitConv1x1
@@ -19,6 +20,7 @@ from ..losses import complete_iou, distribution_focal_loss, sparse_binary_cross_
 from ..objects import Assignment, Objects
 from .registry import DETECTION_HEAD_REGISTRY
 
+KEY = "MODEL.DETECTION_HEAD"
 MIN_BOX_WIDTH = 16
 MAX_CLASS_WIDTH = 128  # as far as it is the number of classes that widens a tower
 BOX_BIAS = 1.0
@@ -78,10 +80,14 @@ class AnchorFreeHead(nn.Module):
             detections_per_image: at most so many are kept.
         """
         super().__init__()
-        if num_classes < 1:
-            raise ValueError(f"MODEL.DETECTION_HEAD.NUM_CLASSES is {num_classes}")
-        if reg_max < 2:
-            raise ValueError(f"MODEL.DETECTION_HEAD.REG_MAX must be at least 2, not {reg_max}")
+        weights = {"CLS": cls_weight, "BOX": box_weight, "DFL": dfl_weight}
+        thresholds = {"SCORE_THRESH": score_thresh, "NMS_THRESH": nms_thresh}
+        check_range(KEY, {"NUM_CLASSES": num_classes}, low=1)
+        check_range(KEY, {"REG_MAX": reg_max}, low=2)
+        check_range(f"{KEY}.LOSS_WEIGHT", weights)
+        check_range(f"{KEY}.TEST", thresholds, high=1)
+        check_range(f"{KEY}.TEST", {"PRE_NMS_TOPK": pre_nms_topk}, low=1)
+        check_range("TEST", {"DETECTIONS_PER_IMAGE": detections_per_image}, low=1)
         maps = _chosen_maps(input_shape, in_features)
         self.in_features = list(maps)
         self.strides = [shape.stride for shape in maps.values()]
@@ -246,7 +252,7 @@ def _chosen_maps(
     input_shape: Mapping[str, ShapeSpec], in_features: Sequence[str]
 ) -> dict[str, ShapeSpec]:
     """The maps to read; finest first, because other heads take points in that order too."""
-    key = "MODEL.DETECTION_HEAD.IN_FEATURES"
+    key = f"{KEY}.IN_FEATURES"
     unknown = [name for name in in_features if name not in input_shape]
     if unknown or not in_features:
         raise ValueError(

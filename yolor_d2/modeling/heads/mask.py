@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 from ...letterbox import Content
 from ...structures import RLEMasks
+from ..checks import check_range
 from ..full_masks import FORMATS, RESOLUTIONS, full_masks
 from ..layers import ConvBlock, ImplicitConv1x1
 from ..mask_loss import GroundTruthMasks, mask_loss
 from ..objects import Assignment, Objects
 from .registry import MASK_HEAD_REGISTRY
+
+KEY = "MODEL.MASK_HEAD"
 
 
 class MaskPredictions(NamedTuple):
@@ -71,11 +74,16 @@ class PrototypeMaskHead(nn.Module):
             mask_format: of the results, "dense" or "rle".
         """
         super().__init__()
-        if num_prototypes < 1:
-            raise ValueError(f"MODEL.MASK_HEAD.NUM_PROTOTYPES is {num_prototypes}")
+        check_range(KEY, {"NUM_PROTOTYPES": num_prototypes}, low=1)
+        check_range(KEY, {"LOSS_WEIGHT": loss_weight})
         _check_choice("RESOLUTION", resolution, RESOLUTIONS)
         _check_choice("MASK_FORMAT", mask_format, FORMATS)
         _check_choice("PROTO_FEATURE", proto_feature, input_shape)
+        if not in_features or not set(in_features) <= input_shape.keys():
+            raise ValueError(
+                f"MODEL.DETECTION_HEAD.IN_FEATURES is {list(in_features)}; "
+                f"there is {', '.join(input_shape)}"
+            )
         self.levels = tuple(in_features)
         self.proto_feature = proto_feature
         self.in_features = sorted({*in_features, proto_feature})
@@ -180,4 +188,4 @@ class PrototypeMaskHead(nn.Module):
 
 def _check_choice(key: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
-        raise ValueError(f"MODEL.MASK_HEAD.{key} must be one of {', '.join(choices)}, not {value}")
+        raise ValueError(f"{KEY}.{key} must be one of {', '.join(choices)}, not {value}")

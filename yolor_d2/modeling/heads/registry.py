@@ -1,6 +1,7 @@
 """Where detection, mask and caption heads are found by name.
 
-Semantic heads are in detectron2's own `SEM_SEG_HEADS_REGISTRY`.
+Every head has `in_features`, the names of the maps that it reads. Semantic heads are in
+detectron2's own `SEM_SEG_HEADS_REGISTRY`.
 """
 
 from detectron2.config import CfgNode
@@ -25,7 +26,8 @@ Heads that outline the objects that a detection head found: `head(cfg, input_sha
 
 * `forward(features) -> MaskPredictions`: pure tensors, coefficients of each point and prototypes.
 * `losses(predictions, objects, assignment, masks) -> dict` of weighted scalars.
-* `inference(predictions, image, boxes, point_index, ...)`: masks at the image's size.
+* `inference(predictions, *, image, boxes, point_index, content, height, width)`: masks of one
+  image's objects at its own size.
 """
 
 CAPTION_HEAD_REGISTRY = Registry("CAPTION_HEAD")
@@ -33,8 +35,10 @@ CAPTION_HEAD_REGISTRY.__doc__ = """
 Heads that say what an image shows: `head(cfg, input_shape)`, then
 
 * `forward(features, contents=None) -> VisualTokens`: what the text is decoded from.
-* `losses(tokens, caption_ids) -> dict` of weighted scalars.
-* `generate(tokens) -> Captions`: token ids and log-probabilities.
+* `losses(tokens, caption_ids, known) -> dict` of weighted scalars; `known` (N,) says which images
+  have a caption.
+* `generate(tokens) -> Captions`: token ids, log-probabilities, lengths.
+* `pad_id`: what `caption_ids` are padded with.
 """
 
 

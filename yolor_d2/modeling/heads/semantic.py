@@ -8,16 +8,18 @@ from typing import Any
 
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
-from ..classes import number_of_classes
+from ..checks import check_range
+from ..classes import named_classes, number_of_classes
 from ..layers import ConvBlock, ImplicitConv1x1
 from ..semantic_loss import focal_and_dice, reduce_labels
 
 Features = dict[str, Tensor]
+
+KEY = "MODEL.SEM_SEG_HEAD"
 
 
 class SemanticHead(nn.Module):
@@ -48,6 +50,9 @@ class SemanticHead(nn.Module):
             loss_weight: a factor on both.
         """
         super().__init__()
+        weights = {"FOCAL_WEIGHT": focal_weight, "DICE_WEIGHT": dice_weight}
+        check_range(KEY, weights | {"LOSS_WEIGHT": loss_weight})
+        check_range(KEY, {"NUM_CLASSES": num_classes}, low=1)
         self.in_features = list(in_features)
         self.common_stride = common_stride
         self.num_classes = num_classes
@@ -64,7 +69,8 @@ class SemanticHead(nn.Module):
             "input_shape": input_shape,
             "in_features": node.IN_FEATURES,
             "num_classes": num_classes,
-            "num_named_classes": _named_classes(cfg, num_classes),
+            "num_named_classes": max(named_classes(cfg, "stuff_classes").values(), default=0)
+            or num_classes,
             "implicit": cfg.MODEL.YOLOR.IMPLICIT,
             "ignore_value": node.IGNORE_VALUE,
             "focal_weight": node.FOCAL_WEIGHT,
@@ -267,15 +273,3 @@ def _shape(input_shape: dict[str, ShapeSpec], name: str) -> ShapeSpec:
             f"MODEL.SEM_SEG_HEAD.IN_FEATURES has {name}; the backbone has {', '.join(input_shape)}"
         )
     return input_shape[name]
-
-
-def _named_classes(cfg: CfgNode, num_classes: int) -> int:
-    """How many classes the training data name; all where they do not tell."""
-    data_sets = cfg.DATASETS.TRAIN or cfg.DATASETS.TEST
-    named = [len(MetadataCatalog.get(name).get("stuff_classes") or ()) for name in data_sets]
-    most = max(named, default=0)
-    if most > num_classes:
-        raise ValueError(
-            f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but the data have {most} classes"
-        )
-    return most or num_classes
