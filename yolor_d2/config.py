@@ -44,7 +44,8 @@ def _add_backbone(cfg: CfgNode) -> None:
 
     cfg.MODEL.PAN = CfgNode()
     # Maps of backbone and neck (build_yolor_elan_pan_backbone): "c2" to "c5", "p3" to "p5". []
-    # builds what the heads' IN_FEATURES ask for and nothing else.
+    # builds what the heads' IN_FEATURES ask for and nothing else; what no head reads has no
+    # gradient, which DistributedDataParallel does not forgive.
     cfg.MODEL.PAN.OUT_FEATURES = []
 
 
