@@ -33,6 +33,9 @@ demo: setup
 	@echo "== What the model will be fed: strong and weak views with all their annotations"
 	DETECTRON2_DATASETS=datasets $(BIN)/python -m yolor_d2.tools.show_views \
 	  --config-file configs/toy/yolor_elan_n_toy.yaml --output output/demo/views --number 8
+	@echo "== The network that will be"
+	$(BIN)/python -m yolor_d2.tools.model_info \
+	  --config-file configs/toy/yolor_elan_n_toy.yaml --size 320
 	@echo "== Done: look at output/demo/views"
 
 lint: setup

@@ -1,6 +1,7 @@
 """How fast things are on this machine.
 
 python -m yolor_d2.tools.benchmark data     the data pipeline, in samples per second of CPU time
+python -m yolor_d2.tools.benchmark model    the network, beside those of others
 """
 
 import argparse
@@ -8,10 +9,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import benchmark_data
+from . import benchmark_data, benchmark_model
 from .benchmark_timing import machine_facts
 
-COMMANDS = {"data": benchmark_data}
+COMMANDS = {"data": benchmark_data, "model": benchmark_model}
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,0 +1,220 @@
+"""The network: forward pass, training step, results, captions, memory, beside others' networks."""
+
+import argparse
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.modeling import build_model
+from tabulate import tabulate
+
+from ..model_zoo import get_config_file, load_config
+from ..modeling.heads import (
+    AnchorFreeHead,
+    PrototypeMaskHead,
+    SemanticHead,
+    TransformerCaptionHead,
+)
+from ..modeling.meta_arch import YOLOR
+from .benchmark_model_captions import measure_captions
+from .benchmark_model_inference import measure_forward, measure_results
+from .benchmark_model_memory import measure_memory
+from .benchmark_model_setting import (
+    Aim,
+    Result,
+    Setting,
+    Table,
+    calibrate,
+    random_images,
+)
+from .benchmark_model_training import measure_training
+from .benchmark_rivals import BUILDERS, build_rivals
+
+DEFAULT_CONFIG = "COCO/yolor_elan_mtl.yaml"
+VISION = frozenset({"detection", "mask", "semantic"})
+# Parts, and the tasks that the network must have for them.
+NEEDS: dict[str, frozenset[str]] = {
+    "forward": frozenset(),
+    "train": frozenset(),
+    "post": VISION,
+    "caption": frozenset({"caption"}),
+    "memory": VISION,
+}
+OWN_HEADS = (AnchorFreeHead, PrototypeMaskHead, SemanticHead, TransformerCaptionHead)
+FORMATS = {
+    "M parameters": ".1f",
+    "share": ".1%",
+    "times as fast": ".2f",
+    "peak MB": ",.0f",
+    "gradients MB": ",.0f",
+    "rest MB": ",.0f",
+}  # of columns; else:
+DEFAULT_FORMAT = ",.1f"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
+    parser.add_argument("--config-file", metavar="FILE", help=f"of the network ({DEFAULT_CONFIG})")
+    parser.add_argument("--size", type=_positive, default=640, help="of square images (640)")
+    parser.add_argument(
+        "--batch", type=_positive, nargs="+", metavar="N", help="of the forward pass (1; GPU: 1 32)"
+    )
+    parser.add_argument(
+        "--train-batch", type=_positive, nargs="+", metavar="N", help="of training (2; GPU: 1 32)"
+    )
+    parser.add_argument(
+        "--memory-batch", type=_positive, default=32, metavar="N", help="of the losses (32)"
+    )
+    parser.add_argument(
+        "--repeats", type=_positive, default=5, help="of which the median counts (5)"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=_positive, default=2, help="of the CPU (2)")
+    parser.add_argument(
+        "--parts",
+        type=lambda text: _chosen(text, list(NEEDS)),
+        default=list(NEEDS),
+        help=f"some of {','.join(NEEDS)} (all)",
+    )
+    parser.add_argument(
+        "--rivals",
+        type=lambda text: [] if text == "none" else _chosen(text, list(BUILDERS)),
+        default=list(BUILDERS),
+        help=f"measured beside ours, if installed: some of {','.join(BUILDERS)}, or none (all)",
+    )
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return int(text)
+
+
+def _chosen(text: str, known: list[str]) -> list[str]:
+    names = text.split(",")
+    if unknown := sorted(set(names) - set(known)):
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is not one of {', '.join(known)}")
+    return names
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print, and return what --json writes."""
+    try:
+        setting = _setting(args)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"benchmark model: {error}") from None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(args.threads)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            parts = _measure(args, setting, Path(folder))
+    finally:
+        torch.set_num_threads(threads)
+    keys = ("size", "repeats", "threads", "memory_batch")
+    return {
+        "settings": {
+            "config_file": args.config_file or DEFAULT_CONFIG,
+            "device": _device_name(setting.device),
+            "batches": setting.batches,
+            "train_batches": setting.train_batches,
+            **{key: getattr(args, key) for key in keys},
+        },
+        "parts": {name: result.as_json() for name, result in parts.items()},
+    }
+
+
+def _setting(args: argparse.Namespace) -> Setting:
+    has_gpu = torch.cuda.is_available()
+    if args.device == "cuda" and not has_gpu:
+        raise ValueError("--device cuda: PyTorch sees no GPU")
+    device = torch.device("cuda" if has_gpu and args.device != "cpu" else "cpu")
+    cfg = load_config(args.config_file or get_config_file(DEFAULT_CONFIG))
+    cfg.MODEL.DEVICE = str(device)
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    if not isinstance(model, YOLOR):
+        raise ValueError(f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, not YOLOR")
+    if not all(isinstance(head, OWN_HEADS) for head in model.heads.values()):
+        raise ValueError("only yolor_d2's own heads can be taken apart")
+    if args.size % model.canvas_divisor:
+        raise ValueError(f"--size must be a multiple of {model.canvas_divisor}, not {args.size}")
+    return Setting(
+        cfg=cfg,
+        model=model,
+        size=args.size,
+        batches=args.batch or ([1, 32] if device.type == "cuda" else [1]),
+        train_batches=args.train_batch or ([1, 32] if device.type == "cuda" else [2]),
+        memory_batch=args.memory_batch,
+        repeats=args.repeats,
+        device=device,
+    )
+
+
+def _measure(args: argparse.Namespace, setting: Setting, work: Path) -> dict[str, Result]:
+    """The parts, each printed as soon as it is there."""
+    print(
+        f"\n{_device_name(setting.device)}, {args.threads} threads: wall time, median of "
+        f"{args.repeats} turns, which what is compared takes by turns"
+    )
+    model = setting.model
+    images = random_images(1, setting.size, setting.size, setting.device)
+    calibrate(model, lambda: model.raw_outputs(images))
+    results = {}
+    for part in args.parts:
+        missing = NEEDS[part] - model.heads.keys()
+        if missing:
+            print(f"\n{part} is left out: this network has no {', '.join(sorted(missing))}")
+            continue
+        results[part] = _measure_part(part, args, setting, work)
+        _print_result(results[part])
+    return results
+
+
+def _measure_part(part: str, args: argparse.Namespace, setting: Setting, work: Path) -> Result:
+    if part == "forward":
+        rivals = build_rivals(args.rivals, size=args.size, device=setting.device, work=work)
+        return measure_forward(setting, rivals)
+    measure = {
+        "train": measure_training,
+        "post": measure_results,
+        "caption": measure_captions,
+        "memory": measure_memory,
+    }
+    return measure[part](setting)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def _print_result(result: Result) -> None:
+    """In Markdown, for docs/performance.md."""
+    for table in result.tables:
+        _print_table(table)
+    for aim in result.aims:
+        print(f"\n{_verdict(aim)}: {aim.text} ({aim.value:.2f})")
+
+
+def _print_table(table: Table) -> None:
+    columns = list(next(iter(table.rows.values())))
+    rows = [[name, *_cells(row, columns)] for name, row in table.rows.items()]
+    print()
+    print(
+        tabulate(
+            rows,
+            headers=[table.title, *columns],
+            tablefmt="pipe",
+            colalign=["left", *["right"] * len(columns)],
+            disable_numparse=True,
+        )
+    )
+
+
+def _cells(row: Mapping[str, float], columns: list[str]) -> list[str]:
+    return [format(row[column], FORMATS.get(column, DEFAULT_FORMAT)) for column in columns]
+
+
+def _verdict(aim: Aim) -> str:
+    return "reached" if aim.reached else "MISSED"
