@@ -1,4 +1,4 @@
-"""The code of docs/extend.md, run as a reader would run it."""
+"""The code of the documents, run as a reader would run it: docs/extend.md, then the others."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ import torch
 
 from .data.coco_files import restored_catalogues
 
-DOCUMENT = Path(__file__).parents[1] / "docs/extend.md"
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs/extend.md"
 
 Names = dict[str, Any]
 
@@ -74,3 +75,13 @@ def test_the_network(names: Names) -> None:
     assert set(names["losses"]) == {"loss_cls", "loss_box", "loss_dfl", "loss_caption"}
     assert names["predicted"].image_size == (120, 160)
     assert type(names["cautious"].detection_head).__name__ == "CautiousHead"
+
+
+@pytest.mark.parametrize(
+    ("document", "result"), [("README.md", "model"), ("docs/architecture.md", "backbone")]
+)
+def test_other_documents(document: str, result: str) -> None:
+    names: Names = {"__name__": "document"}
+    for code in code_blocks((ROOT / document).read_text()):
+        exec(compile(code, document, "exec"), names)
+    assert isinstance(names[result], torch.nn.Module)

@@ -45,7 +45,8 @@ def _add_backbone(cfg: CfgNode) -> None:
     cfg.MODEL.PAN = CfgNode()
     # Maps of backbone and neck (build_yolor_elan_pan_backbone): "c2" to "c5", "p3" to "p5". []
     # builds what the heads' IN_FEATURES ask for and nothing else; what no head reads has no
-    # gradient, which DistributedDataParallel does not forgive.
+    # gradient, which DistributedDataParallel does not forgive. Under another META_ARCHITECTURE
+    # than YOLOR, [] is "p3" to "p5".
     cfg.MODEL.PAN.OUT_FEATURES = []
 
 
@@ -97,10 +98,11 @@ def _add_mask_head(cfg: CfgNode) -> None:
 
 def _add_semantic_head(cfg: CfgNode) -> None:
     # detectron2's own node; NAME, IN_FEATURES, NUM_CLASSES (0: as many as the training data have),
-    # IGNORE_VALUE and LOSS_WEIGHT (a factor on both terms) mean what they mean there.
+    # IGNORE_VALUE and LOSS_WEIGHT (a factor on both terms) mean what they mean there. Our heads
+    # have no use for CONVS_DIM, COMMON_STRIDE and NORM.
     cfg.MODEL.SEM_SEG_HEAD.FOCAL_WEIGHT = 25.0
     cfg.MODEL.SEM_SEG_HEAD.DICE_WEIGHT = 1.25
-    # Whether the ablations' plain heads enlarge their logits twice.
+    # Whether PlainSemanticHead, of the ablations, gives logits at twice its map's resolution.
     cfg.MODEL.SEM_SEG_HEAD.UPSAMPLE = True
     # Whether predictions hold the logits of all classes at the image's size. 171 classes of a
     # 4,000 x 3,000 image are 8 GB; without, each pixel has the number of its class.
@@ -114,7 +116,8 @@ def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD.IN_FEATURES = ["p5"]
     # 0: that of TOKENIZER.MODEL, or TOKENIZER.VOCAB_SIZE where none is given.
     cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE = 0
-    # The longest text that the head has positions for; at least TOKENIZER.MAX_TOKENS.
+    # The longest text that the head has positions for; at least TOKENIZER.MAX_TOKENS and
+    # TEST.MAX_TOKENS.
     cfg.MODEL.CAPTION_HEAD.MAX_POSITIONS = 128
     cfg.MODEL.CAPTION_HEAD.DIM = 512
     cfg.MODEL.CAPTION_HEAD.NUM_HEADS = 8

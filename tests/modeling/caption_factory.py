@@ -8,6 +8,8 @@ from torch import Tensor
 
 from yolor_d2.modeling.heads.caption import TransformerCaptionHead
 
+from .factory import random_maps
+
 PAD, BOS, EOS = 0, 1, 2
 SHAPES = {
     "p3": ShapeSpec(channels=6, stride=8),
@@ -27,10 +29,4 @@ def make_head(*maps: str, seed: int = 0, **options: Any) -> TransformerCaptionHe
 
 
 def make_features(n: int = 3, height: int = 64, width: int = 96) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return {
-        name: torch.randn(
-            n, s.channels, -(-height // s.stride), -(-width // s.stride), generator=generator
-        )
-        for name, s in SHAPES.items()
-    }
+    return random_maps(SHAPES, images=n, size=(height, width), seed=1)

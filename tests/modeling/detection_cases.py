@@ -11,6 +11,7 @@ from yolor_d2.modeling.geometry import level_points
 from yolor_d2.modeling.heads.detection import AnchorFreeHead, PointPredictions
 from yolor_d2.modeling.objects import Objects
 
+from .factory import random_maps
 from .golden import golden_arrays
 
 STRIDES = (8, 16, 32)
@@ -22,19 +23,17 @@ GOLDEN_CASES = {  # seed, height, width, images
 }
 
 
+def shapes_of(channels: int = 8) -> dict[str, ShapeSpec]:
+    return {f"p{n}": ShapeSpec(channels=channels * 2**n // 8, stride=2**n) for n in (3, 4, 5)}
+
+
 def head_of(num_classes: int = 3, *, channels: int = 8, **settings) -> AnchorFreeHead:
-    shapes = {f"p{n}": ShapeSpec(channels=channels * 2**n // 8, stride=2**n) for n in (3, 4, 5)}
-    return AnchorFreeHead(input_shape=shapes, num_classes=num_classes, **settings)
+    return AnchorFreeHead(input_shape=shapes_of(channels), num_classes=num_classes, **settings)
 
 
-def features_of(*, images: int = 2, size: tuple[int, int] = (64, 96), seed: int = 0) -> dict:
+def features_of() -> dict[str, Tensor]:
     """Maps for `head_of`."""
-    rng = torch.Generator().manual_seed(seed)
-    shapes = [(2**n, size[0] // 2**n, size[1] // 2**n) for n in (3, 4, 5)]
-    return {
-        f"p{n}": torch.randn(images, *shape, generator=rng)
-        for n, shape in zip((3, 4, 5), shapes, strict=True)
-    }
+    return random_maps(shapes_of())
 
 
 def predictions_of(logits: Tensor, bins: Tensor, size: tuple[int, int]) -> PointPredictions:

@@ -1,17 +1,30 @@
 """Small networks and batches that suit them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
+from torch import Tensor, nn
 
+from yolor_d2 import add_yolor_config
 from yolor_d2.model_zoo import get_config
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.tasks import TASKS
 
 THINGS, LEAVES, VOCABULARY = 10, 19, 50  # classes of the toy scenes; a small vocabulary
+
+
+def default_config(*overrides: Any) -> CfgNode:
+    """The defaults of detectron2 and ours, on the CPU."""
+    cfg = get_cfg()
+    add_yolor_config(cfg)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.merge_from_list(list(overrides))
+    return cfg
 
 
 def tiny_config(tasks: tuple[str, ...] = TASKS, *overrides: Any) -> CfgNode:
@@ -33,6 +46,28 @@ def tiny_config(tasks: tuple[str, ...] = TASKS, *overrides: Any) -> CfgNode:
 def tiny_model(tasks: tuple[str, ...] = TASKS, *overrides: Any, seed: int = 0) -> YOLOR:
     torch.manual_seed(seed)
     return build_model(tiny_config(tasks, *overrides))
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def random_maps(
+    shapes: Mapping[str, ShapeSpec],
+    *,
+    images: int = 2,
+    size: tuple[int, int] = (64, 96),
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """The maps that a backbone could give of images of this size."""
+    rng = torch.Generator().manual_seed(seed)
+    height, width = size
+    return {
+        name: torch.randn(
+            images, s.channels, -(-height // s.stride), -(-width // s.stride), generator=rng
+        )
+        for name, s in shapes.items()
+    }
 
 
 def random_instances(

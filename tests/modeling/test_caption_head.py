@@ -14,10 +14,7 @@ from yolor_d2.modeling.decoding import Captions, beam_search
 from yolor_d2.modeling.heads.caption import TransformerCaptionHead, VisualTokens
 
 from .caption_factory import BOS, CAPTIONS, EOS, PAD, SHAPES, make_features, make_head
-
-
-def parameters(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+from .factory import count_parameters
 
 
 def test_the_papers_sizes() -> None:
@@ -32,19 +29,19 @@ def test_the_papers_sizes() -> None:
             tied=False,
             output_dims=[512, 512],
         )
-    sizes = {name: parameters(child) for name, child in head.named_children()}
+    sizes = {name: count_parameters(child) for name, child in head.named_children()}
     assert sizes == {
         "projections": 524_800,
         "text": 7_846_912,
         "decoder": 9_473_024,
         "output": 16_052_026,
     }
-    assert parameters(head) == 33_371_962 + 524_800
+    assert count_parameters(head) == 33_371_962 + 524_800
 
 
 def test_tying_saves_the_output() -> None:
     tied, untied = make_head(), make_head(tied=False)
-    assert parameters(untied) - parameters(tied) == 16 * 23 + 23
+    assert count_parameters(untied) - count_parameters(tied) == 16 * 23 + 23
     ids = CAPTIONS[:, :-1]
     tokens = tied(make_features())
     decoded = tied.decoder(tied.text(ids, slice(4)), *tokens)

@@ -125,7 +125,7 @@ def test_settings_are_attributes() -> None:
 def test_best_first_on_the_canvas() -> None:
     head = head_of().eval()
     head.score_thresh = 0.0
-    predictions = head(features_of(size=(64, 96)))
+    predictions = head(features_of())
     found = head.inference(predictions)
     assert len(found) == 2
     for image, each in enumerate(found):

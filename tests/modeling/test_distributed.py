@@ -16,6 +16,7 @@ SUBSETS = (TASKS, ("semantic", "caption"))
 
 def train_two_steps(output: Path) -> None:
     """In one of the processes. The second one has no objects, and no other targets either."""
+    torch.set_num_threads(1)  # two processes with as many threads as CPUs wait for each other
     batch = random_batch(seed=comm.get_rank())
     if comm.get_rank() == 1:
         nothing = random_instances(0, size=(64, 96), rng=torch.Generator())

@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from detectron2.config import CfgNode, get_cfg
 from detectron2.layers import ShapeSpec
 from torch import Tensor
 
-from yolor_d2.config import add_yolor_config
 from yolor_d2.letterbox import Content
 from yolor_d2.modeling.deploy import deploy
 from yolor_d2.modeling.heads.mask import MaskPredictions, PrototypeMaskHead
@@ -20,6 +18,7 @@ from yolor_d2.modeling.mask_loss import GroundTruthMasks
 from yolor_d2.modeling.objects import Assignment, Objects
 from yolor_d2.structures import RLEMasks
 
+from .factory import default_config, random_maps
 from .golden import manifest
 
 SHAPES = {
@@ -36,28 +35,15 @@ def head(**arguments: Any) -> PrototypeMaskHead:
     return PrototypeMaskHead(input_shape=SHAPES, **{"num_prototypes": 8, **arguments})
 
 
-def features(images: int = 2) -> dict[str, Tensor]:
-    rng = torch.Generator().manual_seed(1)
-    return {
-        name: torch.randn(
-            images, shape.channels, HEIGHT // shape.stride, WIDTH // shape.stride, generator=rng
-        )
-        for name, shape in SHAPES.items()
-    }
-
-
-def config(*overrides: Any) -> CfgNode:
-    cfg = get_cfg()
-    add_yolor_config(cfg)
-    cfg.merge_from_list(list(overrides))
-    return cfg
+def features() -> dict[str, Tensor]:
+    return random_maps(SHAPES, size=(HEIGHT, WIDTH), seed=1)
 
 
 def test_the_published_parameters(shared_dir: Path) -> None:
     """Branch cv4 and the prototypes' net of the published head, in shape."""
     channels = {"p3": (256, 8), "p4": (512, 16), "p5": (1024, 32)}
     shapes = {name: ShapeSpec(channels=c, stride=s) for name, (c, s) in channels.items()}
-    own = build_mask_head(config("MODEL.YOLOR.IMPLICIT", False), shapes).state_dict()
+    own = build_mask_head(default_config("MODEL.YOLOR.IMPLICIT", False), shapes).state_dict()
     published = manifest(shared_dir, "yolov7-af-seg")
     head_of_all = list(published)[-1].split(".")[1]  # "model.<number>.": the last one
     parts = tuple(f"model.{head_of_all}.{part}." for part in ("cv4", "proto"))
@@ -186,4 +172,4 @@ def test_it_can_be_copied_stored_compiled_and_laid_out() -> None:
 )
 def test_nonsense_names_its_key(key: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"MODEL\.MASK_HEAD\.{key}"):
-        build_mask_head(config(f"MODEL.MASK_HEAD.{key}", value), SHAPES)
+        build_mask_head(default_config(f"MODEL.MASK_HEAD.{key}", value), SHAPES)

@@ -7,13 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone, SemanticSegmentor, build_sem_seg_head
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import Tensor, nn
 
-from yolor_d2 import add_yolor_config
 from yolor_d2.modeling.deploy import deploy
 from yolor_d2.modeling.heads.semantic import (
     MultiScaleSemanticHead,
@@ -21,6 +20,8 @@ from yolor_d2.modeling.heads.semantic import (
     SemanticHead,
     UConvHead,
 )
+
+from .factory import count_parameters, default_config, random_maps
 
 PUBLISHED = {
     "p3": ShapeSpec(channels=256, stride=8),
@@ -45,13 +46,7 @@ def make_head(kind: type[SemanticHead], num_classes: int = CLASSES, **options: o
 
 
 def random_features(height: int = 64, width: int = 96, batch: int = 2) -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return {
-        name: torch.randn(
-            batch, s.channels, height // s.stride, width // s.stride, generator=generator
-        )
-        for name, s in SMALL.items()
-    }
+    return random_maps(SMALL, images=batch, size=(height, width))
 
 
 def random_labels(height: int = 64, width: int = 96, classes: int = CLASSES) -> Tensor:
@@ -82,19 +77,17 @@ class StubBackbone(Backbone):
         return {name: conv(x) for name, conv in self.maps.items()}
 
 
-def count(head: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in head.parameters())
-
-
 def test_sizes_are_those_of_the_published_network_and_of_the_paper() -> None:
     def build(kind: type[SemanticHead], *, implicit: bool) -> nn.Module:
         levels = LEVELS[kind]
         return kind(input_shape=PUBLISHED, in_features=levels, num_classes=173, implicit=implicit)
 
-    assert count(build(UConvHead, implicit=False)) == 158_829
-    assert count(build(UConvHead, implicit=True)) == 158_829 + 237
-    assert count(build(PlainSemanticHead, implicit=False)) == 44_461  # "44.5 K"
-    assert count(build(MultiScaleSemanticHead, implicit=False)) == pytest.approx(778_800, rel=0.002)
+    assert count_parameters(build(UConvHead, implicit=False)) == 158_829
+    assert count_parameters(build(UConvHead, implicit=True)) == 158_829 + 237
+    assert count_parameters(build(PlainSemanticHead, implicit=False)) == 44_461  # "44.5 K"
+    assert count_parameters(build(MultiScaleSemanticHead, implicit=False)) == pytest.approx(
+        778_800, rel=0.002
+    )
 
 
 def test_uconv_is_the_published_computation() -> None:
@@ -226,8 +219,7 @@ def test_compiles_in_one_graph(kind: type[SemanticHead]) -> None:
 
 @pytest.fixture
 def cfg() -> CfgNode:
-    cfg = get_cfg()
-    add_yolor_config(cfg)
+    cfg = default_config()
     cfg.DATASETS.TRAIN = ("coco_2017_train_semantic171",)
     cfg.MODEL.SEM_SEG_HEAD.NAME = "UConvHead"
     cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES = ["p3"]
@@ -276,9 +268,9 @@ def test_number_of_classes(cfg: CfgNode, asked: int, data: str, classes: int, na
     [
         ("NUM_CLASSES", 54, "NUM_CLASSES is 54, but the data have 171"),
         ("NUM_CLASSES", -1, "NUM_CLASSES is -1"),
-        ("IN_FEATURES", ["p2"], "IN_FEATURES has p2; the backbone has p3, p4, p5"),
+        ("IN_FEATURES", ["p2"], "IN_FEATURES has p2; it may have p3, p4, p5"),
         ("IN_FEATURES", ["p3", "p4"], "IN_FEATURES must be one map for UConvHead"),
-        ("IN_FEATURES", [], "IN_FEATURES must be one map for UConvHead"),
+        ("IN_FEATURES", [], "IN_FEATURES is empty"),
     ],
 )
 def test_nonsense_is_refused_by_name(cfg: CfgNode, key: str, value: object, message: str) -> None:
@@ -287,9 +279,16 @@ def test_nonsense_is_refused_by_name(cfg: CfgNode, key: str, value: object, mess
         build_sem_seg_head(cfg, SMALL)
 
 
-@pytest.mark.parametrize("names", [[], ["p4", "p3"]])
-def test_multi_scale_needs_its_maps_in_order(names: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"MODEL.SEM_SEG_HEAD.IN_FEATURES must be finest first"):
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "is empty"),
+        (["p9"], "has p9; it may have p3, p4, p5"),
+        (["p4", "p3"], "must be finest first"),
+    ],
+)
+def test_multi_scale_needs_its_maps_in_order(names: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=rf"MODEL.SEM_SEG_HEAD.IN_FEATURES {message}"):
         MultiScaleSemanticHead(input_shape=SMALL, in_features=names, num_classes=3)
 
 

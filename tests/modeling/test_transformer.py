@@ -17,12 +17,10 @@ from yolor_d2.modeling.layers.transformer import (
     sine_encoding,
 )
 
+from .factory import count_parameters
+
 DIM, HEADS, FFN = 16, 2, 24
 SIZES = {"dim": DIM, "num_heads": HEADS, "ffn_dim": FFN, "dropout": 0.0}
-
-
-def parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def decoder(layers: int = 2, *, seed: int = 0) -> TransformerDecoder:
@@ -102,11 +100,11 @@ def test_published_sizes() -> None:
     with torch.device("meta"):
         encoder, six = TransformerEncoder(6, **sizes), TransformerDecoder(6, **sizes)
         embedding = TextEmbedding(30522, 128, 256, pad_id=0, dropout=0.1)
-    assert parameters(encoder) == 7_890_944
-    assert parameters(next(iter(encoder.layers))) == 1_315_072
-    assert parameters(six) == 9_473_024
-    assert parameters(next(iter(six.layers))) == 1_578_752
-    assert parameters(embedding) == 7_846_912
+    assert count_parameters(encoder) == 7_890_944
+    assert count_parameters(next(iter(encoder.layers))) == 1_315_072
+    assert count_parameters(six) == 9_473_024
+    assert count_parameters(next(iter(six.layers))) == 1_578_752
+    assert count_parameters(embedding) == 7_846_912
 
 
 def test_decoder_equals_torch() -> None:

@@ -1,1 +1,1 @@
-"""Weights: of other projects today, saving and resuming to come."""
+"""Weights of the published networks."""

@@ -20,6 +20,7 @@ from ..letterbox import MODES, Content, pad_images
 from ..tasks import check_tasks
 from ..tokenizer import Tokenizer
 from .backbone import PAN, YOLORELAN
+from .checks import check_choice
 from .heads import (
     AnchorFreeHead,
     PrototypeMaskHead,
@@ -298,15 +299,13 @@ class YOLOR(nn.Module):
 
 
 def _check_choices(*, weak_bn: str, pad: str, strong_tasks: Collection[str]) -> None:
-    if weak_bn not in WEAK_BN:
-        raise ValueError(f"MODEL.YOLOR.WEAK_BN must be one of {', '.join(WEAK_BN)}, not {weak_bn}")
+    check_choice("MODEL.YOLOR.WEAK_BN", weak_bn, WEAK_BN)
+    check_choice("MODEL.YOLOR.PAD", pad, MODES)
     if weak_bn == "frozen" and not strong_tasks:
         raise ValueError(
             "MODEL.YOLOR.WEAK_BN is frozen, but INPUT.WEAK_VIEW_TASKS has all tasks: nothing "
             "would ever move the statistics of batch norms"
         )
-    if pad not in MODES:
-        raise ValueError(f"MODEL.YOLOR.PAD must be one of {', '.join(MODES)}, not {pad}")
 
 
 def _check_pixels(mean: Sequence[float], deviation: Sequence[float]) -> None:

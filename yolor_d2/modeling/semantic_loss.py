@@ -16,6 +16,7 @@ from torchvision.ops import sigmoid_focal_loss
 
 FOCAL_ALPHA = 0.25  # weight of a pixel's own class; the other classes have the rest
 BANDS = 8  # more need less memory, and more calls
+SOFTPLUS_LINEAR = 40.0  # from here on softplus(x) is x, to the last digit of a float64
 
 
 def reduce_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
@@ -117,13 +118,13 @@ class _FocalAndDice(torch.autograd.Function):
 
 def _focal(x: Tensor) -> Tensor:
     """p^2 softplus(x)"""
-    return x.sigmoid().square_().mul_(F.softplus(x, threshold=40))
+    return x.sigmoid().square_().mul_(F.softplus(x, threshold=SOFTPLUS_LINEAR))
 
 
 def _focal_slope(x: Tensor) -> Tensor:
     """The derivative, p^2 (2 (1 - p) softplus(x) + p)."""
     p = x.sigmoid()
-    slope = F.softplus(x, threshold=40).mul_(1 - p).mul_(2).add_(p)
+    slope = F.softplus(x, threshold=SOFTPLUS_LINEAR).mul_(1 - p).mul_(2).add_(p)
     return slope.mul_(p.square_())
 
 

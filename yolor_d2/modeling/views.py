@@ -18,7 +18,7 @@ from .mask_loss import GroundTruthMasks
 Sample = dict[str, Any]
 
 STRONG, WEAK = "", "weak_"  # prefixes of a sample's keys
-STRIDES = (1, 2, 4, 8, 16, 32)
+STRIDES = (1, 2, 4, 8, 16, 32)  # that targets may have
 
 
 class View(NamedTuple):

@@ -1,6 +1,6 @@
 """Parameters and GFLOPs of a configuration's network, part by part.
 
-    python -m yolor_d2.tools.model_info --config-file FILE [KEY VALUE ...]
+    python -m yolor_d2.tools.model_info --config-file FILE [--size 640] [KEY VALUE ...]
 
 A LazyConfig (FILE ends in .py) takes key=value instead.
 
@@ -104,6 +104,7 @@ def _attention_products(inputs: Sequence[Any], outputs: Sequence[Any]) -> Counte
 
 
 def print_info(model: nn.Module, *, size: int) -> None:
+    """Print the table; GFLOPs only of a YOLOR model."""
     parameters = count_parameters(model)
     flops = count_flops(model, size=size) if isinstance(model, YOLOR) else Counter()
     rows = [
@@ -143,6 +144,7 @@ def build(path: str, overrides: list[str]) -> nn.Module:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    """Print what a configuration's network has; the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -6,12 +6,12 @@ from itertools import combinations
 
 import pytest
 import torch
-from detectron2.config import get_cfg
 from detectron2.modeling import build_backbone
 
-from yolor_d2 import add_yolor_config
 from yolor_d2.modeling.backbone import PAN, pan_shapes
 from yolor_d2.modeling.deploy import deploy
+
+from ..factory import default_config
 
 NAMES = ("c2", "c3", "c4", "c5", "p3", "p4", "p5")
 SUBSETS = [s for n in (1, 2, 3) for s in combinations(("c3", "p3", "p4", "p5"), n)] + [
@@ -27,9 +27,7 @@ def narrow(*names: str) -> PAN:
 
 
 def config(*overrides):
-    cfg = get_cfg()
-    add_yolor_config(cfg)
-    cfg.MODEL.DEVICE = "cpu"
+    cfg = default_config()
     cfg.MODEL.META_ARCHITECTURE = "YOLOR"
     cfg.MODEL.BACKBONE.NAME = "build_yolor_elan_pan_backbone"
     cfg.MODEL.YOLOR_ELAN.WIDTH = 0.125

@@ -2,21 +2,19 @@
 
 import pytest
 import torch
-from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 
-from yolor_d2 import add_yolor_config
 from yolor_d2.modeling.backbone import YOLORELAN, elan_shapes
+
+from ..factory import default_config
 
 NAMES = ("c2", "c3", "c4", "c5")
 IMAGE = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 
 
 def config(*overrides):
-    cfg = get_cfg()
-    add_yolor_config(cfg)
-    cfg.MODEL.DEVICE = "cpu"
+    cfg = default_config()
     cfg.MODEL.BACKBONE.NAME = "build_yolor_elan_backbone"
     cfg.merge_from_list(list(overrides))
     return cfg

@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 
 from detectron2.layers import ShapeSpec
 
+from ..checks import check_names
+
 # Every choice of maps wants the same canvas, so that leaving one out changes none of the others. A
 # canvas of other sides would not do: pooling and strided convolutions round odd sizes differently.
 SIZE_DIVISIBILITY = 32
@@ -11,11 +13,7 @@ SIZE_DIVISIBILITY = 32
 
 def chosen_features(names: Collection[str], known: Collection[str], *, key: str) -> list[str]:
     """The names in the order of `known`; a ValueError names the key if they are none or unknown."""
-    if not names:
-        raise ValueError(f"{key} is empty; it may have {', '.join(known)}")
-    unknown = sorted(name for name in names if name not in known)
-    if unknown:
-        raise ValueError(f"{key} has {', '.join(unknown)}; it may have {', '.join(known)}")
+    check_names(key, names, known)
     return [name for name in known if name in names]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...letterbox import Content
 from ...tokenizer import Tokenizer
-from ..checks import check_range
+from ..checks import check_names, check_range
 from ..decoding import Captions, Vocabulary, beam_search, greedy_search
 from ..layers.transformer import (
     TextEmbedding,
@@ -281,10 +281,10 @@ def _perceptron(*sizes: int) -> nn.Sequential:
 
 
 def _chosen_maps(input_shape: dict[str, ShapeSpec], names: Sequence[str]) -> dict[str, ShapeSpec]:
-    if not names or not set(names) <= set(input_shape) or len(set(names)) < len(names):
-        raise ValueError(
-            f"MODEL.CAPTION_HEAD.IN_FEATURES is {list(names)}; the backbone has {list(input_shape)}"
-        )
+    key = f"{KEY}.IN_FEATURES"
+    check_names(key, names, input_shape)
+    if len(set(names)) < len(names):
+        raise ValueError(f"{key} has a map twice: {', '.join(names)}")
     return {name: input_shape[name] for name in names}
 
 

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
 from ..assigner import TaskAlignedAssigner
-from ..checks import check_range
+from ..checks import check_names, check_range
 from ..classes import number_of_classes
 from ..geometry import boxes_to_distances, distances_to_boxes, expected_distances, level_points
-from ..layers import ConvBlock, ImplicitConv1x1
+from ..layers import ImplicitConv1x1
 from ..losses import complete_iou, distribution_focal_loss, sparse_binary_cross_entropy
 from ..objects import Assignment, Objects
+from .branch import by_point, make_tower
 from .registry import DETECTION_HEAD_REGISTRY
 
 KEY = "MODEL.DETECTION_HEAD"
@@ -108,8 +109,8 @@ class AnchorFreeHead(nn.Module):
         self.box_towers, self.class_towers = nn.ModuleDict(), nn.ModuleDict()
         self.box_predictors, self.class_predictors = nn.ModuleDict(), nn.ModuleDict()
         for level, shape in maps.items():
-            self.box_towers[level] = _tower(shape.channels, box_width)
-            self.class_towers[level] = _tower(shape.channels, class_width)
+            self.box_towers[level] = make_tower(shape.channels, box_width)
+            self.class_towers[level] = make_tower(shape.channels, class_width)
             cells = (EXPECTED_SIDE / shape.stride) ** 2
             self.box_predictors[level] = _predictor(
                 box_width, 4 * self.reg_max, bias=BOX_BIAS, implicit=implicit
@@ -144,17 +145,16 @@ class AnchorFreeHead(nn.Module):
         }
 
     def forward(self, features: Mapping[str, Tensor]) -> PointPredictions:
-        maps = {level: features[level] for level in self.in_features}
-        first = maps[self.in_features[0]]
+        maps = [features[level] for level in self.in_features]
         points, strides = level_points(
-            [(m.shape[-2], m.shape[-1]) for m in maps.values()],
+            [(m.shape[-2], m.shape[-1]) for m in maps],
             self.strides,
-            dtype=torch.promote_types(first.dtype, torch.float32),
-            device=first.device,
+            dtype=torch.promote_types(maps[0].dtype, torch.float32),
+            device=maps[0].device,
         )
         return PointPredictions(
-            logits=_by_point(maps, self.class_towers, self.class_predictors),
-            bins=_by_point(maps, self.box_towers, self.box_predictors),
+            logits=by_point(features, self.class_towers, self.class_predictors),
+            bins=by_point(features, self.box_towers, self.box_predictors),
             points=points,
             strides=strides,
         )
@@ -253,11 +253,7 @@ def _chosen_maps(
 ) -> dict[str, ShapeSpec]:
     """The maps to read; finest first, because other heads take points in that order too."""
     key = f"{KEY}.IN_FEATURES"
-    unknown = [name for name in in_features if name not in input_shape]
-    if unknown or not in_features:
-        raise ValueError(
-            f"{key} is {', '.join(in_features) or 'empty'}; there is {', '.join(input_shape)}"
-        )
+    check_names(key, in_features, input_shape)
     maps = {name: input_shape[name] for name in in_features}
     strides = [input_shape[name].stride for name in in_features]
     if strides != sorted(set(strides)):
@@ -265,19 +261,7 @@ def _chosen_maps(
     return maps
 
 
-def _tower(in_channels: int, width: int) -> nn.Sequential:
-    return nn.Sequential(ConvBlock(in_channels, width, 3), ConvBlock(width, width, 3))
-
-
 def _predictor(in_channels: int, out_channels: int, *, bias: float, implicit: bool) -> nn.Module:
     predictor = ImplicitConv1x1(in_channels, out_channels, implicit=implicit)
     nn.init.constant_(predictor.get_parameter("bias"), bias)
     return predictor
-
-
-def _by_point(
-    maps: Mapping[str, Tensor], towers: nn.ModuleDict, predictors: nn.ModuleDict
-) -> Tensor:
-    """What one branch says of all points, (N, A, channels)."""
-    levels = [predictors[level](towers[level](x)) for level, x in maps.items()]
-    return torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)

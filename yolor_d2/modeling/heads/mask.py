@@ -1,6 +1,6 @@
 """Outlines of objects: a weighted sum of prototype maps, as in YOLACT."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from ...letterbox import Content
 from ...structures import RLEMasks
-from ..checks import check_range
+from ..checks import check_choice, check_names, check_range
 from ..full_masks import FORMATS, RESOLUTIONS, full_masks
 from ..layers import ConvBlock, ImplicitConv1x1
 from ..mask_loss import GroundTruthMasks, mask_loss
 from ..objects import Assignment, Objects
+from .branch import by_point, make_tower
 from .registry import MASK_HEAD_REGISTRY
 
 KEY = "MODEL.MASK_HEAD"
@@ -76,15 +77,10 @@ class PrototypeMaskHead(nn.Module):
         super().__init__()
         check_range(KEY, {"NUM_PROTOTYPES": num_prototypes}, low=1)
         check_range(KEY, {"LOSS_WEIGHT": loss_weight})
-        _check_choice("RESOLUTION", resolution, RESOLUTIONS)
-        _check_choice("MASK_FORMAT", mask_format, FORMATS)
-        _check_choice("PROTO_FEATURE", proto_feature, input_shape)
-        if not in_features or not set(in_features) <= input_shape.keys():
-            raise ValueError(
-                f"MODEL.DETECTION_HEAD.IN_FEATURES is {list(in_features)}; "
-                f"there is {', '.join(input_shape)}"
-            )
-        self.levels = tuple(in_features)
+        check_choice(f"{KEY}.RESOLUTION", resolution, RESOLUTIONS)
+        check_choice(f"{KEY}.MASK_FORMAT", mask_format, FORMATS)
+        check_choice(f"{KEY}.PROTO_FEATURE", proto_feature, input_shape)
+        check_names("MODEL.DETECTION_HEAD.IN_FEATURES", in_features, input_shape)
         self.proto_feature = proto_feature
         self.in_features = sorted({*in_features, proto_feature})
         self.stride = input_shape[proto_feature].stride // 2
@@ -92,13 +88,11 @@ class PrototypeMaskHead(nn.Module):
         self.resolution = resolution
         self.mask_format = mask_format
 
-        channels = input_shape[self.levels[0]].channels
+        channels = input_shape[in_features[0]].channels
         width = max(channels // 4, num_prototypes)
         self.coefficient_towers, self.coefficient_predictors = nn.ModuleDict(), nn.ModuleDict()
-        for level in self.levels:
-            self.coefficient_towers[level] = nn.Sequential(
-                ConvBlock(input_shape[level].channels, width, 3), ConvBlock(width, width, 3)
-            )
+        for level in in_features:
+            self.coefficient_towers[level] = make_tower(input_shape[level].channels, width)
             self.coefficient_predictors[level] = ImplicitConv1x1(
                 width, num_prototypes, implicit=implicit
             )
@@ -121,14 +115,10 @@ class PrototypeMaskHead(nn.Module):
         }
 
     def forward(self, features: Mapping[str, Tensor]) -> MaskPredictions:
-        coefficients = [
-            self.coefficient_predictors[level](self.coefficient_towers[level](features[level]))
-            .flatten(2)
-            .transpose(1, 2)
-            for level in self.levels
-        ]  # each (N, pixels of the level, K)
-        prototypes = self.prototype_net(features[self.proto_feature])
-        return MaskPredictions(torch.cat(coefficients, dim=1), prototypes)
+        return MaskPredictions(
+            by_point(features, self.coefficient_towers, self.coefficient_predictors),
+            self.prototype_net(features[self.proto_feature]),
+        )
 
     def losses(
         self,
@@ -184,8 +174,3 @@ class PrototypeMaskHead(nn.Module):
             resolution=self.resolution,
             mask_format=self.mask_format,
         )
-
-
-def _check_choice(key: str, value: str, choices: Collection[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{KEY}.{key} must be one of {', '.join(choices)}, not {value}")

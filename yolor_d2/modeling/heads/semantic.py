@@ -12,7 +12,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
-from ..checks import check_range
+from ..checks import check_names, check_range
 from ..classes import named_classes, number_of_classes
 from ..layers import ConvBlock, ImplicitConv1x1
 from ..semantic_loss import focal_and_dice, reduce_labels
@@ -23,14 +23,19 @@ KEY = "MODEL.SEM_SEG_HEAD"
 
 
 class SemanticHead(nn.Module):
-    """What the heads share: losses, and detectron2's contract. They differ in `class_maps`."""
+    """What the heads share: the last convolution, losses, detectron2's contract.
+
+    They differ in `class_maps`.
+    """
 
     def __init__(
         self,
         *,
         in_features: Sequence[str],
         common_stride: int,
+        width: int,
         num_classes: int,
+        implicit: bool = True,
         num_named_classes: int | None = None,
         ignore_value: int = 255,
         focal_weight: float = 25.0,
@@ -41,7 +46,9 @@ class SemanticHead(nn.Module):
         Args:
             in_features: the maps that the head reads.
             common_stride: of its logits.
+            width: channels that its last convolution reads.
             num_classes: channels of its logits.
+            implicit: whether its last convolution has implicit vectors.
             num_named_classes: how many of them, the first ones, the data have; by default all. The
                 others (the published networks have two) are learnt to be nowhere, and are never
                 predicted.
@@ -60,6 +67,7 @@ class SemanticHead(nn.Module):
         self.ignore_value = ignore_value
         self.focal_weight = focal_weight * loss_weight
         self.dice_weight = dice_weight * loss_weight
+        self.predictor = ImplicitConv1x1(width, num_classes, implicit=implicit)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -128,27 +136,22 @@ class UConvHead(SemanticHead):
         *,
         input_shape: dict[str, ShapeSpec],
         in_features: Sequence[str],
-        num_classes: int,
-        implicit: bool = True,
         **shared: Any,
     ) -> None:
         """
         Args:
             input_shape: channels and stride of the backbone's maps.
             in_features: the one map that the head reads.
-            num_classes: channels of its logits.
-            implicit: whether its last convolution has implicit vectors.
             **shared: of SemanticHead.
         """
         shape = _only_shape(input_shape, in_features, type(self).__name__)
         super().__init__(
             in_features=in_features,
             common_stride=shape.stride // 2,
-            num_classes=num_classes,
+            width=shape.channels // 4,
             **shared,
         )
         self.tower = ConvBlock(shape.channels, shape.channels // 4, 3)
-        self.predictor = ImplicitConv1x1(shape.channels // 4, num_classes, implicit=implicit)
 
     def class_maps(self, features: Features) -> Tensor:
         return _enlarge(self.predictor(self.tower(features[self.in_features[0]])))
@@ -164,8 +167,6 @@ class PlainSemanticHead(SemanticHead):
         *,
         input_shape: dict[str, ShapeSpec],
         in_features: Sequence[str],
-        num_classes: int,
-        implicit: bool = True,
         upsample: bool = True,
         **shared: Any,
     ) -> None:
@@ -173,8 +174,6 @@ class PlainSemanticHead(SemanticHead):
         Args:
             input_shape: channels and stride of the backbone's maps.
             in_features: the one map that the head reads.
-            num_classes: channels of its logits.
-            implicit: whether its convolution has implicit vectors.
             upsample: whether logits have twice the map's resolution.
             **shared: of SemanticHead.
         """
@@ -182,11 +181,10 @@ class PlainSemanticHead(SemanticHead):
         super().__init__(
             in_features=in_features,
             common_stride=shape.stride // 2 if upsample else shape.stride,
-            num_classes=num_classes,
+            width=shape.channels,
             **shared,
         )
         self.upsample = upsample
-        self.predictor = ImplicitConv1x1(shape.channels, num_classes, implicit=implicit)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -213,28 +211,25 @@ class MultiScaleSemanticHead(SemanticHead):
         *,
         input_shape: dict[str, ShapeSpec],
         in_features: Sequence[str],
-        num_classes: int,
-        implicit: bool = True,
         **shared: Any,
     ) -> None:
         """
         Args:
             input_shape: channels and stride of the backbone's maps.
             in_features: the maps that the head reads, the finest one first.
-            num_classes: channels of its logits.
-            implicit: whether its last convolution has implicit vectors.
             **shared: of SemanticHead.
         """
-        shapes = [_shape(input_shape, name) for name in in_features]
-        if not shapes or shapes != sorted(shapes, key=lambda shape: shape.stride):
-            raise ValueError(f"MODEL.SEM_SEG_HEAD.IN_FEATURES must be finest first: {in_features}")
+        check_names(f"{KEY}.IN_FEATURES", in_features, input_shape)
+        shapes = [input_shape[name] for name in in_features]
+        if shapes != sorted(shapes, key=lambda shape: shape.stride):
+            raise ValueError(f"{KEY}.IN_FEATURES must be finest first: {in_features}")
+        channels = shapes[0].channels
         super().__init__(
             in_features=in_features,
             common_stride=shapes[0].stride,
-            num_classes=num_classes,
+            width=channels // 2,
             **shared,
         )
-        channels = shapes[0].channels
         self.laterals = nn.ModuleDict(
             {
                 name: ConvBlock(shape.channels, channels, 1)
@@ -242,7 +237,6 @@ class MultiScaleSemanticHead(SemanticHead):
             }
         )
         self.tower = ConvBlock(channels, channels // 2, 3)
-        self.predictor = ImplicitConv1x1(channels // 2, num_classes, implicit=implicit)
 
     def class_maps(self, features: Features) -> Tensor:
         finest, *coarser = (block(features[name]) for name, block in self.laterals.items())
@@ -260,16 +254,8 @@ def _enlarge(maps: Tensor) -> Tensor:
 def _only_shape(
     input_shape: dict[str, ShapeSpec], in_features: Sequence[str], head: str
 ) -> ShapeSpec:
+    key = f"{KEY}.IN_FEATURES"
+    check_names(key, in_features, input_shape)
     if len(in_features) != 1:
-        raise ValueError(
-            f"MODEL.SEM_SEG_HEAD.IN_FEATURES must be one map for {head}, not {list(in_features)}"
-        )
-    return _shape(input_shape, in_features[0])
-
-
-def _shape(input_shape: dict[str, ShapeSpec], name: str) -> ShapeSpec:
-    if name not in input_shape:
-        raise ValueError(
-            f"MODEL.SEM_SEG_HEAD.IN_FEATURES has {name}; the backbone has {', '.join(input_shape)}"
-        )
-    return input_shape[name]
+        raise ValueError(f"{key} must be one map for {head}, not {list(in_features)}")
+    return input_shape[in_features[0]]
