@@ -73,17 +73,24 @@ def random_maps(
 def random_instances(
     number: int, *, size: tuple[int, int], stride: int = 4, rng: torch.Generator
 ) -> Instances:
-    """Objects of random boxes, whose masks fill them."""
+    """Objects of random boxes."""
     height, width = size
     sides = torch.tensor([width, height], dtype=torch.float32)
     first = torch.rand(number, 2, generator=rng) * sides * 0.7
     boxes = torch.cat([first, first + 4 + torch.rand(number, 2, generator=rng) * sides * 0.25], 1)
+    return instances_in(boxes, size=size, stride=stride, rng=rng)
+
+
+def instances_in(
+    boxes: torch.Tensor, *, size: tuple[int, int], stride: int = 4, rng: torch.Generator
+) -> Instances:
+    """Objects of random classes, whose masks fill their boxes (g, 4)."""
     rows, columns = (torch.arange(-(-side // stride)) * stride for side in size)
     inside_rows = (rows >= boxes[:, 1, None]) & (rows < boxes[:, 3, None])  # (g, h)
     inside_columns = (columns >= boxes[:, 0, None]) & (columns < boxes[:, 2, None])  # (g, w)
     instances = Instances(size)
     instances.gt_boxes = Boxes(boxes)
-    instances.gt_classes = torch.randint(THINGS, (number,), generator=rng)
+    instances.gt_classes = torch.randint(THINGS, (len(boxes),), generator=rng)
     instances.gt_masks = BitMasks(inside_rows[:, :, None] & inside_columns[:, None, :])
     return instances
 

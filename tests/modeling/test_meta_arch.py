@@ -15,7 +15,7 @@ from yolor_d2.modeling.deploy import deploy, to_channels_last
 from yolor_d2.tasks import TASKS
 from yolor_d2.tokenizer import Tokenizer
 
-from .factory import LEAVES, random_batch, random_instances, tiny_model
+from .factory import LEAVES, instances_in, random_batch, random_instances, tiny_model
 
 SUBSETS = [
     subset
@@ -29,6 +29,7 @@ LOSSES = {
     "semantic": {"loss_sem_focal", "loss_sem_dice"},
     "caption": {"loss_caption"},
 }
+IN_A_CELL = torch.tensor([32.0, 32.0, 36.0, 36.0]) + torch.arange(14)[:, None] * 0.25
 OUTPUTS = {"detection": "instances", "semantic": "sem_seg", "caption": "caption_ids"}
 
 
@@ -116,8 +117,9 @@ def test_what_nobody_knows_gives_no_gradient() -> None:
         {"sem_seg": torch.full((16, 24), 255)},
         {"caption_ids": torch.tensor([1, 2])},
         {"instances": random_instances(3000, size=(64, 96), rng=torch.Generator())},
+        {"instances": instances_in(IN_A_CELL, size=(64, 96), rng=torch.Generator())},
     ],
-    ids=["no objects", "nothing labelled", "empty caption", "3,000 objects"],
+    ids=["no objects", "nothing labelled", "empty caption", "3,000 objects", "14 in a cell"],
 )
 def test_extreme_targets_give_finite_losses(change) -> None:
     model = tiny_model()
