@@ -141,7 +141,10 @@ def assert_has_color(picture: np.ndarray, where: np.ndarray, color: tuple[int, .
     np.testing.assert_allclose(np.median(picture[where], axis=0), np.array(color) / 2, atol=3)
 
 
-def test_the_visualizer_draws_instances() -> None:
+def test_the_visualizer_draws_instances(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It colours objects at random, now and then black on the black of this test.
+    bright = np.array([0.2, 0.6, 0.9])
+    monkeypatch.setattr("detectron2.utils.visualizer.random_color", lambda **_: bright)
     record = next(r for r in DatasetCatalog.get(VAL) if r["annotations"])
     record = {k: v for k, v in record.items() if k in ("annotations", "width", "height")}
     picture = draw(record, VAL)
