@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help setup demo test test-all lint clean
 
 help:
-	@echo "make demo      set up, make toy scenes, draw what the model will be fed"
+	@echo "make demo      set up, make toy scenes, draw what the model will be fed, print the network"
 	@echo "make test      set up, lint, types, import rules, tests"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make lint      ruff, mypy, lint-imports"

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from ..letterbox import MODES, Content, pad_images
 from ..tasks import check_tasks
 from ..tokenizer import Tokenizer
-from .backbone import PAN, YOLORELAN
+from .backbone import PAN, SIZE_DIVISIBILITY, YOLORELAN
 from .checks import check_choice
 from .heads import (
     AnchorFreeHead,
@@ -30,7 +31,7 @@ from .heads import (
     build_detection_head,
     build_mask_head,
 )
-from .layers import unmoved_statistics
+from .layers import norm_momentum
 from .objects import Objects
 from .panoptic import PanopticMerger
 from .results import Frame, RawOutputs, place_instances, place_map
@@ -46,7 +47,6 @@ from .views import (
     view_sem_seg,
 )
 
-CANVAS_DIVISOR = 32  # the coarsest map's stride
 WEAK_BN = ("update", "frozen")
 
 Features = dict[str, Tensor]
@@ -110,7 +110,7 @@ class YOLOR(nn.Module):
         self.weak_bn = weak_bn
         self.pad = pad
         self.full_logits = full_logits
-        self.canvas_divisor = max(CANVAS_DIVISOR, backbone.size_divisibility)
+        self.canvas_divisor = max(SIZE_DIVISIBILITY, backbone.size_divisibility)
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
@@ -193,7 +193,7 @@ class YOLOR(nn.Module):
         passes = []
         for view, names in zip(views, wanted, strict=True):
             frozen = self.weak_bn == "frozen" and view.is_weak
-            with unmoved_statistics(self.backbone, when=frozen):
+            with norm_momentum(self.backbone, 0.0) if frozen else nullcontext():
                 passes.append(self.extract(view.images, names))
         return passes
 

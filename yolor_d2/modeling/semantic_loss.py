@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torchvision.ops import sigmoid_focal_loss
 
+from .losses import SOFTPLUS_LINEAR
+
 FOCAL_ALPHA = 0.25  # weight of a pixel's own class; the other classes have the rest
 BANDS = 8  # more need less memory, and more calls
-SOFTPLUS_LINEAR = 40.0  # from here on softplus(x) is x, to the last digit of a float64
 
 
 def reduce_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -13,6 +13,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from ..modeling.heads import AnchorFreeHead, PrototypeMaskHead, SemanticHead
+from ..modeling.layers import norm_momentum
 from ..modeling.meta_arch import YOLOR
 from .benchmark_timing import Clock, Job
 
@@ -156,15 +157,10 @@ def calibrate(module: nn.Module, job: Job) -> None:
     With those of its creation, numbers shrink from layer to layer until a CPU takes many times as
     long for them.
     """
-    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
     was_training = module.training
     module.train()
-    for norm in norms:
-        norm.momentum = 1.0
-    job()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    with norm_momentum(module, 1.0):
+        job()
     module.train(was_training)
 
 

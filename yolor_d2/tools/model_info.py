@@ -23,8 +23,8 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from ..model_zoo import load_config
-from ..modeling.backbone import PAN
-from ..modeling.meta_arch import CANVAS_DIVISOR, YOLOR
+from ..modeling.backbone import PAN, SIZE_DIVISIBILITY
+from ..modeling.meta_arch import YOLOR
 
 CAPTION_TOKENS = 20
 OPERATORS = ("conv", "linear", "matmul", "attention")  # as fvcore calls them
@@ -153,8 +153,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
     args = parser.parse_args(argv)
     try:
-        if args.size < 1 or args.size % CANVAS_DIVISOR:
-            raise ValueError(f"--size must be a multiple of {CANVAS_DIVISOR}, not {args.size}")
+        if args.size < 1 or args.size % SIZE_DIVISIBILITY:
+            raise ValueError(f"--size must be a multiple of {SIZE_DIVISIBILITY}, not {args.size}")
         model = build(args.config_file, args.overrides)
     except (ValueError, OSError) as error:
         print(f"model_info: {' '.join(str(error).split())}", file=sys.stderr)

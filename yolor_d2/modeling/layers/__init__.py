@@ -3,6 +3,6 @@
 from .conv import ConvBlock
 from .elan import SPPCSPC, Elan, Transition
 from .implicit import ImplicitConv1x1
-from .norms import unmoved_statistics
+from .norms import norm_momentum
 
-__all__ = ["SPPCSPC", "ConvBlock", "Elan", "ImplicitConv1x1", "Transition", "unmoved_statistics"]
+__all__ = ["SPPCSPC", "ConvBlock", "Elan", "ImplicitConv1x1", "Transition", "norm_momentum"]

@@ -7,14 +7,17 @@ from torch import nn
 
 
 @contextmanager
-def unmoved_statistics(module: nn.Module, *, when: bool) -> Iterator[None]:
-    """Batch norms normalise as ever, but their running statistics stay."""
+def norm_momentum(module: nn.Module, momentum: float) -> Iterator[None]:
+    """How far batch norms move their running statistics: 0.0 not at all, 1.0 to those of the batch.
+
+    What they normalise by in training is the batch as ever.
+    """
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = momentum
     try:
-        for norm in norms if when else ():
-            norm.momentum = 0.0
         yield
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
+        for norm, old in zip(norms, before, strict=True):
+            norm.momentum = old
