@@ -8,6 +8,9 @@ def add_yolor_config(cfg: CfgNode) -> None:
     _add_model(cfg)
     _add_input(cfg)
     _add_loading(cfg)
+    _add_solver(cfg)
+    _add_evaluation(cfg)
+    _add_logging(cfg)
 
 
 def _add_model(cfg: CfgNode) -> None:
@@ -32,6 +35,12 @@ def _add_meta_arch(cfg: CfgNode) -> None:
     cfg.MODEL.YOLOR.PAD = "corner"
     # Whether the weak view moves the running statistics of batch norms: "update" or "frozen".
     cfg.MODEL.YOLOR.WEAK_BN = "update"
+    # Memory layout of images and maps with the channels last: faster on GPUs with AMP.
+    cfg.MODEL.YOLOR.CHANNELS_LAST = False
+    # Compile backbone and neck in training (torch.compile); the first steps take minutes.
+    cfg.MODEL.YOLOR.COMPILE = False
+    # Share the statistics of batch norms over all processes in training.
+    cfg.MODEL.YOLOR.SYNC_BN = False
 
 
 def _add_backbone(cfg: CfgNode) -> None:
@@ -197,3 +206,94 @@ def _add_loading(cfg: CfgNode) -> None:
     cfg.TOKENIZER.VOCAB_SIZE = 8000
     # Longer captions are cut, begin and end included.
     cfg.TOKENIZER.MAX_TOKENS = 40
+
+
+def _add_solver(cfg: CfgNode) -> None:
+    """What detectron2's own keys leave open.
+
+    MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count steps of the optimiser.
+    """
+    # "AdamW", or "SGD" with MOMENTUM and NESTEROV.
+    cfg.SOLVER.OPTIMIZER = "AdamW"
+    cfg.SOLVER.BETAS = [0.9, 0.999]
+    cfg.SOLVER.EPS = 1e-8
+    # Pairs of a part, named by the beginning of its parameters' names, and the factor on its
+    # learning rate: [["backbone.bottom_up", 0.1], ["caption_head", 2.0]]. The last that fits
+    # counts.
+    cfg.SOLVER.LR_FACTORS = []
+    # LR_SCHEDULER_NAME may also be "flat_cosine" (constant for half the run), "cosine", "linear",
+    # "poly" or "fixed"; the first four end at this fraction of the learning rate.
+    cfg.SOLVER.LR_FINAL = 0.01
+    # WARMUP_FACTOR of biases; negative: the same as for the other parameters.
+    cfg.SOLVER.WARMUP_FACTOR_BIAS = -1.0
+    # Where the momentum (or first beta) starts in the warm-up; negative: where it stays.
+    cfg.SOLVER.WARMUP_MOMENTUM = -1.0
+    # Batches of IMS_PER_BATCH images whose mean gradient makes one step.
+    cfg.SOLVER.ACCUM_STEPS = 1
+    # "bf16", or "fp16" with loss scaling; used when AMP.ENABLED.
+    cfg.SOLVER.AMP.DTYPE = "bf16"
+    # A running mean of the weights, of decay DECAY * (1 - exp(-steps / TAU)), kept beside them.
+    cfg.SOLVER.EMA = CfgNode()
+    cfg.SOLVER.EMA.ENABLED = False
+    cfg.SOLVER.EMA.DECAY = 0.9999
+    cfg.SOLVER.EMA.TAU = 2000.0
+    # Parts that do not learn, named by the beginning of their parameters' names; their batch norms
+    # keep their statistics.
+    cfg.SOLVER.FREEZE = []
+    # When a loss, a gradient or a batch norm's statistic is not finite: "stop" the run, or "skip"
+    # the step and stop after MAX_SKIPPED such steps in a row.
+    cfg.SOLVER.NONFINITE = "stop"
+    cfg.SOLVER.MAX_SKIPPED = 10
+    # How many of the regular checkpoints stay; the last two at least.
+    cfg.SOLVER.CHECKPOINT_KEEP = 2
+
+
+def _add_evaluation(cfg: CfgNode) -> None:
+    # Which weights of a checkpoint are evaluated: "ema", where it has them, or "raw".
+    cfg.TEST.WEIGHTS = "ema"
+    # Images that go through the network together, in each process.
+    cfg.TEST.BATCH_SIZE = 1
+    # Every so many steps the losses of the test sets, without augmentation; 0: never.
+    cfg.TEST.LOSS_PERIOD = 0
+    # Of at most so many images; 0: of all.
+    cfg.TEST.LOSS_IMAGES = 0
+    # The metric, such as "bbox/AP", whose best weights are kept as model_best.pth; "": none.
+    # Losses of test sets are metrics too: "validation/total_loss".
+    cfg.TEST.BEST = CfgNode()
+    cfg.TEST.BEST.METRIC = ""
+    cfg.TEST.BEST.MODE = "max"  # or "min"
+    # Stop when a metric has not improved for so many evaluations; "": never.
+    cfg.TEST.EARLY_STOP = CfgNode()
+    cfg.TEST.EARLY_STOP.METRIC = ""
+    cfg.TEST.EARLY_STOP.MODE = "max"
+    cfg.TEST.EARLY_STOP.PATIENCE = 5
+    # Boxes and masks from several sizes of an image (long sides; [] is INPUT.TEST_SIZE), also
+    # mirrored.
+    cfg.TEST.TTA = CfgNode()
+    cfg.TEST.TTA.ENABLED = False
+    cfg.TEST.TTA.SIZES = []
+    cfg.TEST.TTA.FLIP = True
+    # Processes that score boxes and masks.
+    cfg.TEST.COCO_PROCESSES = 1
+    # Caption metrics that need Java: METEOR where there is Java, SPICE on request only.
+    cfg.TEST.METEOR = True
+    cfg.TEST.SPICE = False
+    # Confusion matrix and precision-recall curves as pictures.
+    cfg.TEST.PLOTS = False
+
+
+def _add_logging(cfg: CfgNode) -> None:
+    cfg.LOG = CfgNode()
+    # Steps between two lines of the log.
+    cfg.LOG.PERIOD = 20
+    # Every so many steps the norm of each task's gradient on the shared trunk; 0: never. Costs one
+    # backward pass for each task.
+    cfg.LOG.TASK_GRADIENTS = 0
+    # Training samples that are drawn before the first step; 0: none.
+    cfg.LOG.PICTURES = 8
+    # Pictures of all metrics over the run, at its end.
+    cfg.LOG.CURVES = True
+    # Log to Weights & Biases, too (pip install wandb).
+    cfg.LOG.WANDB = False
+    # Warn when waiting for data takes more than this share of the time.
+    cfg.LOG.MAX_DATA_WAIT = 0.1

@@ -78,7 +78,7 @@ def test_what_the_design_names_is_there() -> None:
         f"yolor_elan_{kind}" for kind in ("mtl", "mtl_paper", "det", "seg", "pan", "cap")
     }
     ablations = {Path(name).stem.split("_")[0] for name in NAMES if "ablations" in name}
-    assert ablations == {"sem", "cap", "aug", "tasks"}
+    assert ablations == {"sem", "cap", "aug", "lr", "tasks"}
 
 
 @pytest.mark.parametrize("kind", ["mtl", "mtl_paper", "pan"])

@@ -116,5 +116,13 @@ def test_captions_are_padded() -> None:
 
     ids, known = caption_ids(batch, pad_id=0, device=CPU)
 
-    assert ids.tolist() == [[1, 9, 2], [0, 0, 0], [1, 2, 0]]
+    assert ids.tolist() == [[[1, 9, 2]], [[0, 0, 0]], [[1, 2, 0]]]
     assert known.tolist() == [True, False, True]
+
+
+def test_an_image_may_have_several_captions() -> None:
+    batch = [{"caption_ids": torch.tensor([[1, 9, 2], [1, 2, 0]])}, {"caption_ids": [[1, 8, 7, 2]]}]
+
+    ids, _ = caption_ids(batch, pad_id=0, device=CPU)
+
+    assert ids.tolist() == [[[1, 9, 2, 0], [1, 2, 0, 0]], [[1, 8, 7, 2], [0, 0, 0, 0]]]

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .objects import Assignment
+from .reduce import over_processes
 
 # Logits at a time, of which about six tensors live at once. CPUs like to stay near their caches.
 CHUNK_CELLS, CHUNK_CELLS_CPU = 2**24, 2**22
@@ -83,7 +84,8 @@ def mask_loss(
     per_image, places, sorted_starts, per_place = table.to(device, non_blocking=True)  # (N,) each
 
     known = masks.known.to(dtype)
-    share = known / (per_image.clamp(min=1) * known.sum().clamp(min=1))  # (N,)
+    images, processes = over_processes(known.sum())
+    share = known * processes / (per_image.clamp(min=1) * images.clamp(min=1))  # (N,)
     cells = boxes.to(dtype)[assignment.object] / stride  # (P, 4)
     area = (cells[:, 2:] - cells[:, :2]).prod(dim=1).clamp(min=1 / stride**2)  # (P,)
     room = (CHUNK_CELLS_CPU if device.type == "cpu" else CHUNK_CELLS) // grid.numel()

@@ -1,8 +1,8 @@
 """YOLOR: one trunk, up to four heads, two views of an image in training."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -167,8 +167,10 @@ class YOLOR(nn.Module):
             (anything whose argmax over axis 0 gives labels), "panoptic_seg" (a map of ids and their
             description), "caption" (text), "caption_ids" and "caption_score".
         """
-        if not self.training:
-            return self.inference(batch)
+        return self.training_losses(batch) if self.training else self.inference(batch)
+
+    def training_losses(self, batch: Sequence[Sample]) -> dict[str, Tensor]:
+        """Weighted losses, also of a network in evaluation mode, which then stays as it is."""
         views = [
             make_view(batch, prefix=p, tasks=t, divisor=self.canvas_divisor, device=self.device)
             for p, t in ((STRONG, self.strong_tasks), (WEAK, self.weak_tasks))
@@ -225,7 +227,8 @@ class YOLOR(nn.Module):
         if self.semantic_head is not None and "semantic" in view.tasks:
             ignore = self.semantic_head.ignore_value
             labels = view_sem_seg(batch, view, ignore_value=ignore, device=device)
-            losses |= self.semantic_head(features, labels)[1]
+            with _asked_for_losses(self.semantic_head):
+                losses |= self.semantic_head(features, labels)[1]
         if self.caption_head is not None and "caption" in view.tasks:
             ids, known = caption_ids(batch, pad_id=self.caption_head.pad_id, device=device)
             tokens = self.caption_head(features, view.contents)
@@ -296,6 +299,17 @@ class YOLOR(nn.Module):
                 if self.tokenizer is not None:
                     result["caption"] = self.tokenizer.decode(result["caption_ids"])
         return results
+
+
+@contextmanager
+def _asked_for_losses(head: nn.Module) -> Iterator[None]:
+    """detectron2's semantic heads give losses when they are in training; their layers stay."""
+    before = head.training
+    head.training = True
+    try:
+        yield
+    finally:
+        head.training = before
 
 
 def _check_choices(*, weak_bn: str, pad: str, strong_tasks: Collection[str]) -> None:

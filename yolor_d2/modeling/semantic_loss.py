@@ -15,6 +15,7 @@ from torch.autograd.function import once_differentiable
 from torchvision.ops import sigmoid_focal_loss
 
 from .losses import SOFTPLUS_LINEAR
+from .reduce import over_processes
 
 FOCAL_ALPHA = 0.25  # weight of a pixel's own class; the other classes have the rest
 BANDS = 8  # more need less memory, and more calls
@@ -50,7 +51,8 @@ def focal_and_dice(
     """
     valid = labels != ignore_value  # (N, h, w)
     targets = labels.long().masked_fill(~valid, 0)  # (N, h, w)
-    return _FocalAndDice.apply(logits, targets, valid)
+    pixels, processes = over_processes(torch.count_nonzero(valid))
+    return _FocalAndDice.apply(logits, targets, valid, pixels, processes)
 
 
 def focal_and_dice_multi_hot(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,11 +77,15 @@ class _FocalAndDice(torch.autograd.Function):
       alpha (1 - p)^2 softplus(-x), which is the same function at -x but for its factor.
     * dice: a pixel's probabilities sum up to 1, as its target does. So the loss of V pixels is
       1 - (2 sum(r of the own class) + 1) / (2 V + 1): linear in r, with a factor known beforehand.
+
+    Each of several processes has the sums of its own pixels, times the number of processes: the
+    mean of its losses with those of the others is the loss of all V pixels.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        pixels = torch.count_nonzero(valid)
+    def forward(
+        ctx: Any, logits: Tensor, targets: Tensor, valid: Tensor, pixels: Tensor, processes: int
+    ) -> tuple[Tensor, Tensor]:
         others, own, shared = [], [], []
         log_totals = []  # per band (N, 1, rows, w): of what softmax divides by
         for rows in _bands(logits.shape[2]):
@@ -92,17 +98,20 @@ class _FocalAndDice(torch.autograd.Function):
             of_all = _focal(x).sum(dim=1, keepdim=True)
             others.append(((of_all - _focal(own_x)) * weight).sum())
         ctx.save_for_backward(logits, targets, valid, pixels, torch.cat(log_totals, dim=2))
+        ctx.processes = processes
         focal = (1 - FOCAL_ALPHA) * _total(others) + FOCAL_ALPHA * _total(own)
-        dice = 1 - (2 * _total(shared) + 1) / (2 * pixels + 1)
-        return focal / (pixels * logits.shape[1]).clamp(min=1), dice
+        dice = 1 - (2 * processes * _total(shared) + 1) / (2 * pixels + 1)
+        return focal * processes / (pixels * logits.shape[1]).clamp(min=1), dice
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, focal_grad: Tensor, dice_grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(
+        ctx: Any, focal_grad: Tensor, dice_grad: Tensor
+    ) -> tuple[Tensor, None, None, None, None]:
         logits, targets, valid, pixels, log_totals = ctx.saved_tensors
         grad = torch.empty_like(logits)  # (N, S, h, w)
-        focal_grad = focal_grad / (pixels * logits.shape[1]).clamp(min=1)
-        dice_grad = dice_grad * -2 / (2 * pixels + 1)
+        focal_grad = focal_grad * ctx.processes / (pixels * logits.shape[1]).clamp(min=1)
+        dice_grad = dice_grad * -2 * ctx.processes / (2 * pixels + 1)
         for rows in _bands(logits.shape[2]):
             x, target, weight = _band(logits, targets, valid, rows)
             own_x = x.gather(1, target)  # (N, 1, rows, w)
@@ -114,7 +123,7 @@ class _FocalAndDice(torch.autograd.Function):
             band = _focal_slope(x).mul_((1 - FOCAL_ALPHA) * focal_grad * weight)
             band.sub_((x - log_total).exp_().mul_(dice_scale))
             grad[:, :, rows] = band.scatter_(1, target, own)
-        return grad, None, None
+        return grad, None, None, None, None
 
 
 def _focal(x: Tensor) -> Tensor:

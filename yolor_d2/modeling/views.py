@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from detectron2.structures import BitMasks, Instances, PolygonMasks
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from ..letterbox import Content, pad_images
 from .mask_loss import GroundTruthMasks
@@ -105,15 +104,21 @@ def view_sem_seg(
 def caption_ids(
     batch: Sequence[Sample], *, pad_id: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Token ids (N, T), padded, and (N,) whether an image has a caption at all."""
+    """Token ids (N, K, T), padded, and (N,) whether an image has a caption at all.
+
+    K is the largest number of captions that an image has; missing ones are all padding.
+    """
     present = [sample.get("caption_ids") for sample in batch]
-    nothing = torch.full((2,), pad_id, dtype=torch.int64)
-    ids = pad_sequence(
-        [nothing if item is None else torch.as_tensor(item) for item in present],
-        batch_first=True,
-        padding_value=pad_id,
-    )
     known = torch.tensor([item is not None for item in present])
+    nothing = torch.full((1, 2), pad_id, dtype=torch.int64)
+    texts = [
+        nothing if item is None else torch.atleast_2d(torch.as_tensor(item)) for item in present
+    ]
+    number, length = (max(text.shape[side] for text in texts) for side in (0, 1))
+    padded = [
+        F.pad(t, (0, length - t.shape[1], 0, number - t.shape[0]), value=pad_id) for t in texts
+    ]
+    ids = torch.stack(padded)  # (N, K, T)
     return ids.to(device, non_blocking=True), known.to(device, non_blocking=True)
 
 

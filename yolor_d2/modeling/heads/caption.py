@@ -25,6 +25,7 @@ from ..layers.transformer import (
     linear_layer,
     sine_encoding,
 )
+from ..reduce import over_processes
 from .registry import CAPTION_HEAD_REGISTRY
 
 KEY = "MODEL.CAPTION_HEAD"
@@ -165,7 +166,10 @@ class TransformerCaptionHead(nn.Module):
         return VisualTokens(tokens, padding)
 
     def text_logits(self, tokens: VisualTokens, ids: Tensor) -> Tensor:
-        """What follows each token of whole texts: ids (N, T) -> logits (N, T, V)."""
+        """What follows each token of whole texts: ids (R, T) -> logits (R, T, V).
+
+        The texts of the first image come first, and each image has as many.
+        """
         text = self.text(ids, slice(ids.shape[1]))  # (N, T, D)
         return self.words_logits(self.decoder(text, tokens.tokens, tokens.padding))
 
@@ -180,14 +184,16 @@ class TransformerCaptionHead(nn.Module):
 
         Args:
             tokens: of `forward`.
-            caption_ids: (N, T) begin, words, end, then padding.
+            caption_ids: (N, T), or (N, K, T) of several captions of an image: begin, words, end,
+                then padding; K captions of nothing but padding count for nothing.
             known: (N,) bool, which images have a caption; None: those with any target.
         """
-        targets = caption_ids[:, 1:]  # (N, T - 1)
+        targets = caption_ids[..., 1:]  # (N, [K,] T - 1)
         learnt = targets != self.pad_id
         if known is not None:
-            learnt = learnt & known[:, None]
-        logits = self.text_logits(tokens, caption_ids[:, :-1]).flatten(0, 1)
+            learnt = learnt & known.view(-1, *[1] * (learnt.dim() - 1))
+        texts = caption_ids[..., :-1].flatten(0, -2)  # (R, T - 1)
+        logits = self.text_logits(tokens, texts).flatten(0, 1)
         total = F.cross_entropy(
             logits.to(torch.promote_types(logits.dtype, torch.float32)),
             targets.masked_fill(~learnt, -1).flatten(),
@@ -195,7 +201,8 @@ class TransformerCaptionHead(nn.Module):
             reduction="sum",
             label_smoothing=self.label_smoothing,
         )
-        return {"loss_caption": self.loss_weight * total / learnt.sum().clamp(min=1)}
+        words, processes = over_processes(learnt.sum())
+        return {"loss_caption": self.loss_weight * total * processes / words.clamp(min=1)}
 
     @torch.no_grad()
     def generate(

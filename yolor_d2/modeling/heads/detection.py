@@ -18,6 +18,7 @@ from ..geometry import boxes_to_distances, distances_to_boxes, expected_distance
 from ..layers import ImplicitConv1x1
 from ..losses import complete_iou, distribution_focal_loss, sparse_binary_cross_entropy
 from ..objects import Assignment, Objects
+from ..reduce import over_processes
 from .branch import by_point, make_tower
 from .registry import DETECTION_HEAD_REGISTRY
 
@@ -177,7 +178,7 @@ class AnchorFreeHead(nn.Module):
     def losses(
         self, predictions: PointPredictions, objects: Objects, assignment: Assignment
     ) -> dict[str, Tensor]:
-        """The weighted losses, divided by the sum of all scores that are to be learnt."""
+        """The weighted losses, divided by the sum of all scores that the batch has to learn."""
         image, point, score = assignment.image, assignment.point, assignment.score
         dtype = predictions.points.dtype
         logits = predictions.logits.to(dtype)
@@ -198,8 +199,12 @@ class AnchorFreeHead(nn.Module):
             "loss_box": ((1 - complete_iou(boxes, true_boxes)) * score).sum(),
             "loss_dfl": (distribution_focal_loss(bins, distances) * score).sum(),
         }
-        total_score = score.sum().clamp(min=1)
-        return {name: self.loss_weights[name] * loss / total_score for name, loss in losses.items()}
+        scores, processes = over_processes(score.sum())
+        total_score = scores.clamp(min=1)
+        return {
+            name: self.loss_weights[name] * loss * processes / total_score
+            for name, loss in losses.items()
+        }
 
     @torch.no_grad()
     def inference(self, predictions: PointPredictions) -> list[Instances]:

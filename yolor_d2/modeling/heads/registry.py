@@ -35,8 +35,8 @@ CAPTION_HEAD_REGISTRY.__doc__ = """
 Heads that say what an image shows: `head(cfg, input_shape)`, then
 
 * `forward(features, contents=None) -> VisualTokens`: what the text is decoded from.
-* `losses(tokens, caption_ids, known) -> dict` of weighted scalars; `known` (N,) says which images
-  have a caption.
+* `losses(tokens, caption_ids, known) -> dict` of weighted scalars; `caption_ids` are (N, K, T), and
+  `known` (N,) says which images have a caption.
 * `generate(tokens) -> Captions`: token ids, log-probabilities, lengths.
 * `pad_id`: what `caption_ids` are padded with.
 """

@@ -1,7 +1,7 @@
 """The transformer of the caption head: pre-norm layers, and a decoder that remembers its past.
 
-Shapes: N images, K beams, R = N * K rows of text, T text tokens, L visual tokens, D width, H heads,
-E = D / H. A mask is True where attention may look.
+Shapes: N images, K beams or texts of each, R = N * K rows of text, T text tokens, L visual tokens,
+D width, H heads, E = D / H. A mask is True where attention may look.
 """
 
 import math
@@ -121,9 +121,10 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
-        """Whole texts x (N, T, D); each token sees those before it."""
+        """Whole texts x (R, T, D), several of each image; each token sees those before it."""
         x = x + self.dropout(self.text_attention(self.text_norm(x), causal=True))
-        return self._look_and_think(x, visual, mask)
+        of_image = x.view(len(mask), -1, x.shape[-1])  # (N, K * T, D)
+        return self._look_and_think(of_image, visual, mask).view_as(x)
 
     def step(self, x: Tensor, past: Tensor, position: int, visual: Tensor, mask: Tensor) -> Tensor:
         """The newest token of each beam, x (N, K, D)."""
@@ -198,12 +199,12 @@ class TransformerDecoder(nn.Module):
         """Whole texts.
 
         Args:
-            x: (N, T, D) embedded tokens.
+            x: (R, T, D) embedded tokens, of equally many texts of each image.
             visual: (N, L, D) visual tokens.
             padding: (N, L) bool, True where there is no image.
 
         Returns:
-            (N, T, D); what follows a token has no influence on it.
+            (R, T, D); what follows a token has no influence on it.
         """
         mask = attention_mask(padding)
         for layer in self.layers:
