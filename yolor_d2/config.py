@@ -156,6 +156,9 @@ def _add_input(cfg: CfgNode) -> None:
     # The tasks that read the weak view, an image that is only resized; the others read the strong
     # one. [] and ["semantic", "caption"] are the ablations of the paper.
     cfg.INPUT.WEAK_VIEW_TASKS = ["caption"]
+    # Captions of an image that are learnt from at a time, drawn at random; 0: all. More of them
+    # cost little, as the image goes through the network once.
+    cfg.INPUT.CAPTIONS_PER_IMAGE = 1
     # Strides of the targets. 4 is that of our mask and semantic heads; foreign ones expect 1.
     cfg.INPUT.MASK_STRIDE = 4
     cfg.INPUT.SEM_SEG_STRIDE = 4
@@ -230,7 +233,7 @@ def _add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.WARMUP_MOMENTUM = -1.0
     # Batches of IMS_PER_BATCH images whose mean gradient makes one step.
     cfg.SOLVER.ACCUM_STEPS = 1
-    # "bf16", or "fp16" with loss scaling; used when AMP.ENABLED.
+    # "bf16", or "fp16" with loss scaling; used when AMP.ENABLED, and not on CPUs.
     cfg.SOLVER.AMP.DTYPE = "bf16"
     # A running mean of the weights, of decay DECAY * (1 - exp(-steps / TAU)), kept beside them.
     cfg.SOLVER.EMA = CfgNode()

@@ -11,8 +11,10 @@ from detectron2.utils import comm
 from PIL import Image
 
 from yolor_d2.data import build_test_loader, build_tokenizer, build_train_loader
-from yolor_d2.data.build import shared_classes, with_mask_flags
+from yolor_d2.data.build import shared_classes
 from yolor_d2.data.errors import DataError
+from yolor_d2.data.sets import with_mask_flags
+from yolor_d2.tokenizer import Tokenizer
 
 from .loading import Register, assert_same, break_files, config, first_items
 
@@ -155,8 +157,12 @@ def test_a_task_without_any_target(register: Register, tmp_path: Path) -> None:
     for record in register("mute"):
         del record["captions"]
     cfg = config(tmp_path, "mute")
-    with pytest.raises(DataError, match="TASKS has caption, but no image of mute has such targets"):
-        build_train_loader(cfg, tokenizer=None)
+    complaint = "TASKS has caption, but no image of mute has such targets"
+    with pytest.raises(DataError, match=complaint):
+        build_tokenizer(cfg)
+    tokenizer = Tokenizer.train(["words from elsewhere"], vocab_size=30)
+    with pytest.raises(DataError, match=complaint):
+        build_train_loader(cfg, tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -138,6 +138,8 @@ def test_toy_scenes(register: Register, tmp_path: Path) -> None:
         assert set(np.unique(labels)) <= {*range(num_classes), 255}
         assert {s["id"] for s in record["segments_info"]} == segment_ids(record)
         assert all(a["category_id"] < len(THING_CLASSES) for a in record["annotations"])
+    sixth = Path(MetadataCatalog.get("toy_scenes_train").sixth_captions_json)
+    assert len(json.loads(sixth.read_text())["annotations"]) == 3
 
 
 def segment_ids(record: dict[str, Any]) -> set[int]:

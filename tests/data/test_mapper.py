@@ -159,7 +159,7 @@ def test_same_seed_same_sample(record: Record, tokenizer: Tokenizer) -> None:
     captions = set()
     for seed in range(12):
         first, *others = [m(record, draw_of(record, seed)) for m in (plain, cached, cached, plain)]
-        captions.add(tuple(first["caption_ids"].tolist()))
+        captions.add(tuple(first["caption_ids"][0].tolist()))
         for other in others:
             for key in ("image", "weak_image", "sem_seg", "caption_ids"):
                 assert torch.equal(first[key], other[key])
@@ -188,9 +188,22 @@ def test_test_items(record: Record, tokenizer: Tokenizer) -> None:
 
 
 def test_captions_are_cut_with_their_end(record: Record, tokenizer: Tokenizer) -> None:
-    ids = mapper(tokenizer, max_caption_tokens=6)(record, draw_of(record))["caption_ids"]
+    ids = mapper(tokenizer, max_caption_tokens=6)(record, draw_of(record))["caption_ids"][0]
     assert len(ids) == 6
     assert (ids[0], ids[-1]) == (tokenizer.bos_id, tokenizer.eos_id)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"), [(1, 1), (2, 2), (0, len(CAPTIONS)), (99, len(CAPTIONS))]
+)
+def test_several_captions_of_an_image(
+    record: Record, tokenizer: Tokenizer, wanted: int, given: int
+) -> None:
+    item = mapper(tokenizer, captions_per_image=wanted)(record, draw_of(record))
+    texts = [tokenizer.decode(ids) for ids in item["caption_ids"]]
+    known = [tokenizer.decode(tokenizer.encode(caption)) for caption in CAPTIONS]
+    assert len(texts) == len(set(texts)) == given
+    assert set(texts) <= set(known)
 
 
 def test_a_record_alone_makes_a_sample(record: Record, tokenizer: Tokenizer) -> None:

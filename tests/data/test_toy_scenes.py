@@ -113,6 +113,7 @@ def test_ids_are_unique_over_both_splits(root: Path) -> None:
         ("instances", "images"),
         ("instances", "annotations"),
         ("captions", "annotations"),
+        ("captions_sixth", "annotations"),
     ):
         ids = [item["id"] for split in COUNTS for item in _load(root, kind, split)[key]]
         assert len(ids) == len(set(ids)) > sum(COUNTS.values()) - 1
@@ -132,6 +133,16 @@ def test_five_different_captions_for_each_picture(root: Path) -> None:
     assert len(captions) == COUNTS["train"]
     assert all(len(set(texts)) == 5 for texts in captions.values())
     assert all(len(text.split()) > 1 for texts in captions.values() for text in texts)
+
+
+def test_a_sixth_caption_apart_from_the_five(root: Path) -> None:
+    five, sixth = (_load(root, kind, "val") for kind in ("captions", "captions_sixth"))
+    assert {**sixth, "annotations": []} == {**five, "annotations": []}
+    assert [item["image_id"] for item in sixth["annotations"]] == [i["id"] for i in five["images"]]
+    said = {(item["image_id"], item["caption"]) for item in five["annotations"]}
+    more = {(item["image_id"], item["caption"]) for item in sixth["annotations"]}
+    assert not said & more
+    assert not {i["id"] for i in five["annotations"]} & {i["id"] for i in sixth["annotations"]}
 
 
 # ---- Masks and maps ------------------------------------------------------------------------------

@@ -1,99 +1,23 @@
 """Loaders: records of the catalogue -> batches that follow from configuration and position."""
 
-import ctypes
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, DatasetFromList, DatasetMapper, MetadataCatalog
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from ..tokenizer import Tokenizer
-from .errors import BadFileError, DataError
-from .foreign import call_foreign
+from .errors import DataError
 from .images import BadFiles
 from .mapper import MultiTaskMapper, known_targets
-from .partners import PartnerPool
 from .reading import Record
-from .sampling import IndexStream, RunSampler, SampleRequest, check_ratios, sample_generator
-from .strong_view import Draw
-
-Mapper = Callable[..., Record | None]
-
-MAX_REPLACEMENTS = 100
-
-
-class TrainingSet(Dataset[Record]):
-    """Makes the sample that is requested; one that cannot be made is replaced by a comparable one.
-
-    Args:
-        datasets: the records of each data set.
-        mapper: a MultiTaskMapper, or any of detectron2's kind (record -> sample or None).
-        seed: of everything random.
-        ratios: share of the samples from each data set; None counts all images alike.
-        bad_files: keeps the list of files that cannot be used.
-    """
-
-    def __init__(
-        self,
-        datasets: Sequence[Sequence[Record]],
-        *,
-        mapper: Mapper,
-        seed: int,
-        ratios: Sequence[float] | None,
-        bad_files: BadFiles,
-    ) -> None:
-        self.mapper = mapper
-        self.seed = seed
-        self.bad_files = bad_files
-        records = [record for dataset in datasets for record in with_mask_flags(dataset)]
-        sources = np.repeat(np.arange(len(datasets)), [len(dataset) for dataset in datasets])
-        wanted = mapper.strong_tasks if isinstance(mapper, MultiTaskMapper) else frozenset()
-        kinds = [known_targets(record) & wanted - {"caption"} for record in records]
-        self.partners = PartnerPool(kinds, sources, ratios=ratios)
-        self.records = DatasetFromList(records, copy=False, serialize=True)
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, request: SampleRequest) -> Record:
-        rng = sample_generator(self.seed, request.position)
-        index = request.image
-        for _ in range(MAX_REPLACEMENTS):
-            try:
-                item = self._make(index, request, rng)
-            except BadFileError as error:
-                self.bad_files.report(error)
-                item = None
-            if item is not None:
-                return item
-            index = self.partners.draw(index, rng)
-        raise DataError(f"{MAX_REPLACEMENTS} images in a row gave no sample, the last one {index}")
-
-    def _make(self, index: int, request: SampleRequest, rng: np.random.Generator) -> Record | None:
-        record = self.records[index]
-        if isinstance(self.mapper, MultiTaskMapper):
-
-            def partner(rng: np.random.Generator) -> Record:
-                return self.records[self.partners.draw(index, rng)]
-
-            return self.mapper(record, Draw(rng, partner, request.mosaic))
-        return call_foreign(self.mapper, record, seed=int(rng.integers(2**31)))
-
-
-def with_mask_flags(records: Sequence[Record]) -> Iterator[Record]:
-    """Say of images without objects whether masks are known: as elsewhere in their data set."""
-    annotated = [r["annotations"] for r in records if r.get("annotations")]
-    has_masks = not annotated or any("segmentation" in a for anns in annotated for a in anns)
-    for record in records:
-        is_empty = "annotations" in record and not record["annotations"]
-        yield {**record, "has_masks": has_masks} if is_empty else record
+from .sampling import IndexStream, RunSampler, check_ratios
+from .sets import Mapper, TestSet, TrainingSet
+from .workers import prepare_worker
 
 
 def build_train_loader(
@@ -103,102 +27,146 @@ def build_train_loader(
     tokenizer: Tokenizer | None = None,
     start_iteration: int = 0,
 ) -> DataLoader[Record]:
+    """`make_train_loader` with DATASETS, DATALOADER, INPUT, SOLVER, SEED (a negative one is 0).
+
+    Args:
+        cfg: an iteration is a step of the optimiser: SOLVER.ACCUM_STEPS batches.
+        mapper: by default what INPUT.DATASET_MAPPER_NAME says.
+        tokenizer: for the task "caption".
+        start_iteration: of the first batch.
+    """
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        raise ValueError(
+            f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; "
+            "DATASETS.TRAIN_RATIOS says how often data sets come"
+        )
+    per_iteration = cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUM_STEPS
+    return make_train_loader(
+        cfg.DATASETS.TRAIN,
+        mapper=mapper or _build_train_mapper(cfg, tokenizer),
+        batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        seed=max(cfg.SEED, 0),
+        ratios=cfg.DATASETS.TRAIN_RATIOS,
+        start=start_iteration * per_iteration,
+        mosaic_until=(cfg.SOLVER.MAX_ITER - cfg.INPUT.CLOSE_MOSAIC_ITERS) * per_iteration,
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        output_dir=cfg.OUTPUT_DIR,
+        max_bad_files=cfg.DATALOADER.MAX_BAD_FILES,
+    )
+
+
+def make_train_loader(
+    names: Sequence[str],
+    *,
+    mapper: Mapper,
+    batch_size: int,
+    num_workers: int,
+    seed: int = 0,
+    ratios: Sequence[float] = (),
+    start: int = 0,
+    mosaic_until: int,
+    filter_empty: bool = False,
+    output_dir: str,
+    max_bad_files: float = 0.05,
+) -> DataLoader[Record]:
     """An endless loader of training batches, each a list of samples.
 
     Args:
-        cfg: with DATASETS, DATALOADER, INPUT, SOLVER, SEED (a negative one counts as 0).
-        mapper: by default what INPUT.DATASET_MAPPER_NAME says.
-        tokenizer: for the task "caption".
-        start_iteration: of the first batch; what follows is exactly what a loader that started at
-            0 would give from there on.
+        names: of the data sets.
+        mapper: makes a sample of a record.
+        batch_size: over all processes.
+        num_workers: of each process.
+        seed: of everything random.
+        ratios: share of the samples from each data set; none counts all images alike.
+        start: position of the first sample in the run; what follows is exactly what a loader that
+            started at 0 would give from there on.
+        mosaic_until: position from which no mosaics are made.
+        filter_empty: leave out images without objects.
+        output_dir: where the list of files that cannot be used is written.
+        max_bad_files: share of the images; the run stops when there are more.
     """
-    names = cfg.DATASETS.TRAIN
-    datasets = [_training_records(cfg, name) for name in names]
-    ratios = list(cfg.DATASETS.TRAIN_RATIOS) or None
-    if ratios is not None:
+    datasets = [_training_records(name, filter_empty=filter_empty) for name in names]
+    if ratios:
         check_ratios(ratios, len(datasets))
-    _check_targets(cfg, datasets)
-    bad_files = BadFiles(
-        path=Path(cfg.OUTPUT_DIR) / "bad_files.txt",
-        total=sum(len(records) for records in datasets),
-        max_fraction=cfg.DATALOADER.MAX_BAD_FILES,
-    )
-    if start_iteration == 0:
-        _reset(bad_files)
-    if mapper is None:
-        mapper = _build_train_mapper(cfg, tokenizer, bad_files)
-    seed = max(cfg.SEED, 0)
-    dataset = TrainingSet(datasets, mapper=mapper, seed=seed, ratios=ratios, bad_files=bad_files)
-    batch_size = cfg.SOLVER.IMS_PER_BATCH
+    _check_targets(names, datasets, mapper)
     sizes = [len(records) for records in datasets]
+    bad_files = _bad_files(output_dir, "bad_files.txt", sum(sizes), max_bad_files)
+    if start == 0:
+        _reset(bad_files)
+    if isinstance(mapper, MultiTaskMapper):
+        mapper.bad_files = bad_files
+    shares = list(ratios) or None
     sampler = RunSampler(
-        IndexStream(sizes, ratios=ratios, seed=seed),
+        IndexStream(sizes, ratios=shares, seed=seed),
         batch_size=batch_size,
         rank=comm.get_rank(),
         world_size=comm.get_world_size(),
-        start=start_iteration * batch_size,
-        mosaic_until=(cfg.SOLVER.MAX_ITER - cfg.INPUT.CLOSE_MOSAIC_ITERS) * batch_size,
+        start=start,
+        mosaic_until=mosaic_until,
     )
     return DataLoader(
-        dataset,
+        TrainingSet(datasets, mapper=mapper, seed=seed, ratios=shares, bad_files=bad_files),
         batch_size=batch_size // comm.get_world_size(),
         sampler=sampler,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        num_workers=num_workers,
         collate_fn=list,
-        worker_init_fn=use_one_thread,
+        worker_init_fn=prepare_worker,
         # Its own generator, so that making an iterator draws nothing from the global one.
         generator=torch.Generator(),
+        pin_memory=torch.cuda.is_available(),
     )
 
 
 def build_test_loader(
     cfg: CfgNode, dataset_name: str, *, mapper: Mapper | None = None, batch_size: int = 1
 ) -> "TestLoader":
-    """The images of a data set once, in order, each process its part; bad files are left out."""
-    if mapper is None:
-        mapper = _mapper_class(cfg)(cfg, is_train=False)
-    records = DatasetFromList(DatasetCatalog.get(dataset_name), copy=False, serialize=True)
-    bad_files = BadFiles(
-        path=Path(cfg.OUTPUT_DIR) / f"bad_files_{dataset_name}.txt",
-        total=len(records),
-        max_fraction=cfg.DATALOADER.MAX_BAD_FILES,
+    """`make_test_loader` with DATALOADER, OUTPUT_DIR and by default the configuration's mapper."""
+    return make_test_loader(
+        dataset_name,
+        mapper=mapper or _mapper_class(cfg)(cfg, is_train=False),
+        batch_size=batch_size,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        output_dir=cfg.OUTPUT_DIR,
+        max_bad_files=cfg.DATALOADER.MAX_BAD_FILES,
     )
+
+
+def make_test_loader(
+    dataset_name: str,
+    *,
+    mapper: Mapper,
+    batch_size: int = 1,
+    num_workers: int,
+    output_dir: str,
+    max_bad_files: float = 0.05,
+    max_images: int = 0,
+) -> "TestLoader":
+    """The images of a data set once, in order, each process its part; bad files are left out.
+
+    The arguments are those of `make_train_loader`; batch_size is that of each process. With
+    max_images there are so many images at most, evenly spread.
+    """
+    records = DatasetCatalog.get(dataset_name)
+    if max_images:
+        number = min(max_images, len(records))
+        records = [records[k * len(records) // number] for k in range(number)]
+    records = DatasetFromList(records, copy=False, serialize=True)
+    name = f"bad_files_{dataset_name}.txt"
+    bad_files = _bad_files(output_dir, name, len(records), max_bad_files)
     _reset(bad_files)
     return TestLoader(
         DataLoader(
             TestSet(records, mapper=mapper, bad_files=bad_files),
             batch_size=batch_size,
             sampler=InferenceSampler(len(records)),
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            num_workers=num_workers,
             collate_fn=_without_none,
-            worker_init_fn=use_one_thread,
+            worker_init_fn=prepare_worker,
             generator=torch.Generator(),
+            pin_memory=torch.cuda.is_available(),
         )
     )
-
-
-class TestSet(Dataset[Record | None]):
-    """Test images; None where the file cannot be used."""
-
-    __test__ = False  # no test case, whatever pytest thinks of the name
-
-    def __init__(self, records: Any, *, mapper: Mapper, bad_files: BadFiles) -> None:
-        self.records = records
-        self.mapper = mapper
-        self.bad_files = bad_files
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> Record | None:
-        record = self.records[index]
-        try:
-            if isinstance(self.mapper, MultiTaskMapper):
-                return self.mapper(record)
-            return call_foreign(self.mapper, record, seed=index)
-        except BadFileError as error:
-            self.bad_files.report(error)
-            return None
 
 
 def _without_none(items: list[Record | None]) -> list[Record]:
@@ -225,34 +193,23 @@ def build_tokenizer(cfg: CfgNode) -> Tokenizer:
     """The tokenizer of TOKENIZER.MODEL, or one trained from the captions of the training sets."""
     if cfg.TOKENIZER.MODEL:
         return Tokenizer.load(cfg.TOKENIZER.MODEL)
-    records = (record for name in cfg.DATASETS.TRAIN for record in DatasetCatalog.get(name))
+    return train_tokenizer(cfg.DATASETS.TRAIN, vocab_size=cfg.TOKENIZER.VOCAB_SIZE)
+
+
+def train_tokenizer(names: Sequence[str], *, vocab_size: int) -> Tokenizer:
+    """One of the captions of some data sets."""
+    records = (record for name in names for record in DatasetCatalog.get(name))
     captions = [caption for record in records for caption in record.get("captions", [])]
-    return Tokenizer.train(captions, vocab_size=cfg.TOKENIZER.VOCAB_SIZE)
+    if not captions:
+        raise DataError(
+            f"MODEL.YOLOR.TASKS has caption, but no image of {', '.join(names)} has such targets"
+        )
+    return Tokenizer.train(captions, vocab_size=vocab_size)
 
 
-def use_one_thread(worker_id: int = 0) -> None:
-    """Workers are many: each keeps to one thread, and to memory that it has."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-    keep_freed_memory()
-
-
-def keep_freed_memory(limit: int = 32 << 20) -> None:
-    """Let glibc reuse blocks up to this many bytes instead of returning them to the system.
-
-    Images are such blocks, and the system clears each page anew: a few percent of a sample's time.
-    """
-    try:
-        set_option = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):  # another system or C library
-        return
-    for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-        set_option(option, limit)
-
-
-def _training_records(cfg: CfgNode, name: str) -> list[Record]:
+def _training_records(name: str, *, filter_empty: bool) -> list[Record]:
     records = DatasetCatalog.get(name)
-    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+    if filter_empty:
         records = [
             r
             for r in records
@@ -263,7 +220,7 @@ def _training_records(cfg: CfgNode, name: str) -> list[Record]:
     return records
 
 
-def _build_train_mapper(cfg: CfgNode, tokenizer: Tokenizer | None, bad_files: BadFiles) -> Mapper:
+def _build_train_mapper(cfg: CfgNode, tokenizer: Tokenizer | None) -> Mapper:
     mapper_class = _mapper_class(cfg)
     if mapper_class is not MultiTaskMapper:
         return mapper_class(cfg, is_train=True)
@@ -273,7 +230,6 @@ def _build_train_mapper(cfg: CfgNode, tokenizer: Tokenizer | None, bad_files: Ba
         is_train=True,
         tokenizer=tokenizer,
         num_sem_seg_classes=len(sem_seg_classes) if sem_seg_classes else None,
-        bad_files=bad_files,
     )
 
 
@@ -285,6 +241,10 @@ def _mapper_class(cfg: CfgNode) -> type:
     return known[name]
 
 
+def _bad_files(folder: str, name: str, total: int, max_fraction: float) -> BadFiles:
+    return BadFiles(path=Path(folder) / name, total=total, max_fraction=max_fraction)
+
+
 def _reset(bad_files: BadFiles) -> None:
     """Forget an earlier run's bad files before any process finds one."""
     if comm.is_main_process():
@@ -292,24 +252,22 @@ def _reset(bad_files: BadFiles) -> None:
     comm.synchronize()
 
 
-def _check_targets(cfg: CfgNode, datasets: Sequence[Sequence[Record]]) -> None:
+def _check_targets(
+    names: Sequence[str], datasets: Sequence[Sequence[Record]], mapper: Mapper
+) -> None:
     """Every task has something to learn from, and data sets do not number classes differently."""
-    shared_classes(cfg.DATASETS.TRAIN, "thing_classes", where="json_file")
-    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        raise ValueError(
-            f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; "
-            "DATASETS.TRAIN_RATIOS says how often data sets come"
-        )
-    if cfg.INPUT.DATASET_MAPPER_NAME != "multitask":
+    shared_classes(names, "thing_classes", where="json_file")
+    if not isinstance(mapper, MultiTaskMapper):
         return
-    wanted = set(cfg.MODEL.YOLOR.TASKS)
+    wanted = set(mapper.tasks)
     for record in (record for records in datasets for record in records):
         wanted -= known_targets(record)
         if not wanted:
             return
-    names = ", ".join(cfg.DATASETS.TRAIN)
-    tasks = ", ".join(sorted(wanted))
-    raise DataError(f"MODEL.YOLOR.TASKS has {tasks}, but no image of {names} has such targets")
+    raise DataError(
+        f"MODEL.YOLOR.TASKS has {', '.join(sorted(wanted))}, but no image of {', '.join(names)} "
+        "has such targets"
+    )
 
 
 def shared_classes(names: Sequence[str], key: str, *, where: str) -> list[str] | None:

@@ -24,7 +24,7 @@ def register_all(root: Path) -> None:
     """Register every built-in data set; nothing is read before it is asked for."""
     for split in ("train", "val"):
         _register_coco(root / "coco", split)
-        _register_toy_scenes(root / "toy_scenes", split)
+        register_toy_scenes(f"toy_scenes_{split}", root / "toy_scenes", split)
     for split in KARPATHY_SPLITS:
         name = f"coco_karpathy_{split}"
         DatasetCatalog.register(name, functools.partial(load_karpathy, root / "coco", split))
@@ -61,12 +61,13 @@ def _register_coco(root: Path, split: str) -> None:
         register_coco_multitask(f"coco_2017_{split}_{suffix}", root / f"{split}2017", **files)
 
 
-def _register_toy_scenes(root: Path, split: str) -> None:
+def register_toy_scenes(name: str, root: Path, split: str) -> None:
+    """Register toy scenes of a folder: their "train" or "val" part."""
     entries = panoptic_categories()
     things = Categories.from_coco(entry for entry in entries if entry["isthing"])
     leaves = Categories.from_coco(entries)
     register_coco_multitask(
-        f"toy_scenes_{split}",
+        name,
         root / split,
         instances_json=root / f"annotations/instances_{split}.json",
         captions_json=root / f"annotations/captions_{split}.json",
@@ -77,6 +78,7 @@ def _register_toy_scenes(root: Path, split: str) -> None:
         sem_seg=leaves,
         panoptic=leaves,
         leaf_to_panoptic=list(range(len(leaves))),
+        sixth_captions_json=str(root / f"annotations/captions_sixth_{split}.json"),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import BitMasks, Boxes, Instances
+from torch.nn.utils.rnn import pad_sequence
 
 from ..tasks import check_tasks
 from ..tokenizer import Tokenizer
@@ -62,6 +63,7 @@ class MultiTaskMapper:
         num_sem_seg_classes: int | None = None,
         tokenizer: Tokenizer | None = None,
         max_caption_tokens: int = 40,
+        captions_per_image: int = 1,
         cache_bytes: int = 0,
         bad_files: BadFiles | None = None,
     ) -> None:
@@ -77,9 +79,9 @@ class MultiTaskMapper:
             num_sem_seg_classes: of the semantic maps; None leaves their labels unchecked.
             tokenizer: needed for the task "caption".
             max_caption_tokens: longer captions are cut, begin and end included.
+            captions_per_image: drawn at random each time; 0: all that there are.
             cache_bytes: memory for decoded images and maps, in each worker.
-            bad_files: where files that cannot be used are listed; None lets the first one stop the
-                run.
+            bad_files: lists files that cannot be used; None lets the first one stop the run.
         """
         check_tasks(tasks, weak_view_tasks)
         check_policy(strong, strides=(mask_stride, sem_seg_stride))
@@ -87,9 +89,8 @@ class MultiTaskMapper:
         if is_train and "caption" in tasks and tokenizer is None:
             raise ValueError('MODEL.YOLOR.TASKS has "caption": the mapper needs a tokenizer')
         self.is_train = is_train
-        self.tasks = frozenset(tasks)
-        self.weak_tasks = self.tasks & frozenset(weak_view_tasks)
-        self.strong_tasks = self.tasks - self.weak_tasks
+        self.weak_tasks = frozenset(tasks) & frozenset(weak_view_tasks)
+        self.strong_tasks = frozenset(tasks) - self.weak_tasks
         self.weak_size = weak_size
         self.test_size = test_size
         self.image_format = image_format
@@ -97,6 +98,7 @@ class MultiTaskMapper:
         self.sem_seg_stride = sem_seg_stride
         self.tokenizer = tokenizer
         self.max_caption_tokens = max_caption_tokens
+        self.captions_per_image = captions_per_image
         self.bad_files = bad_files
         self.reader = RecordReader(cache_bytes=cache_bytes, num_sem_seg_classes=num_sem_seg_classes)
         self.strong_view = StrongView(
@@ -106,6 +108,10 @@ class MultiTaskMapper:
             sem_seg_stride=sem_seg_stride,
             report_bad=self.report_bad,
         )
+
+    @property
+    def tasks(self) -> frozenset[str]:
+        return self.weak_tasks | self.strong_tasks
 
     @classmethod
     def from_config(
@@ -139,6 +145,7 @@ class MultiTaskMapper:
             "num_sem_seg_classes": num_sem_seg_classes,
             "tokenizer": tokenizer,
             "max_caption_tokens": cfg.TOKENIZER.MAX_TOKENS,
+            "captions_per_image": cfg.INPUT.CAPTIONS_PER_IMAGE,
             "cache_bytes": cfg.DATALOADER.IMAGE_CACHE_MB << 20,
             "bad_files": bad_files,
         }
@@ -154,7 +161,7 @@ class MultiTaskMapper:
             reads the strong view, weak_image (3, h, w) when some task reads the weak one; and the
             targets that are asked for and known: instances (gt_boxes, gt_classes, gt_masks at
             stride), sem_seg (S / stride, S / stride) int64, weak_instances, weak_sem_seg,
-            caption_ids (T,) int64.
+            caption_ids (K, T) int64.
             Else: the record without annotations, and image (3, h, w) uint8.
 
         Raises:
@@ -182,9 +189,16 @@ class MultiTaskMapper:
         self.bad_files.report(error)
 
     def _caption_ids(self, record: Record, rng: np.random.Generator) -> torch.Tensor:
-        assert self.tokenizer is not None
-        caption = record["captions"][rng.integers(len(record["captions"]))]
-        return torch.tensor(self.tokenizer.encode(caption, max_length=self.max_caption_tokens))
+        tokenizer = self.tokenizer
+        assert tokenizer is not None
+        captions = record["captions"]
+        number = min(self.captions_per_image or len(captions), len(captions))
+        chosen = rng.choice(len(captions), number, replace=False)
+        texts = [
+            torch.tensor(tokenizer.encode(captions[index], max_length=self.max_caption_tokens))
+            for index in sorted(chosen)
+        ]
+        return pad_sequence(texts, batch_first=True, padding_value=tokenizer.pad_id)
 
     def _strong_items(self, record: Record, draw: Draw, targets: frozenset[str]) -> Record:
         image, made = self.strong_view(record, draw, targets - {"caption"})

@@ -2,11 +2,14 @@
 
     <output>/toy_scenes.json                                    the arguments it was made with
     <output>/{train,val}/000001.jpg
-    <output>/annotations/{instances,captions,panoptic,scenes}_{train,val}.json
+    <output>/annotations/{instances,captions,captions_sixth,panoptic,scenes}_{train,val}.json
     <output>/annotations/{panoptic,semantic}_{train,val}/000001.png
 
 Each picture depends on the seed, the split and its number only, so that the same arguments give
 the same bytes whatever the number of workers, and a larger set begins with the smaller one.
+
+Nobody learns from the sixth caption of a picture: what it scores against the other five is what
+a perfect speaker of this grammar would score.
 """
 
 import json
@@ -72,6 +75,7 @@ class _Record(NamedTuple):
     image: Json
     instances: list[Json]
     captions: list[Json]
+    sixth_caption: Json
     panoptic: Json
     scene: Json
 
@@ -198,7 +202,11 @@ def _make(task: _Task) -> _Record:
     write_index_png(annotations / f"semantic_{task.split}" / f"{stem}.png", semantic_map(rendered))
 
     image_id = task.number + SPLITS.index(task.split) * (MAX_IMAGES + 1)
-    captions = write_captions(rendered.scene, rng, count=CAPTIONS_PER_IMAGE)
+    sentences = write_captions(rendered.scene, rng, count=CAPTIONS_PER_IMAGE + 1)
+    captions = [
+        {"id": image_id * 10 + number, "image_id": image_id, "caption": sentence}
+        for number, sentence in enumerate(sentences)
+    ]
     return _Record(
         image={
             "id": image_id,
@@ -208,10 +216,8 @@ def _make(task: _Task) -> _Record:
             "license": LICENSES[0]["id"],
         },
         instances=instance_annotations(rendered, image_id),
-        captions=[
-            {"id": image_id * 10 + number, "image_id": image_id, "caption": caption}
-            for number, caption in enumerate(captions)
-        ],
+        captions=captions[:CAPTIONS_PER_IMAGE],
+        sixth_caption=captions[CAPTIONS_PER_IMAGE],
         panoptic={
             "image_id": image_id,
             "file_name": f"{stem}.png",
@@ -233,10 +239,12 @@ def _write_annotations(output: Path, split: str, records: list[_Record]) -> None
     }
     instances = [annotation for record in records for annotation in record.instances]
     captions = [caption for record in records for caption in record.captions]
+    sixth = [record.sixth_caption for record in records]
     panoptic = [record.panoptic for record in records]
     files: dict[str, Json] = {
         "instances": {**common, "annotations": instances, "categories": thing_categories()},
         "captions": {**common, "annotations": captions},
+        "captions_sixth": {**common, "annotations": sixth},
         "panoptic": {**common, "annotations": panoptic, "categories": panoptic_categories()},
         "scenes": {"scenes": [record.scene for record in records]},
     }
