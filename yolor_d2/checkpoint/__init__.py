@@ -1,1 +1,1 @@
-"""Weights of the published networks."""
+"""Checkpoints of runs, and weights of any origin."""

@@ -1,0 +1,324 @@
+"""Weights of files of every kind into networks that they fit more or less."""
+
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from yolor_d2.checkpoint.foreign import convert_state_dict
+from yolor_d2.checkpoint.release import StoredWeights, write_release
+from yolor_d2.checkpoint.saving import CheckpointError, save_checkpoint
+from yolor_d2.checkpoint.weights import (
+    load_weights,
+    read_classes,
+    read_config,
+    read_tokenizer,
+    read_weights,
+)
+from yolor_d2.modeling.layers import ImplicitConv1x1
+
+from ..modeling.factory import tiny_model
+from .published_files import Model, save_published
+from .test_foreign import tiny_state
+
+
+class Net(nn.Module):
+    """A head behind a backbone, with the names of ours."""
+
+    def __init__(self, classes: int = 3, *, implicit: bool = True, seed: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+        self.detection_head = nn.Module()
+        self.detection_head.class_predictors = ImplicitConv1x1(4, classes, implicit=implicit)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.detection_head.class_predictors(self.backbone(x))
+
+
+HEAD = "detection_head.class_predictors"
+X = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def shifted(state: dict[str, Tensor], by: float) -> dict[str, Tensor]:
+    return {name: t + by if t.is_floating_point() else t for name, t in state.items()}
+
+
+def training_checkpoint(model: nn.Module, *, ema: bool = True) -> dict[str, Any]:
+    """The EMA's weights are one more than the raw ones; it has no counters."""
+    state = dict(model.state_dict())
+    means = {name: t for name, t in shifted(state, 1.0).items() if t.is_floating_point()}
+    return {
+        "iteration": 1,
+        "model": state,
+        **({"ema": {"model": means, "updates": 1}} if ema else {}),
+        "tokenizer": torch.tensor([0, 7, 255], dtype=torch.uint8),
+        "provenance": {"config": "VERSION: 2\n", "classes": {"thing_classes": ["cat"]}},
+    }
+
+
+def assert_has(model: nn.Module, expected: dict[str, Tensor]) -> None:
+    state = model.state_dict()
+    assert state.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(state[name], tensor, atol=0, rtol=0)
+
+
+Writer = Callable[[nn.Module, Path], Any]
+FILES: dict[str, tuple[str, str, Writer]] = {
+    "our checkpoint": ("x.pth", "raw", lambda m, p: save_checkpoint({"model": m.state_dict()}, p)),
+    "our release": (
+        "x.safetensors",
+        "raw",
+        lambda m, p: write_release(StoredWeights(dict(m.state_dict()), kind="raw"), p),
+    ),
+    "a bare safetensors file": ("x.safetensors", "", lambda m, p: save_file(m.state_dict(), p)),
+    "a state dict": ("x.pth", "", lambda m, p: torch.save(m.state_dict(), p)),
+    "of parallel training": (
+        "x.pt",
+        "",
+        lambda m, p: torch.save({f"module.{k}": v for k, v in m.state_dict().items()}, p),
+    ),
+    "of detectron2": (
+        "x.pth",
+        "",
+        lambda m, p: torch.save({"model": m.state_dict(), "iteration": 4, "__author__": "us"}, p),
+    ),
+    "in half precision": (
+        "x.pth",
+        "",
+        lambda m, p: torch.save({k: v.clone() for k, v in m.state_dict().items()}, p),
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "kind", "write"), FILES.values(), ids=FILES)
+def test_every_kind_of_file(tmp_path: Path, name: str, kind: str, write: Writer) -> None:
+    source, model = Net(seed=1), Net()
+    write(source, tmp_path / name)
+
+    report = load_weights(model, tmp_path / name, strict=True)
+
+    assert_has(model, source.state_dict())
+    number = len(source.state_dict())
+    assert (report.kind, report.loaded, report.mismatched) == (kind, number, [])
+    assert str(report) == f"{tmp_path / name}: {number} tensors loaded" + f" ({kind})" * bool(kind)
+
+
+def test_half_precision_becomes_single_before_anything_is_computed(tmp_path: Path) -> None:
+    """A gain that is folded into half a weight would be rounded twice."""
+    torch.save({k: v.half() for k, v in Net(seed=1).state_dict().items()}, tmp_path / "x.pth")
+    stored = read_weights(tmp_path / "x.pth").tensors
+    assert {t.dtype for t in stored.values()} == {torch.float32}  # the counter was halved, too
+    load_weights(Net(implicit=False), tmp_path / "x.pth", strict=True)
+
+
+@pytest.mark.parametrize(("prefer", "shift"), [("ema", 1.0), ("raw", 0.0)])
+def test_ema_or_raw(tmp_path: Path, prefer: str, shift: float) -> None:
+    source, model = Net(seed=1), Net()
+    save_checkpoint(training_checkpoint(source), tmp_path / "x.pth")
+
+    report = load_weights(model, tmp_path / "x.pth", prefer=prefer, strict=True)
+
+    assert_has(model, shifted(source.state_dict(), shift))
+    assert report.kind == prefer
+    assert f"tensors loaded ({prefer})" in str(report)
+
+
+def test_raw_where_there_is_no_ema(tmp_path: Path) -> None:
+    save_checkpoint(training_checkpoint(Net(), ema=False), tmp_path / "x.pth")
+    assert load_weights(Net(), tmp_path / "x.pth").kind == "raw"
+    with pytest.raises(ValueError, match=r"TEST\.WEIGHTS must be one of ema, raw, not EMA"):
+        load_weights(Net(), tmp_path / "x.pth", prefer="EMA")
+
+
+@pytest.mark.parametrize("saved", [True, False])
+@pytest.mark.parametrize("loading", [True, False])
+def test_other_classes_are_left_and_listed(tmp_path: Path, saved: bool, loading: bool) -> None:
+    """The new head stays as initialised, its vectors too, whatever the file has."""
+    source, model = Net(3, implicit=saved, seed=1), Net(5, implicit=loading)
+    initial = {k: v.clone() for k, v in model.state_dict().items()}
+    torch.save(source.state_dict(), tmp_path / "x.pth")
+
+    report = load_weights(model, tmp_path / "x.pth")
+
+    trunk = {k: v for k, v in source.state_dict().items() if k.startswith("backbone")}
+    assert_has(model, initial | trunk)
+    assert (report.loaded, report.missing, report.unexpected) == (len(trunk), [], [])
+    assert (f"{HEAD}.weight", (3, 4, 1, 1), (5, 4, 1, 1)) in report.mismatched
+    lines = str(report).splitlines()
+    assert re.fullmatch(r"left as initialised: other shape +file +network", lines[1])
+    assert lines[3].split(maxsplit=1)[0] == f"{HEAD}.weight"
+    assert "(3, 4, 1, 1)  (5, 4, 1, 1)" in lines[3]
+
+
+@pytest.mark.parametrize(("saved", "loading"), [(True, False), (False, True)])
+def test_with_and_without_implicit_vectors(tmp_path: Path, saved: bool, loading: bool) -> None:
+    """They load into each other as the same function."""
+    source, model = Net(implicit=saved, seed=1).eval(), Net(implicit=loading).eval()
+    torch.save(source.state_dict(), tmp_path / "x.pth")
+
+    report = load_weights(model, tmp_path / "x.pth", strict=True)
+
+    assert (report.missing, report.unexpected) == ([], [])
+    torch.testing.assert_close(model(X), source(X))
+
+
+def test_what_is_missing_and_what_is_too_much(tmp_path: Path) -> None:
+    state = dict(Net().state_dict())
+    del state["backbone.0.bias"]
+    torch.save(state | {f"extra.{n}": torch.zeros(1) for n in range(8)}, tmp_path / "x.pth")
+
+    report = load_weights(Net(), tmp_path / "x.pth")
+
+    assert report.missing == ["backbone.0.bias"]
+    assert report.unexpected == [f"extra.{n}" for n in range(8)]
+    assert str(report).splitlines()[1:] == [
+        "left as initialised: not in the file (1): backbone.0.bias",
+        "not used: not in the network (8): extra.0, extra.1, extra.2, extra.3, extra.4, extra.5 "
+        "and 2 more",
+    ]
+
+
+def test_counters_of_batch_norms_may_be_missing(tmp_path: Path) -> None:
+    state = {k: v for k, v in Net().state_dict().items() if "num_batches" not in k}
+    torch.save(state, tmp_path / "x.pth")
+    assert load_weights(Net(), tmp_path / "x.pth", strict=True).missing == []
+
+
+class TestStrict:
+    def test_another_number_of_classes(self, tmp_path: Path) -> None:
+        torch.save(Net(3).state_dict(), tmp_path / "x.pth")
+        message = (
+            f"{tmp_path}/x.pth: {HEAD}.weight is (3, 4, 1, 1), the network's is (5, 4, 1, 1) and 2 "
+            "more differ; look at MODEL.DETECTION_HEAD.NUM_CLASSES"
+        )
+        with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
+            load_weights(Net(5), tmp_path / "x.pth", strict=True)
+
+    def test_a_task_that_the_file_has_not(self, tmp_path: Path) -> None:
+        state = {k: v for k, v in Net().state_dict().items() if k.startswith("backbone")}
+        torch.save(state, tmp_path / "x.pth")
+        message = rf"x\.pth: lacks {HEAD}\.weight, .* look at MODEL\.YOLOR\.TASKS$"
+        with pytest.raises(CheckpointError, match=message):
+            load_weights(Net(), tmp_path / "x.pth", strict=True)
+
+    def test_a_layer_that_the_file_has_not(self, tmp_path: Path) -> None:
+        state = {k: v for k, v in Net().state_dict().items() if not k.startswith("backbone.0")}
+        torch.save(state, tmp_path / "x.pth")
+        message = r"lacks backbone\.0\.weight, backbone\.0\.bias; look at MODEL\.YOLOR_ELAN\.WIDTH"
+        with pytest.raises(CheckpointError, match=message):
+            load_weights(Net(), tmp_path / "x.pth", strict=True)
+
+    @pytest.mark.parametrize(
+        ("overrides", "keys"),
+        [
+            (["MODEL.DETECTION_HEAD.NUM_CLASSES", 12], "MODEL.DETECTION_HEAD.NUM_CLASSES"),
+            (["MODEL.SEM_SEG_HEAD.NUM_CLASSES", 20], "MODEL.SEM_SEG_HEAD.NUM_CLASSES"),
+            (["MODEL.MASK_HEAD.NUM_PROTOTYPES", 16], "MODEL.MASK_HEAD.NUM_PROTOTYPES"),
+            (["MODEL.DETECTION_HEAD.REG_MAX", 8], "MODEL.DETECTION_HEAD.REG_MAX"),
+            (
+                ["TOKENIZER.VOCAB_SIZE", 60],
+                "MODEL.CAPTION_HEAD.VOCAB_SIZE and TOKENIZER.MODEL",
+            ),
+        ],
+    )
+    def test_the_key_to_look_at(self, full_size: Path, overrides: list[Any], keys: str) -> None:
+        model = tiny_model(("detection", "mask", "semantic", "caption"), *overrides)
+        with pytest.raises(CheckpointError, match=f"; look at {re.escape(keys)}$"):
+            load_weights(model, full_size, strict=True)
+
+    def test_fewer_tasks_are_a_part(self, full_size: Path) -> None:
+        report = load_weights(tiny_model(("detection",)), full_size, strict=True)
+        assert any(name.startswith("caption_head.") for name in report.unexpected)
+
+
+@pytest.fixture(scope="module")
+def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of our whole network, small."""
+    path = tmp_path_factory.mktemp("weights") / "model.pth"
+    save_checkpoint(training_checkpoint(tiny_model(seed=1)), path)
+    return path
+
+
+def test_our_network(full_size: Path) -> None:
+    source, model = tiny_model(seed=1), tiny_model()
+    load_weights(model, full_size, prefer="raw", strict=True)
+    assert_has(model, source.state_dict())
+
+
+def test_a_file_of_another_network(tmp_path: Path) -> None:
+    torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"x\.pth: nothing in it fits the network$"):
+        load_weights(Net(), tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("source", ["yolov7-af", "yolov7-af-seg", "yolov7-af-pan"])
+def test_published_files(tmp_path: Path, source: str) -> None:
+    """Which of the networks it is, is told by its names."""
+    state = tiny_state(source)
+    torch.save({"model": state}, tmp_path / "x.pt")
+    found = read_weights(tmp_path / "x.pt").tensors
+    expected = convert_state_dict(state, source)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_pickled_models_of_others(tmp_path: Path) -> None:
+    """Read without running them, and named when they are none of the published networks."""
+    path = save_published({"model": Model()}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"x\.pt: this is no yolov7-af: missing model\.1\."):
+        load_weights(Net(), path)
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
+@pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html>" * 9, b"\0" * 999])
+def test_what_is_no_file_of_weights(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(CheckpointError, match=rf"^{tmp_path}/{name}: damaged, or no.+\)$"):
+        load_weights(Net(), tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
+def test_a_damaged_file(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    FILES["our checkpoint" if name.endswith("pth") else "our release"][2](Net(), path)
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"damaged, its SHA-256 is not that in "):
+        load_weights(Net(), path)
+
+
+def test_paths(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"x\.pth: there is no such file$"):
+        load_weights(Net(), tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=rf"^{tmp_path}: is a folder$"):
+        load_weights(Net(), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
+def test_what_else_a_file_tells(tmp_path: Path, name: str) -> None:
+    save_checkpoint(training_checkpoint(Net()), tmp_path / "x.pth")
+    write_release(read_weights(tmp_path / "x.pth"), tmp_path / "x.safetensors")
+
+    assert read_tokenizer(tmp_path / name) == bytes([0, 7, 255])
+    assert read_config(tmp_path / name) == "VERSION: 2\n"
+    assert read_classes(tmp_path / name) == {"thing_classes": ["cat"]}
+
+
+def test_a_file_that_tells_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.save(Net().state_dict(), tmp_path / "x.pth")
+    save_file(Net().state_dict(), tmp_path / "x.safetensors")
+    with caplog.at_level(logging.DEBUG):
+        for name in ("x.pth", "x.safetensors"):
+            assert read_tokenizer(tmp_path / name) is None
+            assert read_config(tmp_path / name) is None
+            assert read_classes(tmp_path / name) is None
+    assert caplog.text == ""

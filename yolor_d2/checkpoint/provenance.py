@@ -1,0 +1,105 @@
+"""Where a run's results come from: configuration, code, libraries, data."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy
+import torch
+import torchvision
+
+from .saving import unwritable, write_text
+
+PACKAGE = Path(__file__).parents[1]
+GIT_SECONDS = 20
+
+Provenance = dict[str, Any]
+
+
+def describe_run(
+    config_text: str,
+    *,
+    argv: Sequence[str],
+    data: dict[str, Any],
+    classes: dict[str, list[str]],
+) -> Provenance:
+    """Plain data for checkpoints, the same on every machine.
+
+    Args:
+        config_text: the whole configuration as YAML.
+        argv: the command's arguments.
+        data: the fingerprint of each data set.
+        classes: names, such as "thing_classes".
+
+    Returns:
+        The arguments, "commit" (None where the code is in no repository; with "+changes" where
+        files differ from it) and "versions" of libraries.
+    """
+    return {
+        "config": config_text,
+        "argv": list(argv),
+        "commit": commit(PACKAGE),
+        "versions": versions(),
+        "data": data,
+        "classes": classes,
+    }
+
+
+def write_provenance(folder: Path, provenance: Provenance) -> None:
+    """Write it to provenance.json of a folder."""
+    path = folder / "provenance.json"
+    try:
+        write_text(path, json.dumps(provenance, indent=2) + "\n")
+    except OSError as error:
+        raise unwritable(path, error) from None
+
+
+def commit(package: Path) -> str | None:
+    """The commit of the repository that a package lies at the top of; None where there is none."""
+    # A package installed inside somebody's repository is none of it.
+    if _git(package, "rev-parse", "--show-prefix") != f"{package.name}/":
+        return None
+    changed = _git(package, "status", "--porcelain", "--untracked-files=no")
+    return f"{_git(package, 'rev-parse', 'HEAD')}{'+changes' if changed else ''}"
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python, CUDA and the libraries that results depend on; None where it cannot be told."""
+    return {
+        "python": platform.python_version(),
+        "cuda": torch.version.cuda,
+        "torch": str(torch.__version__),
+        "torchvision": torchvision.__version__,
+        # Its __version__ is 0.6 whatever it is.
+        "detectron2": _installed_version("detectron2"),
+        "numpy": numpy.__version__,
+        "opencv": cv2.__version__,
+        "yolor_d2": _installed_version("yolor_d2"),
+    }
+
+
+def _installed_version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # runs from a folder without being installed
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git says, None where it fails or is not there."""
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=GIT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()

@@ -1,0 +1,185 @@
+"""The checkpoints of a run in its output folder: which there are, which is the newest, which go."""
+
+import fcntl
+import logging
+import os
+import re
+import shutil
+import socket
+from pathlib import Path
+from typing import BinaryIO
+
+from .saving import (
+    CheckpointError,
+    Content,
+    DamagedError,
+    load_checkpoint,
+    save_checkpoint,
+    sidecar_path,
+    unwritable,
+    write_text,
+)
+
+logger = logging.getLogger(__name__)
+
+REGULAR = re.compile(r"model_(\d{7,})\.pth")
+FINAL = "model_final.pth"
+TAG = "last_checkpoint"
+LEFTOVERS = (".model_*.tmp", f".{TAG}.tmp")
+
+
+class RunFolder:
+    """An output folder, of which one process writes the checkpoints.
+
+    Regular checkpoints are named as detectron2 does, by the last finished step counted from 0:
+    model_0000999.pth after 1,000 steps. At any moment the folder has the newest one or the one
+    before; the last `keep` stay, and whatever is saved under another name.
+
+    Args:
+        path: of the folder.
+        keep: how many regular checkpoints stay, at least 2: one may turn out to be damaged.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], keep: int = 2) -> None:
+        if keep < 2:
+            raise ValueError(f"SOLVER.CHECKPOINT_KEEP is {keep}; at least 2 checkpoints must stay")
+        self.path = Path(path)
+        self.keep = keep
+        self._lock: BinaryIO | None = None
+
+    def check_writable(self, min_free_bytes: int = 0) -> None:
+        """Make the folder, and a CheckpointError where a run could not save two checkpoints.
+
+        Args:
+            min_free_bytes: how much two of them take.
+        """
+        trial = self.path / ".trial"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(trial, "")
+            trial.unlink()
+            free = shutil.disk_usage(self.path).free
+        except FileExistsError:
+            raise CheckpointError(f"{self.path}: is a file, not a folder") from None
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        if free < min_free_bytes:
+            raise CheckpointError(
+                f"{self.path}: has {free / 1e6:,.0f} MB of free space, but two checkpoints take "
+                f"{min_free_bytes / 1e6:,.0f} MB"
+            )
+
+    def lock(self) -> None:
+        """Keep other processes from writing checkpoints here until this one ends or unlocks.
+
+        The folder must be there. The lock is the process's (POSIX): its loader workers do not
+        inherit it. Were they to outlive it for some seconds, a run that goes on at once would find
+        the folder locked.
+        """
+        path = self.path / ".lock"
+        try:
+            file = open(path, "a+b", buffering=0)  # noqa: SIM115  stays open
+        except OSError as error:
+            raise unwritable(path, error) from None
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            file.seek(0)
+            owner = file.read(100).decode(errors="replace").strip() or "another process"
+            file.close()
+            raise CheckpointError(
+                f"{self.path}: another run writes its checkpoints here ({owner})"
+            ) from None
+        except OSError as error:  # of file systems without locks
+            logger.warning("%s: cannot be locked against other runs: %s", path, error.strerror)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        self._lock = file
+
+    def unlock(self) -> None:
+        """Let others write here."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def save(self, data: Content, iteration: int) -> Path:
+        """Write a regular checkpoint, then remove those that are too many.
+
+        Args:
+            data: for `save_checkpoint`.
+            iteration: the last finished step, counted from 0: one less than the finished steps.
+
+        Raises:
+            CheckpointError: it cannot be written; the ones before are as they were.
+        """
+        self._clear_leftovers()
+        try:
+            self._set_aside_after(iteration)
+            path = self.save_as(data, f"model_{iteration:07d}")
+            write_text(self.path / TAG, path.name)
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        for old in self.regular()[: -self.keep]:
+            _remove(old)
+            _remove(sidecar_path(old))
+        return path
+
+    def save_as(self, data: Content, name: str) -> Path:
+        """Write a checkpoint such as "model_best", which no later one removes."""
+        path = self.path / f"{name}.pth"
+        save_checkpoint(data, path)
+        return path
+
+    def latest(self) -> tuple[Path, Content] | None:
+        """The newest checkpoint that is sound, and its content; None where there is none at all.
+
+        That is a regular one; model_final.pth where there is no regular one.
+
+        Raises:
+            CheckpointError: all are damaged, or the newest is of a newer version.
+        """
+        final = self.path / FINAL
+        paths = self.regular()[::-1] or ([final] if final.exists() else [])
+        for path in paths:
+            try:
+                return path, load_checkpoint(path)
+            except DamagedError as error:
+                logger.warning("%s; trying the checkpoint before", error)
+        if paths:
+            names = ", ".join(path.name for path in paths)
+            raise CheckpointError(f"{self.path}: every checkpoint is damaged: {names}")
+        return None
+
+    def regular(self) -> list[Path]:
+        """The regular checkpoints, oldest first."""
+        found = [(m, path) for path in self.path.glob("*") if (m := REGULAR.fullmatch(path.name))]
+        return [path for _, path in sorted((int(match[1]), path) for match, path in found)]
+
+    def _clear_leftovers(self) -> None:
+        """Remove what a killed process left: unfinished files, checksums without their file."""
+        for pattern in LEFTOVERS:
+            for path in self.path.glob(pattern):
+                _remove(path)
+        for path in self.path.glob("model_*.pth.sha256"):
+            if not path.with_suffix("").exists():
+                _remove(path)
+
+    def _set_aside_after(self, iteration: int) -> None:
+        """Rename checkpoints of later steps, so that numbers tell the newest.
+
+        They are damaged ones that this run did not go on from, or another run's.
+        """
+        for path in self.regular():
+            if int(path.stem.removeprefix("model_")) > iteration:
+                logger.warning("%s is of a later step: renamed to %s.aside", path, path.name)
+                for file in (path, sidecar_path(path)):
+                    if file.exists():
+                        os.replace(file, f"{file}.aside")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file; one that stays is no reason to lose a run."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s: cannot be removed: %s", path, error.strerror)

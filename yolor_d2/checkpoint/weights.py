@@ -1,0 +1,225 @@
+"""Weights of a file, of whatever kind, into a network, and a report of what did not fit."""
+
+import os
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from tabulate import tabulate
+from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+
+from .foreign import SOURCES, convert_state_dict, published_names
+from .published import read_state_dict
+from .release import SUFFIX, StoredWeights, read_release
+from .saving import CheckpointError, Content, check_digest, load_checkpoint
+
+KINDS = ("ema", "raw")
+PUBLISHED_NAME = re.compile(r"model\.\d+\.")
+MAX_LISTED = 6
+# The configuration keys that shapes depend on, by the beginning of names; the first that fits.
+SHAPE_KEYS = {
+    "backbone.": "MODEL.YOLOR_ELAN.WIDTH and DEPTH",
+    "detection_head.class_": "MODEL.DETECTION_HEAD.NUM_CLASSES",
+    "detection_head.box_": "MODEL.DETECTION_HEAD.REG_MAX",
+    "mask_head.": "MODEL.MASK_HEAD.NUM_PROTOTYPES",
+    "semantic_head.": "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+    "caption_head.text.words": "MODEL.CAPTION_HEAD.VOCAB_SIZE and TOKENIZER.MODEL",
+    "caption_head.": "the keys of MODEL.CAPTION_HEAD",
+    "panoptic.": "DATASETS.TRAIN",
+}
+
+
+class Mismatch(NamedTuple):
+    """A tensor that has another shape in the file than in the network."""
+
+    name: str
+    in_file: tuple[int, ...]
+    in_model: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of a file's weights; its text is for the log.
+
+    Attributes:
+        path: the file.
+        kind: "ema" or "raw", "" where the file does not say.
+        loaded: how many tensors of the network come from the file.
+        mismatched: what was left as it was, for its shape.
+        missing: names that the file lacks, left as they were.
+        unexpected: names that the network lacks.
+    """
+
+    path: Path
+    kind: str
+    loaded: int
+    mismatched: list[Mismatch]
+    missing: list[str]
+    unexpected: list[str]
+
+    def __str__(self) -> str:
+        kind = f" ({self.kind})" if self.kind else ""
+        lines = [f"{self.path}: {self.loaded} tensors loaded{kind}"]
+        if self.mismatched:
+            rows = [(name, f"{there}", f"{here}") for name, there, here in self.mismatched]
+            headers = ("left as initialised: other shape", "file", "network")
+            lines.append(tabulate(rows, headers, disable_numparse=True))
+        for what, names in (
+            ("left as initialised: not in the file", self.missing),
+            ("not used: not in the network", self.unexpected),
+        ):
+            if names:
+                lines.append(f"{what} ({len(names)}): {_listed(names)}")
+        return "\n".join(lines)
+
+
+def load_weights(
+    model: nn.Module, path: str | os.PathLike[str], *, prefer: str = "ema", strict: bool = False
+) -> LoadReport:
+    """Load what fits of a file's weights into a network.
+
+    Args:
+        model: the network, which keeps its own values where shapes differ, as with another number
+            of classes; of a layer all values or none.
+        path: our checkpoint or release (*.safetensors), a state dict, a checkpoint of detectron2's,
+            or a file of the published networks.
+        prefer: which weights of our checkpoint, where it has both: "ema" or "raw".
+        strict: whether everything in the network must come from the file.
+
+    Raises:
+        CheckpointError: the file cannot be read, nothing of it fits, or, if strict, not everything.
+    """
+    path = Path(path)
+    stored = read_weights(path, prefer=prefer)
+    own = model.state_dict()
+    mismatched = [
+        Mismatch(name, tuple(stored.tensors[name].shape), tuple(value.shape))
+        for name, value in own.items()
+        if name in stored.tensors and stored.tensors[name].shape != value.shape
+    ]
+    left = {_layer(mismatch.name) for mismatch in mismatched}
+    fitting = {name: t for name, t in stored.tensors.items() if _layer(name) not in left}
+    loaded = len(fitting.keys() & own.keys())
+    if not loaded:
+        raise CheckpointError(f"{path}: nothing in it fits the network")
+    if strict and mismatched:
+        name, there, here = mismatched[0]
+        others = f" and {len(mismatched) - 1} more differ" if len(mismatched) > 1 else ""
+        raise CheckpointError(
+            f"{path}: {name} is {there}, the network's is {here}{others}; look at "
+            f"{_keys_of(mismatch.name for mismatch in mismatched)}"
+        )
+    # Layers that are left get their own values: they would take their vectors as missing otherwise.
+    fitting |= {name: value for name, value in own.items() if _layer(name) in left}
+    missing, unexpected = model.load_state_dict(fitting, strict=False)
+    if strict and missing:
+        parts = {name.partition(".")[0] for name in stored.tensors}
+        has_parts = {name.partition(".")[0] for name in missing} <= parts
+        keys = _keys_of(missing) if has_parts else "MODEL.YOLOR.TASKS"
+        raise CheckpointError(f"{path}: lacks {_listed(missing)}; look at {keys}")
+    return LoadReport(path, stored.kind, loaded, mismatched, missing, unexpected)
+
+
+def read_weights(path: str | os.PathLike[str], *, prefer: str = "ema") -> StoredWeights:
+    """The weights of a file, by our names and in single precision, and what else it holds.
+
+    Args:
+        path, prefer: as of `load_weights`.
+
+    Raises:
+        CheckpointError: it is no file of weights.
+    """
+    path = Path(path)
+    if prefer not in KINDS:
+        raise ValueError(f"TEST.WEIGHTS must be one of {', '.join(KINDS)}, not {prefer}")
+    if not path.is_file():
+        problem = "is a folder" if path.is_dir() else "there is no such file"
+        raise CheckpointError(f"{path}: {problem}")
+    check_digest(path)
+    if path.suffix == SUFFIX:
+        stored = read_release(path)
+    elif _is_ours(path):
+        stored = _from_checkpoint(load_checkpoint(path), prefer)
+    else:
+        stored = StoredWeights(_foreign_tensors(path))
+    for name, tensor in stored.tensors.items():
+        if tensor.dtype in (torch.float16, torch.bfloat16):
+            stored.tensors[name] = tensor.float()
+    return stored
+
+
+def read_tokenizer(path: str | os.PathLike[str]) -> bytes | None:
+    """The sentencepiece model that a file of weights holds, if any."""
+    return read_weights(path).tokenizer
+
+
+def read_classes(path: str | os.PathLike[str]) -> dict[str, list[str]] | None:
+    """The class names ("thing_classes", ...) that a file of weights holds, if any."""
+    return read_weights(path).provenance.get("classes")
+
+
+def read_config(path: str | os.PathLike[str]) -> str | None:
+    """The configuration, as YAML, that a file of weights holds, if any."""
+    return read_weights(path).provenance.get("config")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is one of our checkpoints; of its tensors nothing is read."""
+    content: Any = None
+    with suppress(Exception):  # of files that are damaged, foreign, hostile
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return isinstance(content, dict) and "format" in content
+
+
+def _from_checkpoint(content: Content, prefer: str) -> StoredWeights:
+    tensors, kind = dict(content["model"]), "raw"
+    if prefer == "ema" and "ema" in content:
+        tensors, kind = tensors | content["ema"]["model"], "ema"
+    tokenizer = content.get("tokenizer")
+    return StoredWeights(
+        tensors,
+        kind=kind,
+        provenance=content.get("provenance", {}),
+        tokenizer=None if tokenizer is None else tokenizer.numpy().tobytes(),
+    )
+
+
+def _foreign_tensors(path: Path) -> dict[str, Tensor]:
+    """Weights of detectron2, of a published network, or a bare state dict."""
+    try:
+        state = read_state_dict(path)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    consume_prefix_in_state_dict_if_present(state, "module.")
+    if not all(map(PUBLISHED_NAME.match, state)):
+        return state
+    # The networks' names include each other's: the first that has the most of them.
+    source = max(SOURCES, key=lambda source: len(published_names(source).keys() & state.keys()))
+    try:
+        return convert_state_dict(state, source)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def _layer(name: str) -> str:
+    """The module that a tensor belongs to."""
+    return name.rpartition(".")[0]
+
+
+def _keys_of(names: Iterable[str]) -> str:
+    """The configuration keys that tensors most likely depend on."""
+    fitting = {
+        next((key for start, key in SHAPE_KEYS.items() if name.startswith(start)), "MODEL")
+        for name in names
+    }
+    return ", ".join(sorted(fitting))
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more
