@@ -1,0 +1,96 @@
+"""Results as files and tables."""
+
+import copy
+import json
+import math
+import pickle
+from pathlib import Path
+
+import pytest
+
+from yolor_d2.evaluation import files
+from yolor_d2.evaluation.missing import Missing
+from yolor_d2.evaluation.report import (
+    flat_metrics,
+    headline,
+    per_class_csv,
+    results_table,
+    write_report,
+)
+
+RESULTS = {
+    "bbox": {"AP": 41.23456, "APs": Missing("nothing is small"), "AP-cat": 40.0, "AP-kite": 2.5},
+    "sem_seg": {"mIoU": 50.0, "IoU-wall-brick": 12.0, "IoU-cat": math.nan, "ACC-cat": 1 / 3},
+    "caption": {"CIDEr": 0.98765, "METEOR": math.nan},
+}
+
+
+def test_flat_metrics() -> None:
+    assert flat_metrics(RESULTS) == {
+        "bbox/AP": 41.23456,
+        "bbox/APs": None,
+        "sem_seg/mIoU": 50.0,
+        "caption/CIDEr": 0.98765,
+        "caption/METEOR": None,
+        "reasons": {"bbox/APs": "nothing is small"},
+    }
+    assert flat_metrics({"bbox": {"AP": 1.0}}) == {"bbox/AP": 1.0}
+
+
+def test_headline_leaves_single_classes_out() -> None:
+    assert list(headline(RESULTS)["sem_seg"]) == ["mIoU"]
+
+
+def test_a_missing_number_is_nan_with_a_reason() -> None:
+    number = Missing("no Java")
+    for same in (number, copy.deepcopy(number), pickle.loads(pickle.dumps(number))):
+        assert math.isnan(same)
+        assert same.reason == "no Java"
+
+
+def test_a_line_for_each_class() -> None:
+    assert per_class_csv(RESULTS).splitlines() == [
+        "class,bbox/AP,sem_seg/IoU,sem_seg/ACC",
+        "cat,40.0,,0.3333",
+        "kite,2.5,,",
+        "wall-brick,,12.0,",
+    ]
+
+
+def test_tasks_with_the_same_metrics_share_a_table() -> None:
+    boxes = RESULTS["bbox"]
+    tables = results_table({**RESULTS, "segm": {**boxes, "AP": 100.0}}).split("\n\n")
+    lines = [[cell.strip() for cell in row.split("|")[1:-1]] for row in tables[0].splitlines()]
+    assert lines[0] == ["", "AP", "APs"]
+    assert lines[2:] == [["bbox", "41.23", "-"], ["segm", "100", "-"]]
+    assert len(tables) == 3
+    assert "0.9877" in tables[2]
+
+
+def test_the_report_is_written(tmp_path: Path) -> None:
+    write_report(RESULTS, tmp_path, dataset_name="toys")
+
+    own = tmp_path / "inference/toys"
+    assert json.loads((own / "metrics.json").read_text())["caption/CIDEr"] == 0.98765
+    assert (tmp_path / "metrics.json").read_text() == (own / "metrics.json").read_text()
+    assert (own / "per_class.csv").read_text().startswith("class,")
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "metrics.json"
+    files.write_json(path, {"a": 1})
+
+    def fail(self: Path, text: str, **options: str) -> None:
+        self.open("w").write(text[:3])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_text", fail)
+    with pytest.raises(OSError, match="disk full"):
+        files.write_json(path, {"a": 2})
+    assert json.loads(path.read_text()) == {"a": 1}
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "metrics.json", {"a": math.nan})

@@ -1,0 +1,203 @@
+"""Semantic scores: their definition, what does not count, and who counts."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import SemSegEvaluator
+
+from tests.data.coco_files import SEMANTIC, Album
+from tests.modeling.factory import random_batch, tiny_model
+from yolor_d2.data.semantic_files import write_index_png
+from yolor_d2.evaluation.missing import Missing
+from yolor_d2.evaluation.semantic import SemanticEvaluator, SemanticScores, thing_flags
+from yolor_d2.structures import SemanticMap
+
+HEIGHT, WIDTH = 20, 30
+
+
+def register_maps(folder: Path, maps: list[np.ndarray], names: list[str], **metadata) -> list[dict]:
+    """Images that only have semantic maps."""
+    folder.mkdir(exist_ok=True)
+    records = []
+    for number, labels in enumerate(maps):
+        path = folder / f"{number}.png"
+        write_index_png(path, labels)
+        records.append({"file_name": f"{number}.jpg", "sem_seg_file_name": str(path)})
+    DatasetCatalog.register("maps", lambda: records)
+    MetadataCatalog.get("maps").set(stuff_classes=names, ignore_label=255, **metadata)
+    return records
+
+
+def evaluate(evaluator, records: list[dict], predicted: list[np.ndarray]) -> dict:
+    evaluator.reset()
+    for record, labels in zip(records, predicted, strict=True):
+        output = SemanticMap(torch.from_numpy(labels), num_classes=99)
+        evaluator.process([record], [{"sem_seg": output}])
+    return evaluator.evaluate()["sem_seg"]
+
+
+def random_maps(number: int, classes: list[int], seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.choice(classes, (HEIGHT, WIDTH)).astype(np.uint8) for _ in range(number)]
+
+
+def test_numbers_follow_their_definitions(catalogues, tmp_path) -> None:
+    """Class 3 is only predicted, class 4 is nowhere."""
+    truth = random_maps(3, [0, 1, 2, 255], seed=0)
+    predicted = random_maps(3, [0, 1, 2, 3], seed=1)
+    records = register_maps(tmp_path / "maps", truth, list("abcde"))
+
+    results = evaluate(SemanticEvaluator("maps"), records, predicted)
+
+    true, guess = (np.stack(maps).ravel() for maps in (truth, predicted))
+    true, guess = true[true < 255], guess[true < 255]
+    overlaps, shares, accuracies = [], [], []
+    for c in range(4):
+        overlaps.append(((true == c) & (guess == c)).sum() / ((true == c) | (guess == c)).sum())
+        shares.append((true == c).mean())
+        accuracies.append((guess[true == c] == c).mean() if c < 3 else 0)
+    assert results["mIoU"] == pytest.approx(100 * np.mean(overlaps))
+    assert results["fwIoU"] == pytest.approx(100 * np.dot(overlaps, shares))
+    assert results["mACC"] == pytest.approx(100 * np.mean(accuracies[:3]))
+    assert results["pACC"] == pytest.approx(100 * (true == guess).mean())
+    assert results["IoU-c"] == pytest.approx(100 * overlaps[2])
+    assert results["ACC-b"] == pytest.approx(100 * accuracies[1])
+    assert results["IoU-d"] == 0
+    assert math.isnan(results["IoU-e"])
+    assert math.isnan(results["ACC-d"])
+    assert results["classes"] == 5
+    assert "stuff_mIoU" not in results  # nobody says which classes are things
+
+
+def test_detectron2_counts_alike(catalogues, tmp_path) -> None:
+    truth = random_maps(4, [0, 1, 2, 255], seed=2)
+    predicted = random_maps(4, [0, 1, 2], seed=3)
+    records = register_maps(tmp_path / "maps", truth, list("abc"))
+
+    mine = evaluate(SemanticEvaluator("maps"), records, predicted)
+    theirs = evaluate(SemSegEvaluator("maps", distributed=False), records, predicted)
+
+    for key in ("mIoU", "fwIoU", "mACC", "pACC", "IoU-a", "ACC-c"):
+        assert mine[key] == pytest.approx(theirs[key], abs=1e-9)
+
+
+def test_stuff_alone_is_counted_where_stuff_is(catalogues, tmp_path) -> None:
+    """Things: 0; stuff: 1, 2. By hand, of eight pixels."""
+    truth = np.array([[0, 0, 1, 1, 1, 1, 2, 255]], np.uint8)
+    predicted = np.array([[1, 0, 1, 1, 2, 0, 2, 1]], np.uint8)
+    records = register_maps(
+        tmp_path / "maps", [truth], ["cat", "sky", "sea"], thing_classes=["cat", "dog"]
+    )
+
+    results = evaluate(SemanticEvaluator("maps"), records, [predicted])
+
+    sky, sea = 2 / 4, 1 / 2  # the pixel of a thing that is called sky does not count
+    assert results["stuff_mIoU"] == pytest.approx(100 * (sky + sea) / 2)
+    assert results["stuff_fwIoU"] == pytest.approx(100 * (4 * sky + sea) / 5)
+    assert results["stuff_classes"] == 2
+    assert results["mIoU"] == pytest.approx(100 * (1 / 3 + 2 / 5 + 1 / 2) / 3)
+
+
+def test_things_are_known_by_name(album: Album) -> None:
+    album.register("album", "instances", "semantic")
+    assert thing_flags(MetadataCatalog.get("album")).tolist() == [True, True, False]
+    metadata = MetadataCatalog.get("detectron2's own")
+    metadata.stuff_classes = ["things", "sky"]
+    assert thing_flags(metadata).tolist() == [True, False]
+
+
+def test_logits_count_like_labels_and_images_without_a_map_do_not(album: Album) -> None:
+    """Image 7 has no map, image 12 was left out; image 3 is all right but for a tenth."""
+    album.register("album", "instances", "semantic")
+    records = {r["image_id"]: r for r in DatasetCatalog.get("album")}
+    truth = torch.ones(24, 32, dtype=torch.int64)
+    truth[:, :16] = 0
+    truth[:, 28:] = 2
+    logits = torch.nn.functional.one_hot(truth, len(SEMANTIC)).permute(2, 0, 1).float()
+    evaluator = SemanticEvaluator("album")
+
+    evaluator.process([records[3], records[7]], [{"sem_seg": logits}] * 2)
+
+    results = evaluator.evaluate()["sem_seg"]
+    known = 24 * 32 - 16
+    assert results["pACC"] == pytest.approx(100 * (known - 24 * 4) / known)
+
+
+def test_without_any_image_there_is_nothing(album: Album, caplog) -> None:
+    album.register("album", "semantic")
+    assert SemanticEvaluator("album").evaluate() == {}
+    assert "no image" in caplog.text
+
+
+def test_without_a_labelled_pixel_there_is_no_number(catalogues, tmp_path) -> None:
+    nothing = np.full((2, 2), 255, np.uint8)
+    records = register_maps(tmp_path / "maps", [nothing], ["a", "b"])
+
+    results = evaluate(SemanticEvaluator("maps"), records, [nothing * 0])
+
+    assert all(isinstance(results[key], Missing) for key in ("mIoU", "mACC"))
+    assert all(math.isnan(results[key]) for key in ("fwIoU", "pACC"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "predicted", "message"),
+    [
+        (np.zeros((4, 4)), np.zeros((4, 5)), r"0.png: is of \(4, 4\), its image of \(4, 5\)"),
+        (np.full((4, 4), 2), np.zeros((4, 4)), "0.png: has labels that are no class of maps"),
+        (np.zeros((4, 4)), np.full((4, 4), 2), "class 2, but maps has 2 semantic classes"),
+    ],
+)
+def test_what_does_not_fit_is_named(catalogues, tmp_path, labels, predicted, message) -> None:
+    labels = labels.astype(np.uint8)
+    records = register_maps(tmp_path / "maps", [labels], ["a", "b"])
+    with pytest.raises(ValueError, match=message):
+        evaluate(SemanticEvaluator("maps"), records, [predicted.astype(np.uint8)])
+
+
+def test_a_broken_map_is_named(catalogues, tmp_path) -> None:
+    records = register_maps(tmp_path / "maps", [np.zeros((4, 4), np.uint8)], ["a"])
+    Path(records[0]["sem_seg_file_name"]).write_bytes(b"no picture")
+    with pytest.raises(ValueError, match=r"0\.png: cannot be read"):
+        evaluate(SemanticEvaluator("maps"), records, [np.zeros((4, 4), np.uint8)])
+
+
+def test_predictions_are_written_on_request_only(catalogues, tmp_path) -> None:
+    truth = random_maps(1, [0, 1], seed=4)
+    records = register_maps(
+        tmp_path / "maps", truth, ["a", "b"], stuff_dataset_id_to_contiguous_id={7: 0, 9: 1}
+    )
+    for asked in (False, True):
+        evaluate(
+            SemanticEvaluator("maps", output_dir=str(tmp_path / "out"), save_predictions=asked),
+            records,
+            truth,
+        )
+        assert (tmp_path / "out").exists() == asked
+    written = json.loads((tmp_path / "out/sem_seg_predictions.json").read_text())
+    assert [entry["category_id"] for entry in written] == [7, 9]
+
+
+def test_counts_of_images_are_sums() -> None:
+    confusion = np.array([[3, 1], [0, 4]])
+    scores = SemanticScores.of(confusion)
+    assert scores.overlap.tolist() == pytest.approx([75, 80])
+    assert scores.accuracy.tolist() == pytest.approx([75, 100])
+    assert scores.frequency.tolist() == [0.5, 0.5]
+
+
+def test_the_model_gives_maps_of_the_size_of_the_image(catalogues, tmp_path) -> None:
+    """Whatever the canvas: 50 x 70 pixels on 64 x 96, of an image of 37 x 53."""
+    model = tiny_model(("semantic",)).eval()
+    sample = {"image": random_batch(seed=0)[0]["image"][:, :50, :70], "height": 37, "width": 53}
+    names = [str(number) for number in range(19)]
+    records = register_maps(tmp_path / "maps", [np.zeros((37, 53), np.uint8)], names)
+    evaluator = SemanticEvaluator("maps")
+
+    evaluator.process([sample | records[0]], model([sample]))
+
+    assert evaluator.evaluate()["sem_seg"]["classes"] == 19

@@ -1,0 +1,18 @@
+"""Scores of predictions, behind detectron2's DatasetEvaluator."""
+
+from .build import build_evaluator, build_evaluators
+from .coco import InstanceEvaluator
+from .panoptic import PanopticEvaluator
+from .report import write_report
+from .semantic import SemanticEvaluator
+from .tta import TestTimeAugmentation
+
+__all__ = [
+    "InstanceEvaluator",
+    "PanopticEvaluator",
+    "SemanticEvaluator",
+    "TestTimeAugmentation",
+    "build_evaluator",
+    "build_evaluators",
+    "write_report",
+]

@@ -1,0 +1,17 @@
+"""Numbers that there are not."""
+
+import math
+
+
+class Missing(float):
+    """NaN that says why: a metric that could not be computed."""
+
+    reason: str
+
+    def __new__(cls, reason: str) -> "Missing":
+        number = super().__new__(cls, math.nan)
+        number.reason = reason
+        return number
+
+    def __getnewargs__(self) -> tuple[str]:  # type: ignore[override]
+        return (self.reason,)
