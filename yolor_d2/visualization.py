@@ -2,16 +2,23 @@
 
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from detectron2.structures import BitMasks, Instances, PolygonMasks
+from torch import Tensor
+
+from .tokenizer import Tokenizer
 
 Color = tuple[int, int, int]
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 INK: Color = (32, 32, 36)
 PAPER: Color = (250, 250, 248)
+
+# Below this width a picture is enlarged, so that labels can be read.
+READABLE_WIDTH = 480
 
 
 class Layers(NamedTuple):
@@ -123,14 +130,17 @@ def caption_strip(text: str, width: int) -> np.ndarray:
 
 def side_by_side(pictures: Sequence[np.ndarray], *, titles: Sequence[str]) -> np.ndarray:
     """Pictures next to each other, each below its title."""
+    titled = [
+        np.concatenate([caption_strip(title, picture.shape[1]), picture])
+        for picture, title in zip(pictures, titles, strict=True)
+    ]
+    height = max(column.shape[0] for column in titled)
     columns = []
-    height = max(picture.shape[0] for picture in pictures)
-    for picture, title in zip(pictures, titles, strict=True):
-        padded = np.full((height, picture.shape[1], 3), PAPER, dtype=np.uint8)
-        padded[: picture.shape[0]] = picture
-        columns += [np.concatenate([caption_strip(title, picture.shape[1]), padded])]
-        columns += [np.full((columns[-1].shape[0], 8, 3), PAPER, dtype=np.uint8)]
-    return np.concatenate(columns[:-1], axis=1)
+    for column in titled:
+        padded = np.full((height, column.shape[1] + 8, 3), PAPER, dtype=np.uint8)
+        padded[: column.shape[0], : column.shape[1]] = column
+        columns.append(padded)
+    return np.concatenate(columns, axis=1)[:, :-8]
 
 
 def stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
@@ -142,3 +152,64 @@ def stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
         row[: picture.shape[0], : picture.shape[1]] = picture
         rows.append(row)
     return np.concatenate(rows)
+
+
+def readable_scale(image: np.ndarray) -> int:
+    """Whole factor that makes an image wide enough for labels."""
+    return -(-READABLE_WIDTH // image.shape[1])
+
+
+def draw_sample(
+    item: dict[str, Any], metadata: Any, tokenizer: Tokenizer | None, *, image_format: str
+) -> np.ndarray:
+    """The views of a training sample with all targets: instances, semantic map, caption.
+
+    Args:
+        item: of a mapper.
+        metadata: of its data set: names and colours of classes.
+        tokenizer: to read its caption.
+        image_format: "RGB" or "BGR".
+    """
+    caption = None
+    if "caption_ids" in item and tokenizer is not None:
+        caption = tokenizer.decode(item["caption_ids"][0])
+    pictures, titles = [], []
+    for prefix, name in (("", "strong view"), ("weak_", "weak view")):
+        if f"{prefix}image" not in item:
+            continue
+        image = to_rgb(item[f"{prefix}image"], image_format)
+        scale = readable_scale(image)
+        is_weak = bool(prefix)
+        if f"{prefix}instances" in item:
+            layers = _target_layers(item[f"{prefix}instances"], metadata)
+            pictures.append(draw_layers(image, layers, scale=scale))
+            titles.append(f"{name}: boxes" + (", masks" if layers.masks is not None else ""))
+        if f"{prefix}sem_seg" in item:
+            layers = Layers(
+                sem_seg=item[f"{prefix}sem_seg"].numpy(), sem_seg_colors=metadata.stuff_colors
+            )
+            pictures.append(draw_layers(image, layers, scale=scale))
+            titles.append(f"{name}: semantic map")
+        if is_weak or "weak_image" not in item:
+            pictures.append(draw_layers(image, Layers(caption=caption), scale=scale))
+            titles.append(f"{name}: caption" if caption else name)
+    return side_by_side(pictures, titles=titles)
+
+
+def to_rgb(image: Tensor, image_format: str) -> np.ndarray:
+    """What a mapper made of an image, (3, H, W) -> (H, W, 3) RGB."""
+    array = image.permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(array if image_format == "RGB" else array[..., ::-1])
+
+
+def _target_layers(instances: Instances, metadata: Any) -> Layers:
+    classes = instances.gt_classes.tolist()
+    masks = instances.gt_masks if instances.has("gt_masks") else None
+    if isinstance(masks, PolygonMasks):
+        masks = BitMasks.from_polygon_masks(masks, *instances.image_size)
+    return Layers(
+        boxes=instances.gt_boxes.tensor.numpy(),
+        labels=[metadata.thing_classes[c] for c in classes],
+        colors=[tuple(metadata.thing_colors[c]) for c in classes],
+        masks=None if masks is None else masks.tensor.numpy(),
+    )

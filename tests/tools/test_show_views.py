@@ -11,8 +11,8 @@ from yolor_d2.data.datasets import register_coco_multitask
 from yolor_d2.data.images import read_image
 from yolor_d2.data.toy_scenes import STUFF_CLASSES, THING_CLASSES, generate_toy_scenes
 from yolor_d2.model_zoo import get_config_file
-from yolor_d2.tools.show_views import READABLE_WIDTH, draw_record, main
-from yolor_d2.visualization import Layers, draw_layers
+from yolor_d2.tools.show_views import draw_record, main
+from yolor_d2.visualization import READABLE_WIDTH, Layers, draw_layers
 
 CONFIG = get_config_file("toy/yolor_elan_n_toy.yaml")
 

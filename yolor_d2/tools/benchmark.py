@@ -1,7 +1,8 @@
 """How fast things are on this machine.
 
-python -m yolor_d2.tools.benchmark data     the data pipeline, in samples per second of CPU time
-python -m yolor_d2.tools.benchmark model    the network, beside those of others
+python -m yolor_d2.tools.benchmark data         the data pipeline, in samples per second of CPU time
+python -m yolor_d2.tools.benchmark model        the network, beside those of others
+python -m yolor_d2.tools.benchmark evaluation   scores of boxes and masks, beside pycocotools
 """
 
 import argparse
@@ -9,10 +10,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import benchmark_data, benchmark_model
+from . import benchmark_data, benchmark_evaluation, benchmark_model
 from .benchmark_timing import machine_facts
 
-COMMANDS = {"data": benchmark_data, "model": benchmark_model}
+COMMANDS = {"data": benchmark_data, "model": benchmark_model, "evaluation": benchmark_evaluation}
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

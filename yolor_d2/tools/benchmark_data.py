@@ -14,8 +14,9 @@ from detectron2.data import DatasetCatalog, DatasetFromList, MetadataCatalog
 
 from ..config import add_yolor_config
 from ..data import canvas, strong_view
-from ..data.build import build_tokenizer, build_train_loader, use_one_thread
+from ..data.build import build_tokenizer, build_train_loader
 from ..data.reading import RecordReader
+from ..data.workers import use_one_thread
 from ..tokenizer import Tokenizer
 from . import benchmark_peer
 from .benchmark_sets import coco_set, toy_set

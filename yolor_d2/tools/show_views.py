@@ -14,7 +14,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from tqdm import tqdm
@@ -25,18 +24,22 @@ from yolor_d2.data.images import read_image
 from yolor_d2.data.semantic_files import read_index_png
 from yolor_d2.data.targets import rasterize_all, read_objects
 from yolor_d2.model_zoo import load_config
-from yolor_d2.tokenizer import Tokenizer
 from yolor_d2.visualization import (
-    Color,
     Layers,
     caption_strip,
     draw_layers,
+    draw_sample,
+    readable_scale,
     side_by_side,
     stack,
 )
 
-# Below this width a view is enlarged, so that labels can be read.
-READABLE_WIDTH = 480
+OBJECTS, SEMANTIC, PANOPTIC, CAPTIONS = KINDS = (
+    "boxes, masks",
+    "semantic map",
+    "panoptic map",
+    "captions",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,63 +77,39 @@ def draw_samples(cfg: CfgNode, number: int) -> Iterator[np.ndarray]:
     loader = build_train_loader(cfg, tokenizer=tokenizer)
     for item in itertools.islice(itertools.chain.from_iterable(loader), number):
         record, metadata = records[item["file_name"]]
-        views = draw_item(item, metadata, tokenizer, image_format=cfg.INPUT.FORMAT)
+        views = draw_sample(item, metadata, tokenizer, image_format=cfg.INPUT.FORMAT)
         yield stack([views, draw_record(record, metadata)])
 
 
-def draw_item(
-    item: dict[str, Any], metadata: Any, tokenizer: Tokenizer | None, *, image_format: str
-) -> np.ndarray:
-    """Both views of a training sample with all targets: image, instances, semantic map, caption."""
-    caption = None
-    if "caption_ids" in item and tokenizer is not None:
-        caption = tokenizer.decode(item["caption_ids"])
-    pictures, titles = [], []
-    for prefix, name in (("", "strong view"), ("weak_", "weak view")):
-        if f"{prefix}image" not in item:
-            continue
-        image = _to_rgb(item[f"{prefix}image"], image_format)
-        scale = -(-READABLE_WIDTH // image.shape[1])
-        is_weak = bool(prefix)
-        if f"{prefix}instances" in item:
-            layers = _instance_layers(item[f"{prefix}instances"], metadata)
-            pictures.append(draw_layers(image, layers, scale=scale))
-            titles.append(f"{name}: boxes" + (", masks" if layers.masks is not None else ""))
-        if f"{prefix}sem_seg" in item:
-            layers = Layers(
-                sem_seg=item[f"{prefix}sem_seg"].numpy(), sem_seg_colors=metadata.stuff_colors
-            )
-            pictures.append(draw_layers(image, layers, scale=scale))
-            titles.append(f"{name}: semantic map")
-        if is_weak or "weak_image" not in item:
-            pictures.append(draw_layers(image, Layers(caption=caption), scale=scale))
-            titles.append(f"{name}: caption" if caption else name)
-    return side_by_side(pictures, titles=titles)
-
-
 def draw_record(record: dict[str, Any], metadata: Any) -> np.ndarray:
-    """An image with all its annotations: objects, semantic map, panoptic map, captions."""
+    """An image with all its annotations, next to each other."""
+    pictures = draw_annotations(record, metadata)
+    titles = [f"annotations: {kind}" for kind in pictures]
+    if not pictures:
+        image = read_image(record["file_name"], width=record["width"], height=record["height"])
+        pictures, titles = {"": image}, ["no annotations"]
+    return side_by_side(list(pictures.values()), titles=titles)
+
+
+def draw_annotations(record: dict[str, Any], metadata: Any) -> dict[str, np.ndarray]:
+    """An image with each kind of its annotations, some of KINDS."""
     image = read_image(record["file_name"], width=record["width"], height=record["height"])
-    scale = -(-READABLE_WIDTH // record["width"])
-    pictures, titles = [], []
+    scale = readable_scale(image)
+    layers = {}
     if "annotations" in record:
-        pictures.append(draw_layers(image, _object_layers(record, metadata), scale=scale))
-        titles.append("annotations: boxes, masks")
+        layers[OBJECTS] = _object_layers(record, metadata)
     if "sem_seg_file_name" in record:
-        layers = Layers(
+        layers[SEMANTIC] = Layers(
             sem_seg=read_index_png(record["sem_seg_file_name"]),
             sem_seg_colors=metadata.stuff_colors,
         )
-        pictures.append(draw_layers(image, layers, scale=scale))
-        titles.append("annotations: semantic map")
     if "segments_info" in record:
-        pictures.append(draw_layers(image, _panoptic_layers(record, metadata), scale=scale))
-        titles.append("annotations: panoptic map")
+        layers[PANOPTIC] = _panoptic_layers(record, metadata)
+    pictures = {kind: draw_layers(image, layer, scale=scale) for kind, layer in layers.items()}
     if record.get("captions"):
         strips = [caption_strip(caption, image.shape[1] * scale) for caption in record["captions"]]
-        pictures.append(np.concatenate(strips))
-        titles.append("annotations: captions")
-    return side_by_side(pictures or [image], titles=titles or ["no annotations"])
+        pictures[CAPTIONS] = np.concatenate(strips)
+    return pictures
 
 
 def _object_layers(record: dict[str, Any], metadata: Any) -> Layers:
@@ -166,23 +145,6 @@ def _panoptic_layers(record: dict[str, Any], metadata: Any) -> Layers:
     return Layers(
         masks=np.stack([ids == segment["id"] for segment in segments]),
         colors=[tuple(metadata.panoptic_colors[s["category_id"]]) for s in segments],
-    )
-
-
-def _to_rgb(image: torch.Tensor, image_format: str) -> np.ndarray:
-    array = image.permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(array if image_format == "RGB" else array[..., ::-1])
-
-
-def _instance_layers(instances: Any, metadata: Any) -> Layers:
-    classes = instances.gt_classes.tolist()
-    colors: list[Color] = [tuple(metadata.thing_colors[c]) for c in classes]
-    masks = instances.gt_masks.tensor.numpy() if instances.has("gt_masks") else None
-    return Layers(
-        boxes=instances.gt_boxes.tensor.numpy(),
-        labels=[metadata.thing_classes[c] for c in classes],
-        colors=colors,
-        masks=masks,
     )
 
 

@@ -1,0 +1,69 @@
+"""Advice that can be followed as it stands."""
+
+import re
+
+import pytest
+import torch
+
+from yolor_d2.engine.hooks import explain_out_of_memory, is_out_of_memory
+
+ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+
+
+def advice(
+    *, batch: int = 16, accum: int = 1, canvas: int = 640, amp: bool = False, processes: int = 1
+) -> str:
+    return explain_out_of_memory(
+        ERROR, batch=batch, accum=accum, canvas=canvas, amp=amp, processes=processes
+    )
+
+
+def test_one_paragraph_with_the_reason() -> None:
+    text = advice()
+    assert "\n" not in text
+    assert "16 images of 640 px" in text
+    assert "Tried to allocate 2.00 GiB)" in text
+    assert "SOLVER.AMP.ENABLED True" in text
+    assert "SIZE 480, for 56% of the memory" in text
+
+
+@pytest.mark.parametrize(
+    ("batch", "accum", "processes", "expected"),
+    [
+        (16, 1, 1, (8, 2)),
+        (16, 2, 4, (8, 4)),
+        (9, 1, 1, (3, 3)),
+        (5, 1, 1, (1, 5)),
+        (12, 1, 4, (4, 3)),  # three images a process
+    ],
+)
+def test_the_batch_is_split_and_stays_the_same(
+    batch: int, accum: int, processes: int, expected: tuple[int, int]
+) -> None:
+    text = advice(batch=batch, accum=accum, processes=processes)
+    found = re.search(r"IMS_PER_BATCH (\d+) with SOLVER.ACCUM_STEPS (\d+)", text)
+    assert found is not None
+    assert (int(found[1]), int(found[2])) == expected
+    assert expected[0] * expected[1] == batch * accum
+    assert expected[0] % processes == 0
+
+
+def test_what_does_not_help_is_left_out() -> None:
+    text = advice(batch=4, processes=4, amp=True)
+    assert "IMS_PER_BATCH" not in text
+    assert "AMP" not in text
+    assert "INPUT.STRONG.SIZE" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ERROR, True),
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ..."), True),
+        (RuntimeError("shapes do not fit"), False),
+        (ValueError("can't allocate memory"), False),
+    ],
+)
+def test_what_counts_as_out_of_memory(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected

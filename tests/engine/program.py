@@ -1,0 +1,96 @@
+"""What the tests of launch run as processes: `program.py [flags] OUT FOLDER DO WHAT`."""
+
+import json
+import os
+import signal
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import torch
+from detectron2.utils import comm
+from torch import distributed
+
+from yolor_d2.engine import signals
+from yolor_d2.engine.arguments import argument_parser
+from yolor_d2.engine.launch import launch
+from yolor_d2.engine.preflight import check_cluster
+
+ROUNDS = 3  # signals that "rounds" wait for
+
+
+def main(args: Namespace) -> None:
+    folder, what = Path(args.opts[1]), args.opts[3]
+    rank = comm.get_rank()
+    total = summed(rank + 1)
+    facts = [rank, comm.get_world_size(), comm.get_local_rank(), comm.get_local_size(), total]
+    (folder / f"facts{rank}").write_text(json.dumps([*facts, os.getpid()]))
+    globals()[what](folder, rank)
+
+
+def finish(folder: Path, rank: int) -> None:
+    pass
+
+
+def wait(folder: Path, rank: int) -> None:
+    """Like a run that is in its first steps of preparing: no signal is watched."""
+    time.sleep(60)
+
+
+def train(folder: Path, rank: int, *, part: int = 0, save_seconds: float = 0.0) -> None:
+    with signals.watching():
+        (folder / f"ready{rank}_{part}").write_text("ready")
+        while not summed(signals.requested() is not None):
+            time.sleep(0.01)  # a step
+        time.sleep(save_seconds)
+        (folder / f"saved{rank}_{part}").write_text(str(signals.requested()))
+        comm.synchronize()
+        raise signals.Interrupted
+
+
+def rounds(folder: Path, rank: int) -> None:
+    """Be interrupted several times, and end by the last one."""
+    for part in range(ROUNDS - 1):
+        try:
+            train(folder, rank, part=part)
+        except signals.Interrupted:
+            comm.synchronize()
+    train(folder, rank, part=ROUNDS - 1)
+
+
+def save_for_long(folder: Path, rank: int) -> None:
+    train(folder, rank, save_seconds=30)
+
+
+def fail(folder: Path, rank: int) -> None:
+    if rank == 1:
+        raise RuntimeError("the reason")
+    wait(folder, rank)
+
+
+def refuse(folder: Path, rank: int) -> None:
+    raise SystemExit(2)
+
+
+def die(folder: Path, rank: int) -> None:
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    wait(folder, rank)
+
+
+def check(folder: Path, rank: int) -> None:
+    """Preflight twice: with equal configurations, and with different ones."""
+    good = check_cluster(config_text="equal", output_dir=str(folder))
+    bad = check_cluster(config_text=f"of {rank}", output_dir=str(folder))
+    (folder / f"checked{rank}").write_text(json.dumps([good, bad]))
+
+
+def summed(value: float) -> float:
+    total = torch.tensor(float(value))
+    if comm.get_world_size() > 1:
+        distributed.all_reduce(total)
+    return total.item()
+
+
+if __name__ == "__main__":
+    launch(main, argument_parser().parse_args())

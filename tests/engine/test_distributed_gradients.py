@@ -1,0 +1,159 @@
+"""Two processes have the gradient of one that has all images.
+
+Norms use fixed statistics, because those of a batch are of the process's own images; and there is
+no dropout. Then everything is a sum over images, up to rounding.
+"""
+
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import pytest
+import torch
+from detectron2.engine import launch
+from detectron2.utils import comm
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from yolor_d2.engine.optimizer import keep_statistics
+from yolor_d2.modeling.heads import detection
+from yolor_d2.modeling.layers import norm_momentum
+from yolor_d2.modeling.reduce import over_processes
+from yolor_d2.tasks import TASKS
+
+from ..modeling.factory import random_batch, random_instances, tiny_model
+
+Batch = list[dict[str, Any]]
+
+
+class Case(NamedTuple):
+    """What each process has, batch after batch of one step, and batches that are the same."""
+
+    shares: tuple[list[Batch], list[Batch]]
+    whole: list[Batch]
+
+
+def only(batch: Batch, *targets: str) -> Batch:
+    """The batch without the other targets."""
+    return [{key: s[key] for key in ("image", "weak_image", *targets)} for s in batch]
+
+
+def divided(batch: Batch) -> Case:
+    """The first three images in the first process, the others in the second."""
+    return Case(([batch[:3]], [batch[3:]]), [batch])
+
+
+def cases() -> dict[str, Case]:
+    nothing = random_instances(0, size=(64, 96), rng=torch.Generator())
+    complete = random_batch(images=5, objects=6)
+    sparse = random_batch(images=5, objects=2, seed=1)
+    partly = [
+        *only(complete[:1], "instances"),
+        *only(complete[1:2], "sem_seg", "caption_ids"),
+        *complete[2:3],
+        *only(complete[3:4], "caption_ids"),
+        *only(complete[4:], "instances", "sem_seg"),
+    ]
+    boxes_only = [dict(s, instances=without_masks(s["instances"])) for s in complete[:2]]
+    seen = only(complete, "instances", "sem_seg")
+    told = only(random_batch(images=2, size=(96, 64), weak_size=(64, 128)), "caption_ids")
+    return {
+        "complete": divided(complete),
+        "few objects": divided(sparse),
+        "other weak canvas": divided(random_batch(images=5, weak_size=(32, 64))),
+        "partly labelled": divided(partly),
+        "boxes without masks": divided([*boxes_only, *complete[2:]]),
+        "no objects": divided([*complete[:3], *(dict(s, instances=nothing) for s in complete[3:])]),
+        "nothing known": divided([*complete[:3], *only(complete[3:])]),
+        "nothing known at all": divided(only(complete)),
+        "canvases of the processes": Case(([seen], [told]), [seen, told]),
+        "several batches a step": Case(
+            ([complete[:3], sparse[:1]], [complete[3:], sparse[1:]]), [complete, sparse]
+        ),
+    }
+
+
+def without_masks(instances: Any) -> Any:
+    boxes_only = type(instances)(instances.image_size)
+    boxes_only.gt_boxes, boxes_only.gt_classes = instances.gt_boxes, instances.gt_classes
+    return boxes_only
+
+
+def frozen_model() -> nn.Module:
+    """A network that signals get through, whose boxes overlap the objects.
+
+    Its norms have the statistics of a batch; boxes are about four cells wide and high.
+    """
+    model = tiny_model(TASKS, "MODEL.CAPTION_HEAD.DROPOUT", 0.0).double()
+    with torch.no_grad(), norm_momentum(model, 1.0):
+        model(random_batch(images=8, seed=2))
+        for predictor in model.detection_head.box_predictors.values():
+            predictor.weight *= 0.1
+            predictor.bias.view(4, -1)[:, 2] += 5
+    keep_statistics(model)
+    return model
+
+
+class Learnt(NamedTuple):
+    losses: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+
+
+def learn(model: nn.Module, batches: list[Batch], *, share: float) -> Learnt:
+    """The sums of losses and gradients, times a share."""
+    model.zero_grad()
+    total: Counter[str] = Counter()
+    for number, batch in enumerate(batches, start=1):
+        alone = isinstance(model, DistributedDataParallel) and number < len(batches)
+        with model.no_sync() if alone else nullcontext():
+            losses = model(batch)
+            (sum(losses.values()) * share).backward()
+        total.update({name: loss.detach() * share for name, loss in losses.items()})
+    gradients = {n.removeprefix("module."): p.grad.clone() for n, p in model.named_parameters()}
+    return Learnt(dict(total), gradients)
+
+
+def learn_in_a_process(output: Path) -> None:
+    torch.set_num_threads(1)
+    model = DistributedDataParallel(frozen_model(), find_unused_parameters=False)
+    learnt = {}
+    for name, case in cases().items():
+        batches = case.shares[comm.get_rank()]
+        learnt[name] = tuple(learn(model, batches, share=1 / len(batches)))
+    torch.save(learnt, output / f"rank{comm.get_rank()}.pt")
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Learnt]]:
+    """What each process has learnt, by case."""
+    folder = tmp_path_factory.mktemp("gradients")
+    launch(learn_in_a_process, 2, dist_url="auto", args=(folder,))
+    saved = [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
+    return [{name: Learnt(*learnt) for name, learnt in each.items()} for each in saved]
+
+
+def test_the_sums_of_scores_are_large_enough_to_matter() -> None:
+    """Those below 1 count as 1."""
+    model = frozen_model()
+    with patch.object(detection, "over_processes", wraps=over_processes) as spy:
+        for share in cases()["complete"].shares:
+            learn(model, share, share=1.0)
+    assert min(call.args[0] for call in spy.call_args_list) > 1
+
+
+@pytest.mark.parametrize("name", cases())
+def test_two_processes_learn_as_one(name: str, processes: list[dict[str, Learnt]]) -> None:
+    case = cases()[name]
+    expected = learn(frozen_model(), case.whole, share=1 / len(case.shares[0]))
+    first, second = (learnt[name] for learnt in processes)
+
+    exact = {"rtol": 1e-10, "atol": 1e-10}
+    for loss, value in expected.losses.items():
+        mean = (first.losses[loss] + second.losses[loss]) / 2
+        torch.testing.assert_close(mean, value, **exact, msg=loss)
+    for parameter, gradient in expected.gradients.items():
+        assert torch.equal(first.gradients[parameter], second.gradients[parameter]), parameter
+        torch.testing.assert_close(first.gradients[parameter], gradient, **exact, msg=parameter)
+    assert any(gradient.any() for gradient in expected.gradients.values()) == ("at all" not in name)

@@ -1,0 +1,138 @@
+"""Signals and kills: whatever ends the processes of a run, it goes on where it was."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from yolor_d2.checkpoint.run_folder import RunFolder
+from yolor_d2.engine.signals import EXIT_SAVED
+
+from .conftest import SMALL
+from .test_resume import assert_equal
+
+ROOT = Path(__file__).parents[2]
+NARROW = [
+    *("MODEL.DEVICE", "cpu", "MODEL.YOLOR_ELAN.WIDTH", 0.125, "MODEL.YOLOR_ELAN.DEPTH", 0.25),
+    *("MODEL.CAPTION_HEAD.DIM", 32, "MODEL.CAPTION_HEAD.FFN_DIM", 64, "TOKENIZER.VOCAB_SIZE", 60),
+    *("SOLVER.IMS_PER_BATCH", 2, "MODEL.CAPTION_HEAD.NUM_HEADS", 2),
+]
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+def start(
+    toy_root: Path,
+    folder: Path,
+    *flags: str,
+    steps: int,
+    launcher: Sequence[str] = (),
+    keys: Sequence[object] = (),
+) -> subprocess.Popen[str]:
+    """train_net.py, as a user starts it."""
+    environment = {**os.environ, "DETECTRON2_DATASETS": str(toy_root), "OMP_NUM_THREADS": "1"}
+    config = ROOT / "configs/toy/yolor_elan_n_toy.yaml"
+    command = [sys.executable, *launcher, str(ROOT / "train_net.py"), "--config-file", str(config)]
+    keys = [*SMALL, *NARROW, "SOLVER.MAX_ITER", steps, *keys, "OUTPUT_DIR", folder]
+    return subprocess.Popen(
+        [*command, "--deterministic", *flags, *map(str, keys)],
+        cwd=folder.parent,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def wait_for(path: Path, process: subprocess.Popen[str], *, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"{path} does not come"
+        time.sleep(0.02)
+
+
+def finish(process: subprocess.Popen[str], *, seconds: float = 120) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=seconds)
+    return process.returncode, output
+
+
+def final_state(folder: Path) -> dict[str, object]:
+    found = torch.load(folder / "model_final.pth", weights_only=True)
+    return {key: found[key] for key in ("iteration", "model", "ema", "optimizer")}
+
+
+LAUNCHES = {
+    "alone": ((), (), signal.SIGTERM),
+    "launch": (("--num-gpus", "2", "--dist-url", "auto"), (), signal.SIGINT),
+    "torchrun": ((), TORCHRUN, signal.SIGTERM),
+    "alone by SIGUSR2": ((), (), signal.SIGUSR2),
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "alone",
+        "launch",
+        pytest.param("torchrun", marks=pytest.mark.slow),
+        pytest.param("alone by SIGUSR2", marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_saves(toy_root: Path, tmp_path: Path, kind: str) -> None:
+    """The finished steps are kept, and the rest of the run is that of one without signals."""
+    flags, launcher, signum = LAUNCHES[kind]
+    keys = ["DATALOADER.NUM_WORKERS", 1, "LOG.PERIOD", 1]
+    folder = tmp_path / "run"
+    process = start(toy_root, folder, *flags, steps=5000, launcher=launcher, keys=keys)
+    wait_for(folder / "training.jsonl", process)
+    process.send_signal(signum)
+    sent = time.monotonic()
+    code, output = finish(process, seconds=30)
+
+    assert time.monotonic() - sent < 25
+    assert code == EXIT_SAVED or (kind == "torchrun" and code != 0), output
+    assert "stopped by a signal" in output
+    path, state = RunFolder(folder).latest()
+    steps = state["iteration"]
+    assert path.name == f"model_{steps - 1:07d}.pth"
+    assert f"after {steps} steps" in output
+
+
+def test_kills_lose_nothing(toy_root: Path, tmp_path: Path) -> None:
+    """SIGKILL at random moments; in the end the weights are those of a run that was left alone."""
+    kill_and_go_on(toy_root, tmp_path, kills=3, steps=12)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_fifty_kills_lose_nothing(toy_root: Path, tmp_path: Path) -> None:
+    kill_and_go_on(toy_root, tmp_path, kills=50, steps=150)
+
+
+def kill_and_go_on(toy_root: Path, tmp_path: Path, *, kills: int, steps: int) -> None:
+    keys = ["SOLVER.CHECKPOINT_PERIOD", 1, "TEST.LOSS_PERIOD", 4]
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    code, output = finish(start(toy_root, straight, steps=steps, keys=keys), seconds=900)
+    assert code == 0, output
+    rng = random.Random(0)
+    for number in range(kills):
+        flags = ["--resume"] if number else []
+        process = start(toy_root, broken, *flags, steps=steps, keys=keys)
+        before = RunFolder(broken).regular()
+        deadline = time.monotonic() + 60
+        while RunFolder(broken).regular() == before and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0.0, 0.3))
+        process.kill()
+        process.communicate()
+    code, output = finish(start(toy_root, broken, "--resume", steps=steps, keys=keys), seconds=900)
+    assert code == 0, output
+    assert_equal(final_state(broken), final_state(straight))

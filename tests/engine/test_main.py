@@ -1,0 +1,115 @@
+"""The command: what it does, and in which words it fails."""
+
+import json
+import logging
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+
+from yolor_d2.engine.arguments import argument_parser
+from yolor_d2.engine.main import main
+from yolor_d2.engine.setup import WRONG_USE
+
+from .conftest import Configure
+
+
+def arguments(cfg: CfgNode, path: Path, *more: str) -> Namespace:
+    path.write_text(cfg.dump())
+    return argument_parser().parse_args(["--config-file", str(path), *more])
+
+
+def complaint(caplog: pytest.LogCaptureFixture, args: Namespace) -> str:
+    """What the command says when it refuses."""
+    caplog.clear()
+    with caplog.at_level(logging.ERROR), pytest.raises(SystemExit) as stop:
+        main(args)
+    assert stop.value.code == WRONG_USE
+    (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
+    assert "\n" not in record.getMessage()
+    return record.getMessage()
+
+
+def test_train_then_evaluate(configure: Configure, tmp_path: Path) -> None:
+    """Evaluating the final weights gives what the run said at its end."""
+    overrides = ("SOLVER.MAX_ITER", 2, "TEST.EVAL_PERIOD", 2, "LOG.PICTURES", 2, "LOG.CURVES", True)
+    cfg = configure("run", *overrides)
+    results = main(arguments(cfg, tmp_path / "c.yaml"))
+
+    folder = Path(cfg.OUTPUT_DIR)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    wanted = {"bbox/AP", "segm/AP", "sem_seg/mIoU", "panoptic_seg/PQ", "caption/Bleu_4"}
+    wanted |= {"caption/CIDEr", "caption/sixth_CIDEr"}
+    assert wanted <= metrics.keys()
+    files = {path.name for path in folder.iterdir()}
+    assert {"config.yaml", "log.txt", "model_final.pth", "model_final.pth.sha256"} <= files
+    assert {"metrics.csv", "training.jsonl", "curves.png", "tokenizer.model"} <= files
+    assert {"provenance.json", "samples", "inference"} <= files
+
+    weights = folder / "model_final.pth"
+    again = arguments(
+        configure("evaluation"), tmp_path / "d.yaml", "--eval-only", "MODEL.WEIGHTS", str(weights)
+    )
+    assert main(again).keys() == results.keys()
+    evaluated = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert evaluated == metrics
+
+
+def test_refusals(configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "c.yaml"
+    cfg = configure("run", "SOLVER.MAX_ITER", 1)
+
+    def says(*more: str, cfg: CfgNode = cfg) -> str:
+        return complaint(caplog, arguments(cfg, file, *more))
+
+    assert "SOLVER.BASE_RL" in says("SOLVER.BASE_RL", "1")
+    assert "no_such.pth" in says("MODEL.WEIGHTS", str(tmp_path / "no_such.pth"))
+    assert "no_such.pth" in says("--eval-only", "MODEL.WEIGHTS", str(tmp_path / "no_such.pth"))
+    assert "MODEL.WEIGHTS is empty" in says("--eval-only")
+    assert "MODEL.DETECTION_HEAD.NUM_CLASSES is 3" in says("MODEL.DETECTION_HEAD.NUM_CLASSES", "3")
+    (tmp_path / "foreign.pth").write_text("<html>")
+    assert "foreign.pth" in says("MODEL.WEIGHTS", str(tmp_path / "foreign.pth"))
+    (tmp_path / "taken").write_text("a file")
+    assert "taken" in says("OUTPUT_DIR", str(tmp_path / "taken"))
+
+
+def test_a_run_is_not_buried(
+    configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = configure("run", "SOLVER.MAX_ITER", 1)
+    file = tmp_path / "c.yaml"
+    main(arguments(cfg, file))
+    assert "has a run already" in complaint(caplog, arguments(cfg, file))
+    slower = ("--resume", "SOLVER.BASE_LR", "0.5")
+    said = complaint(caplog, arguments(cfg, file, *slower))
+    assert "holds a run of another configuration: SOLVER.BASE_LR 0.001 -> 0.5" in said
+    main(arguments(cfg, file, "--resume", "DATALOADER.NUM_WORKERS", "0"))  # nothing left to do
+    main(arguments(cfg, file, "--overwrite"))
+    main(arguments(cfg, file, "--allow-config-change", *slower))
+
+
+def test_other_classes(configure: Configure, tmp_path: Path, caplog: Any) -> None:
+    """Weights of another number of classes: what does not fit is said, the rest is learnt on."""
+    first = configure("first", "SOLVER.MAX_ITER", 1)
+    main(arguments(first, tmp_path / "a.yaml"))
+    weights = str(Path(first.OUTPUT_DIR) / "model_final.pth")
+    more = ("MODEL.DETECTION_HEAD.NUM_CLASSES", "12", "MODEL.WEIGHTS", weights)
+    with caplog.at_level(logging.INFO):
+        main(arguments(configure("second"), tmp_path / "b.yaml", "SOLVER.MAX_ITER", "1", *more))
+    assert "detection_head.class_predictors" in caplog.text
+    said = complaint(
+        caplog, arguments(configure("third"), tmp_path / "c.yaml", "--eval-only", *more)
+    )
+    assert "MODEL.DETECTION_HEAD.NUM_CLASSES" in said
+
+
+def test_determinism_is_switched_on(configure: Configure, tmp_path: Path) -> None:
+    try:
+        cfg = configure("run", "SOLVER.MAX_ITER", 1)
+        main(arguments(cfg, tmp_path / "c.yaml", "--deterministic"))
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)

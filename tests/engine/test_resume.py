@@ -1,0 +1,84 @@
+"""A run that was stopped goes on exactly as if it had not been."""
+
+from typing import Any
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+
+from yolor_d2.engine.setup import seed_everything
+from yolor_d2.engine.trainer import Trainer
+
+from .conftest import Configure
+
+
+class Kill(BaseException):
+    """Ends a run as SIGKILL would: nobody is prepared for it."""
+
+
+class KillAfter(HookBase):
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def after_step(self) -> None:
+        if self.trainer.iter + 1 == self.steps:
+            raise Kill
+
+
+class Record(HookBase):
+    """Notes the total loss of each step."""
+
+    def __init__(self) -> None:
+        self.losses: dict[int, float] = {}
+
+    def after_step(self) -> None:
+        self.losses[self.trainer.iter] = self.trainer.storage.latest()["total_loss"][0]
+
+
+def run(
+    cfg: CfgNode, *, resume: bool = False, kill_after: int | None = None
+) -> tuple[Trainer, dict[int, float]]:
+    seed_everything(1 if not resume else 99)  # a resumed process has other random numbers
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=resume)
+    record = Record()
+    trainer.register_hooks([record])
+    if kill_after is not None:
+        trainer.register_hooks([KillAfter(kill_after)])
+        with pytest.raises(Kill):
+            trainer.train()
+    else:
+        trainer.train()
+    return trainer, record.losses
+
+
+def assert_equal(mine: Any, other: Any, path: str = "") -> None:
+    if isinstance(mine, torch.Tensor):
+        assert torch.equal(mine, other), path
+    elif isinstance(mine, dict):
+        assert mine.keys() == other.keys(), path
+        for key in mine:
+            assert_equal(mine[key], other[key], f"{path}.{key}")
+    elif isinstance(mine, list | tuple):
+        assert len(mine) == len(other), path
+        for number, (a, b) in enumerate(zip(mine, other, strict=True)):
+            assert_equal(a, b, f"{path}[{number}]")
+    else:
+        assert mine == other, path
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kill_after", [1, 3, 5])
+def test_exact(configure: Configure, kill_after: int, workers: int) -> None:
+    """14 images, 4 a step, 6 steps: into the second epoch, and mosaic closes after 4."""
+    straight, losses = run(configure("straight"))
+    cfg = configure("parts", "SOLVER.CHECKPOINT_PERIOD", 1)
+    _, first = run(cfg, kill_after=kill_after)
+    cfg.DATALOADER.NUM_WORKERS = workers
+    resumed, second = run(cfg, resume=True)
+    assert resumed.start_iter == kill_after
+    assert first | second == losses
+    mine, other = resumed.checkpoint(), straight.checkpoint()
+    for part in ("model", "ema", "optimizer", "random"):
+        assert_equal(mine[part], other[part], part)

@@ -1,0 +1,139 @@
+"""A step of the optimiser: accumulated batches, clipping, precision, what goes into the log."""
+
+import copy
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from detectron2.engine import HookBase
+from torch import Tensor, nn
+
+from yolor_d2.engine.optimizer import keep_statistics
+from yolor_d2.engine.trainer import Trainer
+
+from .conftest import Configure
+
+STILL = [
+    *("MODEL.CAPTION_HEAD.DROPOUT", 0.0, "SOLVER.WARMUP_ITERS", 0),
+    *("SOLVER.CLIP_GRADIENTS.ENABLED", False),
+]
+
+
+class Gradients(HookBase):
+    """Copies the gradients of each step at the moment that the optimiser uses them."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, Tensor]] = []
+
+    def before_train(self) -> None:
+        self.trainer.optimizer.register_step_pre_hook(self._copy)
+
+    def _copy(self, *_: Any) -> None:
+        named = self.trainer.model.named_parameters()
+        self.steps.append({n: p.grad.clone() for n, p in named if p.grad is not None})
+
+
+def build(configure: Configure, *overrides: Any) -> tuple[Trainer, Gradients]:
+    torch.manual_seed(0)
+    trainer = Trainer(configure("run", *STILL, *overrides))
+    keep_statistics(trainer.model)
+    gradients = Gradients()
+    trainer.register_hooks([gradients])
+    return trainer, gradients
+
+
+def gradient_of(model: nn.Module, batch: Any) -> dict[str, Tensor]:
+    model = copy.deepcopy(model)
+    sum(model(batch).values()).backward()
+    return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+
+
+def test_accumulation_is_the_mean_of_the_batches(configure: Configure) -> None:
+    overrides = ("SOLVER.ACCUM_STEPS", 3, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 2)
+    trainer, gradients = build(configure, *overrides)
+    trainer.model.train()
+    batches = list(islice(trainer.build_loader(0), 3))
+    expected = [gradient_of(trainer.model, batch) for batch in batches]
+
+    trainer.train()
+
+    assert len(gradients.steps) == trainer.finished == 2  # steps of the optimiser
+    for name, gradient in gradients.steps[0].items():
+        mean = torch.stack([one[name] for one in expected]).mean(0)
+        torch.testing.assert_close(gradient, mean, atol=1e-6, rtol=1e-4)
+
+
+def test_the_second_step_goes_on_where_the_first_ended(configure: Configure) -> None:
+    """Positions in the data count batches, not steps."""
+    overrides = ("SOLVER.ACCUM_STEPS", 3, "SOLVER.IMS_PER_BATCH", 2)
+    trainer, _ = build(configure, *overrides)
+    straight = [i["image_id"] for b in islice(trainer.build_loader(0), 6) for i in b]
+    later = [i["image_id"] for b in islice(trainer.build_loader(1), 3) for i in b]
+    assert later == straight[6:]
+
+
+def test_clipping(configure: Configure) -> None:
+    clip = ("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.25)
+    trainer, gradients = build(configure, *clip, "SOLVER.MAX_ITER", 1)
+    trainer.train()
+    total = torch.cat([g.flatten() for g in gradients.steps[0].values()]).norm().item()
+    assert total == pytest.approx(0.25, rel=1e-4)
+    assert trainer.storage.latest()["grad_norm"][0] > 1  # before it was clipped
+
+
+@pytest.mark.parametrize("scale", [1.0, 4096.0])
+def test_captions_teach_the_trunk(configure: Configure, scale: float) -> None:
+    """One step on the sum of all losses, also when it is scaled on its way (as for fp16)."""
+    trainer, gradients = build(configure, "SOLVER.MAX_ITER", 1)
+    trainer._trainer.scaler = torch.amp.GradScaler("cpu", enabled=scale > 1, init_scale=scale)
+    model = trainer.model.train()
+    batch = next(iter(trainer.build_loader(0)))
+    alone = copy.deepcopy(model)
+    alone(batch)["loss_caption"].backward()
+    others = copy.deepcopy(model)
+    losses = others(batch)
+    sum(loss for name, loss in losses.items() if name != "loss_caption").backward()
+
+    trainer.train()
+
+    captions, rest = (
+        {f"backbone.{n}": p.grad for n, p in part.backbone.named_parameters() if p.grad is not None}
+        for part in (alone, others)
+    )
+    assert sum(gradient.norm() for gradient in captions.values()) > 0.01
+    for name, gradient in captions.items():
+        together = gradient + rest.get(name, 0)
+        torch.testing.assert_close(gradients.steps[0][name], together, atol=2e-4, rtol=1e-3)
+
+
+def test_what_is_logged(configure: Configure) -> None:
+    overrides = ("LOG.TASK_GRADIENTS", 2, "SOLVER.MAX_ITER", 2)
+    trainer, _ = build(configure, *overrides)
+    trainer.train()
+    latest = trainer.storage.latest()
+    losses = {"cls", "box", "dfl", "mask", "sem_focal", "sem_dice", "caption"}
+    expected = {f"loss_{name}" for name in losses} | {"total_loss", "grad_norm", "lr"}
+    expected |= {f"time/{part}" for part in ("data", "forward", "backward", "step")}
+    expected |= {f"gradient/{task}" for task in ("detection", "mask", "semantic", "caption")}
+    assert expected | {"images_per_second"} <= latest.keys()
+    total = sum(latest[f"loss_{name}"][0] for name in losses)
+    assert latest["total_loss"][0] == pytest.approx(total)
+    assert latest["gradient/caption"][0] > 0
+
+
+def test_half_precision_trains(configure: Configure) -> None:
+    trainer, gradients = build(configure, "SOLVER.MAX_ITER", 2)
+    trainer._trainer.dtype = torch.bfloat16  # CPUs are asked for single precision otherwise
+    trainer.train()
+    assert len(gradients.steps) == 2
+    assert all(torch.isfinite(g).all() for g in gradients.steps[1].values())
+
+
+def test_wrong_words(configure: Configure) -> None:
+    for overrides, complaint in (
+        (("SOLVER.NONFINITE", "hope"), "SOLVER.NONFINITE must be stop or skip, not hope"),
+        (("SOLVER.ACCUM_STEPS", 0), "SOLVER.ACCUM_STEPS is 0; it must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=complaint):
+            build(configure, *overrides)

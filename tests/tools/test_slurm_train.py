@@ -1,0 +1,134 @@
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.processes import wait_for
+from yolor_d2.tools import slurm_train
+from yolor_d2.tools.slurm_train import Job, resuming
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+from yolor_d2.engine import signals
+
+folder = Path(sys.argv[-1])
+if "--resume" in sys.argv:
+    (folder / "resumed").write_text(" ".join(sys.argv[1:]))
+    sys.exit()
+with signals.watching():
+    (folder / "pid").write_text(str(os.getpid()))
+    while not signals.requested():
+        time.sleep(0.01)
+    (folder / "saved").write_text(signals.requested())
+    raise signals.Interrupted
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text(SCRIPT)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _same_surroundings(monkeypatch):
+    """As the job sets the arguments and the path of its process."""
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+
+
+def test_resuming():
+    command = ["train_net.py", "--config-file", "c", "KEY", "1"]
+    expected = ["train_net.py", "--resume", "--config-file", "c", "KEY", "1"]
+    assert resuming(command) == expected
+    assert resuming(expected) == expected
+
+
+def run(command, signum):
+    """Run a job in this process, which gets a signal meanwhile; exit code, what submitit gets."""
+    got = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: got.append(number))
+    pid = Path(command[-1]) / "pid"
+
+    def send_when_ready():
+        wait_for(pid)
+        os.kill(os.getpid(), signum)
+
+    sender = threading.Thread(target=send_when_ready)
+    sender.start()
+    try:
+        with pytest.raises(SystemExit) as end:
+            Job()(command)
+    finally:
+        sender.join()
+        signal.signal(signal.SIGUSR2, before)
+    return end.value.code, got
+
+
+def test_submitit_gets_its_signal_after_the_run_is_saved(tmp_path, script):
+    assert run([script, str(tmp_path)], signal.SIGUSR2) == (75, [signal.SIGUSR2])
+    assert (tmp_path / "saved").read_text() == "SIGUSR2"
+
+
+def test_a_run_that_is_cancelled_does_not_queue_up_again(tmp_path, script):
+    assert run([script, str(tmp_path)], signal.SIGTERM) == (75, [])
+    assert (tmp_path / "saved").read_text() == "SIGTERM"
+
+
+def test_a_job_that_slurm_itself_restarts_goes_on(tmp_path, script, monkeypatch):
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    Job()([script, str(tmp_path)])
+    assert (tmp_path / "resumed").exists()
+
+
+def test_script_that_is_not_there(capsys):
+    assert slurm_train.main(["nowhere.py", "--resume"]) == 2
+    assert capsys.readouterr().err == "slurm_train: nowhere.py: no such script\n"
+
+
+def test_without_submitit(script, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    assert slurm_train.main([script]) == 2
+    expected = "slurm_train: needs submitit: pip install 'yolor_d2[slurm]'\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_what_slurm_is_asked_for(tmp_path, script, monkeypatch):
+    """The batch file, without a SLURM to give it to."""
+    submitit = pytest.importorskip("submitit")
+    texts = []
+
+    def take(executor, path):
+        texts.append(Path(path).read_text())
+        return ["echo", "Submitted batch job 12"]
+
+    slurm = submitit.slurm.slurm.SlurmExecutor
+    monkeypatch.setattr(slurm, "_make_submission_command", take)
+    monkeypatch.setattr(slurm, "affinity", classmethod(lambda cls: 2))
+    options = ["--partition", "gpu", "--nodes", "2", "--gpus", "4", "--timeout", "90"]
+    options += ["--constraint", "h200", "--comment", "mine", "--job-dir", str(tmp_path / "jobs")]
+    assert slurm_train.main([*options, script, "--config-file", "c", "KEY", "1"]) == 0
+    asked = [line.removeprefix("#SBATCH --") for line in texts[0].splitlines()]
+    for line in ("partition=gpu", "nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "time=90"):
+        assert line in asked
+    for line in ("constraint=h200", "comment=mine", "signal=USR2@120", "cpus-per-task=8"):
+        assert line in asked
+
+
+@pytest.mark.slow
+def test_a_job_queues_up_again_and_resumes(tmp_path, script):
+    pytest.importorskip("submitit")
+    jobs = tmp_path / "jobs"
+    options = ["--cluster", "local", "--gpus", "0", "--job-dir", str(jobs)]
+    assert slurm_train.main([*options, script, str(tmp_path)]) == 0
+    wait_for(tmp_path / "pid")
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGUSR2)
+    wait_for(tmp_path / "resumed")
+    assert (tmp_path / "saved").read_text() == "SIGUSR2"
+    assert (tmp_path / "resumed").read_text() == f"--resume {tmp_path}"

@@ -1,0 +1,1 @@
+"""Training: the loop, what hangs on it, and how processes are started."""

@@ -1,0 +1,45 @@
+"""What differs between the configuration of a saved run and that of today."""
+
+from typing import Any
+
+from detectron2.config import CfgNode
+
+# May change between two parts of a run: none of them moves what is learnt.
+FREE = (
+    "OUTPUT_DIR",
+    "VERSION",
+    "VIS_PERIOD",
+    "DATALOADER.NUM_WORKERS",
+    "DATALOADER.IMAGE_CACHE_MB",
+    "DATALOADER.MAX_BAD_FILES",
+    "DATASETS.TEST",
+    "LOG.",
+    "MODEL.DEVICE",
+    "MODEL.WEIGHTS",
+    "MODEL.YOLOR.COMPILE",
+    "SOLVER.CHECKPOINT_",
+    "SOLVER.NONFINITE",
+    "SOLVER.MAX_SKIPPED",
+    "TEST.",
+    "TOKENIZER.MODEL",  # the checkpoint has the tokenizer itself
+)
+
+
+def config_changes(before: str, now: str) -> list[str]:
+    """One line for each key that matters and differs, of two configurations as YAML."""
+    old, new = _flat(CfgNode.load_cfg(before)), _flat(CfgNode.load_cfg(now))
+    return [
+        f"{key} {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not key.startswith(FREE)
+    ]
+
+
+def _flat(node: CfgNode, prefix: str = "") -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            values |= _flat(value, f"{prefix}{key}.")
+        else:
+            values[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return values

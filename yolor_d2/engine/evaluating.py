@@ -1,0 +1,67 @@
+"""Results of a model on data sets."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
+from detectron2.utils import comm
+from torch import nn
+
+from ..evaluation.report import write_report
+from ..modeling import to_channels_last
+from . import signals
+
+Results = dict[str, Any]
+
+
+class Examination(NamedTuple):
+    """What a model is asked, and who says how good the answers are; made when they are needed."""
+
+    loader: Callable[[], Any]
+    evaluator: Callable[[], DatasetEvaluator]
+
+
+def examine(
+    model: nn.Module, examinations: Mapping[str, Examination], *, output_dir: str
+) -> Results:
+    """Evaluate a model that is in evaluation mode, and report.
+
+    Args:
+        model: gives a result for each sample of a batch.
+        examinations: by the names of data sets.
+        output_dir: gets metrics.json and more.
+
+    Returns:
+        On the main process, the results of the data set, or of each by its name if there are
+        several; else nothing.
+    """
+    if next(model.parameters()).device.type == "cpu":
+        model = to_channels_last(model)
+    results: Results = {}
+    for name, examination in examinations.items():
+        loader = Interruptible(examination.loader())
+        found = inference_on_dataset(model, loader, examination.evaluator())
+        if comm.is_main_process():
+            results[name] = found
+            write_report(found, Path(output_dir), dataset_name=name)
+    return next(iter(results.values())) if len(results) == 1 else results
+
+
+class Interruptible:
+    """A loader that ends the process when a signal has asked it to stop.
+
+    What is evaluated in training has been saved before.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.loader:
+            if signals.requested() is not None:
+                raise signals.Interrupted
+            yield batch

@@ -1,0 +1,84 @@
+"""All metrics over the run, in one picture."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..writers import CSV_NAME, Row, read_csv
+from .harmless import never_fatal
+
+COLUMNS = 3  # panels in a row
+FEW = 30  # points, which are marked
+
+Series = tuple[np.ndarray, np.ndarray]  # steps and values
+
+
+class MetricCurves(HookBase):
+    """Draws curves.png from the run's CSV file when training ends, after the last row is written.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def after_train(self) -> None:
+        table = self.folder / CSV_NAME
+        if comm.is_main_process() and table.exists():
+            with never_fatal("curves"):
+                draw_curves(read_csv(table)).savefig(self.folder / "curves.png")
+
+
+def draw_curves(rows: Mapping[int, Row]) -> Figure:
+    """A panel for each group of metrics.
+
+    Args:
+        rows: of the CSV file, by iteration.
+    """
+    panels = _by_panel(rows)
+    height = -(-len(panels) // COLUMNS)
+    figure = Figure(figsize=(5.5 * COLUMNS, 3.6 * height), layout="constrained")
+    for number, (title, lines) in enumerate(panels.items()):
+        _draw_panel(figure.add_subplot(height, COLUMNS, number + 1), title, lines)
+    return figure
+
+
+def _by_panel(rows: Mapping[int, Row]) -> dict[str, dict[str, Series]]:
+    points: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for iteration, row in sorted(rows.items()):
+        for name, value in row.items():
+            points[name].append((iteration + 1, value))
+    panels: dict[str, dict[str, Series]] = defaultdict(dict)
+    for name, pairs in points.items():
+        title = panel_of(name)
+        if title:
+            steps, values = np.array(pairs).T
+            panels[title][name.removeprefix(f"{title}/")] = steps, values
+    return panels
+
+
+def panel_of(name: str) -> str:
+    """Where a metric is drawn; "" for those of single classes ("bbox/AP-cat"), which are many."""
+    group, _, leaf = name.rpartition("/")
+    if "-" in leaf:
+        return ""
+    if leaf == "total_loss":
+        return "total loss"
+    if "CIDEr" in leaf:  # of another scale than the other scores of captions
+        return f"{group} CIDEr"
+    return group or ("losses" if leaf.startswith("loss_") else leaf)
+
+
+def _draw_panel(axes: Axes, title: str, lines: Mapping[str, Series]) -> None:
+    for label, (steps, values) in lines.items():
+        axes.plot(steps, values, marker="." if len(steps) < FEW else "", label=label, linewidth=1)
+    axes.set(title=title, xlabel="step")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")

@@ -1,0 +1,117 @@
+"""The losses of images that are not learnt from."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import chain
+from typing import Any
+
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torch import Tensor, nn
+
+from ...modeling.meta_arch import YOLOR
+from ..ema import ModelEMA
+from ..evaluating import Interruptible
+
+logger = logging.getLogger(__name__)
+
+Batch = Sequence[dict[str, Any]]
+Autocast = Callable[[], AbstractContextManager]
+
+
+class ValidationLoss(HookBase):
+    """Puts "validation/loss_..." and "validation/total_loss" into the log, "validation_ema/" too.
+
+    Training does not notice: nothing random is drawn, no statistic moves, every part of the model
+    returns to the mode that it was in.
+
+    Args:
+        model: not wrapped.
+        loaders: of the test sets, as of `build_validation_loader`; each process has its part.
+        period: in steps; the last step is measured as well.
+        ema: gives the running mean whose weights are measured too, if there is one by then.
+        autocast: the precision of the forward pass.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        loaders: Sequence[Iterable[Batch]],
+        period: int,
+        ema: Callable[[], ModelEMA | None] = lambda: None,
+        autocast: Autocast = nullcontext,
+    ) -> None:
+        if not isinstance(model, YOLOR):
+            raise ValueError("TEST.LOSS_PERIOD needs MODEL.META_ARCHITECTURE YOLOR")
+        if not loaders:
+            raise ValueError("TEST.LOSS_PERIOD is not 0, but DATASETS.TEST is empty")
+        self.model = model
+        self.loaders = [Interruptible(loader) for loader in loaders]
+        self.period = period
+        self.ema = ema
+        self.autocast = autocast
+
+    def after_step(self) -> None:
+        finished = self.trainer.iter + 1
+        if finished % self.period and finished != self.trainer.max_iter:
+            return
+        self._measure("validation")
+        ema = self.ema()
+        if ema is not None:
+            with ema.applied():
+                self._measure("validation_ema")
+
+    def _measure(self, prefix: str) -> None:
+        losses = mean_losses(self.model, self.loaders, autocast=self.autocast)
+        total = sum(losses.values())
+        values = {f"{prefix}/{name}": loss for name, loss in losses.items()}
+        values[f"{prefix}/total_loss"] = total
+        self.trainer.storage.put_scalars(**values, smoothing_hint=False)
+        parts = ", ".join(f"{n.removeprefix('loss_')} {loss:.4g}" for n, loss in losses.items())
+        finished = self.trainer.iter + 1
+        logger.info("%s loss after %d steps: %.4g (%s)", prefix, finished, total, parts)
+
+
+@torch.no_grad()
+def mean_losses(
+    model: YOLOR, loaders: Sequence[Iterable[Batch]], *, autocast: Autocast = nullcontext
+) -> dict[str, float]:
+    """The mean of each loss over all images of all processes.
+
+    A batch's loss counts as often as it has images.
+    """
+    sums: dict[str, Tensor] = {}
+    images = 0
+    with evaluation_mode(model):
+        for batch in chain.from_iterable(loaders):
+            with autocast():
+                losses = model.training_losses(batch)
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0.0) + loss.double() * len(batch)
+            images += len(batch)
+    return _over_processes({name: value.item() for name, value in sums.items()}, images)
+
+
+def _over_processes(sums: Mapping[str, float], images: int) -> dict[str, float]:
+    total: Counter[str] = Counter()
+    total_images = 0
+    for other_sums, other_images in comm.all_gather((dict(sums), images)):
+        total.update(other_sums)
+        total_images += other_images
+    return {name: value / total_images for name, value in total.items()}
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Norms and dropout as in evaluation; afterwards each module is as it was, frozen ones too."""
+    before = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training

@@ -1,0 +1,126 @@
+"""Before the first step: configuration, output folder, generators, clear words when it fails."""
+
+import logging
+import os
+import random
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.logger import setup_logger
+
+from ..checkpoint.run_folder import RunFolder
+from ..checkpoint.saving import CheckpointError
+from ..model_zoo import load_config
+from .tokenizing import resolve_tokenizer
+
+logger = logging.getLogger(__name__)
+
+WRONG_USE = 2  # exit code: what was asked for cannot be done
+
+# What a run leaves behind that a new one in its folder would go on with.
+RUN_FILES = (
+    "model_*.pth*",
+    "last_checkpoint",
+    "training.jsonl",
+    "metrics.csv",
+    "events.out.tfevents.*",
+    "nonfinite_*.json",
+)
+USER_ERRORS = (ValueError, CheckpointError, OSError)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what a user can mend into one line and exit code 2; the traceback goes to the log."""
+    try:
+        yield
+    except USER_ERRORS as error:
+        logger.debug("the traceback of it", exc_info=True)
+        logger.error("%s", error)
+        raise SystemExit(WRONG_USE) from None
+
+
+def setup(args: Namespace) -> CfgNode:
+    """The frozen configuration of a run or an evaluation, and an output folder that can be used."""
+    cfg = load_config(args.config_file, args.opts)
+    if cfg.MODEL.DEVICE == "cuda":
+        cfg.MODEL.DEVICE = best_device()
+    open_folder(cfg.OUTPUT_DIR, args)
+    resolve_tokenizer(cfg, resume=args.resume and not args.eval_only)
+    cfg.freeze()
+    begin(args, config_text=cfg.dump(), output_dir=cfg.OUTPUT_DIR, seed=cfg.SEED)
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
+    return cfg
+
+
+def best_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def open_folder(output_dir: str, args: Namespace) -> None:
+    """Make sure that the output folder can be written and buries nothing; log into it."""
+    if comm.is_main_process():
+        folder = RunFolder(output_dir)
+        folder.check_writable(0)
+        if not args.eval_only and not args.resume:
+            start_anew(folder, overwrite=args.overwrite)
+    comm.synchronize()
+    set_up_logging(output_dir)
+
+
+def begin(args: Namespace, *, config_text: str, output_dir: str, seed: int) -> None:
+    """Write down what is going to happen, and seed the generators; a negative seed is random."""
+    if comm.is_main_process():
+        logger.debug("%s\n%s\n%s", args, collect_env_info(), config_text)
+        name = "config.py" if args.config_file.endswith(".py") else "config.yaml"
+        (Path(output_dir) / name).write_text(config_text)
+    shared = comm.all_gather(seed if seed >= 0 else random.SystemRandom().getrandbits(31))[0]
+    seed_everything(shared + comm.get_rank())
+    if args.deterministic:
+        be_deterministic()
+
+
+def set_up_logging(folder: str) -> None:
+    """What a reader wants to see goes to the terminal, everything to the folder's log.txt."""
+    for name in ("fvcore", "detectron2", "yolor_d2"):
+        log = setup_logger(folder, distributed_rank=comm.get_rank(), name=name)
+        for handler in log.handlers:
+            if type(handler) is logging.StreamHandler and handler.stream is sys.stdout:
+                handler.setLevel(logging.INFO)
+
+
+def start_anew(folder: RunFolder, *, overwrite: bool) -> None:
+    """A new run does not bury one that is there."""
+    if not any(folder.path.glob("model_*.pth")):
+        return
+    if not overwrite:
+        raise ValueError(
+            f"OUTPUT_DIR {folder.path} has a run already: --resume goes on with it, --overwrite "
+            "removes it"
+        )
+    for pattern in RUN_FILES:
+        for path in folder.path.glob(pattern):
+            path.unlink()
+
+
+def be_deterministic() -> None:
+    """Let the same seed give the same numbers, bit for bit, at some cost of time."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def seed_everything(seed: int) -> None:
+    """The global generators of Python, NumPy, torch and CUDA."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  libraries use it
+    torch.manual_seed(seed)

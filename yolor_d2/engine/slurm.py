@@ -1,0 +1,68 @@
+"""What SLURM says about the tasks of a job, in the words of torchrun."""
+
+import re
+from argparse import Namespace
+from collections.abc import Mapping
+
+
+def is_task(args: Namespace, environ: Mapping[str, str]) -> bool:
+    """Whether this process is one of several that srun has started to train together.
+
+    Flags that name several processes count more: `--num-gpus 8` in a batch script, without srun,
+    sees SLURM's variables too, and so do detectron2's flags with one task on each machine.
+
+    Raises:
+        ValueError: both would start processes.
+    """
+    if "SLURM_PROCID" not in environ or int(environ["SLURM_NTASKS"]) == 1:
+        return False
+    if args.num_gpus * args.num_machines <= 1:
+        return True
+    tasks = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > args.num_machines:
+        raise ValueError(
+            f"srun starts {tasks} processes, and --num-gpus {args.num_gpus} would start more in "
+            "each of them: leave --num-gpus out"
+        )
+    return False
+
+
+def group_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables that torchrun would set for this task; what the user has set stays.
+
+    Raises:
+        ValueError: tasks are spread over machines in a way that detectron2 cannot describe.
+    """
+    layout = environ.get("SLURM_STEP_TASKS_PER_NODE") or environ["SLURM_TASKS_PER_NODE"]
+    hosts = environ.get("SLURM_STEP_NODELIST") or environ["SLURM_JOB_NODELIST"]
+    rank, local_rank = int(environ["SLURM_PROCID"]), int(environ["SLURM_LOCALID"])
+    sizes = set(tasks_per_machine(layout))
+    local_size = sizes.pop()
+    if sizes or rank % local_size != local_rank:
+        raise ValueError(
+            f"SLURM_TASKS_PER_NODE is {layout}, and task {rank} is number {local_rank} of its "
+            "machine: every machine needs the same number of tasks, counted machine by machine "
+            "(srun --ntasks-per-node=N --distribution=block)"
+        )
+    # A port of the job's own, below those that systems give to outgoing connections.
+    port = 15000 + int(environ["SLURM_JOB_ID"]) % 15000
+    return {
+        "MASTER_ADDR": environ.get("MASTER_ADDR") or first_host(hosts),
+        "MASTER_PORT": environ.get("MASTER_PORT") or str(port),
+        "RANK": str(rank),
+        "WORLD_SIZE": environ["SLURM_NTASKS"],
+        "LOCAL_RANK": str(local_rank),
+        "LOCAL_WORLD_SIZE": str(local_size),
+    }
+
+
+def tasks_per_machine(layout: str) -> list[int]:
+    """`4(x2),3` -> [4, 4, 3]."""
+    found = re.findall(r"(\d+)(?:\(x(\d+)\))?", layout)
+    return [int(tasks) for tasks, times in found for _ in range(int(times or 1))]
+
+
+def first_host(hosts: str) -> str:
+    """`node[003-007,010],other` -> node003."""
+    first = re.split(r",(?![^\[]*\])", hosts, maxsplit=1)[0]
+    return re.sub(r"\[([^],-]+)[^]]*\]", r"\1", first)

@@ -1,0 +1,42 @@
+"""How long the parts of a step take, on whatever does the work."""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class Stopwatch:
+    """Times parts; on a GPU by events, so that the host does not wait.
+
+    Args:
+        device: where the work is done.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.on_gpu = device.type == "cuda"
+        self._host: dict[str, float] = defaultdict(float)
+        self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """Add the time of a block to a part. Waiting for data is the host's own time."""
+        if self.on_gpu and part != "data":
+            first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            first.record()
+            yield
+            last.record()
+            self._events.append((part, first, last))
+            return
+        started = time.perf_counter()
+        yield
+        self._host[part] += time.perf_counter() - started
+
+    def seconds(self) -> dict[str, float]:
+        """The parts so far; the device must be done with them."""
+        total = dict(self._host)
+        for part, first, last in self._events:
+            total[part] = total.get(part, 0.0) + first.elapsed_time(last) / 1000
+        return total

@@ -1,0 +1,319 @@
+"""Where the numbers of a run go: the terminal, CSV, JSON lines, TensorBoard, Weights & Biases.
+
+They are detectron2's EventWriters: each takes from the storage what is new to it.
+"""
+
+import csv
+import datetime
+import io
+import json
+import logging
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.utils.events import (
+    EventStorage,
+    EventWriter,
+    TensorboardXWriter,
+    get_event_storage,
+)
+
+from ..data.files import replace_file
+
+logger = logging.getLogger(__name__)
+
+WINDOW = 20  # steps whose median stands for a value that varies from step to step
+ITERATION = "iteration"
+CSV_NAME, JSON_NAME = "metrics.csv", "training.jsonl"
+
+Row = dict[str, float]
+
+
+def build_writers(
+    output_dir: str | Path, *, max_iter: int, wandb: bool = False
+) -> list[EventWriter]:
+    """What the main process writes to.
+
+    Args:
+        output_dir: of the run; its log may be there from an earlier part of the run.
+        max_iter: of the run, for the time that is left.
+        wandb: log to Weights & Biases as well.
+    """
+    folder = Path(output_dir)
+    writers: list[EventWriter] = [
+        ProgressPrinter(max_iter=max_iter),
+        CSVWriter(folder / CSV_NAME),
+        JSONLinesWriter(folder / JSON_NAME),
+        TensorBoard(folder),
+    ]
+    return [*writers, WeightsAndBiases(folder)] if wandb else writers
+
+
+class ProgressPrinter(EventWriter):
+    """One line: how far, how long still, losses, speed, memory.
+
+    Args:
+        max_iter: of the run.
+    """
+
+    def __init__(self, *, max_iter: int) -> None:
+        self.max_iter = max_iter
+        self._printed = -1
+        self._start: tuple[int, float] | None = None  # a step, and when it was finished
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        latest = storage.latest()
+        if "total_loss" not in latest or latest["total_loss"][1] <= self._printed:
+            return
+        self._printed = int(latest["total_loss"][1])
+
+        def median(name: str) -> float:
+            return storage.history(name).median(WINDOW)
+
+        losses = [name for name in latest if name.startswith("loss_")]
+        parts = [part for part in ("data", "forward", "backward") if f"time/{part}" in latest]
+        finished = self._printed + 1
+        logger.info(
+            "step %d of %d (%.1f %%), %s left | loss %.4g: %s | lr %.3g | "
+            "%.3g images/s, %.0f ms (%s) | %.1f GB",
+            finished,
+            self.max_iter,
+            100 * finished / self.max_iter,
+            self._time_left(finished, median("time/step") / 1000),
+            median("total_loss"),
+            ", ".join(f"{name.removeprefix('loss_')} {median(name):.4g}" for name in losses),
+            latest["lr"][0],
+            median("images_per_second"),
+            median("time/step"),
+            ", ".join(f"{part} {median(f'time/{part}'):.0f}" for part in parts),
+            peak_memory() / 1e9,
+        )
+
+    def _time_left(self, finished: int, step_seconds: float) -> datetime.timedelta:
+        """From the time that has passed, evaluations included; at first from the steps alone."""
+        now = time.monotonic()
+        if self._start is None:
+            self._start = finished, now
+        else:
+            first, started = self._start
+            step_seconds = (now - started) / (finished - first)
+        return datetime.timedelta(seconds=round(step_seconds * (self.max_iter - finished)))
+
+
+def peak_memory() -> float:
+    """Bytes: of tensors on the GPU where one is in use, else of this process."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+class _News:
+    """What the storage has that has not been taken yet, by iteration."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, int] = {}
+
+    def take(self, storage: EventStorage) -> dict[int, Row]:
+        rows: dict[int, Row] = defaultdict(dict)
+        for name, (value, iteration) in storage.latest_with_smoothing_hint(WINDOW).items():
+            if iteration > self._taken.get(name, -1):
+                self._taken[name] = iteration
+                rows[int(iteration)][name] = float(value)
+        return dict(sorted(rows.items()))
+
+
+def first_step(storage: EventStorage) -> int | None:
+    """The iteration of the first step that this part of the run has made."""
+    history = storage.histories().get("total_loss")
+    return None if history is None else int(history.values()[0][1])
+
+
+class TableWriter(EventWriter):
+    """A row of numbers for each iteration that has any, in a file that outlives the process.
+
+    A run that goes on from an earlier step takes back the rows of the steps that it makes again.
+    What cannot be written, to a full disk for instance, is kept for the next time.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._news = _News()
+        self._pending: dict[int, Row] = {}
+        self._last: int | None = None  # iteration of the last row; None: nothing is written yet
+        self._is_whole = False  # whether the file ends with that row
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        self._pending = _merged(self._pending, self._news.take(storage))
+        if not self._pending:
+            return
+        try:
+            self._write(self._pending, storage)
+        except OSError as error:
+            logger.warning("%s is not written, training goes on: %s", self.path, error)
+        else:
+            self._last = max(self._pending)
+            self._pending = {}
+
+    def _write(self, rows: dict[int, Row], storage: EventStorage) -> None:
+        follows = self._is_whole and self._last is not None and min(rows) > self._last
+        self._is_whole = False
+        if follows and self.fits(rows):
+            with self.path.open("a") as file:
+                file.write(self.lines(rows))
+        else:
+            rows = _merged(self._kept(storage), rows)
+            replace_file(self.path, self.dump(rows).encode())
+        self._is_whole = True
+
+    def _kept(self, storage: EventStorage) -> dict[int, Row]:
+        """The rows that are there, the first time without those that are made again."""
+        rows = self.read() if self.path.exists() else {}
+        start = first_step(storage)
+        if self._last is not None or start is None:
+            return rows
+        return {iteration: row for iteration, row in rows.items() if iteration < start}
+
+    def fits(self, rows: Mapping[int, Row]) -> bool:
+        """Whether rows can be written below the others."""
+        raise NotImplementedError
+
+    def read(self) -> dict[int, Row]:
+        """The rows of the file, but for a last one that is not whole."""
+        raise NotImplementedError
+
+    def lines(self, rows: Mapping[int, Row]) -> str:
+        """Rows as text."""
+        raise NotImplementedError
+
+    def dump(self, rows: Mapping[int, Row]) -> str:
+        """The text of a whole file."""
+        raise NotImplementedError
+
+
+def _merged(old: Mapping[int, Row], new: Mapping[int, Row]) -> dict[int, Row]:
+    """Both, values of one iteration in one row."""
+    return {i: old.get(i, {}) | new.get(i, {}) for i in sorted({*old, *new})}
+
+
+class CSVWriter(TableWriter):
+    """A column for each metric. A metric that appears later gets a column of its own."""
+
+    columns: tuple[str, ...] = ()
+
+    def fits(self, rows: Mapping[int, Row]) -> bool:
+        return all(set(row) <= set(self.columns) for row in rows.values())
+
+    def read(self) -> dict[int, Row]:
+        return read_csv(self.path)
+
+    def lines(self, rows: Mapping[int, Row]) -> str:
+        return self._text({ITERATION: i, **row} for i, row in rows.items())
+
+    def dump(self, rows: Mapping[int, Row]) -> str:
+        self.columns = tuple(dict.fromkeys(name for row in rows.values() for name in row))
+        header = {name: name for name in (ITERATION, *self.columns)}
+        return self._text([header]) + self.lines(rows)
+
+    def _text(self, rows: Iterable[Mapping[str, Any]]) -> str:
+        text = io.StringIO()
+        csv.DictWriter(text, [ITERATION, *self.columns], lineterminator="\n").writerows(rows)
+        return text.getvalue()
+
+
+def read_csv(path: Path) -> dict[int, Row]:
+    """The rows of a CSVWriter's file by iteration; a last line that is not whole is left out."""
+    whole, _, _ = path.read_text().rpartition("\n")
+    return {
+        int(row.pop(ITERATION)): {name: float(value) for name, value in row.items() if value}
+        for row in csv.DictReader(io.StringIO(whole))
+    }
+
+
+class JSONLinesWriter(TableWriter):
+    """A JSON object for each iteration."""
+
+    def fits(self, rows: Mapping[int, Row]) -> bool:
+        return True
+
+    def read(self) -> dict[int, Row]:
+        whole, _, _ = self.path.read_text().rpartition("\n")
+        rows = [json.loads(line) for line in whole.splitlines()]
+        return {row.pop(ITERATION): row for row in rows}
+
+    def lines(self, rows: Mapping[int, Row]) -> str:
+        return "".join(json.dumps({ITERATION: i, **row}) + "\n" for i, row in rows.items())
+
+    def dump(self, rows: Mapping[int, Row]) -> str:
+        return self.lines(rows)
+
+
+class TensorBoard(EventWriter):
+    """detectron2's writer, which is told to hide the steps that the run makes again.
+
+    Args:
+        folder: of the event files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writer: TensorboardXWriter | None = None
+
+    def write(self) -> None:
+        if self._writer is None:
+            start = first_step(get_event_storage())
+            self._writer = TensorboardXWriter(str(self.folder), WINDOW, purge_step=start)
+        self._writer.write()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class WeightsAndBiases(EventWriter):
+    """Logs to Weights & Biases; a run that goes on there is the same run as before.
+
+    Args:
+        folder: of the run; the file wandb_id.txt in it says which run it is.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if find_spec("wandb") is None:
+            raise ValueError("LOG.WANDB needs Weights & Biases: pip install wandb")
+        self.folder = folder
+        self._news = _News()
+        self._run: Any = None
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        if self._run is None:
+            self._run = self._start(is_new=first_step(storage) == 0)
+        for iteration, row in self._news.take(storage).items():
+            self._run.log({ITERATION: iteration, **row})
+
+    def _start(self, *, is_new: bool) -> Any:
+        import wandb
+
+        id_file = self.folder / "wandb_id.txt"
+        known = id_file.read_text() if id_file.exists() and not is_new else None
+        run = wandb.init(dir=str(self.folder), name=self.folder.name, id=known, resume="allow")
+        # Steps may come twice after a resume; the axis is therefore a metric of its own.
+        run.define_metric("*", step_metric=ITERATION)
+        id_file.write_text(run.id)
+        return run
+
+    def close(self) -> None:
+        if self._run is not None:
+            self._run.finish()

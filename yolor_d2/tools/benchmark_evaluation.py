@@ -1,0 +1,298 @@
+"""The evaluation of boxes and masks, beside pycocotools, and of maps."""
+
+import argparse
+import contextlib
+import copy
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, Instances
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from tabulate import tabulate
+
+from ..data.categories import COCO_LEAVES, COCO_PANOPTIC, COCO_THINGS
+from ..data.datasets import register_coco_multitask
+from ..data.semantic_files import write_index_png
+from ..data.workers import use_one_thread
+from ..evaluation.coco import coco_results
+from ..evaluation.coco_scoring import Json, score
+from ..evaluation.files import write_json
+from ..evaluation.panoptic import PanopticEvaluator
+from ..evaluation.semantic import SemanticEvaluator
+from ..structures import RLEMasks, SemanticMap
+from .benchmark_timing import Job, cpu_seconds
+
+NAME = "benchmark of evaluation"
+HEIGHT, WIDTH = 480, 640
+OBJECTS = 7  # of an image, as in COCO
+SHAPES = 2000  # different masks
+MAP_IMAGES = 20  # whose maps are compared
+MAX_DIFFERENCE = 1e-9
+AIMS = {"bbox": 2.3, "segm": 1.3}  # times as fast as pycocotools
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
+    parser.add_argument("--images", type=int, default=5000, help="(5000)")
+    parser.add_argument("--detections", type=int, default=100, help="of each image (100)")
+    parser.add_argument(
+        "--processes", type=int, default=2, help="that share the scoring, printed apart (2)"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print, and return what --json writes."""
+    use_one_thread()
+    dataset, results = synthetic_data(args.images, args.detections)
+    print(
+        f"\n{args.images} images of {HEIGHT} x {WIDTH}, {OBJECTS} objects and {args.detections} "
+        "detections each; seconds of CPU time in one process, once"
+    )
+    scoring = {task: _compare(dataset, results, task, args.processes) for task in AIMS}
+    _print_scoring(scoring, args.processes)
+    counting = _measure_counting(args.detections)
+    print("\nWhat each image costs before that, in milliseconds of CPU time\n")
+    print(tabulate(counting.items(), tablefmt="pipe", floatfmt=".2f", headers=["", "ms"]))
+    return {
+        "settings": {key: getattr(args, key) for key in ("images", "detections", "processes")},
+        "scoring": scoring,
+        "milliseconds_per_image": counting,
+    }
+
+
+class Shapes:
+    """Masks that objects and detections have."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.rles = [_ellipse(rng) for _ in range(SHAPES)]
+        self.boxes = coco_mask.toBbox(self.rles)  # (SHAPES, 4)
+        self.classes = np.array(COCO_THINGS.ids)
+
+    def objects(self, image: int, first_id: int) -> list[Json]:
+        """Ground truth of an image. As in COCO, a few classes have most objects."""
+        classes = self.classes[self.rng.zipf(1.5, OBJECTS) % len(self.classes)].tolist()
+        shapes = self.rng.integers(SHAPES, size=OBJECTS).tolist()
+        return [
+            {
+                "id": first_id + number,
+                "image_id": image,
+                "category_id": category,
+                "iscrowd": int(self.rng.random() < 0.01),
+                "bbox": self.boxes[shape].tolist(),
+                "area": float(coco_mask.area(self.rles[shape])),
+                "segmentation": self.rles[shape],
+            }
+            for number, (category, shape) in enumerate(zip(classes, shapes, strict=True))
+        ]
+
+    def detections(self, objects: list[Json], number: int) -> list[Json]:
+        """Boxes near objects, half of them of the right class, a third with the right mask."""
+        results = []
+        for source in self.rng.integers(OBJECTS, size=number).tolist():
+            item = objects[source]
+            x, y, width, height = (np.array(item["bbox"]) + self.rng.normal(0, 3, 4)).tolist()
+            right_class, right_mask = self.rng.random(2) < (1 / 2, 1 / 3)
+            category = item["category_id"] if right_class else int(self.rng.choice(self.classes))
+            mask = item["segmentation"] if right_mask else self.rles[self.rng.integers(SHAPES)]
+            results.append(
+                {
+                    "image_id": item["image_id"],
+                    "category_id": category,
+                    "bbox": [x, y, max(width, 1.0), max(height, 1.0)],
+                    "score": float(self.rng.random()),
+                    "segmentation": mask,
+                }
+            )
+        return results
+
+
+def synthetic_data(images: int, detections: int) -> tuple[Json, list[Json]]:
+    """Content of a file of COCO's instances, and results."""
+    shapes = Shapes(np.random.default_rng(0))
+    annotations: list[Json] = []
+    results: list[Json] = []
+    for image in range(1, images + 1):
+        objects = shapes.objects(image, first_id=len(annotations) + 1)
+        annotations += objects
+        results += shapes.detections(objects, detections)
+    dataset = {
+        "images": [_image(number) for number in range(1, images + 1)],
+        "annotations": annotations,
+        "categories": [{"id": category} for category in COCO_THINGS.ids],
+    }
+    return dataset, results
+
+
+def _image(number: int) -> Json:
+    return {"id": number, "file_name": f"{number}.jpg", "height": HEIGHT, "width": WIDTH}
+
+
+def _ellipse(rng: np.random.Generator) -> Json:
+    """Run lengths of an ellipse somewhere; small ones are frequent."""
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    centre = int(rng.integers(WIDTH)), int(rng.integers(HEIGHT))
+    axes = [int(4 + 120 * rng.random() ** 3) for _ in range(2)]
+    cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+    rle = coco_mask.encode(np.asfortranarray(mask))
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+
+def _compare(dataset: Json, results: list[Json], task: str, processes: int) -> dict[str, float]:
+    """Seconds of ours and of pycocotools, which must agree."""
+    numbers: dict[str, np.ndarray] = {}
+
+    def ours() -> None:
+        numbers["ours"] = np.array([*score(dataset, results, task).headline().values()]) / 100
+
+    def together() -> None:
+        scores = score(dataset, results, task, processes=processes)
+        numbers["together"] = np.array([*scores.headline().values()]) / 100
+
+    kept = ("image_id", "category_id", "score", "bbox" if task == "bbox" else "segmentation")
+    own_results = [{key: result[key] for key in kept} for result in results]
+    own_dataset = copy.deepcopy(dataset)
+
+    def reference() -> None:
+        with contextlib.redirect_stdout(io.StringIO()):
+            truth = COCO()
+            truth.dataset = own_dataset
+            truth.createIndex()
+            evaluation = COCOeval(truth, truth.loadRes(own_results), task)
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        numbers["pycocotools"] = evaluation.stats
+
+    seconds = {"yolor_d2": cpu_seconds(ours), "pycocotools": cpu_seconds(reference)}
+    walls = {"alone": _wall_seconds(ours), "shared": _wall_seconds(together)}
+    for name in ("ours", "together"):
+        difference = np.abs(numbers[name] - numbers["pycocotools"]).max()
+        if not difference <= MAX_DIFFERENCE:
+            raise SystemExit(f"benchmark evaluation: {task} differs by {difference} ({name})")
+    return {
+        **seconds,
+        "times as fast": seconds["pycocotools"] / seconds["yolor_d2"],
+        **walls,
+        "AP": 100 * float(numbers["ours"][0]),
+    }
+
+
+def _wall_seconds(job: Job) -> float:
+    start = time.perf_counter()
+    job()
+    return time.perf_counter() - start
+
+
+def _print_scoring(scoring: dict[str, dict[str, float]], processes: int) -> None:
+    columns = ("yolor_d2", "pycocotools", "times as fast", "AP")
+    rows = [[task, *(numbers[column] for column in columns)] for task, numbers in scoring.items()]
+    print(tabulate(rows, headers=["", *columns], tablefmt="pipe", floatfmt=".2f"))
+    for task, aim in AIMS.items():
+        speed = scoring[task]["times as fast"]
+        verdict = "reached" if speed >= aim else "MISSED"
+        print(f"\n{verdict}: {task} at least {aim} times as fast as pycocotools ({speed:.2f})")
+    print("\nSeconds of wall time\n")
+    rows = [[task, numbers["alone"], numbers["shared"]] for task, numbers in scoring.items()]
+    headers = ["", "one process", f"{processes} processes"]
+    print(tabulate(rows, headers=headers, tablefmt="pipe", floatfmt=".2f"))
+
+
+def _measure_counting(detections: int) -> dict[str, float]:
+    """Milliseconds that each kind of result takes in an image."""
+    _, results = synthetic_data(MAP_IMAGES, detections)
+    found = [_instances(results[n * detections : (n + 1) * detections]) for n in range(MAP_IMAGES)]
+    plain = [Instances(i.image_size, **i.get_fields()) for i in found]
+    for instances in plain:
+        instances.pred_masks = torch.from_numpy(np.asarray(instances.pred_masks))
+    with TemporaryDirectory() as folder, _registered_maps(Path(folder)) as records:
+        maps = [_labels(number) for number in range(MAP_IMAGES)]
+        semantic, panoptic = SemanticEvaluator(NAME), PanopticEvaluator(NAME)
+        outputs = [
+            {
+                "sem_seg": SemanticMap(torch.from_numpy(labels), len(COCO_LEAVES)),
+                "panoptic_seg": (torch.from_numpy(labels + 1).int(), _segments(labels)),
+            }
+            for labels in maps
+        ]
+        jobs = {
+            "boxes and masks as run lengths": lambda: [coco_results(i, 1) for i in found],
+            "boxes and dense masks": lambda: [coco_results(i, 1) for i in plain],
+            "semantic map": lambda: semantic.process(records, outputs),
+            "panoptic map": lambda: panoptic.process(records, outputs),
+        }
+        return {name: 1000 * cpu_seconds(job) / MAP_IMAGES for name, job in jobs.items()}
+
+
+def _instances(results: list[Json]) -> Instances:
+    """What a model would have given."""
+    instances = Instances((HEIGHT, WIDTH))
+    boxes = torch.tensor([result["bbox"] for result in results])  # (D, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    instances.pred_boxes = Boxes(boxes)
+    instances.scores = torch.tensor([result["score"] for result in results])
+    index = COCO_THINGS.id_to_index
+    instances.pred_classes = torch.tensor([index[result["category_id"]] for result in results])
+    instances.pred_masks = RLEMasks([r["segmentation"] for r in results], HEIGHT, WIDTH)
+    return instances
+
+
+def _labels(number: int) -> np.ndarray:
+    """A map of patches of some classes, (HEIGHT, WIDTH) uint8."""
+    rng = np.random.default_rng(number)
+    patches = rng.integers(80, 92, (6, 8)).astype(np.uint8)
+    return np.kron(patches, np.ones((HEIGHT // 6, WIDTH // 8), np.uint8))
+
+
+def _segments(labels: np.ndarray) -> list[Json]:
+    """One segment of each label, with the label and one as its id."""
+    present = np.unique(labels).tolist()
+    return [{"id": label + 1, "category_id": label, "isthing": False} for label in present]
+
+
+@contextlib.contextmanager
+def _registered_maps(folder: Path) -> Iterator[list[Json]]:
+    """Records of images that have both kinds of maps, while the context is open."""
+    (folder / "semantic").mkdir()
+    annotations = []
+    for number in range(MAP_IMAGES):
+        labels = _labels(number)
+        write_index_png(folder / f"semantic/{number}.png", labels)
+        ids = labels + 1
+        colors = np.stack([ids, ids * 0, ids * 0], axis=2)  # (HEIGHT, WIDTH, 3)
+        Image.fromarray(colors).save(folder / f"{number}.png")
+        segments = [
+            {"id": s["id"], "category_id": COCO_PANOPTIC.ids[s["category_id"]], "iscrowd": 0}
+            for s in _segments(labels)
+        ]
+        entry = {"image_id": number, "file_name": f"{number}.png", "segments_info": segments}
+        annotations.append(entry)
+    path = folder / "panoptic.json"
+    images = [_image(number) for number in range(MAP_IMAGES)]
+    write_json(path, {"images": images, "annotations": annotations})
+    register_coco_multitask(
+        NAME,
+        folder,
+        sem_seg_root=folder / "semantic",
+        sem_seg=COCO_LEAVES,
+        panoptic_root=folder,
+        panoptic_json=path,
+        panoptic=COCO_PANOPTIC,
+    )
+    try:
+        yield DatasetCatalog.get(NAME)
+    finally:
+        DatasetCatalog.remove(NAME)
+        for name in (NAME, f"{NAME}_panoptic"):
+            MetadataCatalog.remove(name)
