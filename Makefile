@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help setup demo test test-all lint clean
 
 help:
-	@echo "make demo      set up, make toy scenes, draw what the model will be fed, print the network"
+	@echo "make demo      set up, make toy scenes, train the four tasks, evaluate, draw pictures"
 	@echo "make test      set up, lint, types, import rules, tests"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make lint      ruff, mypy, lint-imports"
@@ -15,6 +15,7 @@ help:
 setup: $(VENV)/ready
 
 $(VENV)/ready: setup.py constraints.txt install_detectron2.py
+	@mkdir -p output; date +%s > output/.setup_start
 	@echo "== Setting up $(VENV): PyTorch, detectron2, yolor_d2 (some minutes, once)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' || \
 	  { echo "Python 3.11 or 3.12 is needed: make PYTHON=python3.12 ..."; exit 1; }
@@ -23,20 +24,28 @@ $(VENV)/ready: setup.py constraints.txt install_detectron2.py
 	PIP_CONSTRAINT=constraints.txt $(BIN)/python install_detectron2.py
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	@touch $@
+	@echo "== Set up in $$(( $$(date +%s) - $$(cat output/.setup_start) )) seconds"; rm output/.setup_start
 
+# Everything below $(DEMO) is made anew; the scenes stay.
+DEMO := output/demo
+TOY_CONFIG := configs/toy/yolor_elan_n_toy.yaml
+demo: export DETECTRON2_DATASETS := datasets
 demo: setup
+	@mkdir -p output; date +%s > output/.demo_start
 	@echo "== Toy scenes, in datasets/toy_scenes"
 	$(BIN)/python datasets/prepare_toy_scenes.py --output datasets/toy_scenes \
-	  --train 300 --val 60 --min-size 16 --workers 2
+	  --train 4000 --val 200 --min-size 16 --workers 2
 	@echo "== Are they in order?"
-	DETECTRON2_DATASETS=datasets $(BIN)/python -m yolor_d2.tools.check_data --dataset toy_scenes_val
-	@echo "== What the model will be fed: strong and weak views with all their annotations"
-	DETECTRON2_DATASETS=datasets $(BIN)/python -m yolor_d2.tools.show_views \
-	  --config-file configs/toy/yolor_elan_n_toy.yaml --output output/demo/views --number 8
-	@echo "== The network that will be"
-	$(BIN)/python -m yolor_d2.tools.model_info \
-	  --config-file configs/toy/yolor_elan_n_toy.yaml --size 320
-	@echo "== Done: look at output/demo/views"
+	$(BIN)/python -m yolor_d2.tools.check_data --dataset toy_scenes_val
+	@echo "== Train the four tasks, then evaluate"
+	$(BIN)/python train_net.py --config-file $(TOY_CONFIG) --overwrite OUTPUT_DIR $(DEMO)
+	@echo "== Pictures: what is true, and what the network says"
+	$(BIN)/python -m yolor_d2.tools.draw_predictions --config-file $(TOY_CONFIG) \
+	  --output $(DEMO)/pictures --number 12 \
+	  OUTPUT_DIR $(DEMO) MODEL.WEIGHTS $(DEMO)/model_final.pth
+	@echo "== Done in $$(( $$(date +%s) - $$(cat output/.demo_start) )) seconds, set-up not counted:"
+	@echo "   $(DEMO)/pictures, $(DEMO)/samples, $(DEMO)/curves.png, $(DEMO)/metrics.json"
+	@rm output/.demo_start
 
 lint: setup
 	@echo "== ruff, mypy, lint-imports"

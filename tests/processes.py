@@ -19,10 +19,10 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 def started(
     command: Sequence[str], *, variables: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """A program with a process group of its own, none of which is left afterwards."""
+    """A program on the CPU, with a process group of its own; none of it is left afterwards."""
     with subprocess.Popen(
         command,
-        env=os.environ | dict(variables or {}),
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **(variables or {})},
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,

@@ -6,14 +6,14 @@ Any name can be set at the end of the command line: run.max_iter=1000 data.batch
 from detectron2.config import LazyCall as L
 
 from yolor_d2.data import MultiTaskMapper
+from yolor_d2.data.strong_view import StrongPolicy
 from yolor_d2.engine.optimizer import make_optimizer
-from yolor_d2.engine.options import RunOptions
+from yolor_d2.engine.options import run_options
 from yolor_d2.engine.schedule import Schedule
 from yolor_d2.evaluation.build import build_evaluators
 from yolor_d2.tasks import TASKS
 
-seed = 0
-weights = ""  # a checkpoint to begin with, or to evaluate
+init = {"seed": 0, "weights": ""}  # weights: a checkpoint to begin with, or to evaluate
 tokenizer = {"model": "", "vocab_size": 8000}
 
 data = {
@@ -25,11 +25,17 @@ data = {
     "close_mosaic_iters": 18480,
 }
 # The run gives them the tokenizer, and the evaluators their data set and folder.
-train_mapper = L(MultiTaskMapper)(is_train=True, tasks=list(TASKS), num_sem_seg_classes=171)
-test_mapper = L(MultiTaskMapper)(is_train=False, tasks=list(TASKS))
+train_mapper = L(MultiTaskMapper)(
+    is_train=True,
+    tasks=list(TASKS),
+    strong=L(StrongPolicy)(size=640),
+    weak_size=640,
+    num_sem_seg_classes=171,
+)
+test_mapper = L(MultiTaskMapper)(is_train=False, tasks=list(TASKS), test_size=640)
 evaluators = L(build_evaluators)(tasks=[*TASKS, "panoptic"])
 
-run = L(RunOptions)(
+run = L(run_options)(
     output_dir="./output",
     max_iter=554400,
     precision="bf16",

@@ -14,6 +14,18 @@ from yolor_d2.modeling.heads import (
 )
 from yolor_d2.modeling.panoptic import PanopticMerger, panoptic_tables
 
+from .common import (  # noqa: F401  the recipe
+    data,
+    evaluators,
+    init,
+    optimizer,
+    run,
+    schedule,
+    test_mapper,
+    tokenizer,
+    train_mapper,
+)
+
 metadata = MetadataCatalog.get("coco_2017_train_multitask")
 thing_to_panoptic, leaf_to_panoptic = panoptic_tables(metadata)
 

@@ -1,6 +1,17 @@
 """COCO/yolor_elan_mtl_paper.yaml as a LazyConfig."""
 
-from .yolor_elan_mtl import model
+from .yolor_elan_mtl import (  # noqa: F401
+    data,
+    evaluators,
+    init,
+    model,
+    optimizer,
+    run,
+    schedule,
+    test_mapper,
+    tokenizer,
+    train_mapper,
+)
 
 model.backbone.out_features = ["c5", "p3", "p4", "p5"]
 model.caption_head.in_features = ["c5", "p5"]
@@ -10,3 +21,4 @@ model.caption_head.dim = 256
 model.caption_head.decoder_layers = 6
 model.caption_head.tied = False
 model.caption_head.output_dims = [512, 512]
+optimizer.lr = 1e-4

@@ -1,5 +1,18 @@
 """COCO/yolor_elan_pan.yaml as a LazyConfig: without captions."""
 
-from .yolor_elan_mtl import model
+from .yolor_elan_mtl import (  # noqa: F401
+    data,
+    evaluators,
+    init,
+    model,
+    optimizer,
+    run,
+    schedule,
+    test_mapper,
+    tokenizer,
+    train_mapper,
+)
 
 model.caption_head = None
+train_mapper.tasks = test_mapper.tasks = ["detection", "mask", "semantic"]
+evaluators.tasks = ["detection", "mask", "semantic", "panoptic"]

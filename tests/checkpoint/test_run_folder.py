@@ -187,12 +187,14 @@ class TestLock:
     def test_two_runs(self, folder: RunFolder) -> None:
         reader, writer = os.pipe()
         child = in_fork(lock_and_wait, folder, writer)
-        assert os.read(reader, 20) == b"locked"
         owner = rf"process {child} on .+"
         message = rf"^{folder.path}: another run writes its checkpoints here \({owner}\)$"
-        with pytest.raises(CheckpointError, match=message):
-            folder.lock()
-        os.kill(child, signal.SIGKILL)
+        try:
+            assert os.read(reader, 20) == b"locked"
+            with pytest.raises(CheckpointError, match=message):
+                folder.lock()
+        finally:
+            os.kill(child, signal.SIGKILL)
         assert exit_code(child) == -signal.SIGKILL
         folder.lock()
         folder.unlock()
@@ -207,11 +209,12 @@ class TestLock:
         reader, writer = os.pipe()
         child = in_fork(lock_and_die, folder, writer)
         worker = int(os.read(reader, 20))
-        assert exit_code(child) == -signal.SIGKILL
-        os.kill(worker, 0)  # lives
-        folder.lock()
-        folder.unlock()
-        os.kill(worker, signal.SIGKILL)
+        try:
+            assert exit_code(child) == -signal.SIGKILL
+            folder.lock()
+            folder.unlock()
+        finally:
+            os.kill(worker, signal.SIGKILL)  # fails if it had not lived until now
 
     def test_a_system_without_locks(self, folder: RunFolder, monkeypatch, caplog) -> None:
         def refuse(file: object, how: int) -> None:

@@ -259,6 +259,15 @@ def test_a_file_of_another_network(tmp_path: Path) -> None:
         load_weights(Net(), tmp_path / "x.pth")
 
 
+def test_a_network_of_another_size(tmp_path: Path) -> None:
+    """Names that fit and shapes that do not are another mistake."""
+    backbone = nn.ModuleDict({"backbone": nn.Sequential(nn.Conv2d(3, 8, 1))})
+    torch.save(backbone.state_dict(), tmp_path / "x.pth")
+    message = r"backbone\.0\.weight is .* and 1 more differ; look at MODEL\.YOLOR_ELAN\.WIDTH"
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(Net(), tmp_path / "x.pth")
+
+
 @pytest.mark.parametrize("source", ["yolov7-af", "yolov7-af-seg", "yolov7-af-pan"])
 def test_published_files(tmp_path: Path, source: str) -> None:
     """Which of the networks it is, is told by its names."""

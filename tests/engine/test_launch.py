@@ -66,7 +66,7 @@ def test_more_processes_than_gpus(monkeypatch, caplog):
     with pytest.raises(SystemExit) as end:
         launch(print, argument_parser().parse_args(["--num-gpus", "4"]))
     assert end.value.code == module.WRONG_USE
-    assert caplog.messages == ["--num-gpus 4: this machine has 2"]
+    assert caplog.messages == ["--num-gpus 4: this machine has 2 GPUs"]
 
 
 def test_spawned_processes_save_at_every_signal_to_their_parent(tmp_path):

@@ -78,6 +78,7 @@ def test_who_is_a_task():
     assert is_task(flags(num_gpus=0), TASK)
     assert not is_task(flags(), {})
     assert not is_task(flags(), TASK | {"SLURM_NTASKS": "1"})
+    assert not is_task(flags(), {"SLURM_PROCID": "0"})  # a batch script that asks for no tasks
 
 
 def test_flags_that_name_several_processes_count_more():

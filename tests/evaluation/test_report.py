@@ -21,7 +21,7 @@ from yolor_d2.evaluation.report import (
 RESULTS = {
     "bbox": {"AP": 41.23456, "APs": Missing("nothing is small"), "AP-cat": 40.0, "AP-kite": 2.5},
     "sem_seg": {"mIoU": 50.0, "IoU-wall-brick": 12.0, "IoU-cat": math.nan, "ACC-cat": 1 / 3},
-    "caption": {"CIDEr": 0.98765, "METEOR": math.nan},
+    "caption": {"Bleu_1": 0.5, "METEOR": math.nan, "sixth_Bleu_1": 0.98765},
 }
 
 
@@ -30,8 +30,9 @@ def test_flat_metrics() -> None:
         "bbox/AP": 41.23456,
         "bbox/APs": None,
         "sem_seg/mIoU": 50.0,
-        "caption/CIDEr": 0.98765,
+        "caption/Bleu_1": 0.5,
         "caption/METEOR": None,
+        "caption/sixth_Bleu_1": 0.98765,
         "reasons": {"bbox/APs": "nothing is small"},
     }
     assert flat_metrics({"bbox": {"AP": 1.0}}) == {"bbox/AP": 1.0}
@@ -62,16 +63,16 @@ def test_tasks_with_the_same_metrics_share_a_table() -> None:
     tables = results_table({**RESULTS, "segm": {**boxes, "AP": 100.0}}).split("\n\n")
     lines = [[cell.strip() for cell in row.split("|")[1:-1]] for row in tables[0].splitlines()]
     assert lines[0] == ["", "AP", "APs"]
-    assert lines[2:] == [["bbox", "41.23", "-"], ["segm", "100", "-"]]
+    assert lines[2:] == [["bbox", "41.23", "-"], ["segm", "100.00", "-"]]
     assert len(tables) == 3
-    assert "0.9877" in tables[2]
+    assert [cell.strip() for cell in tables[2].splitlines()[3].split("|")[2:-1]] == ["0.9877", "-"]
 
 
 def test_the_report_is_written(tmp_path: Path) -> None:
     write_report(RESULTS, tmp_path, dataset_name="toys")
 
     own = tmp_path / "inference/toys"
-    assert json.loads((own / "metrics.json").read_text())["caption/CIDEr"] == 0.98765
+    assert json.loads((own / "metrics.json").read_text())["caption/Bleu_1"] == 0.5
     assert (tmp_path / "metrics.json").read_text() == (own / "metrics.json").read_text()
     assert (own / "per_class.csv").read_text().startswith("class,")
     assert not list(tmp_path.rglob("*.tmp"))

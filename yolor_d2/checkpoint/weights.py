@@ -105,15 +105,15 @@ def load_weights(
     left = {_layer(mismatch.name) for mismatch in mismatched}
     fitting = {name: t for name, t in stored.tensors.items() if _layer(name) not in left}
     loaded = len(fitting.keys() & own.keys())
-    if not loaded:
-        raise CheckpointError(f"{path}: nothing in it fits the network")
-    if strict and mismatched:
+    if mismatched and (strict or not loaded):
         name, there, here = mismatched[0]
         others = f" and {len(mismatched) - 1} more differ" if len(mismatched) > 1 else ""
         raise CheckpointError(
             f"{path}: {name} is {there}, the network's is {here}{others}; look at "
             f"{_keys_of(mismatch.name for mismatch in mismatched)}"
         )
+    if not loaded:
+        raise CheckpointError(f"{path}: nothing in it fits the network")
     # Layers that are left get their own values: they would take their vectors as missing otherwise.
     fitting |= {name: value for name, value in own.items() if _layer(name) in left}
     missing, unexpected = model.load_state_dict(fitting, strict=False)

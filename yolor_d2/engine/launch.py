@@ -76,7 +76,7 @@ def check_gpus(wanted: int) -> None:
     """Refuse more processes than GPUs; without any GPU, processes share the CPU."""
     available = torch.cuda.device_count()
     if 0 < available < wanted:
-        raise ValueError(f"--num-gpus {wanted}: this machine has {available}")
+        raise ValueError(f"--num-gpus {wanted}: this machine has {available} GPUs")
 
 
 def join_group(timeout: timedelta) -> None:

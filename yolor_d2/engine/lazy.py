@@ -17,7 +17,6 @@ from torch import nn
 
 from ..checkpoint.weights import load_weights
 from ..data.build import make_test_loader, make_train_loader, train_tokenizer
-from ..data.strong_view import PUBLISHED
 from ..data.validation import PlainViews
 from ..modeling import deploy
 from ..tokenizer import Tokenizer
@@ -48,13 +47,13 @@ class LazySetup:
         open_folder(folder, args)
         self.text = LazyConfig.to_py(self.cfg)
         self.tokenizer = self._choose_tokenizer()
-        begin(args, config_text=self.text, output_dir=folder, seed=self.cfg.seed)
+        begin(args, config_text=self.text, output_dir=folder, seed=self.cfg.init.seed)
 
     @property
     def canvas(self) -> int:
         """Side of a training view, in pixels."""
         mapper = self.cfg.train_mapper
-        return max(mapper.get("weak_size", 640), mapper.get("strong", PUBLISHED).size)
+        return max(mapper.weak_size, mapper.strong.size)
 
     def model(self) -> nn.Module:
         """A new model, on the best device."""
@@ -87,17 +86,17 @@ class LazySetup:
                 ),
             )
         )
-        if not (self.args.resume and run.resume()) and self.cfg.weights:
-            load_weights(run.model, self.cfg.weights)
+        if not (self.args.resume and run.resume()) and self.cfg.init.weights:
+            load_weights(run.model, self.cfg.init.weights)
             run.reset_ema()
         return run
 
     def trained_model(self) -> nn.Module:
-        """The model of `weights`, folded."""
-        if not self.cfg.weights:
-            raise ValueError("weights is empty: there is nothing to evaluate")
+        """The model of `init.weights`, folded."""
+        if not self.cfg.init.weights:
+            raise ValueError("init.weights is empty: there is nothing to evaluate")
         model = self.model()
-        load_weights(model, self.cfg.weights, prefer=self.options.eval_weights, strict=True)
+        load_weights(model, self.cfg.init.weights, prefer=self.options.eval_weights, strict=True)
         return deploy(model)
 
     def examine(self, model: nn.Module) -> Results:
@@ -126,7 +125,7 @@ class LazySetup:
             mapper=self._train_mapper(),
             batch_size=data.batch_size,
             num_workers=data.num_workers,
-            seed=max(self.cfg.seed, 0),
+            seed=max(self.cfg.init.seed, 0),
             start=iteration * per_iteration,
             mosaic_until=(self.options.max_iter - data.close_mosaic_iters) * per_iteration,
             output_dir=self.options.output_dir,
@@ -158,7 +157,7 @@ class LazySetup:
         return share_tokenizer(
             lambda: choose_tokenizer(
                 resume_from=self.options.output_dir if goes_on else "",
-                weights=self.cfg.weights,
+                weights=self.cfg.init.weights,
                 model=wanted.model,
                 train=lambda: train_tokenizer(self.cfg.data.train, vocab_size=wanted.vocab_size),
             ),
@@ -183,5 +182,5 @@ def changed_statements(before: str, now: str) -> list[str]:
 
 def _statements(text: str) -> Iterator[str]:
     for statement in text.replace("\n ", " ").splitlines():
-        if not statement.startswith(("cfg.run", "cfg.weights")):
+        if not statement.startswith(("cfg.run", "cfg.init")):
             yield statement

@@ -85,3 +85,8 @@ class RunOptions:
             "max_data_wait": log.MAX_DATA_WAIT,
         }
         return cls(**values)
+
+
+def run_options(**values: Any) -> RunOptions:
+    """RunOptions for a LazyConfig, which cannot write down calls of dataclasses."""
+    return RunOptions(**values)

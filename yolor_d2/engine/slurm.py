@@ -14,7 +14,7 @@ def is_task(args: Namespace, environ: Mapping[str, str]) -> bool:
     Raises:
         ValueError: both would start processes.
     """
-    if "SLURM_PROCID" not in environ or int(environ["SLURM_NTASKS"]) == 1:
+    if "SLURM_PROCID" not in environ or int(environ.get("SLURM_NTASKS", "1")) == 1:
         return False
     if args.num_gpus * args.num_machines <= 1:
         return True

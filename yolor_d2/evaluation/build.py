@@ -10,6 +10,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
 from ..tasks import TASKS
+from .caption import CaptionEvaluator
 from .coco import InstanceEvaluator
 from .panoptic import PanopticEvaluator
 from .semantic import SemanticEvaluator
@@ -84,8 +85,6 @@ def build_evaluators(
     if "panoptic" in known:
         evaluators.append(PanopticEvaluator(dataset_name, **maps))
     if "caption" in known:
-        from .caption import CaptionEvaluator
-
         evaluators.append(
             CaptionEvaluator(dataset_name, output_dir=output_dir, meteor=meteor, spice=spice)
         )

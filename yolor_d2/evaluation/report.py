@@ -15,6 +15,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from .baselines import caption_table
 from .files import write_json, write_text
 from .missing import Missing
 
@@ -67,14 +68,19 @@ def flat_metrics(results: Results) -> dict[str, Any]:
 
 def results_table(results: Results) -> str:
     """The headline numbers in Markdown; tasks with the same metrics share a table."""
-    tables: dict[tuple[str, ...], list[list[str]]] = defaultdict(list)
-    for task, metrics in headline(results).items():
-        cells = (format(n, ".4g") if math.isfinite(n) else "-" for n in metrics.values())
-        tables[tuple(metrics)].append([task, *cells])
-    return "\n\n".join(
-        tabulate(rows, headers=["", *metrics], tablefmt="pipe", disable_numparse=True)
-        for metrics, rows in tables.items()
-    )
+    rows: dict[tuple[str, ...], list[list[str]]] = defaultdict(list)
+    numbers = headline(results)
+    captions = numbers.pop("caption", None)
+    for task, metrics in numbers.items():
+        cells = (format(n, ".2f") if math.isfinite(n) else "-" for n in metrics.values())
+        rows[tuple(metrics)].append([task, *cells])
+    tables = [
+        tabulate(cells, headers=["", *metrics], tablefmt="pipe", disable_numparse=True)
+        for metrics, cells in rows.items()
+    ]
+    if captions is not None:
+        tables.append(caption_table(captions, title="caption"))
+    return "\n\n".join(tables)
 
 
 def per_class_csv(results: Results) -> str:

@@ -1,0 +1,109 @@
+"""What captions score that know nothing of the picture, or everything.
+
+Scores say little alone: a caption that suits every picture somewhat can have a fine BLEU. So they
+are printed beside these baselines. All captions here are in words, separated by blanks.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pycocoevalcap.bleu.bleu_scorer import cook_refs, precook
+from tabulate import tabulate
+
+from .caption_metrics import METRICS
+
+BASELINES = {
+    "sixth": "a sixth true caption",
+    "constant": "one constant caption",
+    "other": "a caption of another image",
+}
+
+
+def baseline_captions(
+    references: Mapping[int, Sequence[str]], sixth: Mapping[int, str]
+) -> dict[str, dict[int, str]]:
+    """The captions of those of the BASELINES that there are.
+
+    Args:
+        references: true captions of the images that are scored.
+        sixth: one more true caption of some or all images.
+    """
+    captions = {
+        "sixth": {i: sixth[i] for i in references if i in sixth},
+        "constant": dict.fromkeys(references, constant_caption(references)),
+        "other": other_captions(references),
+    }
+    return {name: answers for name, answers in captions.items() if answers}
+
+
+def constant_caption(references: Mapping[int, Sequence[str]]) -> str:
+    """The reference with the best BLEU-4 as the answer to every image; of equals the first.
+
+    BLEU counts an n-gram's k-th occurrence as right in the images with a reference that has it k
+    times. How many those are is counted once, so that 25,000 captions are judged in a second.
+    """
+    images_with: Counter[tuple[tuple[str, ...], int]] = Counter()
+    for texts in references.values():
+        _, most = cook_refs(texts)
+        for ngram, count in most.items():
+            images_with.update((ngram, k) for k in range(1, count + 1))
+    captions = list(dict.fromkeys(text for texts in references.values() for text in texts))
+    cooked = [precook(caption) for caption in captions]
+    closest = _closest_lengths(references, {length for length, _ in cooked})
+
+    def bleu(length: int, counts: Mapping[tuple[str, ...], int]) -> float:
+        right = [0] * 4
+        for ngram, count in counts.items():
+            right[len(ngram) - 1] += sum(images_with[ngram, k] for k in range(1, count + 1))
+        total = [len(references) * max(length - n, 0) for n in range(4)]
+        # As small as pycocoevalcap has it, for captions of less than four words.
+        precision = math.prod((r + 1e-15) / (t + 1e-9) for r, t in zip(right, total, strict=True))
+        brevity = (
+            min(0.0, 1 - closest[length] / (length * len(references))) if length else -math.inf
+        )
+        return precision**0.25 * math.exp(brevity)
+
+    scores = [bleu(*caption) for caption in cooked]
+    return captions[scores.index(max(scores))]
+
+
+def _closest_lengths(references: Mapping[int, Sequence[str]], lengths: set[int]) -> dict[int, int]:
+    """For each length the sum, over all images, of the reference length that is closest to it."""
+    most = max(map(len, references.values()))
+    of_images = np.full((len(references), most), np.iinfo(np.int32).max)  # (images, references)
+    for row, texts in zip(of_images, references.values(), strict=True):
+        row[: len(texts)] = [len(text.split()) for text in texts]
+    of_images.sort(axis=1)  # of two equally close ones the shorter counts
+    rows = np.arange(len(references))
+    return {
+        length: int(of_images[rows, np.abs(of_images - length).argmin(axis=1)].sum())
+        for length in lengths
+    }
+
+
+def other_captions(references: Mapping[int, Sequence[str]]) -> dict[int, str]:
+    """For each image the first reference of the next one, by id; none where there is one image."""
+    ids = sorted(references, key=lambda i: (isinstance(i, str), i))
+    return {i: references[j][0] for i, j in zip(ids, ids[1:] + ids[:1], strict=True) if i != j}
+
+
+def caption_table(metrics: Mapping[str, float], *, title: str) -> str:
+    """The numbers of a model and, under them, those of the BASELINES, in Markdown.
+
+    Args:
+        metrics: METRICS, those of the baselines, and whatever else there is of the model.
+        title: what was scored.
+    """
+    columns = [name for name in metrics if name.partition("_")[0] not in BASELINES]
+    rows = [["model", *(_cell(metrics[column]) for column in columns)]]
+    for name, description in BASELINES.items():
+        if f"{name}_{METRICS[0]}" in metrics:
+            numbers = (metrics.get(f"{name}_{column}", math.nan) for column in columns)
+            rows.append([description, *map(_cell, numbers)])
+    return tabulate(rows, headers=[title, *columns], tablefmt="pipe", disable_numparse=True)
+
+
+def _cell(number: float) -> str:
+    return format(number, ".4f") if math.isfinite(number) else "-"
