@@ -123,6 +123,9 @@ def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD.NAME = "TransformerCaptionHead"
     # Each pixel of these maps is a visual token, projected to DIM.
     cfg.MODEL.CAPTION_HEAD.IN_FEATURES = ["p5"]
+    # Let each token hear how the detection head scores its pixel; IN_FEATURES must be the same. No
+    # gradient of the captions reaches the detection head.
+    cfg.MODEL.CAPTION_HEAD.HEAR_DETECTIONS = False
     # 0: that of TOKENIZER.MODEL, or TOKENIZER.VOCAB_SIZE where none is given.
     cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE = 0
     # The longest text that the head has positions for; at least TOKENIZER.MAX_TOKENS and

@@ -51,13 +51,12 @@ def shifted(state: dict[str, Tensor], by: float) -> dict[str, Tensor]:
 
 
 def training_checkpoint(model: nn.Module, *, ema: bool = True) -> dict[str, Any]:
-    """The EMA's weights are one more than the raw ones; it has no counters."""
-    state = dict(model.state_dict())
-    means = {name: t for name, t in shifted(state, 1.0).items() if t.is_floating_point()}
+    """The EMA's weights are one more than the raw ones."""
+    state = model.state_dict()
     return {
         "iteration": 1,
         "model": state,
-        **({"ema": {"model": means, "updates": 1}} if ema else {}),
+        **({"ema": {"model": shifted(state, 1.0), "updates": 1}} if ema else {}),
         "tokenizer": torch.tensor([0, 7, 255], dtype=torch.uint8),
         "provenance": {"config": "VERSION: 2\n", "classes": {"thing_classes": ["cat"]}},
     }

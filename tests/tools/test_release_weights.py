@@ -27,7 +27,7 @@ PROVENANCE = describe_run(
 
 def network(value: float = 0.1) -> nn.Module:
     """A convolution and a batch norm, all of one value."""
-    model = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3))
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3))
     for tensor in model.state_dict().values():
         tensor.fill_(value)
     return model

@@ -57,7 +57,7 @@ def write_release(stored: StoredWeights, path: Path, *, dtype: str = "fp32") -> 
     }
     content = save(
         {name: _as_stored(tensor, name, dtype) for name, tensor in stored.tensors.items()},
-        metadata={METADATA_KEY: json.dumps(metadata, sort_keys=True)},
+        metadata={METADATA_KEY: json.dumps(metadata)},
     )
     try:
         with sealed(path) as file:

@@ -177,12 +177,10 @@ def _is_ours(path: Path) -> bool:
 
 
 def _from_checkpoint(content: Content, prefer: str) -> StoredWeights:
-    tensors, kind = dict(content["model"]), "raw"
-    if prefer == "ema" and "ema" in content:
-        tensors, kind = tensors | content["ema"]["model"], "ema"
+    kind = "ema" if prefer == "ema" and "ema" in content else "raw"
     tokenizer = content.get("tokenizer")
     return StoredWeights(
-        tensors,
+        content["ema"]["model"] if kind == "ema" else content["model"],
         kind=kind,
         provenance=content.get("provenance", {}),
         tokenizer=None if tokenizer is None else tokenizer.numpy().tobytes(),

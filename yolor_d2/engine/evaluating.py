@@ -4,7 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
+from detectron2.evaluation import (
+    DatasetEvaluator,
+    DatasetEvaluators,
+    inference_on_dataset,
+)
 from detectron2.utils import comm
 from torch import nn
 
@@ -40,19 +44,17 @@ def examine(
         model = to_channels_last(model)
     results: Results = {}
     for name, examination in examinations.items():
-        loader = Interruptible(examination.loader())
-        found = inference_on_dataset(model, loader, examination.evaluator())
+        evaluator = InterruptibleEvaluator([examination.evaluator()])
+        loader = InterruptibleLoader(examination.loader())
+        found = inference_on_dataset(model, loader, evaluator)
         if comm.is_main_process():
             results[name] = found
             write_report(found, Path(output_dir), dataset_name=name)
     return next(iter(results.values())) if len(results) == 1 else results
 
 
-class Interruptible:
-    """A loader that ends the process when a signal has asked it to stop.
-
-    What is evaluated in training has been saved before.
-    """
+class InterruptibleLoader:
+    """A loader that ends early when a signal has asked the process to stop."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
@@ -63,5 +65,22 @@ class Interruptible:
     def __iter__(self) -> Iterator[Any]:
         for batch in self.loader:
             if signals.requested() is not None:
-                raise signals.Interrupted
+                return
             yield batch
+
+
+class InterruptibleEvaluator(DatasetEvaluators):
+    """Evaluators that end all processes when a signal has asked one of them to stop.
+
+    What is evaluated in training has been saved before.
+    """
+
+    def evaluate(self) -> Results:
+        obey_signals()
+        return super().evaluate()
+
+
+def obey_signals() -> None:
+    """End all processes if one of them has been asked to; all of them have to come here."""
+    if any(comm.all_gather(signals.requested() is not None)):
+        raise signals.Interrupted

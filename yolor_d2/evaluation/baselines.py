@@ -7,9 +7,10 @@ are printed beside these baselines. All captions here are in words, separated by
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from pycocoevalcap.bleu.bleu_scorer import cook_refs, precook
+from pycocoevalcap.bleu.bleu_scorer import precook
 from tabulate import tabulate
 
 from .caption_metrics import METRICS
@@ -44,29 +45,31 @@ def constant_caption(references: Mapping[int, Sequence[str]]) -> str:
     BLEU counts an n-gram's k-th occurrence as right in the images with a reference that has it k
     times. How many those are is counted once, so that 25,000 captions are judged in a second.
     """
-    images_with: Counter[tuple[tuple[str, ...], int]] = Counter()
+    cooked = {text: precook(text) for texts in references.values() for text in texts}
+    repeated = {
+        text: [(n, k) for n, count in counts.items() if count > 1 for k in range(2, count + 1)]
+        for text, (_, counts) in cooked.items()
+    }
+    images_with: Counter[Any] = Counter()  # an n-gram, or (an n-gram, how often at least)
     for texts in references.values():
-        _, most = cook_refs(texts)
-        for ngram, count in most.items():
-            images_with.update((ngram, k) for k in range(1, count + 1))
-    captions = list(dict.fromkeys(text for texts in references.values() for text in texts))
-    cooked = [precook(caption) for caption in captions]
-    closest = _closest_lengths(references, {length for length, _ in cooked})
+        images_with.update(set().union(*(cooked[text][1] for text in texts)))
+        images_with.update(set().union(*(repeated[text] for text in texts)))
+    closest = _closest_lengths(references, {length for length, _ in cooked.values()})
 
-    def bleu(length: int, counts: Mapping[tuple[str, ...], int]) -> float:
+    def bleu(text: str) -> float:
+        length, counts = cooked[text]
         right = [0] * 4
-        for ngram, count in counts.items():
-            right[len(ngram) - 1] += sum(images_with[ngram, k] for k in range(1, count + 1))
+        for ngram in counts:
+            right[len(ngram) - 1] += images_with[ngram]
+        for ngram, k in repeated[text]:
+            right[len(ngram) - 1] += images_with[ngram, k]
         total = [len(references) * max(length - n, 0) for n in range(4)]
         # As small as pycocoevalcap has it, for captions of less than four words.
         precision = math.prod((r + 1e-15) / (t + 1e-9) for r, t in zip(right, total, strict=True))
-        brevity = (
-            min(0.0, 1 - closest[length] / (length * len(references))) if length else -math.inf
-        )
-        return precision**0.25 * math.exp(brevity)
+        words = len(references) * length
+        return precision**0.25 * math.exp(min(0, 1 - closest[length] / words)) if words else 0.0
 
-    scores = [bleu(*caption) for caption in cooked]
-    return captions[scores.index(max(scores))]
+    return max(cooked, key=bleu)
 
 
 def _closest_lengths(references: Mapping[int, Sequence[str]], lengths: set[int]) -> dict[int, int]:

@@ -1,7 +1,11 @@
 """Refusing nonsense by the name of the key that it would come from."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+
+from ..letterbox import MODES
+
+WEAK_BN = ("update", "frozen")
 
 
 def check_range(
@@ -33,3 +37,23 @@ def check_names(key: str, names: Collection[str], known: Collection[str]) -> Non
     unknown = sorted(name for name in names if name not in known)  # without sets, it compiles
     if unknown:
         raise ValueError(f"{key} has {', '.join(unknown)}; it may have {', '.join(known)}")
+
+
+def check_views(*, weak_bn: str, pad: str, strong_tasks: Collection[str]) -> None:
+    """Refuse what is no way to treat the two views."""
+    check_choice("MODEL.YOLOR.WEAK_BN", weak_bn, WEAK_BN)
+    check_choice("MODEL.YOLOR.PAD", pad, MODES)
+    if weak_bn == "frozen" and not strong_tasks:
+        raise ValueError(
+            "MODEL.YOLOR.WEAK_BN is frozen, but INPUT.WEAK_VIEW_TASKS has all tasks: nothing "
+            "would ever move the statistics of batch norms"
+        )
+
+
+def check_pixels(mean: Sequence[float], deviation: Sequence[float]) -> None:
+    """Refuse what images cannot be normalised by."""
+    if len(mean) != len(deviation) or not all(deviation):
+        raise ValueError(
+            f"MODEL.PIXEL_MEAN is {list(mean)} and MODEL.PIXEL_STD is {list(deviation)}; they need "
+            "a number for each channel, and deviations are not 0"
+        )

@@ -1,7 +1,7 @@
 """YOLOR: one trunk, up to four heads, two views of an image in training."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -17,16 +17,18 @@ from detectron2.modeling import (
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import Tensor, nn
 
-from ..letterbox import MODES, Content, pad_images
+from ..letterbox import Content, pad_images
 from ..tasks import check_tasks
 from ..tokenizer import Tokenizer
 from .backbone import PAN, SIZE_DIVISIBILITY, YOLORELAN
-from .checks import check_choice
+from .checks import check_pixels, check_views
 from .heads import (
     AnchorFreeHead,
+    PointPredictions,
     PrototypeMaskHead,
     SemanticHead,
     TransformerCaptionHead,
+    VisualTokens,
     build_caption_head,
     build_detection_head,
     build_mask_head,
@@ -46,8 +48,6 @@ from .views import (
     view_masks,
     view_sem_seg,
 )
-
-WEAK_BN = ("update", "frozen")
 
 Features = dict[str, Tensor]
 
@@ -105,8 +105,8 @@ class YOLOR(nn.Module):
         check_tasks(sorted(self.heads), weak_view_tasks)
         self.weak_tasks = frozenset(weak_view_tasks) & frozenset(self.heads)
         self.strong_tasks = frozenset(self.heads) - self.weak_tasks
-        _check_choices(weak_bn=weak_bn, pad=pad, strong_tasks=self.strong_tasks)
-        _check_pixels(pixel_mean, pixel_std)
+        check_views(weak_bn=weak_bn, pad=pad, strong_tasks=self.strong_tasks)
+        check_pixels(pixel_mean, pixel_std)
         self.weak_bn = weak_bn
         self.pad = pad
         self.full_logits = full_logits
@@ -213,7 +213,7 @@ class YOLOR(nn.Module):
     def losses(self, batch: Sequence[Sample], view: View, features: Features) -> dict[str, Tensor]:
         """What the tasks of a view have to learn from it."""
         losses: dict[str, Tensor] = {}
-        device = self.device
+        device, points = self.device, None
         if self.detection_head is not None and "detection" in view.tasks:
             instances = view_instances(batch, view)
             objects = Objects.from_instances(instances, device=device)
@@ -231,7 +231,7 @@ class YOLOR(nn.Module):
                 losses |= self.semantic_head(features, labels)[1]
         if self.caption_head is not None and "caption" in view.tasks:
             ids, known = caption_ids(batch, pad_id=self.caption_head.pad_id, device=device)
-            tokens = self.caption_head(features, view.contents)
+            tokens = self.visual_tokens(features, view.contents, points)
             losses |= self.caption_head.losses(tokens, ids, known)
         return losses
 
@@ -264,12 +264,39 @@ class YOLOR(nn.Module):
             contents: where each image lies on its canvas; None: everywhere.
         """
         features = self.extract(images, self.in_features(frozenset(self.heads)))
+        points = self.detection_head(features) if self.detection_head is not None else None
         return RawOutputs(
-            points=self.detection_head(features) if self.detection_head is not None else None,
+            points=points,
             outlines=self.mask_head(features) if self.mask_head is not None else None,
             semantic=self.semantic_logits(features),
-            tokens=self.caption_head(features, contents) if self.caption_head is not None else None,
+            tokens=(
+                self.visual_tokens(features, contents, points)
+                if self.caption_head is not None
+                else None
+            ),
         )
+
+    def visual_tokens(
+        self,
+        features: Features,
+        contents: Sequence[Content] | None,
+        points: PointPredictions | None = None,
+    ) -> VisualTokens:
+        """What captions are made from, where there is a caption head.
+
+        Args:
+            features: the maps.
+            contents: where each image lies on its canvas; None: everywhere.
+            points: what the detection head says of the maps, if that is known.
+        """
+        assert self.caption_head is not None
+        if not getattr(self.caption_head, "hears_scores", False) or self.detection_head is None:
+            return self.caption_head(features, contents)
+        if points is None:
+            # Captions listen to the detection head; they neither teach it nor move its statistics.
+            with torch.no_grad(), norm_momentum(self.detection_head, 0.0):
+                points = self.detection_head(features)
+        return self.caption_head(features, contents, points.logits.detach().sigmoid())
 
     def semantic_logits(self, features: Features) -> Tensor | None:
         """Logits (N, S, h, w): at the stride of our own heads, at the canvas's size of others."""
@@ -310,21 +337,3 @@ def _asked_for_losses(head: nn.Module) -> Iterator[None]:
         yield
     finally:
         head.training = before
-
-
-def _check_choices(*, weak_bn: str, pad: str, strong_tasks: Collection[str]) -> None:
-    check_choice("MODEL.YOLOR.WEAK_BN", weak_bn, WEAK_BN)
-    check_choice("MODEL.YOLOR.PAD", pad, MODES)
-    if weak_bn == "frozen" and not strong_tasks:
-        raise ValueError(
-            "MODEL.YOLOR.WEAK_BN is frozen, but INPUT.WEAK_VIEW_TASKS has all tasks: nothing "
-            "would ever move the statistics of batch norms"
-        )
-
-
-def _check_pixels(mean: Sequence[float], deviation: Sequence[float]) -> None:
-    if len(mean) != len(deviation) or not all(deviation):
-        raise ValueError(
-            f"MODEL.PIXEL_MEAN is {list(mean)} and MODEL.PIXEL_STD is {list(deviation)}; they need "
-            "a number for each channel, and deviations are not 0"
-        )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...modeling.meta_arch import YOLOR
 from ..ema import ModelEMA
-from ..evaluating import Interruptible
+from ..evaluating import InterruptibleLoader, obey_signals
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class ValidationLoss(HookBase):
         if not loaders:
             raise ValueError("TEST.LOSS_PERIOD is not 0, but DATASETS.TEST is empty")
         self.model = model
-        self.loaders = [Interruptible(loader) for loader in loaders]
+        self.loaders = [InterruptibleLoader(loader) for loader in loaders]
         self.period = period
         self.ema = ema
         self.autocast = autocast
@@ -67,6 +67,7 @@ class ValidationLoss(HookBase):
 
     def _measure(self, prefix: str) -> None:
         losses = mean_losses(self.model, self.loaders, autocast=self.autocast)
+        obey_signals()  # the losses may be of some images only
         total = sum(losses.values())
         values = {f"{prefix}/{name}": loss for name, loss in losses.items()}
         values[f"{prefix}/total_loss"] = total

@@ -15,8 +15,7 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from ...letterbox import Content
-from ...tokenizer import Tokenizer
-from ..checks import check_names, check_range
+from ..checks import check_range
 from ..decoding import Captions, Vocabulary, beam_search, greedy_search
 from ..layers.transformer import (
     TextEmbedding,
@@ -26,9 +25,15 @@ from ..layers.transformer import (
     sine_encoding,
 )
 from ..reduce import over_processes
+from .caption_config import (
+    KEY,
+    check_length,
+    check_widths,
+    chosen_maps,
+    number_of_scores,
+    vocabulary_arguments,
+)
 from .registry import CAPTION_HEAD_REGISTRY
-
-KEY = "MODEL.CAPTION_HEAD"
 
 
 class VisualTokens(NamedTuple):
@@ -57,6 +62,7 @@ class TransformerCaptionHead(nn.Module):
             hidden sizes `output_dims` and one to the vocabulary.
         label_smoothing: share of a target that is spread over all words.
         loss_weight: a factor.
+        num_scores: scores of each cell that its token hears of, in the order of the maps; 0: none.
         beam_size, max_tokens, length_penalty: what `generate` does when it is not told.
     """
 
@@ -82,6 +88,7 @@ class TransformerCaptionHead(nn.Module):
         output_dims: Sequence[int] = (),
         label_smoothing: float = 0.0,
         loss_weight: float = 1.0,
+        num_scores: int = 0,
         beam_size: int = 5,
         max_tokens: int = 40,
         length_penalty: float = 0.0,
@@ -94,9 +101,9 @@ class TransformerCaptionHead(nn.Module):
         check_range(KEY, {"ENCODER_LAYERS": encoder_layers, "LOSS_WEIGHT": loss_weight})
         check_range(KEY, {"TEST.LENGTH_PENALTY": length_penalty})
         check_range(KEY, {"DROPOUT": dropout, "LABEL_SMOOTHING": label_smoothing}, high=1)
-        _check_widths(dim, num_heads, output_dims, tied=tied)
-        _check_length(max_tokens, "MODEL.CAPTION_HEAD.TEST.MAX_TOKENS", max_positions)
-        maps = _chosen_maps(input_shape, in_features)
+        check_widths(dim, num_heads, output_dims, tied=tied)
+        check_length(max_tokens, "MODEL.CAPTION_HEAD.TEST.MAX_TOKENS", max_positions)
+        maps = chosen_maps(input_shape, in_features)
         self.in_features = list(in_features)
         self.strides = {name: shape.stride for name, shape in maps.items()}
         self.vocabulary = Vocabulary(pad_id, bos_id, eos_id, usable_vocab or vocab_size)
@@ -110,6 +117,10 @@ class TransformerCaptionHead(nn.Module):
         self.projections = nn.ModuleDict(
             {name: linear_layer(shape.channels, dim) for name, shape in maps.items()}
         )
+        self.scores: nn.Linear | None = None
+        if num_scores:
+            self.scores = nn.Linear(num_scores, dim, bias=False)
+            nn.init.normal_(self.scores.weight)  # as loud as a place
         self.encoder: nn.Module | None = None
         if encoder_layers:
             self.encoder = TransformerEncoder(encoder_layers, dropout=dropout, **sizes)
@@ -120,11 +131,11 @@ class TransformerCaptionHead(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         head = cfg.MODEL.CAPTION_HEAD
-        _check_length(cfg.TOKENIZER.MAX_TOKENS, "TOKENIZER.MAX_TOKENS", head.MAX_POSITIONS)
+        check_length(cfg.TOKENIZER.MAX_TOKENS, "TOKENIZER.MAX_TOKENS", head.MAX_POSITIONS)
         return {
             "input_shape": input_shape,
             "in_features": head.IN_FEATURES,
-            **_vocabulary_arguments(cfg),
+            **vocabulary_arguments(cfg),
             "max_positions": head.MAX_POSITIONS,
             "dim": head.DIM,
             "num_heads": head.NUM_HEADS,
@@ -136,6 +147,7 @@ class TransformerCaptionHead(nn.Module):
             "output_dims": head.OUTPUT_DIMS,
             "label_smoothing": head.LABEL_SMOOTHING,
             "loss_weight": head.LOSS_WEIGHT,
+            "num_scores": number_of_scores(cfg),
             "beam_size": head.TEST.BEAM_SIZE,
             "max_tokens": head.TEST.MAX_TOKENS,
             "length_penalty": head.TEST.LENGTH_PENALTY,
@@ -145,8 +157,16 @@ class TransformerCaptionHead(nn.Module):
     def pad_id(self) -> int:
         return self.vocabulary.pad_id
 
+    @property
+    def hears_scores(self) -> bool:
+        """Whether `forward` needs the scores of the detection head."""
+        return self.scores is not None
+
     def forward(
-        self, features: dict[str, Tensor], contents: Sequence[Content] | Tensor | None = None
+        self,
+        features: dict[str, Tensor],
+        contents: Sequence[Content] | Tensor | None = None,
+        scores: Tensor | None = None,
     ) -> VisualTokens:
         """Maps (N, C, h, w) -> visual tokens.
 
@@ -154,6 +174,7 @@ class TransformerCaptionHead(nn.Module):
             features: the maps, by name; others are ignored.
             contents: where each image lies on its canvas, also as (N, 4) left, top, width, height;
                 None: everywhere.
+            scores: (N, L, num_scores) in 0..1, what is known of each cell.
         """
         parts = [
             _as_tokens(features[name], self.projections[name], stride, contents)
@@ -161,6 +182,8 @@ class TransformerCaptionHead(nn.Module):
         ]
         tokens = torch.cat([part.tokens for part in parts], dim=1)  # (N, L, D)
         padding = torch.cat([part.padding for part in parts], dim=1)  # (N, L)
+        if self.scores is not None:
+            tokens = tokens + self.scores(scores).masked_fill(padding[:, :, None], 0)
         if self.encoder is not None:
             tokens = self.encoder(tokens, padding)
         return VisualTokens(tokens, padding)
@@ -285,58 +308,3 @@ def _perceptron(*sizes: int) -> nn.Sequential:
     for inputs, outputs in pairwise(sizes[1:]):
         layers += [nn.ReLU(), nn.Linear(inputs, outputs)]
     return nn.Sequential(*layers)
-
-
-def _chosen_maps(input_shape: dict[str, ShapeSpec], names: Sequence[str]) -> dict[str, ShapeSpec]:
-    key = f"{KEY}.IN_FEATURES"
-    check_names(key, names, input_shape)
-    if len(set(names)) < len(names):
-        raise ValueError(f"{key} has a map twice: {', '.join(names)}")
-    return {name: input_shape[name] for name in names}
-
-
-def _vocabulary_arguments(cfg: CfgNode) -> dict[str, int]:
-    """The tokenizer's, where there is one already."""
-    vocab_size = cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE
-    if not cfg.TOKENIZER.MODEL:
-        pieces = cfg.TOKENIZER.VOCAB_SIZE
-        return {
-            "vocab_size": vocab_size or pieces,
-            "usable_vocab": min(vocab_size or pieces, pieces),
-        }
-    tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL)
-    if 0 < vocab_size < len(tokenizer):
-        raise ValueError(
-            f"MODEL.CAPTION_HEAD.VOCAB_SIZE is {vocab_size}, but TOKENIZER.MODEL has "
-            f"{len(tokenizer)} pieces; 0 takes their number"
-        )
-    return {
-        "vocab_size": vocab_size or len(tokenizer),
-        "usable_vocab": len(tokenizer),
-        "pad_id": tokenizer.pad_id,
-        "bos_id": tokenizer.bos_id,
-        "eos_id": tokenizer.eos_id,
-    }
-
-
-def _check_widths(dim: int, num_heads: int, output_dims: Sequence[int], *, tied: bool) -> None:
-    if dim < 1 or dim % num_heads or dim % 4:
-        raise ValueError(
-            f"MODEL.CAPTION_HEAD.DIM is {dim}; it must be a multiple of 4 (for the two coordinates "
-            f"of a token) and of MODEL.CAPTION_HEAD.NUM_HEADS = {num_heads}"
-        )
-    if min(output_dims, default=1) < 1:
-        raise ValueError(f"MODEL.CAPTION_HEAD.OUTPUT_DIMS is {list(output_dims)}")
-    if tied and output_dims:
-        raise ValueError(
-            f"MODEL.CAPTION_HEAD.OUTPUT_DIMS is {list(output_dims)}, but with "
-            "MODEL.CAPTION_HEAD.TIED words are predicted with the embedding itself"
-        )
-
-
-def _check_length(tokens: int, key: str, max_positions: int) -> None:
-    if not 2 <= tokens <= max_positions:
-        raise ValueError(
-            f"{key} is {tokens}; begin and end are 2 tokens, and the head has positions for "
-            f"MODEL.CAPTION_HEAD.MAX_POSITIONS = {max_positions}"
-        )

@@ -1,0 +1,42 @@
+"""Two processes do what one does."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from yolor_d2.checkpoint.run_folder import RunFolder
+
+from .test_interruption import finish, start
+
+TWO = ("--num-gpus", "2", "--dist-url", "auto")
+
+
+def test_evaluation_is_the_same(toy_root: Path, tmp_path: Path) -> None:
+    """Five images, so that one process has more of them than the other."""
+    trained = tmp_path / "trained"
+    keys = ["TEST.EVAL_PERIOD", 3, "SOLVER.BASE_LR", 3e-3, "SOLVER.WARMUP_ITERS", 0]
+    code, output = finish(start(toy_root, trained, steps=3, keys=keys))
+    assert code == 0, output
+    weights = ["MODEL.WEIGHTS", trained / "model_final.pth"]
+    together = tmp_path / "together"
+    process = start(toy_root, together, "--eval-only", *TWO, steps=3, keys=weights)
+    code, output = finish(process)
+    assert code == 0, output
+    one, two = (json.loads((f / "metrics.json").read_text()) for f in (trained, together))
+    assert one == pytest.approx(two, rel=1e-9, abs=1e-9, nan_ok=True) or one == two
+    assert one["panoptic_seg/PQ"] is not None
+
+
+@pytest.mark.slow
+def test_a_run_may_change_the_number_of_processes(toy_root: Path, tmp_path: Path) -> None:
+    """From one to two: the images come in the same order, the state goes on."""
+    folder = tmp_path / "run"
+    keys = ["SOLVER.CHECKPOINT_PERIOD", 2, "TEST.LOSS_PERIOD", 4]
+    code, output = finish(start(toy_root, folder, steps=2, keys=keys))
+    assert code == 0, output
+    more = ["--resume", "--allow-config-change", *TWO]
+    code, output = finish(start(toy_root, folder, *more, steps=6, keys=keys))
+    assert code == 0, output
+    assert "made by 1 processes" in output
+    assert RunFolder(folder).latest()[1]["iteration"] == 6

@@ -1,0 +1,81 @@
+"""What the configuration of captions must be like, and what follows from it."""
+
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode
+from detectron2.layers import ShapeSpec
+
+from ...tokenizer import Tokenizer
+from ..checks import check_names
+from ..classes import number_of_classes
+
+KEY = "MODEL.CAPTION_HEAD"
+
+
+def chosen_maps(input_shape: dict[str, ShapeSpec], names: Sequence[str]) -> dict[str, ShapeSpec]:
+    key = f"{KEY}.IN_FEATURES"
+    check_names(key, names, input_shape)
+    if len(set(names)) < len(names):
+        raise ValueError(f"{key} has a map twice: {', '.join(names)}")
+    return {name: input_shape[name] for name in names}
+
+
+def vocabulary_arguments(cfg: CfgNode) -> dict[str, int]:
+    """The tokenizer's, where there is one already."""
+    vocab_size = cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE
+    if not cfg.TOKENIZER.MODEL:
+        pieces = cfg.TOKENIZER.VOCAB_SIZE
+        return {
+            "vocab_size": vocab_size or pieces,
+            "usable_vocab": min(vocab_size or pieces, pieces),
+        }
+    tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL)
+    if 0 < vocab_size < len(tokenizer):
+        raise ValueError(
+            f"MODEL.CAPTION_HEAD.VOCAB_SIZE is {vocab_size}, but TOKENIZER.MODEL has "
+            f"{len(tokenizer)} pieces; 0 takes their number"
+        )
+    return {
+        "vocab_size": vocab_size or len(tokenizer),
+        "usable_vocab": len(tokenizer),
+        "pad_id": tokenizer.pad_id,
+        "bos_id": tokenizer.bos_id,
+        "eos_id": tokenizer.eos_id,
+    }
+
+
+def number_of_scores(cfg: CfgNode) -> int:
+    """The classes of the detection head, if its scores are listened to."""
+    head = cfg.MODEL.CAPTION_HEAD
+    if not head.HEAR_DETECTIONS:
+        return 0
+    points = cfg.MODEL.DETECTION_HEAD.IN_FEATURES
+    if "detection" not in cfg.MODEL.YOLOR.TASKS or list(head.IN_FEATURES) != list(points):
+        raise ValueError(
+            f"{KEY}.HEAR_DETECTIONS needs the task detection, and {KEY}.IN_FEATURES "
+            f"{list(head.IN_FEATURES)} to be MODEL.DETECTION_HEAD.IN_FEATURES {list(points)}"
+        )
+    return number_of_classes(cfg, "DETECTION_HEAD", "thing_classes")
+
+
+def check_widths(dim: int, num_heads: int, output_dims: Sequence[int], *, tied: bool) -> None:
+    if dim < 1 or dim % num_heads or dim % 4:
+        raise ValueError(
+            f"MODEL.CAPTION_HEAD.DIM is {dim}; it must be a multiple of 4 (for the two coordinates "
+            f"of a token) and of MODEL.CAPTION_HEAD.NUM_HEADS = {num_heads}"
+        )
+    if min(output_dims, default=1) < 1:
+        raise ValueError(f"MODEL.CAPTION_HEAD.OUTPUT_DIMS is {list(output_dims)}")
+    if tied and output_dims:
+        raise ValueError(
+            f"MODEL.CAPTION_HEAD.OUTPUT_DIMS is {list(output_dims)}, but with "
+            "MODEL.CAPTION_HEAD.TIED words are predicted with the embedding itself"
+        )
+
+
+def check_length(tokens: int, key: str, max_positions: int) -> None:
+    if not 2 <= tokens <= max_positions:
+        raise ValueError(
+            f"{key} is {tokens}; begin and end are 2 tokens, and the head has positions for "
+            f"MODEL.CAPTION_HEAD.MAX_POSITIONS = {max_positions}"
+        )
