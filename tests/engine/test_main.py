@@ -87,6 +87,8 @@ def test_a_run_is_not_buried(
     said = complaint(caplog, arguments(cfg, file, *slower))
     assert "holds a run of another configuration: SOLVER.BASE_LR 0.001 -> 0.5" in said
     main(arguments(cfg, file, "--resume", "DATALOADER.NUM_WORKERS", "0"))  # nothing left to do
+    inside = ("--overwrite", "MODEL.WEIGHTS", str(Path(cfg.OUTPUT_DIR) / "model_final.pth"))
+    assert "which --overwrite empties" in complaint(caplog, arguments(cfg, file, *inside))
     main(arguments(cfg, file, "--overwrite"))
     main(arguments(cfg, file, "--allow-config-change", *slower))
 

@@ -25,6 +25,7 @@ def register_all(root: Path) -> None:
     for split in ("train", "val"):
         _register_coco(root / "coco", split)
         register_toy_scenes(f"toy_scenes_{split}", root / "toy_scenes", split)
+    _register_overfit(root / "overfit")
     for split in KARPATHY_SPLITS:
         name = f"coco_karpathy_{split}"
         DatasetCatalog.register(name, functools.partial(load_karpathy, root / "coco", split))
@@ -79,6 +80,19 @@ def register_toy_scenes(name: str, root: Path, split: str) -> None:
         panoptic=leaves,
         leaf_to_panoptic=list(range(len(leaves))),
         sixth_captions_json=str(root / f"annotations/captions_sixth_{split}.json"),
+    )
+
+
+def _register_overfit(root: Path) -> None:
+    """A few images to be learnt by heart (datasets/prepare_overfit.py)."""
+    register_coco_multitask(
+        "coco_overfit",
+        root / "images",
+        instances_json=root / "annotations/instances.json",
+        captions_json=root / "annotations/captions.json",
+        sem_seg_root=root / "semantic",
+        things=COCO_THINGS,
+        sem_seg=COCO_THINGS,
     )
 
 

@@ -44,7 +44,7 @@ class LazySetup:
         self.args = args
         self.options: RunOptions = instantiate(self.cfg.run)
         folder = self.options.output_dir
-        open_folder(folder, args)
+        open_folder(folder, args, weights=self.cfg.init.weights)
         self.text = LazyConfig.to_py(self.cfg)
         self.tokenizer = self._choose_tokenizer()
         begin(args, config_text=self.text, output_dir=folder, seed=self.cfg.init.seed)

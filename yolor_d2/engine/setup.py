@@ -53,7 +53,7 @@ def setup(args: Namespace) -> CfgNode:
     cfg = load_config(args.config_file, args.opts)
     if cfg.MODEL.DEVICE == "cuda":
         cfg.MODEL.DEVICE = best_device()
-    open_folder(cfg.OUTPUT_DIR, args)
+    open_folder(cfg.OUTPUT_DIR, args, weights=cfg.MODEL.WEIGHTS)
     resolve_tokenizer(cfg, resume=args.resume and not args.eval_only)
     cfg.freeze()
     begin(args, config_text=cfg.dump(), output_dir=cfg.OUTPUT_DIR, seed=cfg.SEED)
@@ -65,13 +65,19 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def open_folder(output_dir: str, args: Namespace) -> None:
-    """Make sure that the output folder can be written and buries nothing; log into it."""
+def open_folder(output_dir: str, args: Namespace, *, weights: str) -> None:
+    """Make sure that the output folder can be written and buries nothing; log into it.
+
+    Args:
+        output_dir: the folder.
+        args: of the command line.
+        weights: what a new run begins with, if anything.
+    """
     if comm.is_main_process():
         folder = RunFolder(output_dir)
         folder.check_writable(0)
         if not args.eval_only and not args.resume:
-            start_anew(folder, overwrite=args.overwrite)
+            start_anew(folder, overwrite=args.overwrite, weights=weights)
     comm.synchronize()
     set_up_logging(output_dir)
 
@@ -90,6 +96,8 @@ def begin(args: Namespace, *, config_text: str, output_dir: str, seed: int) -> N
 
 def set_up_logging(folder: str) -> None:
     """What a reader wants to see goes to the terminal, everything to the folder's log.txt."""
+    # Looks for a compiler while the environment is described, and warns of what nobody asked for.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     for name in ("fvcore", "detectron2", "yolor_d2"):
         log = setup_logger(folder, distributed_rank=comm.get_rank(), name=name)
         for handler in log.handlers:
@@ -97,7 +105,7 @@ def set_up_logging(folder: str) -> None:
                 handler.setLevel(logging.INFO)
 
 
-def start_anew(folder: RunFolder, *, overwrite: bool) -> None:
+def start_anew(folder: RunFolder, *, overwrite: bool, weights: str) -> None:
     """A new run does not bury one that is there."""
     if not any(folder.path.glob("model_*.pth")):
         return
@@ -106,9 +114,11 @@ def start_anew(folder: RunFolder, *, overwrite: bool) -> None:
             f"OUTPUT_DIR {folder.path} has a run already: --resume goes on with it, --overwrite "
             "removes it"
         )
-    for pattern in RUN_FILES:
-        for path in folder.path.glob(pattern):
-            path.unlink()
+    files = [path for pattern in RUN_FILES for path in folder.path.glob(pattern)]
+    if weights and Path(weights).resolve() in (path.resolve() for path in files):
+        raise ValueError(f"MODEL.WEIGHTS {weights} is in OUTPUT_DIR, which --overwrite empties")
+    for path in files:
+        path.unlink()
 
 
 def be_deterministic() -> None:

@@ -147,7 +147,7 @@ _TOKENS = (
     r"(?:\+?\d{2,4}[- ])?(?:\(\d{2,3}\)[- ]?|\d{2,4}[- ])\d{3,4}[- ]?\d{3,5}",
     r"\d{1,4}[- ]\d{1,4}/\d{1,4}",
     # Links and addresses.
-    rf"https?://[^\s\"<>|().]+\.{_LINK}/?|(?i:www)\.{_LINK}",
+    rf"https?://[^\s\"<>|().]{{1,99}}\.{_LINK}/?|(?i:www)\.{_LINK}",
     rf"(?:[a-z]+\.)+(?i:com|net|org|edu)/{_IN_LINK}{_LINK}",
     rf"{_ASCII}[^\s\"<>|()é@]{{0,99}}@{_IN_ADDRESS}+(?:\.{_IN_ADDRESS}+)*",
     # With slashes, with hyphens, and file names.
@@ -183,7 +183,7 @@ _TOKENS = (
     r"&(?i:amp|lt|gt|quot|apos|nbsp|ndash|mdash|[aeiou](?:acute|grave|uml));",
     r"\.\.\.|\S|\n",
 )
-_TOKEN = re.compile(rf"[ \t]*({'|'.join(_TOKENS)})")
+_TOKEN = re.compile(rf"[ \t]*+({'|'.join(_TOKENS)})")
 
 
 def tokenize(captions: Iterable[str]) -> list[str]:
@@ -191,16 +191,18 @@ def tokenize(captions: Iterable[str]) -> list[str]:
 
     Line separators of any kind are blanks, so that there is exactly one result per caption.
     """
-    text = "\n".join(caption.replace("\n", " ").replace("\xad", "") for caption in captions)
-    lines: list[list[str]] = [[]]
+    text = "".join(caption.replace("\n", " ").replace("\xad", "") + "\n" for caption in captions)
+    lines = []
+    words: list[str] = []
     for match in _TOKEN.finditer(text.translate(_SHAPES)):
         word = text[match.start(1) : match.end(1)].lower()
         if word == "\n":
-            lines.append([])
+            lines.append(" ".join(words))
+            words = []
             continue
         if len(word) > 1 and (" " in word or "(" in word or ")" in word):
             word = word.replace(" ", "\xa0").replace("(", "-lrb-").replace(")", "-rrb-")
         word = _REWRITTEN.get(word, word)
         if word:
-            lines[-1].append(word)
-    return [" ".join(line) for line in lines]
+            words.append(word)
+    return lines
