@@ -34,7 +34,7 @@ demo: setup
 	@mkdir -p output; date +%s > output/.demo_start
 	@echo "== Toy scenes, in datasets/toy_scenes"
 	$(BIN)/python datasets/prepare_toy_scenes.py --output datasets/toy_scenes \
-	  --train 4000 --val 200 --min-size 16 --workers 2
+	  --train 4000 --val 200 --min-size 32 --max-objects 6 --workers 2
 	@echo "== Are they in order?"
 	$(BIN)/python -m yolor_d2.tools.check_data --dataset toy_scenes_val
 	@echo "== Train the four tasks, then evaluate"

@@ -123,8 +123,8 @@ def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD.NAME = "TransformerCaptionHead"
     # Each pixel of these maps is a visual token, projected to DIM.
     cfg.MODEL.CAPTION_HEAD.IN_FEATURES = ["p5"]
-    # Let each token hear how the detection head scores its pixel; IN_FEATURES must be the same. No
-    # gradient of the captions reaches the detection head.
+    # Let each token hear how the detection head scores its pixel; IN_FEATURES must begin with that
+    # head's. No gradient of the captions reaches it.
     cfg.MODEL.CAPTION_HEAD.HEAR_DETECTIONS = False
     # 0: that of TOKENIZER.MODEL, or TOKENIZER.VOCAB_SIZE where none is given.
     cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE = 0

@@ -27,6 +27,7 @@ NAMES = {
     *(f"coco_2017_{split}_{variant}" for split in ("train", "val") for variant in VARIANTS),
     *(f"coco_karpathy_{split}" for split in ("train", "restval", "val", "test")),
     *(f"toy_scenes_{split}" for split in ("train", "val")),
+    "coco_overfit",
 }
 
 

@@ -24,6 +24,7 @@ NARROW = [
     *("MODEL.CAPTION_HEAD.DIM", 32, "MODEL.CAPTION_HEAD.FFN_DIM", 64, "TOKENIZER.VOCAB_SIZE", 60),
     *("SOLVER.IMS_PER_BATCH", 2, "MODEL.CAPTION_HEAD.NUM_HEADS", 2),
 ]
+HOST = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}  # the same wherever it runs
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 
 
@@ -36,7 +37,7 @@ def start(
     keys: Sequence[object] = (),
 ) -> subprocess.Popen[str]:
     """train_net.py, as a user starts it."""
-    environment = {**os.environ, "DETECTRON2_DATASETS": str(toy_root), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **HOST, "DETECTRON2_DATASETS": str(toy_root)}
     config = ROOT / "configs/toy/yolor_elan_n_toy.yaml"
     command = [sys.executable, *launcher, str(ROOT / "train_net.py"), "--config-file", str(config)]
     keys = [*SMALL, *NARROW, "SOLVER.MAX_ITER", steps, *keys, "OUTPUT_DIR", folder]

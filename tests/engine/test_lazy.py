@@ -1,17 +1,24 @@
 """A LazyConfig trains with the same parts, and resumes as exactly."""
 
 import json
+import logging
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from detectron2.config import LazyConfig
+from detectron2.evaluation.testing import flatten_results_dict
 
 from yolor_d2.engine.arguments import argument_parser
+from yolor_d2.engine.lazy import LazySetup, config_changes
 from yolor_d2.engine.main import main
 from yolor_d2.engine.run import Run
 from yolor_d2.model_zoo import config_folder
 
 from .test_interruption import final_state
+from .test_main import complaint
 from .test_resume import assert_equal
 
 SMALL = [
@@ -21,28 +28,34 @@ SMALL = [
     *("run.pictures=0", "run.checkpoint_period=2", "run.eval_period=0", "run.loss_period=3"),
     *("train_mapper.num_sem_seg_classes=19", "model.detection_head.num_classes=10"),
     *("model.semantic_head.num_classes=19", "tokenizer.vocab_size=60"),
-    *("run.channels_last=False", "run.precision=''", "schedule.warmup_iters=2"),
+    *("run.channels_last=False", "schedule.warmup_iters=2"),
     *("train_mapper.weak_size=64", "test_mapper.test_size=64", "train_mapper.strong.size=64"),
 ]
 
 
-def run_lazy(
+def arguments(
     toy_sets: tuple[str, str], folder: Path, kind: str, *more: str, flags: Any = ()
-) -> Any:
+) -> Namespace:
     sets = [f"data.train=[{toy_sets[0]}]", f"data.test=[{toy_sets[1]}]"]
     file = str(config_folder() / f"lazy/yolor_elan_{kind}.py")
     if kind != "pan":
         sets.append("model.caption_head.input_shape.width=0.125")
     options = [*SMALL, *sets, f"run.output_dir={folder}", *more]
-    return main(argument_parser().parse_args(["--config-file", file, *flags, *options]))
+    return argument_parser().parse_args(["--config-file", file, *flags, *options])
+
+
+def run_lazy(*what: Any, flags: Any = ()) -> Any:
+    return main(arguments(*what, flags=flags))
 
 
 @pytest.mark.parametrize("kind", ["mtl", "pan"])
 def test_train(toy_sets: tuple[str, str], tmp_path: Path, kind: str) -> None:
-    run_lazy(toy_sets, tmp_path / "run", kind, "run.max_iter=2", "run.eval_period=2")
+    options = ("run.max_iter=2", "run.eval_period=2", "run.pictures=1")
+    results = run_lazy(toy_sets, tmp_path / "run", kind, *options)
+    assert (tmp_path / "run/samples/sample_00.jpg").exists()
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
     assert ("caption/CIDEr" in metrics) == (kind == "mtl")
-    assert "panoptic_seg/PQ" in metrics
+    assert metrics["panoptic_seg/PQ"] == flatten_results_dict(results)["panoptic_seg/PQ"]
 
     weights = f"init.weights={tmp_path}/run/model_final.pth"
     run_lazy(toy_sets, tmp_path / "evaluation", kind, weights, flags=["--eval-only"])
@@ -72,3 +85,75 @@ def stop_after_two_steps(after_step: Any) -> Any:
             raise KeyboardInterrupt
 
     return wrapped
+
+
+def test_a_new_run_from_weights(
+    toy_sets: tuple[str, str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It says what it begins with; on a CPU it does without lower precision."""
+    monkeypatch.setattr("yolor_d2.engine.lazy.best_device", lambda: "cpu")
+    weights = tmp_path / "weights.pth"
+    more = ("run.precision=bf16", f"init.weights={weights}")
+    setup = LazySetup(arguments(toy_sets, tmp_path / "run", "pan", *more, flags=["--resume"]))
+    assert setup.options.precision == ""
+    torch.save(setup.model().state_dict(), weights)
+    with caplog.at_level(logging.INFO):
+        run = setup.run()
+    assert_equal(run.model.state_dict(), torch.load(weights))
+    assert "has no checkpoint: a new run" in caplog.text
+    assert "weights.pth: " in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name", ["data.batchsize", "run.max_itr", "nothing", "nothing.at_all", "init.seed.more"]
+)
+def test_a_slip_of_the_pen_is_refused(
+    toy_sets: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    said = complaint(caplog, arguments(toy_sets, tmp_path, "pan", f"{name}=3"))
+    assert said == f"{name} is not a name of this configuration"
+
+
+def changes(*overrides: str) -> list[str]:
+    before, now = (
+        LazyConfig.load(str(config_folder() / "lazy/yolor_elan_mtl.py")) for _ in range(2)
+    )
+    LazyConfig.apply_overrides(now, list(overrides))
+    return config_changes(LazyConfig.to_py(before), LazyConfig.to_py(now))
+
+
+@pytest.mark.parametrize(
+    ("override", "change"),
+    [
+        ("init.seed=1", "init.seed 0 -> 1"),
+        ("data.batch_size=8", "data.batch_size 64 -> 8"),
+        ("run.accum_steps=4", "run.accum_steps absent -> 4"),
+        ("run.ema_decay=0.5", "run.ema_decay 0.9999 -> 0.5"),
+        ("run.ema_tau=5.0", "run.ema_tau absent -> 5.0"),
+        ("run.freeze=[backbone]", "run.freeze absent -> ['backbone']"),
+        ("run.clip_type=value", "run.clip_type 'norm' -> 'value'"),
+        ("run.clip_value=1.0", "run.clip_value 10.0 -> 1.0"),
+        ("run.precision=fp16", "run.precision 'bf16' -> 'fp16'"),
+        ("model.backbone.depth=0.5", "model.backbone.depth 1.0 -> 0.5"),
+        ("model.caption_head.dim=8", "model.caption_head.dim 512 -> 8"),
+    ],
+)
+def test_what_is_learnt_stays(override: str, change: str) -> None:
+    assert changes(override) == [change]
+
+
+def test_the_number_of_steps_stays() -> None:
+    """The schedule follows it."""
+    assert changes("run.max_iter=9") == [
+        "run.max_iter 554400 -> 9",
+        "schedule.total 554400 -> 9",
+    ]
+
+
+def test_all_else_may_change() -> None:
+    data = ("data.test=[]", "data.test_batch_size=1", "data.num_workers=1", "init.weights=w")
+    run = ("run.output_dir=o", "run.eval_period=1", "run.log_period=1", "run.best_metric=bbox/AP")
+    assert changes(*data, *run, "test_mapper.test_size=64", "evaluators.meteor=True") == []

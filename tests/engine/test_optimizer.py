@@ -9,14 +9,16 @@ from detectron2.solver.build import get_default_optimizer_params
 from torch import Tensor, nn
 
 from yolor_d2.engine.optimizer import (
-    build_clipping,
     build_optimizer,
     clip_gradients,
     freeze_parts,
     keep_statistics,
+    load_by_names,
     make_optimizer,
+    names_of,
     parameter_groups,
 )
+from yolor_d2.engine.options import RunOptions
 
 from ..modeling.factory import default_config, random_batch, tiny_config, tiny_model
 from ..modeling.waiting import Counting
@@ -65,7 +67,7 @@ def test_our_configurations_do_not_let_biases_decay() -> None:
     model = tiny_model(("semantic",))
     groups = build_optimizer(tiny_config(("semantic",)), model).param_groups
     assert {g["weight_decay"] for g in groups if g["is_bias"]} == {0}
-    assert {g["weight_decay"] for g in groups if not g["is_bias"]} == {0, 1e-4}
+    assert {g["weight_decay"] for g in groups if not g["is_bias"]} == {0, 0.02}
 
 
 def test_few_groups_in_the_order_of_the_model() -> None:
@@ -237,9 +239,16 @@ def test_clipping_by_config(
 ) -> None:
     keys = {"ENABLED": enabled, "CLIP_TYPE": kind, "NORM_TYPE": norm_type, "CLIP_VALUE": 1.0}
     pairs = ((f"SOLVER.CLIP_GRADIENTS.{key}", value) for key, value in keys.items())
-    clip = build_clipping(default_config(*(item for pair in pairs for item in pair)))
+    cfg = default_config(*(item for pair in pairs for item in pair))
+    options = RunOptions.from_config(cfg)
     parameters = parameters_with([3.0, -4.0], None)
-    assert clip(parameters) == norm
+    measured = clip_gradients(
+        parameters,
+        kind=options.clip_type or None,
+        value=options.clip_value,
+        norm_type=options.clip_norm_type,
+    )
+    assert measured == norm
     torch.testing.assert_close(parameters[0].grad, torch.tensor(left))
 
 
@@ -256,5 +265,24 @@ def test_nothing_to_clip() -> None:
 
 
 def test_an_unknown_clipping_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"SOLVER\.CLIP_GRADIENTS\.CLIP_TYPE .*, not full"):
-        build_clipping(default_config("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full"))
+    keys = ("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model")
+    with pytest.raises(ValueError, match=r"SOLVER\.CLIP_GRADIENTS\.CLIP_TYPE .*, not full_model"):
+        RunOptions.from_config(default_config(*keys))
+
+
+def test_state_goes_by_names_when_groups_change() -> None:
+    """Another learning rate of a part makes other groups, which number the parameters anew."""
+    model = tiny_model(("detection",))
+    settings = {"lr": 1e-3, "weight_decay": 0.1}
+    before = make_optimizer(model, **settings)
+    for number, parameter in enumerate(model.parameters()):
+        parameter.grad = torch.full_like(parameter, float(number + 1))
+    before.step()
+    after = make_optimizer(model, **settings, lr_factors=[("detection_head", 0.5)])
+    assert names_of(after, model) != names_of(before, model)
+
+    load_by_names(after, model, before.state_dict(), names=names_of(before, model))
+
+    for parameter in model.parameters():
+        assert torch.equal(after.state[parameter]["exp_avg"], before.state[parameter]["exp_avg"])
+    assert {group["lr"] for group in after.param_groups} == {1e-3, 5e-4}

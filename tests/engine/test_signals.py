@@ -16,6 +16,7 @@ def test_numbers():
     with pytest.raises(SystemExit) as end:
         raise signals.Interrupted
     assert end.value.code == 75
+    assert end.value.signal is None
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
@@ -24,11 +25,17 @@ def test_a_signal_is_only_noted(signum):
     with signals.watching():
         assert signals.requested() is None
         send(signum)
-        assert signals.requested() == signum.name
-    assert signals.requested() == signum.name
+        assert signals.requested() == signals.Interrupted().signal == signum.name
     assert [signal.getsignal(each) for each in signals.STOP_SIGNALS] == before
-    with signals.watching():
-        assert signals.requested() is None
+
+
+def test_what_comes_later_is_not_asked_to_stop():
+    """As an evaluation in Python after training that was interrupted."""
+    with pytest.raises(signals.Interrupted) as end, signals.watching():
+        send(signal.SIGTERM)
+        raise signals.Interrupted
+    assert end.value.signal == "SIGTERM"
+    assert signals.requested() is None
 
 
 def test_more_signals_change_nothing():

@@ -150,7 +150,11 @@ def test_a_full_disk_delays_rows(
 def test_what_is_not_finite_is_written_all_the_same(tmp_path: Path) -> None:
     train(tmp_path, start=0, stop=2, script={1: {"bbox/AP": math.nan}})
     assert math.isnan(read_csv(tmp_path / "metrics.csv")[1]["bbox/AP"])
-    assert math.isnan(from_json(tmp_path)[1]["bbox/AP"])
+    assert from_json(tmp_path)[1]["bbox/AP"] is None  # JSON knows no NaN
+    train(tmp_path, start=2, stop=4)  # reads the file and writes it anew
+    assert math.isnan(read_csv(tmp_path / "metrics.csv")[1]["bbox/AP"])
+    assert from_json(tmp_path)[1]["bbox/AP"] is None
+    assert from_json(tmp_path)[3]["total_loss"] == 25.0
 
 
 def test_tensorboard_hides_the_steps_that_are_made_again(tmp_path: Path) -> None:
@@ -158,6 +162,20 @@ def test_tensorboard_hides_the_steps_that_are_made_again(tmp_path: Path) -> None
     train(tmp_path, start=5, stop=8)
     events = EventAccumulator(str(tmp_path)).Reload().Scalars("total_loss")
     assert [event.step for event in events] == [1, 3, 5, 7]
+
+
+def test_a_full_disk_ends_tensorboard_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(self: Any, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
+    monkeypatch.setattr("threading.excepthook", lambda failure: None)  # it is TensorBoard's thread
+    train(tmp_path, start=0, stop=8)
+    assert caplog.text.count("No space left on device") == 1
+    assert "no more events for TensorBoard, training goes on" in caplog.text
+    assert list(rows(tmp_path)) == [1, 3, 5, 7]
 
 
 def test_the_progress_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -35,6 +35,14 @@ def test_all_tasks_of_a_configuration(album: Album, tmp_path: Path) -> None:
     assert instances._processes == 3
 
 
+@pytest.mark.parametrize("number", [0, -1])
+def test_there_is_at_least_one_process(album: Album, number: int) -> None:
+    album.register("album", "instances")
+    cfg = tiny_config(("detection",), "TEST.COCO_PROCESSES", number)
+    with pytest.raises(ValueError, match=f"TEST.COCO_PROCESSES must be at least 1, is {number}"):
+        build_evaluator(cfg, "album")
+
+
 def test_panoptic_maps_need_masks_semantics_and_the_merger(album: Album) -> None:
     album.register("album", *KINDS)
     switched_off = tiny_config(TASKS, "MODEL.PANOPTIC_FPN.COMBINE.ENABLED", False)

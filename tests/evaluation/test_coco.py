@@ -10,7 +10,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from tests.data.coco_files import Album, compressed
+from tests.data.coco_files import Album, compressed, uncompressed
 from yolor_d2.data.categories import COCO_THINGS
 from yolor_d2.data.datasets import register_coco_multitask
 from yolor_d2.evaluation import coco_scoring
@@ -202,6 +202,49 @@ def test_files_may_name_images_and_count_from_zero(album: Album) -> None:
     results = evaluate(InstanceEvaluator("album"), {"three": perfect()})
 
     assert results["bbox"]["AP"] == results["segm"]["AP"] == pytest.approx(100)
+
+
+def test_what_is_on_unlisted_images_does_not_count(album: Album) -> None:
+    """Ids may be numbers and names in one file."""
+    with album.changed("instances") as content:
+        dog = content["annotations"][1]
+        content["annotations"].append({**dog, "id": 9, "image_id": 77})
+        content["images"].append({**content["images"][1], "id": "seven"})
+    album.register("album", "instances")
+
+    results = evaluate(InstanceEvaluator("album"), {3: perfect(), 7: found((30, 40))})
+
+    assert results["bbox"]["AP"] == results["segm"]["AP"] == pytest.approx(100)
+
+
+def test_data_without_classes_have_no_numbers(album: Album) -> None:
+    with album.changed("instances") as content:
+        content["annotations"] = content["categories"] = []
+    dataset = json.loads(album.path("instances").read_text())
+    headline = coco_scoring.score(dataset, [], "bbox", processes=2).headline()
+    assert all(isinstance(number, Missing) for number in headline.values())
+
+
+@pytest.mark.parametrize("form", ["polygon", "compressed", "uncompressed"])
+def test_the_area_of_a_mask_may_be_left_out(album: Album, form: str) -> None:
+    """A diagonal half of a box of 40 x 40: small, as its box is not."""
+    corner = np.asfortranarray(np.tri(40, dtype=np.uint8))
+    shapes = {
+        "polygon": [[0, 0, 40, 40, 0, 40]],
+        "compressed": compressed(corner),
+        "uncompressed": uncompressed(corner),
+    }
+    thing = {"id": 1, "image_id": 3, "category_id": 5, "bbox": [0, 0, 40, 40]}
+    with album.changed("instances") as content:
+        content["images"] = [{"id": 3, "file_name": "000003.jpg", "height": 40, "width": 40}]
+        content["annotations"] = [{**thing, "segmentation": shapes[form]}]
+    dataset = json.loads(album.path("instances").read_text())
+    result = {"image_id": 3, "category_id": 5, "score": 1.0, "segmentation": compressed(corner)}
+
+    headline = coco_scoring.score(dataset, [result], "segm").headline()
+
+    assert headline["APs"] > 80
+    assert isinstance(headline["APm"], Missing)
 
 
 def test_masks_are_small_or_large_by_their_own_area(album: Album) -> None:

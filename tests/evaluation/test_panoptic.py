@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from tests.data.coco_files import Album
@@ -220,7 +220,7 @@ def test_an_image_left_out_is_one_where_nothing_was_found(sample, caplog) -> Non
         for record in sample
     ]
     assert results["RQ-person"] == pytest.approx(100 * people[0] / (people[0] + people[1] / 2))
-    assert "1 of 2 images have no panoptic map" in caplog.text
+    assert "1 of 2 images were not compared" in caplog.text
 
 
 def test_predictions_are_written_as_coco_wants_them(sample, tmp_path) -> None:
@@ -250,8 +250,28 @@ def test_what_a_model_gives_for_unlisted_images_does_not_count(album: Album, cap
     assert "no panoptic map was evaluated" in caplog.text
 
 
-def test_a_map_of_another_size_is_named(album: Album) -> None:
+@pytest.mark.parametrize(
+    ("damage", "reason"), [("size", "of (30, 40, 3), its image of (24, 32)"), ("bytes", "cannot")]
+)
+def test_what_is_on_a_broken_map_is_missed(album: Album, caplog, damage, reason) -> None:
+    """Image 12 is as image 3; there the dog and the sky are found."""
+    with album.changed("panoptic") as content:
+        entry = content["annotations"][0]
+        content["annotations"].append(entry | {"image_id": 12, "file_name": "000012.png"})
+    path = album.panoptic / "000003.png"
+    (album.panoptic / "000012.png").write_bytes(path.read_bytes())
+    ids = torch.from_numpy(np.asarray(Image.open(path), np.int64) @ (1, 256, 65536)).int()
+    if damage == "size":
+        Image.new("RGB", (40, 30)).save(path)
+    else:
+        path.write_bytes(path.read_bytes()[:-30])
     album.register("album", "panoptic")
-    nothing = (torch.zeros(30, 40, dtype=torch.int32), [])
-    with pytest.raises(ValueError, match=r"000003.png: is of \(24, 32\), its image of \(30, 40\)"):
-        PanopticEvaluator("album").process([{"image_id": 3}], [{"panoptic_seg": nothing}])
+    table = MetadataCatalog.get("album").panoptic_dataset_id_to_contiguous_id
+    segments = [{"id": 300, "category_id": table[2]}, {"id": 70000, "category_id": table[40]}]
+    records = [{"image_id": i, "ids": ids, "segments_info": segments} for i in (3, 12)]
+
+    results = evaluate(PanopticEvaluator("album"), records)
+
+    assert results["RQ-dog"] == results["RQ-sky"] == pytest.approx(100 / 1.5)
+    assert f"000003.png: is left out, it {'is ' if damage == 'size' else ''}{reason}" in caplog.text
+    assert "1 of 2 images were not compared" in caplog.text

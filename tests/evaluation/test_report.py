@@ -40,6 +40,9 @@ def test_flat_metrics() -> None:
 
 def test_headline_leaves_single_classes_out() -> None:
     assert list(headline(RESULTS)["sem_seg"]) == ["mIoU"]
+    several = headline({"toy-val": RESULTS, "other": {"bbox": {"AP": 1.0, "AP-a/b": 2.0}}})
+    assert list(several["toy-val"]["sem_seg"]) == ["mIoU"]
+    assert several["other"] == {"bbox": {"AP": 1.0}}
 
 
 def test_a_missing_number_is_nan_with_a_reason() -> None:
@@ -93,5 +96,5 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch) -> None:
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON"):
+    with pytest.raises(ValueError, match=r"metrics\.json: .+JSON"):
         files.write_json(tmp_path / "metrics.json", {"a": math.nan})

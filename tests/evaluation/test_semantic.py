@@ -9,6 +9,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
+from PIL import Image
 
 from tests.data.coco_files import SEMANTIC, Album
 from tests.modeling.factory import random_batch, tiny_model
@@ -140,14 +141,12 @@ def test_without_a_labelled_pixel_there_is_no_number(catalogues, tmp_path) -> No
 
     results = evaluate(SemanticEvaluator("maps"), records, [nothing * 0])
 
-    assert all(isinstance(results[key], Missing) for key in ("mIoU", "mACC"))
-    assert all(math.isnan(results[key]) for key in ("fwIoU", "pACC"))
+    assert all(isinstance(results[key], Missing) for key in ("mIoU", "fwIoU", "mACC", "pACC"))
 
 
 @pytest.mark.parametrize(
     ("labels", "predicted", "message"),
     [
-        (np.zeros((4, 4)), np.zeros((4, 5)), r"0.png: is of \(4, 4\), its image of \(4, 5\)"),
         (np.full((4, 4), 2), np.zeros((4, 4)), "0.png: has labels that are no class of maps"),
         (np.zeros((4, 4)), np.full((4, 4), 2), "class 2, but maps has 2 semantic classes"),
     ],
@@ -159,11 +158,37 @@ def test_what_does_not_fit_is_named(catalogues, tmp_path, labels, predicted, mes
         evaluate(SemanticEvaluator("maps"), records, [predicted.astype(np.uint8)])
 
 
-def test_a_broken_map_is_named(catalogues, tmp_path) -> None:
-    records = register_maps(tmp_path / "maps", [np.zeros((4, 4), np.uint8)], ["a"])
-    Path(records[0]["sem_seg_file_name"]).write_bytes(b"no picture")
-    with pytest.raises(ValueError, match=r"0\.png: cannot be read"):
+@pytest.mark.parametrize(
+    "pixels", [np.eye(4, dtype=bool), np.eye(4, dtype=np.uint16), np.zeros((4, 4, 3), np.uint8)]
+)
+def test_a_map_without_class_indices_is_named(catalogues, tmp_path, pixels) -> None:
+    records = register_maps(tmp_path / "maps", [np.zeros((4, 4), np.uint8)], ["a", "b"])
+    Image.fromarray(pixels).save(records[0]["sem_seg_file_name"])
+    with pytest.raises(ValueError, match=r"0\.png: has no class indices of 8 bits"):
         evaluate(SemanticEvaluator("maps"), records, [np.zeros((4, 4), np.uint8)])
+
+
+def test_more_classes_than_a_map_can_hold_are_named(catalogues, tmp_path) -> None:
+    register_maps(tmp_path / "maps", [], [str(number) for number in range(256)])
+    with pytest.raises(ValueError, match="maps: has 256 semantic classes"):
+        SemanticEvaluator("maps")
+
+
+def test_broken_maps_are_left_out(catalogues, tmp_path, caplog) -> None:
+    """The first is no picture, the second is torn, the third of another size."""
+    truth = [*random_maps(2, [0, 1], seed=5), np.ones((4, 5), np.uint8), np.eye(4, dtype=np.uint8)]
+    records = register_maps(tmp_path / "maps", truth, ["a", "b"])
+    broken, torn = (Path(record["sem_seg_file_name"]) for record in records[:2])
+    broken.write_bytes(b"no picture")
+    torn.write_bytes(torn.read_bytes()[:-30])
+    predicted = [truth[0] * 0, truth[1] * 0, np.zeros((4, 4), np.uint8), truth[3]]
+
+    results = evaluate(SemanticEvaluator("maps"), records, predicted)
+
+    assert results["mIoU"] == results["pACC"] == 100
+    for message in ("0.png: is left out, it cannot be read", "1.png: is left out, it cannot be"):
+        assert message in caplog.text
+    assert "2.png: is left out, it is of (4, 5), its image of (4, 4)" in caplog.text
 
 
 def test_predictions_are_written_on_request_only(catalogues, tmp_path) -> None:

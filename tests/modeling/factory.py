@@ -28,8 +28,16 @@ def default_config(*overrides: Any) -> CfgNode:
 
 
 def tiny_config(tasks: tuple[str, ...] = TASKS, *overrides: Any) -> CfgNode:
-    """The toy configuration, smaller still."""
+    """The toy configuration, smaller still, and with the two views of the real ones."""
     cfg = get_config("toy/yolor_elan_n_toy.yaml")
+    cfg.INPUT.WEAK_VIEW_TASKS = ["caption"]
+    cfg.INPUT.CAPTIONS_PER_IMAGE = 1
+    cfg.INPUT.STRONG.SIZE = cfg.INPUT.WEAK.SIZE = cfg.INPUT.TEST_SIZE = 320
+    cfg.MODEL.SEM_SEG_HEAD.LOSS_WEIGHT = cfg.MODEL.CAPTION_HEAD.LOSS_WEIGHT = 1.0
+    cfg.MODEL.CAPTION_HEAD.IN_FEATURES = ["p5"]
+    cfg.MODEL.CAPTION_HEAD.HEAR_DETECTIONS = False
+    cfg.MODEL.CAPTION_HEAD.DROPOUT = 0.1
+    cfg.SOLVER.LR_FACTORS = []
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.YOLOR.TASKS = list(tasks)
     cfg.MODEL.YOLOR_ELAN.WIDTH = 0.125

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from .factory import random_batch, tiny_config, tiny_model
+from .factory import THINGS, random_batch, tiny_config, tiny_model
 
 HEARING = (
     *("MODEL.CAPTION_HEAD.HEAR_DETECTIONS", True),
@@ -19,6 +19,19 @@ def test_a_token_hears_its_own_cell() -> None:
     expected = points.logits.sigmoid() @ model.caption_head.scores.weight.T
     deaf = model.caption_head(features, None, torch.zeros_like(points.logits)).tokens
     torch.testing.assert_close(model.visual_tokens(features, None).tokens - deaf, expected)
+
+
+def test_other_maps_are_not_spoken_of() -> None:
+    """Tokens of maps without points, here those of c3, are as they would be without any."""
+    more = ("MODEL.CAPTION_HEAD.IN_FEATURES", ["p3", "p4", "p5", "c3"])
+    model = tiny_model(BOTH, *HEARING, *more).eval()
+    features = model.extract(torch.rand(1, 3, 64, 96) * 255, {"p3", "p4", "p5", "c3"})
+    count = model.detection_head(features).logits.shape[1]
+    hearing = model.visual_tokens(features, None).tokens
+    deaf = model.caption_head(features, None, torch.zeros(1, count, THINGS)).tokens
+    assert hearing.shape[1] == count + 8 * 12
+    assert torch.equal(hearing[:, count:], deaf[:, count:])
+    assert not torch.equal(hearing[:, :count], deaf[:, :count])
 
 
 def test_listening_changes_nothing_about_detection() -> None:

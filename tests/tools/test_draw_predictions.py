@@ -11,7 +11,6 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
-from tests.modeling.factory import tiny_config
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data import build_tokenizer
 from yolor_d2.data.datasets import register_coco_multitask
@@ -19,7 +18,7 @@ from yolor_d2.data.images import read_image
 from yolor_d2.data.semantic_files import read_index_png
 from yolor_d2.data.targets import rasterize_all, read_objects
 from yolor_d2.data.toy_scenes import STUFF_CLASSES, THING_CLASSES, generate_toy_scenes
-from yolor_d2.model_zoo import get_config_file
+from yolor_d2.model_zoo import get_config_file, load_config
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.structures import SemanticMap
 from yolor_d2.tools.draw_predictions import compare, draw_predictions, main
@@ -100,6 +99,22 @@ def test_objects_below_the_threshold_are_left_out(scenes: str, record: dict[str,
     assert 0 < (some != image).mean() < (every != image).mean()
 
 
+def test_data_that_know_captions_only_get_captions_only(record: dict[str, Any]) -> None:
+    metadata = MetadataCatalog.get("no classes")
+    found = draw_predictions(record, perfect_result(record), metadata, threshold=0.5)
+    MetadataCatalog.remove("no classes")
+    assert list(found) == [CAPTIONS]
+
+
+def test_without_a_test_set_there_is_nothing_to_draw(
+    scenes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--config-file", CONFIG, "--output", str(tmp_path)]
+    assert main([*where, *options(scenes, tmp_path), "DATASETS.TEST", "()"]) == 2
+    error = capsys.readouterr().err
+    assert error == "draw_predictions: DATASETS.TEST is empty: there is nothing to draw\n"
+
+
 def test_what_one_side_lacks_is_a_gap() -> None:
     black = np.zeros((30, 40, 3), np.uint8)
     picture = compare({OBJECTS: black, CAPTIONS: black}, {SEMANTIC: black, OBJECTS: black})
@@ -121,8 +136,7 @@ def options(scenes: str, weights: Path) -> list[str]:
 @pytest.fixture
 def weights(scenes: str, tmp_path: Path) -> Path:
     """A checkpoint of a network that has learnt nothing."""
-    cfg = tiny_config()
-    cfg.merge_from_list(options(scenes, tmp_path))
+    cfg = load_config(CONFIG, [*options(scenes, tmp_path), "MODEL.DEVICE", "cpu"])
     tokenizer = build_tokenizer(cfg)
     tokenizer.save(tmp_path / "tokenizer.model")
     cfg.TOKENIZER.MODEL = str(tmp_path / "tokenizer.model")

@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 REGULAR = re.compile(r"model_(\d{7,})\.pth")
 FINAL = "model_final.pth"
 TAG = "last_checkpoint"
+RUN_FILES = (
+    *("model_[0-9]*.pth*", "model_final.pth*", "model_best.pth*", "last_checkpoint"),
+    *("training.jsonl", "metrics.csv", "events.out.tfevents.*", "nonfinite_*.json"),
+)
 LEFTOVERS = (".model_*.tmp", f".{TAG}.tmp")
 
 
@@ -133,13 +137,13 @@ class RunFolder:
     def latest(self) -> tuple[Path, Content] | None:
         """The newest checkpoint that is sound, and its content; None where there is none at all.
 
-        That is a regular one; model_final.pth where there is no regular one.
+        That is a regular one; model_final.pth where no regular one is sound.
 
         Raises:
             CheckpointError: all are damaged, or the newest is of a newer version.
         """
         final = self.path / FINAL
-        paths = self.regular()[::-1] or ([final] if final.exists() else [])
+        paths = self.regular()[::-1] + ([final] if final.exists() else [])
         for path in paths:
             try:
                 return path, load_checkpoint(path)
@@ -154,6 +158,15 @@ class RunFolder:
         """The regular checkpoints, oldest first."""
         found = [(m, path) for path in self.path.glob("*") if (m := REGULAR.fullmatch(path.name))]
         return [path for _, path in sorted((int(match[1]), path) for match, path in found)]
+
+    def leftovers(self) -> list[Path]:
+        """What a run has left here that a new one would mix with its own."""
+        return [path for pattern in RUN_FILES for path in self.path.glob(pattern)]
+
+    def clear(self) -> None:
+        """Remove what a run has left here."""
+        for path in self.leftovers():
+            path.unlink()
 
     def _clear_leftovers(self) -> None:
         """Remove what a killed process left: unfinished files, checksums without their file."""

@@ -3,16 +3,23 @@
 configs/lazy/common.py explains what such a file has.
 """
 
+import ast
 import copy
+import dataclasses
+import logging
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.config import LazyConfig, instantiate
+from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
-from omegaconf import DictConfig
+from detectron2.utils import comm
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..checkpoint.weights import load_weights
@@ -21,14 +28,61 @@ from ..data.validation import PlainViews
 from ..modeling import deploy
 from ..tokenizer import Tokenizer
 from .evaluating import Examination, Results, examine
+from .hooks.samples import draw_first_samples
 from .judges import Evaluation
-from .options import RunOptions
+from .options import RunOptions, run_options
 from .run import Run
 from .setup import begin, best_device, open_folder
 from .standard_hooks import standard_hooks
 from .tokenizing import choose_tokenizer, share_tokenizer
 from .trainer import describe_data
 from .writers import build_writers
+
+logger = logging.getLogger(__name__)
+
+# May change between two parts of a run: none of them moves what is learnt.
+FREE = (
+    "init.weights",
+    "tokenizer.model",  # the checkpoint has the tokenizer itself
+    "data.test",
+    "data.num_workers",
+    "train_mapper.cache_bytes",
+    "test_mapper",
+    "evaluators",
+    "run.output_dir",
+    "run.nonfinite",
+    "run.max_skipped",
+    "run.compile",
+    "run.checkpoint_",
+    "run.eval_",
+    "run.loss_",
+    "run.best_",
+    "run.stop_",
+    "run.log_period",
+    "run.task_gradient_period",
+    "run.pictures",
+    "run.curves",
+    "run.wandb",
+    "run.max_data_wait",
+)
+
+
+class LazyRun(Run):
+    """A run that knows what its last evaluation has found.
+
+    Args:
+        examine: evaluates a model.
+        arguments: of Run.
+    """
+
+    def __init__(self, *, examine: Callable[[nn.Module], Results], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.evaluation = Evaluation(self.evaluator(examine), period=self.options.eval_period)
+
+    def train(self) -> Results:
+        """Train to the end; the results of the last evaluation."""
+        super().train()
+        return self.evaluation.results
 
 
 class LazySetup:
@@ -40,14 +94,17 @@ class LazySetup:
 
     def __init__(self, args: Namespace) -> None:
         self.cfg: DictConfig = LazyConfig.load(args.config_file)
+        check_names(self.cfg, args.opts)
         LazyConfig.apply_overrides(self.cfg, args.opts)
         self.args = args
         self.options: RunOptions = instantiate(self.cfg.run)
+        if best_device() == "cpu":  # faster without
+            self.options = dataclasses.replace(self.options, precision="")
         folder = self.options.output_dir
-        open_folder(folder, args, weights=self.cfg.init.weights)
+        open_folder(folder, args, sources=[self.cfg.init.weights, self.cfg.tokenizer.model])
         self.text = LazyConfig.to_py(self.cfg)
         self.tokenizer = self._choose_tokenizer()
-        begin(args, config_text=self.text, output_dir=folder, seed=self.cfg.init.seed)
+        begin(args, config_text=self.text, seed=self.cfg.init.seed)
 
     @property
     def canvas(self) -> int:
@@ -62,9 +119,10 @@ class LazySetup:
             config.caption_head.usable_vocab = len(self.tokenizer)
         return make(config, tokenizer=self.tokenizer).to(best_device())
 
-    def run(self) -> Run:
+    def run(self) -> LazyRun:
         """A new run, or the one in the output folder."""
-        run = Run(
+        run = LazyRun(
+            examine=self.examine,
             model=self.model(),
             build_optimizer=self._optimizer,
             schedule=instantiate(self.cfg.schedule),
@@ -72,24 +130,33 @@ class LazySetup:
             options=self.options,
             tokenizer=self.tokenizer,
             provenance=describe_data(self.text, [*self.cfg.data.train, *self.cfg.data.test]),
-            compare=changed_statements,
+            compare=config_changes,
             allow_changes=self.args.allow_config_change,
+            overwrite=self.args.overwrite,
+            config_name="config.py",
         )
-        evaluation = Evaluation(run.evaluator(self.examine), period=self.options.eval_period)
         run.register_hooks(
             standard_hooks(
                 run,
-                evaluation=evaluation,
+                evaluation=run.evaluation,
                 validation_loaders=self._validation_loaders,
                 writers=lambda: build_writers(
                     self.options.output_dir, max_iter=run.max_iter, wandb=self.options.wandb
                 ),
             )
         )
-        if not (self.args.resume and run.resume()) and self.cfg.init.weights:
-            load_weights(run.model, self.cfg.init.weights)
-            run.reset_ema()
+        self._resume_or_load(run)
         return run
+
+    def _resume_or_load(self, run: Run) -> None:
+        if self.args.resume and run.resume():
+            return
+        if self.args.resume:
+            folder = self.options.output_dir
+            logger.warning("run.output_dir %s has no checkpoint: a new run", folder)
+        if self.cfg.init.weights:
+            logger.info("%s", load_weights(run.model, self.cfg.init.weights))
+            run.reset_ema()
 
     def trained_model(self) -> nn.Module:
         """The model of `init.weights`, folded."""
@@ -120,9 +187,10 @@ class LazySetup:
     def _train_loader(self, iteration: int) -> Iterable[Any]:
         data = self.cfg.data
         per_iteration = data.batch_size * self.options.accum_steps
-        return make_train_loader(
+        mapper = self._train_mapper()
+        loader = make_train_loader(
             data.train,
-            mapper=self._train_mapper(),
+            mapper=mapper,
             batch_size=data.batch_size,
             num_workers=data.num_workers,
             seed=max(self.cfg.init.seed, 0),
@@ -130,6 +198,16 @@ class LazySetup:
             mosaic_until=(self.options.max_iter - data.close_mosaic_iters) * per_iteration,
             output_dir=self.options.output_dir,
         )
+        if iteration == 0 and self.options.pictures and comm.is_main_process():
+            draw_first_samples(
+                loader,
+                Path(self.options.output_dir) / "samples",
+                number=self.options.pictures,
+                metadata=MetadataCatalog.get(data.train[0]),
+                tokenizer=self.tokenizer,
+                image_format=mapper.image_format,
+            )
+        return loader
 
     def _train_mapper(self) -> Any:
         return make(self.cfg.train_mapper, tokenizer=self.tokenizer)
@@ -172,15 +250,51 @@ def make(node: DictConfig, **arguments: Any) -> Any:
     return instantiate(complete)
 
 
-def changed_statements(before: str, now: str) -> list[str]:
-    """What differs between two LazyConfigs as Python, but for the options of the run."""
-    old, new = (set(_statements(text)) for text in (before, now))
-    return sorted(f"now {line}" for line in new - old) or sorted(
-        f"was {line}" for line in old - new
-    )
+def check_names(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Refuse an override of what there is not, which would be written down and never read."""
+    for override in overrides:
+        key = override.partition("=")[0]
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(cfg, parent) if parent else cfg
+        if not (isinstance(node, DictConfig) and _takes(node, name)):
+            raise ValueError(f"{key} is not a name of this configuration")
 
 
-def _statements(text: str) -> Iterator[str]:
-    for statement in text.replace("\n ", " ").splitlines():
-        if not statement.startswith(("cfg.run", "cfg.init")):
-            yield statement
+def _takes(node: DictConfig, name: str) -> bool:
+    """Whether a node has a name, or calls something that takes it and has a default for it."""
+    if name in node or "_target_" not in node:
+        return name in node
+    target = RunOptions if node._target_ is run_options else node._target_
+    parameters = signature(target).parameters.values()
+    return any(name == each.name or each.kind is each.VAR_KEYWORD for each in parameters)
+
+
+def config_changes(before: str, now: str) -> list[str]:
+    """One line for each name that matters and differs, of two LazyConfigs as Python."""
+    old, new = _flat(before), _flat(now)
+    return [
+        f"{name} {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and not name.startswith(FREE)
+    ]
+
+
+def _flat(text: str) -> dict[str, str]:
+    """What each statement `cfg.name = value` says, the arguments of calls by names of their own."""
+    return {
+        name: value
+        for statement in ast.parse(text).body
+        if isinstance(statement, ast.Assign)
+        for name, value in _parts(
+            ast.unparse(statement.targets[0]).removeprefix("cfg."), statement.value
+        )
+    }
+
+
+def _parts(name: str, value: ast.expr) -> Iterator[tuple[str, str]]:
+    if not isinstance(value, ast.Call):
+        yield name, ast.unparse(value)
+        return
+    yield name, ast.unparse(value.func)
+    for argument in value.keywords:
+        yield from _parts(f"{name}.{argument.arg}", argument.value)

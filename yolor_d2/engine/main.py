@@ -16,7 +16,7 @@ from .guard import NonFiniteError
 from .hooks.memory_advice import explain_out_of_memory, is_out_of_memory
 from .preflight import check_cluster
 from .run import Run
-from .setup import one_line_errors, setup
+from .setup import one_line_errors, say_error, setup
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ def main(args: Namespace) -> Any:
             if args.check_cluster:
                 stop_after_check(lazy.text, lazy.options.output_dir)
             subject = lazy.trained_model() if args.eval_only else lazy.run()
+            if isinstance(subject, Run):
+                subject.make_ready()
         if isinstance(subject, Run):
             return train(subject, batch=lazy.cfg.data.batch_size, canvas=lazy.canvas)
         return lazy.examine(subject)
@@ -42,8 +44,9 @@ def main(args: Namespace) -> Any:
         if args.eval_only:
             model = build_for_inference(cfg)
         else:
-            trainer = Trainer(cfg, allow_changes=args.allow_config_change)
+            trainer = Trainer(cfg, allow_changes=args.allow_config_change, overwrite=args.overwrite)
             trainer.resume_or_load(resume=args.resume)
+            trainer.make_ready()
     if args.eval_only:
         return evaluate(cfg, model)
     canvas = max(cfg.INPUT.STRONG.SIZE, cfg.INPUT.WEAK.SIZE)
@@ -61,7 +64,7 @@ def train(run: Run, *, batch: int, canvas: int) -> Any:
     try:
         return run.train()
     except (CheckpointError, NonFiniteError) as error:
-        logger.error("%s", error)
+        say_error(error)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -73,7 +76,7 @@ def train(run: Run, *, batch: int, canvas: int) -> Any:
             amp=bool(run.options.precision),
             processes=comm.get_world_size(),
         )
-        logger.error("%s", advice)
+        say_error(advice)
     raise SystemExit(1)
 
 

@@ -1,7 +1,6 @@
 """What learns, and how fast: parameter groups, frozen parts, clipped gradients."""
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from types import MethodType
 from typing import Any
 
@@ -14,7 +13,6 @@ from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_no
 from ..modeling.checks import check_choice
 
 OPTIMIZERS = ("AdamW", "SGD")
-CLIPPING = ("norm", "value")
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 # Vectors that are no norms': they shift and scale whole channels, or say where a word stands.
 UNDECAYED = ("implicit_add", "implicit_mul", "positions.weight")
@@ -176,12 +174,37 @@ def _stay(norm: _BatchNorm, mode: bool = True) -> _BatchNorm:
     return norm
 
 
-def build_clipping(cfg: CfgNode) -> Callable[[Iterable[nn.Parameter]], Tensor]:
-    """`clip_gradients` with the settings of SOLVER.CLIP_GRADIENTS."""
-    clip = cfg.SOLVER.CLIP_GRADIENTS
-    check_choice("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", clip.CLIP_TYPE, CLIPPING)
-    kind = clip.CLIP_TYPE if clip.ENABLED else None
-    return partial(clip_gradients, kind=kind, value=clip.CLIP_VALUE, norm_type=clip.NORM_TYPE)
+def names_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
+    """The optimiser's parameters in the order in which its state numbers them."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return [names[p] for group in optimizer.param_groups for p in group["params"]]
+
+
+def load_by_names(
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    saved: Mapping[str, Any],
+    *,
+    names: Sequence[str],
+) -> None:
+    """Give each parameter the state that it had, whatever group it is in now.
+
+    The groups and their settings stay as they are.
+
+    Args:
+        optimizer: of the model's parameters.
+        model: names them.
+        saved: a state of such an optimiser.
+        names: the parameters that it numbers.
+    """
+    numbers = {name: number for number, name in enumerate(names)}
+    state = {
+        number: saved["state"][numbers[name]]
+        for number, name in enumerate(names_of(optimizer, model))
+        if numbers.get(name) in saved["state"]
+    }
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def clip_gradients(

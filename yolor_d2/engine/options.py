@@ -6,6 +6,8 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from ..modeling.checks import check_choice, check_range
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -17,6 +19,7 @@ class RunOptions:
     precision: str = ""  # "", "bf16", "fp16"
     clip_type: str = ""  # "", "norm" of all gradients together, "value"
     clip_value: float = 0.0
+    clip_norm_type: float = 2.0
     ema_decay: float = 0.0  # 0: no running mean of the weights
     ema_tau: float = 2000.0
     freeze: Sequence[str] = ()
@@ -43,6 +46,13 @@ class RunOptions:
     wandb: bool = False
     max_data_wait: float = 0.1
 
+    def __post_init__(self) -> None:
+        if self.clip_type:
+            check_choice("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", self.clip_type, ("norm", "value"))
+        check_choice("TEST.WEIGHTS", self.eval_weights, ("ema", "raw"))
+        check_range("SOLVER", {"CHECKPOINT_PERIOD": self.checkpoint_period}, low=1)
+        check_range("LOG", {"PERIOD": self.log_period}, low=1)
+
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "RunOptions":
         solver, test, log, model = cfg.SOLVER, cfg.TEST, cfg.LOG, cfg.MODEL.YOLOR
@@ -56,6 +66,7 @@ class RunOptions:
             "precision": solver.AMP.DTYPE if solver.AMP.ENABLED and not on_cpu else "",
             "clip_type": clip.CLIP_TYPE if clip.ENABLED else "",
             "clip_value": clip.CLIP_VALUE,
+            "clip_norm_type": clip.NORM_TYPE,
             "ema_decay": solver.EMA.DECAY if solver.EMA.ENABLED else 0.0,
             "ema_tau": solver.EMA.TAU,
             "freeze": solver.FREEZE,

@@ -1,7 +1,7 @@
 """A training run: the steps, what hangs on them, and everything that is needed to go on later."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from . import signals
 from .changes import config_changes
 from .ema import ModelEMA
 from .judges import Judges, Results
-from .optimizer import clip_gradients
+from .optimizer import clip_gradients, load_by_names, names_of
 from .options import RunOptions
 from .schedule import Schedule
 from .state import random_state, set_random_state
@@ -30,8 +30,6 @@ from .step import Batch, TrainStep
 from .wrap import prepare, share_state, unwrap, wrap
 
 logger = logging.getLogger(__name__)
-
-FORMAT = 1
 
 Checkpoint = dict[str, Any]
 
@@ -49,6 +47,8 @@ class Run(TrainerBase):
         provenance: likewise, plain data; its "config" is the configuration as text.
         compare: says how an earlier configuration differs from that one, in lines.
         allow_changes: go on with a run although it does.
+        overwrite: a new run removes what an earlier one has left in the folder.
+        config_name: of the file with the configuration in the output folder.
     """
 
     def __init__(
@@ -63,6 +63,8 @@ class Run(TrainerBase):
         provenance: Checkpoint,
         compare: Callable[[str, str], list[str]] = config_changes,
         allow_changes: bool = False,
+        overwrite: bool = False,
+        config_name: str = "config.yaml",
     ) -> None:
         TrainerBase.__init__(self)
         self.options = options
@@ -71,12 +73,15 @@ class Run(TrainerBase):
         self.provenance = provenance
         self.compare = compare
         self.allow_changes = allow_changes
+        self.overwrite = overwrite
+        self.config_name = config_name
         self.folder = RunFolder(Path(options.output_dir), keep=options.checkpoint_keep)
         self.max_iter = options.max_iter
         self.finished = 0  # steps, over all parts of the run
         self.stop_reason = ""
         self.judges = Judges([], periods=[])
-        self._saved: tuple[int, int] | None = None  # finished and judged steps of the last save
+        self._loader: Iterable[Batch] | None = None
+        self._is_ready = False
 
         model = prepare(
             model,
@@ -146,8 +151,6 @@ class Run(TrainerBase):
         """Let this step be the last one; every process must ask at the same step."""
         self.stop_reason = reason
 
-    # --- the loop
-
     def train(self) -> Any:
         """Train from where the run stands to its end, or until it is stopped.
 
@@ -156,12 +159,10 @@ class Run(TrainerBase):
             CheckpointError: the folder cannot be used, or the last checkpoint not be written.
             NonFiniteError: a loss, a gradient or a statistic is infinite or not a number.
         """
+        if not self._is_ready:
+            self.make_ready()
         self._trainer.model.train()
         self.iter = self.start_iter
-        if comm.is_main_process():
-            self.folder.check_writable(2 * self._checkpoint_bytes())
-            self.folder.lock()
-            write_provenance(self.folder.path, self.provenance)
         with EventStorage(self.start_iter) as self.storage, signals.watching():
             self._trainer.storage = self.storage
             try:
@@ -174,9 +175,29 @@ class Run(TrainerBase):
                 self.after_train()
                 self.folder.unlock()
 
+    def make_ready(self) -> None:
+        """Take the output folder and find the data; what is wrong with them is said now.
+
+        Raises:
+            CheckpointError: the folder cannot be used, or another run uses it.
+            ValueError: the data cannot be used.
+        """
+        if self.start_iter < self.max_iter:
+            self._loader = self.build_loader(self.start_iter)
+        if comm.is_main_process():
+            self.folder.check_writable(2 * self._checkpoint_bytes())
+            self.folder.lock()
+            if self.overwrite and self.start_iter == 0:
+                self.folder.clear()
+            (self.folder.path / self.config_name).write_text(self.provenance["config"])
+            write_provenance(self.folder.path, self.provenance)
+        comm.synchronize()
+        self._is_ready = True
+
     def _steps(self) -> None:
         logger.info("steps %d to %d", self.start_iter, self.max_iter)
-        self._trainer.batches = iter(self._batches())
+        if self._loader is not None:
+            self._trainer.batches = iter(self._loader)
         for iteration in range(self.start_iter, self.max_iter):
             self.iter = iteration
             if self.stop_reason:
@@ -187,10 +208,6 @@ class Run(TrainerBase):
             self.after_step()
             if self._trainer.stop_agreed:
                 self._interrupt()
-
-    def _batches(self) -> Iterator[Batch]:
-        # Nothing is loaded when there is nothing left to do.
-        yield from self.build_loader(self.start_iter)
 
     def run_step(self) -> None:
         self._trainer.iter = self.iter
@@ -210,18 +227,16 @@ class Run(TrainerBase):
         logger.info("stopped by a signal after %d steps; --resume goes on", self.finished)
         raise signals.Interrupted
 
-    # --- the state
-
     def checkpoint(self) -> Checkpoint | None:
         """The whole state, on the main process; all processes take part."""
         random = comm.gather(random_state())
         if not comm.is_main_process():
             return None
         data: Checkpoint = {
-            "format": FORMAT,
             "iteration": self.finished,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "optimizer_names": names_of(self.optimizer, self.model),
             "hooks": TrainerBase.state_dict(self).get("hooks", {}),
             "random": random,
             "provenance": self.provenance,
@@ -243,13 +258,9 @@ class Run(TrainerBase):
 
     def save(self) -> None:
         """Save the state as one of the regular checkpoints."""
-        state = self.finished, self.judges.done
-        if state == self._saved:
-            return
         data = self.checkpoint()
         if data is not None:
             self.folder.save(data, self.finished - 1)
-        self._saved = state
 
     def save_or_go_on(self) -> None:
         """Save; a full disk does not end a run that has its last checkpoint."""
@@ -261,10 +272,17 @@ class Run(TrainerBase):
             logger.error("not saved, training goes on: %s", error)
 
     def save_as(self, name: str) -> None:
-        """Save the state under a name of its own."""
+        """Likewise under another name."""
         data = self.checkpoint()
         if data is not None:
             self.folder.save_as(data, name)
+
+    def save_best_or_go_on(self, name: str) -> None:
+        """Likewise, and as forgiving."""
+        try:
+            self.save_as(name)
+        except CheckpointError as error:
+            logger.error("%s is not saved, training goes on: %s", name, error)
 
     def resume(self) -> bool:
         """Load the last good checkpoint of the folder, if it has one."""
@@ -272,6 +290,11 @@ class Run(TrainerBase):
         if comm.is_main_process():
             found = self.folder.latest()
             path = found[0] if found else None
+            if path is None and any(self.folder.path.glob("model_*.pth")):
+                raise CheckpointError(
+                    f"{self.folder.path}: has checkpoints, but none that a run can go on from; "
+                    "MODEL.WEIGHTS can take them, in another OUTPUT_DIR"
+                )
         path = comm.all_gather(path)[0]
         if path is None:
             return False
@@ -281,13 +304,14 @@ class Run(TrainerBase):
 
     def load(self, data: Checkpoint) -> None:
         """Stand where a checkpoint was made."""
-        self._check_changes(data["provenance"]["config"])
+        self._check_changes(data["provenance"])
+        self._check_tokenizer(data)
         self.model.load_state_dict(data["model"])
-        # Its settings are today's: the configuration has been compared.
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({**data["optimizer"], "param_groups": groups})
+        load_by_names(self.optimizer, self.model, data["optimizer"], names=data["optimizer_names"])
         if self.ema is not None and "ema" in data:
             self.ema.load_state_dict(data["ema"])
+        else:
+            self.reset_ema()
         if "scaler" in data:
             self._trainer.scaler.load_state_dict(data["scaler"])
         TrainerBase.load_state_dict(self, {"iteration": 0, "hooks": data["hooks"]})
@@ -301,10 +325,10 @@ class Run(TrainerBase):
                 len(states),
             )
         self.start_iter = self.iter = self.finished = data["iteration"]
-        self._saved = None
+        self._trainer.schedule.apply(self.optimizer, self.finished - 1)
 
-    def _check_changes(self, before: str) -> None:
-        changes = self.compare(before, self.provenance["config"])
+    def _check_changes(self, before: Checkpoint) -> None:
+        changes = self.compare(before["config"], self.provenance["config"])
         if changes and not self.allow_changes:
             raise ValueError(
                 f"OUTPUT_DIR {self.folder.path} holds a run of another configuration: "
@@ -312,3 +336,12 @@ class Run(TrainerBase):
             )
         for change in changes:
             logger.warning("changed on the way: %s", change)
+        for name, files in self.provenance["data"].items():
+            if before["data"].get(name, files) != files:
+                logger.warning("the files of %s are not those that the run began with", name)
+
+    def _check_tokenizer(self, data: Checkpoint) -> None:
+        if self.tokenizer is None or "tokenizer" not in data:
+            return
+        if data["tokenizer"].numpy().tobytes() != self.tokenizer.model_proto:
+            raise ValueError("TOKENIZER.MODEL is not the tokenizer of the run that shall go on")

@@ -5,7 +5,7 @@ import os
 import random
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,15 +25,6 @@ logger = logging.getLogger(__name__)
 
 WRONG_USE = 2  # exit code: what was asked for cannot be done
 
-# What a run leaves behind that a new one in its folder would go on with.
-RUN_FILES = (
-    "model_*.pth*",
-    "last_checkpoint",
-    "training.jsonl",
-    "metrics.csv",
-    "events.out.tfevents.*",
-    "nonfinite_*.json",
-)
 USER_ERRORS = (ValueError, CheckpointError, OSError)
 
 
@@ -44,8 +35,15 @@ def one_line_errors() -> Iterator[None]:
         yield
     except USER_ERRORS as error:
         logger.debug("the traceback of it", exc_info=True)
-        logger.error("%s", error)
+        say_error(error)
         raise SystemExit(WRONG_USE) from None
+
+
+def say_error(error: BaseException | str) -> None:
+    """To the log and, of processes that only log into files, to the terminal as well."""
+    logger.error("%s", error)
+    if comm.get_rank() > 0:
+        sys.stderr.write(f"process {comm.get_rank()}: {error}\n")
 
 
 def setup(args: Namespace) -> CfgNode:
@@ -53,10 +51,11 @@ def setup(args: Namespace) -> CfgNode:
     cfg = load_config(args.config_file, args.opts)
     if cfg.MODEL.DEVICE == "cuda":
         cfg.MODEL.DEVICE = best_device()
-    open_folder(cfg.OUTPUT_DIR, args, weights=cfg.MODEL.WEIGHTS)
+    sources = [cfg.MODEL.WEIGHTS, cfg.TOKENIZER.MODEL]
+    open_folder(cfg.OUTPUT_DIR, args, sources=sources)
     resolve_tokenizer(cfg, resume=args.resume and not args.eval_only)
     cfg.freeze()
-    begin(args, config_text=cfg.dump(), output_dir=cfg.OUTPUT_DIR, seed=cfg.SEED)
+    begin(args, config_text=cfg.dump(), seed=cfg.SEED)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
     return cfg
 
@@ -65,29 +64,27 @@ def best_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def open_folder(output_dir: str, args: Namespace, *, weights: str) -> None:
+def open_folder(output_dir: str, args: Namespace, *, sources: Sequence[str]) -> None:
     """Make sure that the output folder can be written and buries nothing; log into it.
 
     Args:
         output_dir: the folder.
         args: of the command line.
-        weights: what a new run begins with, if anything.
+        sources: files that a new run begins with.
     """
     if comm.is_main_process():
         folder = RunFolder(output_dir)
         folder.check_writable(0)
         if not args.eval_only and not args.resume:
-            start_anew(folder, overwrite=args.overwrite, weights=weights)
+            check_anew(folder, overwrite=args.overwrite, sources=sources)
     comm.synchronize()
     set_up_logging(output_dir)
 
 
-def begin(args: Namespace, *, config_text: str, output_dir: str, seed: int) -> None:
-    """Write down what is going to happen, and seed the generators; a negative seed is random."""
+def begin(args: Namespace, *, config_text: str, seed: int) -> None:
+    """Log what is going to happen, and seed the generators; a negative seed is random."""
     if comm.is_main_process():
         logger.debug("%s\n%s\n%s", args, collect_env_info(), config_text)
-        name = "config.py" if args.config_file.endswith(".py") else "config.yaml"
-        (Path(output_dir) / name).write_text(config_text)
     shared = comm.all_gather(seed if seed >= 0 else random.SystemRandom().getrandbits(31))[0]
     seed_everything(shared + comm.get_rank())
     if args.deterministic:
@@ -105,20 +102,20 @@ def set_up_logging(folder: str) -> None:
                 handler.setLevel(logging.INFO)
 
 
-def start_anew(folder: RunFolder, *, overwrite: bool, weights: str) -> None:
-    """A new run does not bury one that is there."""
-    if not any(folder.path.glob("model_*.pth")):
+def check_anew(folder: RunFolder, *, overwrite: bool, sources: Sequence[str]) -> None:
+    """A new run does not bury one that is there; what --overwrite removes goes when it begins."""
+    if not folder.leftovers():
         return
     if not overwrite:
         raise ValueError(
             f"OUTPUT_DIR {folder.path} has a run already: --resume goes on with it, --overwrite "
             "removes it"
         )
-    files = [path for pattern in RUN_FILES for path in folder.path.glob(pattern)]
-    if weights and Path(weights).resolve() in (path.resolve() for path in files):
-        raise ValueError(f"MODEL.WEIGHTS {weights} is in OUTPUT_DIR, which --overwrite empties")
-    for path in files:
-        path.unlink()
+    folder.lock()  # or another process is writing there
+    folder.unlock()
+    for source in sources:
+        if source and Path(source).resolve() in (path.resolve() for path in folder.leftovers()):
+            raise ValueError(f"{source} is in OUTPUT_DIR, which --overwrite empties")
 
 
 def be_deterministic() -> None:

@@ -16,17 +16,22 @@ SECOND_CTRL_C_SECONDS = 1.0
 
 
 class Interrupted(SystemExit):
-    """Ends a process that was asked to stop and has saved everything."""
+    """Ends a process that was asked to stop and has saved everything.
+
+    Attributes:
+        signal: the name of the first that has come to this process, if any has.
+    """
 
     def __init__(self) -> None:
         super().__init__(EXIT_SAVED)
+        self.signal = requested()
 
 
 _came: list[signal.Signals] = []
 
 
 def requested() -> str | None:
-    """The name of the first signal since handlers were set last, if any has come."""
+    """The name of the first signal that has come while they are noted, if any has."""
     return _came[0].name if _came else None
 
 
@@ -59,13 +64,13 @@ def handled_by(handle: Callable[[int], None]) -> Iterator[None]:
         _came.append(signal.Signals(signum))
         handle(signum)
 
-    _came.clear()
     before = {signum: signal.signal(signum, note) for signum in STOP_SIGNALS}
     try:
         yield
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+        _came.clear()
 
 
 def ignore() -> None:

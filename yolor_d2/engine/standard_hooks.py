@@ -69,7 +69,9 @@ def _judges(
     judges.append(evaluation)
     if options.best_metric:
         judges.append(
-            BestCheckpoint(save=run.save_as, metric=options.best_metric, mode=options.best_mode)
+            BestCheckpoint(
+                save=run.save_best_or_go_on, metric=options.best_metric, mode=options.best_mode
+            )
         )
     if options.stop_metric:
         judges.append(

@@ -49,9 +49,12 @@ class Trainer(Run, DefaultTrainer):
     Args:
         cfg: of the run. Where it is frozen, its tokenizer has been chosen.
         allow_changes: go on with a run although the configuration differs.
+        overwrite: remove what an earlier run has left in OUTPUT_DIR.
     """
 
-    def __init__(self, cfg: CfgNode, *, allow_changes: bool = False) -> None:
+    def __init__(
+        self, cfg: CfgNode, *, allow_changes: bool = False, overwrite: bool = False
+    ) -> None:
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         if not cfg.is_frozen():
             resolve_tokenizer(cfg)
@@ -65,7 +68,10 @@ class Trainer(Run, DefaultTrainer):
             tokenizer=Tokenizer.load(cfg.TOKENIZER.MODEL) if cfg.TOKENIZER.MODEL else None,
             provenance=describe(cfg),
             allow_changes=allow_changes,
+            overwrite=overwrite,
         )
+        test = functools.partial(self.test, cfg)
+        self.evaluation = Evaluation(self.evaluator(test), period=self.options.eval_period)
         self.register_hooks(self.build_hooks())
 
     # --- what a run is made of
@@ -101,8 +107,6 @@ class Trainer(Run, DefaultTrainer):
         return build_evaluator(cfg, dataset_name)
 
     def build_hooks(self) -> list[HookBase]:
-        test = functools.partial(self.test, self.cfg)
-        self.evaluation = Evaluation(self.evaluator(test), period=self.options.eval_period)
         return standard_hooks(
             self,
             evaluation=self.evaluation,

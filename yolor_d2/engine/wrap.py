@@ -38,13 +38,8 @@ def wrap(model: nn.Module) -> nn.Module:
     """For several processes, which exchange gradients."""
     if comm.get_world_size() == 1:
         return model
-    is_gpu = next(model.parameters()).device.type == "cuda"
-    return DistributedDataParallel(
-        model,
-        device_ids=[comm.get_local_rank()] if is_gpu else None,
-        broadcast_buffers=False,
-        gradient_as_bucket_view=True,
-    )
+    # Without device_ids, the model moves the batch itself, and knows what to leave on the host.
+    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -8,11 +8,12 @@ import datetime
 import io
 import json
 import logging
+import math
 import resource
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -243,7 +244,7 @@ def read_csv(path: Path) -> dict[int, Row]:
 
 
 class JSONLinesWriter(TableWriter):
-    """A JSON object for each iteration."""
+    """A JSON object for each iteration; null is what is not finite, which JSON does not know."""
 
     def fits(self, rows: Mapping[int, Row]) -> bool:
         return True
@@ -251,10 +252,17 @@ class JSONLinesWriter(TableWriter):
     def read(self) -> dict[int, Row]:
         whole, _, _ = self.path.read_text().rpartition("\n")
         rows = [json.loads(line) for line in whole.splitlines()]
-        return {row.pop(ITERATION): row for row in rows}
+        return {
+            row.pop(ITERATION): {n: math.nan if v is None else v for n, v in row.items()}
+            for row in rows
+        }
 
     def lines(self, rows: Mapping[int, Row]) -> str:
-        return "".join(json.dumps({ITERATION: i, **row}) + "\n" for i, row in rows.items())
+        finite = {
+            i: {name: value if math.isfinite(value) else None for name, value in row.items()}
+            for i, row in rows.items()
+        }
+        return "".join(json.dumps({ITERATION: i, **row}) + "\n" for i, row in finite.items())
 
     def dump(self, rows: Mapping[int, Row]) -> str:
         return self.lines(rows)
@@ -263,6 +271,8 @@ class JSONLinesWriter(TableWriter):
 class TensorBoard(EventWriter):
     """detectron2's writer, which is told to hide the steps that the run makes again.
 
+    What cannot be written, to a full disk for instance, is the end of the events, not of the run.
+
     Args:
         folder: of the event files.
     """
@@ -270,16 +280,30 @@ class TensorBoard(EventWriter):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._writer: TensorboardXWriter | None = None
+        self._has_failed = False
 
     def write(self) -> None:
+        self._unless_it_failed(self._write)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._unless_it_failed(self._writer.close)
+
+    def _write(self) -> None:
         if self._writer is None:
             start = first_step(get_event_storage())
             self._writer = TensorboardXWriter(str(self.folder), WINDOW, purge_step=start)
         self._writer.write()
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+    def _unless_it_failed(self, act: Callable[[], None]) -> None:
+        """TensorBoard's thread ends when it fails; the writer only repeats its error from then."""
+        if self._has_failed:
+            return
+        try:
+            act()
+        except OSError as error:
+            self._has_failed = True
+            logger.warning("no more events for TensorBoard, training goes on: %s", error)
 
 
 class WeightsAndBiases(EventWriter):

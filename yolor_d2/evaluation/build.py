@@ -30,6 +30,8 @@ GROUND_TRUTH = {
 
 def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
     """The evaluators of a configuration; what they write is in OUTPUT_DIR/inference/<data set>."""
+    if cfg.TEST.COCO_PROCESSES < 1:
+        raise ValueError(f"TEST.COCO_PROCESSES must be at least 1, is {cfg.TEST.COCO_PROCESSES}")
     tasks = set(cfg.MODEL.YOLOR.TASKS)
     if {"mask", "semantic"} <= tasks and cfg.MODEL.PANOPTIC_FPN.COMBINE.ENABLED:
         tasks.add("panoptic")

@@ -109,11 +109,11 @@ class _Share(NamedTuple):
 
     def score(self) -> Scores:
         # Libraries want whole numbers; their order decides between equal scores.
-        ids = sorted(image["id"] for image in self.images)
-        numbers = {image_id: number for number, image_id in enumerate(ids)}
-        images = [{**image, "id": numbers[image["id"]]} for image in self.images]
-        truth = _objects(self.annotations, numbers, self.iou_type)
-        found = _detections(self.results, numbers, self.iou_type)
+        listed = sorted(self.images, key=lambda i: (isinstance(i["id"], str), i["id"]))
+        by_id = {image["id"]: {**image, "id": number} for number, image in enumerate(listed)}
+        images = list(by_id.values())
+        truth = _objects(self.annotations, by_id, self.iou_type)
+        found = _detections(self.results, by_id, self.iou_type)
         with contextlib.redirect_stdout(io.StringIO()):
             evaluation = COCOeval(
                 self._index(images, truth), self._index(images, found), self.iou_type
@@ -154,7 +154,7 @@ def _shared_out(
     found = _by_category(results)
     categories = [category["id"] for category in dataset["categories"]]
     sizes = {category: len(objects[category]) + len(found[category]) for category in categories}
-    groups: list[list[int]] = [[] for _ in range(min(processes, len(categories)))]
+    groups: list[list[int]] = [[] for _ in range(max(min(processes, len(categories)), 1))]
     for category in sorted(categories, key=lambda category: -sizes[category]):
         min(groups, key=lambda group: (sum(sizes[c] for c in group), len(group))).append(category)
     return [
@@ -176,14 +176,20 @@ def _by_category(items: Sequence[Json]) -> dict[int, list[Json]]:
     return groups
 
 
-def _objects(annotations: Sequence[Json], numbers: Mapping[Any, int], iou_type: str) -> list[Json]:
-    """The ground truth in the form that libraries want, as a copy, because they add to it."""
+def _objects(annotations: Sequence[Json], images: Mapping[Any, Json], iou_type: str) -> list[Json]:
+    """The ground truth in the form that libraries want, as a copy, because they add to it.
+
+    What is on images that are not listed does not count.
+    """
     objects = []
     for number, annotation in enumerate(annotations, start=1):  # 0 means "no object" to them
+        image = images.get(annotation["image_id"])
+        if image is None:
+            continue
         x, y, width, height = annotation["bbox"]
         known = {
             "id": number,
-            "image_id": numbers[annotation["image_id"]],
+            "image_id": image["id"],
             "category_id": annotation["category_id"],
             "bbox": annotation["bbox"],
             "area": annotation.get("area", width * height),
@@ -195,22 +201,35 @@ def _objects(annotations: Sequence[Json], numbers: Mapping[Any, int], iou_type: 
                 right, bottom = x + width, y + height
                 known["segmentation"] = [[x, y, right, y, right, bottom, x, bottom]]
                 known["iscrowd"] = 1
+            if "area" not in annotation:
+                known["area"] = _mask_area(known["segmentation"], image)
         objects.append(known)
     return objects
 
 
-def _detections(results: Sequence[Json], numbers: Mapping[Any, int], iou_type: str) -> list[Json]:
+def _mask_area(segmentation: Any, image: Json) -> float:
+    """Of polygons, or of run lengths, compressed or not."""
+    size = image["height"], image["width"]
+    if isinstance(segmentation, list):
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = coco_mask.frPyObjects(segmentation, *size)
+    return float(coco_mask.area(segmentation))
+
+
+def _detections(results: Sequence[Json], images: Mapping[Any, Json], iou_type: str) -> list[Json]:
     """Results in the form that libraries want, as a copy, because they add to it.
 
     Masks are small or large by their own area, not by their boxes'.
     """
     detections: list[Json] = []
     for result in results:
-        if result["image_id"] not in numbers:
+        image = images.get(result["image_id"])
+        if image is None:
             continue
         found = {
             "id": len(detections) + 1,
-            "image_id": numbers[result["image_id"]],
+            "image_id": image["id"],
             "category_id": result["category_id"],
             "score": result["score"],
             "iscrowd": 0,

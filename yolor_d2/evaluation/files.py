@@ -16,4 +16,8 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
     """Write JSON, without the NaN that JSON does not know."""
-    write_text(path, json.dumps(content, indent=indent, allow_nan=False) + "\n")
+    try:
+        text = json.dumps(content, indent=indent, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    write_text(path, text + "\n")

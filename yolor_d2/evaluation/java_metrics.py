@@ -53,7 +53,7 @@ def meteor(
 
 
 def spice(
-    references: Mapping[int, Sequence[str]], candidates: Mapping[int, str], *, seconds: float = 3600
+    references: Mapping[int, Sequence[str]], candidates: Mapping[int, str], *, seconds: float = 1200
 ) -> float:
     """SPICE of captions in words, 0 to 1; a Missing where it cannot be computed.
 
@@ -122,6 +122,8 @@ class _Program:
         if self._is_late:
             raise JavaError(f"Java took longer than {self._seconds:g} s")
         code = self._process.poll()
+        if code is None:
+            raise JavaError("Java no longer answers")
         raise JavaError(f"Java ended with code {code}: {self.read_errors()[-500:]}")
 
     def read_errors(self) -> str:

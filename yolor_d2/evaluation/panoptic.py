@@ -14,6 +14,7 @@ from PIL import Image
 from .files import write_json
 from .gathering import gather
 from .panoptic_quality import Quality, Segments, count_segments
+from .truth_maps import read_map
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +26,8 @@ NUMBERS = ("PQ", "SQ", "RQ")
 class PanopticEvaluator(DatasetEvaluator):
     """Panoptic, segmentation and recognition quality, over all classes, things and stuff.
 
-    An image of the ground truth without results counts as one where nothing was found. Results of
-    images that the ground truth does not list do not count.
+    An image of the ground truth without results, or with a broken map, counts as one where nothing
+    was found. Results of images that the ground truth does not list do not count.
     """
 
     def __init__(
@@ -74,25 +75,23 @@ class PanopticEvaluator(DatasetEvaluator):
                 [segment["category_id"] for segment in segments],
                 [False] * len(segments),
             )
-            self._counts += count_segments(self._read(image_id, ids.shape), found, len(self._names))
-            self._seen.append(image_id)
             if self._folder is not None:
                 self._save(self._folder, image_id, ids, segments)
+            truth = self._read(image_id, ids.shape)
+            if truth is not None:
+                self._counts += count_segments(truth, found, len(self._names))
+                self._seen.append(image_id)
 
-    def _read(self, image_id: Any, shape: tuple[int, ...]) -> Segments:
-        """The ground truth of an image."""
+    def _read(self, image_id: Any, shape: tuple[int, ...]) -> Segments | None:
+        """The ground truth of an image, None where its map is broken."""
         entry = self._truth[image_id]
         path = Path(self._metadata.panoptic_root) / entry["file_name"]
-        try:
-            with Image.open(path) as file:
-                colors = np.asarray(file.convert("RGB"), np.intp)  # (H, W, 3)
-        except OSError as error:
-            raise ValueError(f"{path}: cannot be read ({error})") from None
-        if colors.shape[:2] != shape:
-            raise ValueError(f"{path}: is of {colors.shape[:2]}, its image of {shape}")
+        colors = read_map(path, shape=shape, mode="RGB")  # (H, W, 3)
+        if colors is None:
+            return None
         segments = entry["segments_info"]
         return Segments.of(
-            colors @ (1, 256, 256**2),
+            colors.astype(np.intp) @ (1, 256, 256**2),
             [segment["id"] for segment in segments],
             self._indices(segments),
             [bool(segment.get("iscrowd")) for segment in segments],
@@ -153,7 +152,7 @@ class PanopticEvaluator(DatasetEvaluator):
         left_out = self._truth.keys() - seen
         if left_out:
             logger.warning(
-                "%d of %d images have no panoptic map and count as if nothing was found there",
+                "%d of %d images were not compared and count as if nothing was found there",
                 len(left_out),
                 len(self._truth),
             )

@@ -30,9 +30,11 @@ class Segments(NamedTuple):
         is_crowd: Sequence[bool],
     ) -> "Segments":
         """From a map of any ids; those that are not known are nothing."""
-        numbers = np.zeros(max(ids.max(), *known, 0) + 1, np.intp)  # by id
-        numbers[list(known)] = np.arange(1, len(known) + 1)
-        return cls(numbers[ids], np.array(categories, np.intp), np.array(is_crowd, bool))
+        numbers = np.zeros(ids.shape, np.intp)  # (H, W)
+        # A table of all ids would be as large as COCO's ids are, and slow.
+        for number, segment_id in enumerate(known, start=1):
+            numbers[ids == segment_id] = number
+        return cls(numbers, np.array(categories, np.intp), np.array(is_crowd, bool))
 
 
 def count_segments(truth: Segments, predicted: Segments, num_categories: int) -> np.ndarray:

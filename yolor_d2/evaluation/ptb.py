@@ -141,7 +141,7 @@ _TOKENS = (
     rf"(?!(?i:{_any_of(_MAY_END, _MAY_END_CAPITALISED, _GOES_ON)})\.){_LETTER}{{3,}}(?=[.,]\s)",
     # Tags, faces, telephone numbers, "22 3/4".
     rf"</?{_TAG}>|<{_TAG}(?: +{_TAG}(?: *= *{_VALUE})?)* */? *>",
-    rf"<!--[^>\n]*>|<[!?]{_LETTER}[^>\n]*>",
+    rf"<(?:!--|[!?]{_LETTER})[^>\n]{{0,199}}>",
     rf"(?:[<>]?[:;=]|[:;=][-*o']){_MOUTH}(?!{_ANY})",
     rf"{_EYES}|\({_EYES}\)",
     r"(?:\+?\d{2,4}[- ])?(?:\(\d{2,3}\)[- ]?|\d{2,4}[- ])\d{3,4}[- ]?\d{3,5}",

@@ -41,11 +41,12 @@ def write_report(results: Results, folder: Path, *, dataset_name: str) -> None:
     logger.info("%s, also in %s:\n%s", dataset_name, own_folder, results_table(results))
 
 
-def headline(results: Results) -> dict[str, dict[str, float]]:
-    """The results without the numbers of single classes."""
+def headline(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The results, of one data set or of several by name, without the numbers of single classes."""
     return {
-        task: {name: number for name, number in metrics.items() if "-" not in name}
-        for task, metrics in results.items()
+        name: headline(value) if isinstance(value, Mapping) else value
+        for name, value in results.items()
+        if isinstance(value, Mapping) or "-" not in name
     }
 
 

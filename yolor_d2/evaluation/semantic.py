@@ -8,23 +8,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
-from PIL import Image
 
 from .files import write_json
 from .gathering import gather
 from .missing import Missing
 from .plots import draw_confusion
+from .truth_maps import read_map
 
 logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
+MAX_CLASSES = 255  # that maps of 8 bits hold beside what is ignored
+NO_PIXEL = "no pixel is labelled"
+
 
 class SemanticEvaluator(SemSegEvaluator):
     """Intersection over union of all classes of the semantic maps, and of the stuff among them.
 
-    Images without a map, and pixels that it ignores, do not count. The numbers are defined in
-    docs/evaluation.md. `classes` and `stuff_classes` say how many a number is of.
+    Images without a map that can be used, and pixels that it ignores, do not count. The numbers are
+    defined in docs/evaluation.md. `classes` and `stuff_classes` say how many a number is of.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class SemanticEvaluator(SemSegEvaluator):
         ids = metadata.get("stuff_dataset_id_to_contiguous_id")
         self._contiguous_id_to_dataset_id = ids and {index: i for i, index in ids.items()}
         self._folder = None if output_dir is None else Path(output_dir)
-        self._save_predictions = save_predictions
+        self._save_predictions = save_predictions and output_dir is not None
         self._plots = plots
         self._maps = {
             record["file_name"]: record["sem_seg_file_name"]
@@ -60,6 +63,10 @@ class SemanticEvaluator(SemSegEvaluator):
             if "sem_seg_file_name" in record
         }
         count = len(self._class_names)
+        if count > MAX_CLASSES:
+            raise ValueError(
+                f"{dataset_name}: has {count} semantic classes, maps of 8 bits hold {MAX_CLASSES}"
+            )
         # Label of a map's pixel -> row of the counts: classes, then ignored, then what may not be.
         self._rows = np.full(256, count + 1)
         self._rows[:count] = np.arange(count)
@@ -80,20 +87,18 @@ class SemanticEvaluator(SemSegEvaluator):
             if path is None:
                 continue
             predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()  # (H, W)
-            self._confusion += self._count(predicted, path)
+            truth = read_map(path, shape=predicted.shape)
+            if truth is None:
+                continue
+            self._confusion += self._count(predicted, truth, path)
             self._images += 1
             if self._save_predictions:
                 self._predictions += self.encode_json_sem_seg(predicted, sample["file_name"])
 
-    def _count(self, predicted: np.ndarray, path: str) -> np.ndarray:
+    def _count(self, predicted: np.ndarray, truth: np.ndarray, path: str) -> np.ndarray:
         """The confusion matrix of one image."""
-        try:
-            with Image.open(path) as file:
-                truth = np.asarray(file)  # (H, W)
-        except OSError as error:
-            raise ValueError(f"{path}: cannot be read ({error})") from None
-        if truth.shape != predicted.shape:
-            raise ValueError(f"{path}: is of {truth.shape}, its image of {predicted.shape}")
+        if truth.dtype != np.uint8 or truth.ndim != 2:
+            raise ValueError(f"{path}: has no class indices of 8 bits")
         count = len(self._class_names)
         positions = predicted * (count + 2) + self._rows[truth]  # (H, W)
         pixels = np.bincount(positions.ravel(), minlength=count * (count + 2))
@@ -169,7 +174,9 @@ class SemanticScores(NamedTuple):
 
     def weighted(self, values: np.ndarray) -> float:
         """The mean over pixels rather than classes."""
-        occurs = self.frequency != 0  # NaN is kept: without any pixel there is no mean
+        occurs = self.frequency > 0  # of no class, where the shares are 0 / 0
+        if not occurs.any():
+            return Missing(NO_PIXEL)
         return float(np.sum((self.frequency * values)[occurs]))
 
 
@@ -185,4 +192,4 @@ def _stuff_headline(confusion: np.ndarray, is_stuff: np.ndarray) -> dict[str, fl
 
 def _mean(values: np.ndarray) -> float:
     known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else Missing("no pixel is labelled")
+    return float(known.mean()) if known.size else Missing(NO_PIXEL)

@@ -184,7 +184,7 @@ class YOLOR(nn.Module):
     def trunk(self, views: Sequence[View]) -> list[Features]:
         """Backbone and neck on each view, in one pass where the canvases are equal."""
         wanted = [self.in_features(view.tasks) for view in views]
-        if len({view.size for view in views}) < len(views) and self.weak_bn == "update":
+        if len({view.size for view in views}) < len(views) and self._may_join_views():
             strong, weak = views
             both = self.extract(torch.cat([strong.images, weak.images]), wanted[0] | wanted[1])
             count = len(strong.images)
@@ -198,6 +198,14 @@ class YOLOR(nn.Module):
             with norm_momentum(self.backbone, 0.0) if frozen else nullcontext():
                 passes.append(self.extract(view.images, names))
         return passes
+
+    def _may_join_views(self) -> bool:
+        """Whether one pass is as good as two.
+
+        Processes that share statistics have to make equally many passes, whatever their canvases.
+        """
+        shares = any(isinstance(m, nn.SyncBatchNorm) for m in self.backbone.modules())
+        return self.weak_bn == "update" and not shares
 
     def in_features(self, tasks: frozenset[str]) -> set[str]:
         """The maps that the heads of some tasks read."""

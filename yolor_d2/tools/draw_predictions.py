@@ -72,6 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def draw_test_set(cfg: CfgNode, *, number: int, threshold: float) -> int:
     """Write pictures of the first images of DATASETS.TEST[0] to OUTPUT_DIR; how many there are."""
+    if not cfg.DATASETS.TEST:
+        raise ValueError("DATASETS.TEST is empty: there is nothing to draw")
     resolve_tokenizer(cfg)
     model = build_for_inference(cfg)
     name = cfg.DATASETS.TEST[0]
@@ -129,14 +131,17 @@ def compare(truth: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> np.nd
 def draw_predictions(
     record: dict[str, Any], result: dict[str, Any], metadata: Any, *, threshold: float
 ) -> dict[str, np.ndarray]:
-    """An image with each kind of what a model says of it, some of KINDS."""
+    """An image with each kind of what a model says of it, some of KINDS.
+
+    Classes are drawn where the metadata have their colours, captions always.
+    """
     image = read_image(record["file_name"], width=record["width"], height=record["height"])
     scale = readable_scale(image)
     layers = {}
-    if "instances" in result:
+    if "instances" in result and metadata.get("thing_colors"):
         found = result["instances"].to("cpu")
         layers[OBJECTS] = _found_layers(found[found.scores >= threshold], metadata)
-    if "sem_seg" in result:
+    if "sem_seg" in result and metadata.get("stuff_colors"):
         labels = result["sem_seg"].argmax(dim=0).cpu().numpy()
         layers[SEMANTIC] = Layers(sem_seg=labels, sem_seg_colors=metadata.stuff_colors)
     if "panoptic_seg" in result and metadata.get("panoptic_colors"):

@@ -43,9 +43,12 @@ class Job:
         try:
             runpy.run_path(command[0], run_name="__main__")
         except SystemExit as end:
-            if end.code == signals.EXIT_SAVED and signals.requested() == "SIGUSR2":
+            if isinstance(end, signals.Interrupted) and end.signal == "SIGUSR2":
                 assert callable(requeue), "submitit handles SIGUSR2"
                 requeue(signal.SIGUSR2, None)
+                # The process that requeues is gone now. Were another one to fail, SLURM might end
+                # the job before that is done.
+                return
             if end.code:
                 raise
 

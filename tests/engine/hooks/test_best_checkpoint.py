@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from detectron2.engine import HookBase
 
 from yolor_d2.engine.hooks import BestCheckpoint
 
-from .scripted import ScriptedTrainer, run
+from .scripted import run
 
 METRIC = "bbox/AP"
 
@@ -82,18 +83,18 @@ def test_each_value_is_judged_once(caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-def test_the_evaluation_after_the_last_step_counts() -> None:
+def test_nothing_is_saved_after_a_failure() -> None:
+    """All processes take part in saving, and the others may not have failed."""
+
+    class Fail(HookBase):
+        def after_step(self) -> None:
+            raise RuntimeError
+
     saved: list[str] = []
     hook = BestCheckpoint(save=saved.append, metric=METRIC)
-    trainer = ScriptedTrainer({}, [hook])
-    trainer.after_train = lambda: (
-        setattr(trainer.storage, "iter", trainer.iter),
-        trainer.storage.put_scalar(METRIC, 7.0, smoothing_hint=False),
-        hook.after_train(),
-    )
-    trainer.train(0, 3)
-    assert saved == ["model_best"]
-    assert hook.seen == 3
+    with pytest.raises(RuntimeError):
+        run({0: {METRIC: 7.0}}, Fail(), hook)
+    assert not saved
 
 
 @pytest.mark.parametrize(

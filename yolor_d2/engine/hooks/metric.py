@@ -59,7 +59,6 @@ class MetricHook(HookBase):
             self.not_improved(value)
 
     def after_train(self) -> None:
-        self.after_step()  # detectron2's own EvalHook makes its last evaluation here
         finished = self.trainer.iter >= self.trainer.max_iter
         if finished and self.seen < 0 and not self._warned:
             logger.warning("%s.METRIC %s has never been measured", self.key, self.metric)

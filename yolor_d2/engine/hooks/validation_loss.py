@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ...modeling.meta_arch import YOLOR
 from ..ema import ModelEMA
 from ..evaluating import InterruptibleLoader, obey_signals
+from ..wrap import share_state
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class ValidationLoss(HookBase):
                 self._measure("validation_ema")
 
     def _measure(self, prefix: str) -> None:
+        share_state(self.model)  # statistics of batch norms are each process's own
         losses = mean_losses(self.model, self.loaders, autocast=self.autocast)
         obey_signals()  # the losses may be of some images only
         total = sum(losses.values())

@@ -62,7 +62,7 @@ class TransformerCaptionHead(nn.Module):
             hidden sizes `output_dims` and one to the vocabulary.
         label_smoothing: share of a target that is spread over all words.
         loss_weight: a factor.
-        num_scores: scores of each cell that its token hears of, in the order of the maps; 0: none.
+        num_scores: scores of a cell that its token hears of; 0: none.
         beam_size, max_tokens, length_penalty: what `generate` does when it is not told.
     """
 
@@ -174,7 +174,7 @@ class TransformerCaptionHead(nn.Module):
             features: the maps, by name; others are ignored.
             contents: where each image lies on its canvas, also as (N, 4) left, top, width, height;
                 None: everywhere.
-            scores: (N, L, num_scores) in 0..1, what is known of each cell.
+            scores: (N, at most L, num_scores) in 0..1, what is known of the first maps' cells.
         """
         parts = [
             _as_tokens(features[name], self.projections[name], stride, contents)
@@ -183,7 +183,9 @@ class TransformerCaptionHead(nn.Module):
         tokens = torch.cat([part.tokens for part in parts], dim=1)  # (N, L, D)
         padding = torch.cat([part.padding for part in parts], dim=1)  # (N, L)
         if self.scores is not None:
-            tokens = tokens + self.scores(scores).masked_fill(padding[:, :, None], 0)
+            heard = self.scores(scores)  # (N, the first tokens, D)
+            heard = F.pad(heard, (0, 0, 0, tokens.shape[1] - heard.shape[1]))  # (N, L, D)
+            tokens = tokens + heard.masked_fill(padding[:, :, None], 0)
         if self.encoder is not None:
             tokens = self.encoder(tokens, padding)
         return VisualTokens(tokens, padding)

@@ -50,10 +50,12 @@ def number_of_scores(cfg: CfgNode) -> int:
     if not head.HEAR_DETECTIONS:
         return 0
     points = cfg.MODEL.DETECTION_HEAD.IN_FEATURES
-    if "detection" not in cfg.MODEL.YOLOR.TASKS or list(head.IN_FEATURES) != list(points):
+    first = list(head.IN_FEATURES[: len(points)])
+    if "detection" not in cfg.MODEL.YOLOR.TASKS or first != list(points):
         raise ValueError(
             f"{KEY}.HEAR_DETECTIONS needs the task detection, and {KEY}.IN_FEATURES "
-            f"{list(head.IN_FEATURES)} to be MODEL.DETECTION_HEAD.IN_FEATURES {list(points)}"
+            f"{list(head.IN_FEATURES)} to begin with MODEL.DETECTION_HEAD.IN_FEATURES "
+            f"{list(points)}"
         )
     return number_of_classes(cfg, "DETECTION_HEAD", "thing_classes")
 
