@@ -1,6 +1,7 @@
 """What a LazyConfig has besides its `model`: the recipe of COCO/yolor_elan_mtl.yaml.
 
-Any name can be set at the end of the command line: run.max_iter=1000 data.batch_size=16.
+Any name can be set at the end of the command line: run.max_iter=1000 data.batch_size=16. So can
+arguments that are not here, run.accum_steps=4. Test-time augmentation is for *.yaml files only.
 """
 
 from detectron2.config import LazyCall as L

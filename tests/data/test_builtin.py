@@ -118,7 +118,8 @@ def test_absent_files_are_named(register: Register, tmp_path: Path, name: str) -
     register()
     with pytest.raises(DataError, match=r": (there is no such folder|No such file)") as error:
         DatasetCatalog.get(name)
-    family = "toy_scenes" if "toy" in name else "coco"
+    folders = {"toy": "toy_scenes", "overfit": "overfit"}
+    family = next((folder for word, folder in folders.items() if word in name), "coco")
     assert str(error.value).startswith(f"{tmp_path / family}/")
 
 

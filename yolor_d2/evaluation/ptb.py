@@ -82,8 +82,8 @@ class _Shapes(dict[int, str]):
 
 _SHAPES = _Shapes()
 
-# Abbreviations keep their full stop. The first kind may end a sentence, so that a lone letter or
-# two behind the stop are another word ("jan.a"); the second kind never does ("mr.x" is one word).
+# Abbreviations keep their full stop. The first kind may end a sentence, so that a lone letter
+# behind the stop is another word ("jan.a"); the second kind never does ("mr.x" is one word).
 _MAY_END = """
     al ala apr ariz assn aug bhd bldg blvd bros calif co colo conn corp cos ct dak dec esq est etc
     ext feb fla fri ga inc ind intl jan jr jul jun kan kans ky ltd mar md mich minn mo mon mont neb
@@ -121,7 +121,7 @@ _ANY = "[A-Za-z0-9é]"
 _NAME = f"{_ANY_LETTER}{_ANY}*"
 _ACRONYM = rf"(?:{_LETTER}\.){{2,}}"
 _WORD = f"{_ANY}+(?:_{_ANY}+)*"
-_ABBREVIATED_WORD = r"(?:\.(?=[,:;]))?"  # the full stop of whatever is followed by a comma
+_KEPT_STOP = r"(?:\.(?=[,:;]))?"  # any word is an abbreviation if a comma follows
 _APOSTROPHE = "['’`‘]"
 _ENDINGS = "(?i:s|d|m|ll|re|ve)"
 _PREFIX = f"[dDlLoO]{_APOSTROPHE}(?={_ANY}{{2}})"  # d'Angelo, l'eau, o'clock
@@ -152,15 +152,15 @@ _TOKENS = (
     rf"{_ASCII}[^\s\"<>|()é@]{{0,99}}@{_IN_ADDRESS}+(?:\.{_IN_ADDRESS}+)*",
     # With slashes, with hyphens, and file names.
     rf"(?:{_PIECE}/){{1,2}}{_PIECE}",
-    rf"{_ASCII}+[.,][A-Za-z0-9.,]{{0,99}}(?:-(?:{_ACRONYM}|{_ASCII}+))+{_ABBREVIATED_WORD}",
-    rf"(?:{_PREFIX})?{_WORD}(?:-(?:{_ACRONYM}|(?:{_PREFIX})?{_WORD}))+{_ABBREVIATED_WORD}",
+    rf"{_ASCII}+[.,][A-Za-z0-9.,]{{0,99}}(?:-(?:{_ACRONYM}|{_ASCII}+))+{_KEPT_STOP}",
+    rf"(?:{_PREFIX})?{_WORD}(?:-(?:{_ACRONYM}|(?:{_PREFIX})?{_WORD}))+{_KEPT_STOP}",
     rf"(?:\d+\.)+(?i:{_any_of(_EXTENSIONS)})(?!{_ANY})",
     # With full stops.
     rf"(?:(?i:{_any_of(_MAY_END)})|"
     rf"{_any_of(_MAY_END_CAPITALISED, _MAY_END_CAPITALISED.upper())})\."
     rf"(?!{_ANY_LETTER}(?:{_ANY}|\.{_ANY_LETTER})|-{_ANY}{{2}})",
     rf"(?:{_ACRONYM}|(?i:{_any_of(_GOES_ON)})\.)(?!{_ANY_LETTER})",
-    rf"{_NAME}(?:[.!?]{_NAME})+{_ABBREVIATED_WORD}",
+    rf"{_NAME}(?:[.!?]{_NAME})+{_KEPT_STOP}",
     rf"(?i:{_any_of(_BEFORE_NUMBERS)})\.(?=\s?\d)",
     rf"{_LETTER}(?=\.\s+{_any_of(_STARTS, _STARTS.upper())}\s)|{_LETTER}\.",
     # With apostrophes.
@@ -176,8 +176,8 @@ _TOKENS = (
     # Dashes, numbers, and plain words.
     r"-{5,}|-(?i:[lr][rsc]b)-|--+",
     r"[+-]?\d*(?:[.,:]\d+)+|[+-]\d+",
-    rf"[A-Z]+\$|[A-Z]+(?:[&+][A-Z]+)+{_ABBREVIATED_WORD}|(?i:c\+\+|[cf]#)",
-    f"{_WORD}{_ABBREVIATED_WORD}",
+    rf"[A-Z]+\$|[A-Z]+(?:[&+][A-Z]+)+{_KEPT_STOP}|(?i:c\+\+|[cf]#)",
+    f"{_WORD}{_KEPT_STOP}",
     # The rest.
     r"@[A-Za-z_][A-Za-z0-9_]*|@+|#[A-Za-z]+|#+|\*+|_+|[!?]+|<<|>>|\\\*|&#\d+;",
     r"&(?i:amp|lt|gt|quot|apos|nbsp|ndash|mdash|[aeiou](?:acute|grave|uml));",
