@@ -1,11 +1,11 @@
 """Pick some COCO images that a small network can learn by heart: a test of everything at once.
 
-    python datasets/prepare_overfit.py                      # 8 images of COCO below DETECTRON2_DATASETS
+    python datasets/prepare_overfit.py           # 8 images of COCO below DETECTRON2_DATASETS
     python train_net.py --config-file configs/quick/overfit.yaml OUTPUT_DIR output/overfit
 
-The first images, by id, none of whose objects is smaller than 32 pixels where the network sees it, are
-copied to DETECTRON2_DATASETS/overfit with their objects, their first caption, and a semantic map of
-the things alone (stuff is ignored). They are the data set coco_overfit.
+The first images, by id, none of whose objects is smaller than 32 pixels where the network sees it,
+are copied to DETECTRON2_DATASETS/overfit with their objects, their first caption, and a semantic
+map of the things alone (stuff is ignored). They are the data set coco_overfit.
 """
 
 import argparse
