@@ -1,7 +1,6 @@
 """A LazyConfig trains with the same parts, and resumes as exactly."""
 
 import json
-import logging
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -88,10 +87,7 @@ def stop_after_two_steps(after_step: Any) -> Any:
 
 
 def test_a_new_run_from_weights(
-    toy_sets: tuple[str, str],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+    toy_sets: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says what it begins with; on a CPU it does without lower precision."""
     monkeypatch.setattr("yolor_d2.engine.lazy.best_device", lambda: "cpu")
@@ -100,13 +96,10 @@ def test_a_new_run_from_weights(
     setup = LazySetup(arguments(toy_sets, tmp_path / "run", "pan", *more, flags=["--resume"]))
     assert setup.options.precision == ""
     torch.save(setup.model().state_dict(), weights)
-    # detectron2's logger keeps to itself, which the run has just made of it.
-    monkeypatch.setattr(logging.getLogger("yolor_d2"), "propagate", True)
-    with caplog.at_level(logging.INFO):
-        run = setup.run()
-    assert_equal(run.model.state_dict(), torch.load(weights))
-    assert "has no checkpoint: a new run" in caplog.text
-    assert "weights.pth: " in caplog.text
+    assert_equal(setup.run().model.state_dict(), torch.load(weights))
+    log = (tmp_path / "run/log.txt").read_text()
+    assert "has no checkpoint: a new run" in log
+    assert "weights.pth: " in log
 
 
 @pytest.mark.parametrize(
