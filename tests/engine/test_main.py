@@ -25,12 +25,18 @@ def arguments(cfg: CfgNode, path: Path, *more: str) -> Namespace:
 def complaint(caplog: pytest.LogCaptureFixture, args: Namespace) -> str:
     """What the command says when it refuses."""
     caplog.clear()
-    with caplog.at_level(logging.ERROR), pytest.raises(SystemExit) as stop:
-        main(args)
+    # detectron2's loggers keep to themselves, some from the first run of a process on.
+    logger = logging.getLogger("yolor_d2")
+    logger.addHandler(caplog.handler)
+    try:
+        with pytest.raises(SystemExit) as stop:
+            main(args)
+    finally:
+        logger.removeHandler(caplog.handler)
     assert stop.value.code == WRONG_USE
-    (record,) = (record for record in caplog.records if record.levelno == logging.ERROR)
-    assert "\n" not in record.getMessage()
-    return record.getMessage()
+    (message,) = {r.getMessage() for r in caplog.records if r.levelno == logging.ERROR}
+    assert "\n" not in message
+    return message
 
 
 def test_train_then_evaluate(configure: Configure, tmp_path: Path) -> None:
@@ -99,9 +105,10 @@ def test_other_classes(configure: Configure, tmp_path: Path, caplog: Any) -> Non
     main(arguments(first, tmp_path / "a.yaml"))
     weights = str(Path(first.OUTPUT_DIR) / "model_final.pth")
     more = ("MODEL.DETECTION_HEAD.NUM_CLASSES", "12", "MODEL.WEIGHTS", weights)
-    with caplog.at_level(logging.INFO):
-        main(arguments(configure("second"), tmp_path / "b.yaml", "SOLVER.MAX_ITER", "1", *more))
-    assert "detection_head.class_predictors" in caplog.text
+    second = configure("second", "SOLVER.MAX_ITER", 1)
+    main(arguments(second, tmp_path / "b.yaml", *more))
+    log = (Path(second.OUTPUT_DIR) / "log.txt").read_text()
+    assert "detection_head.class_predictors" in log
     said = complaint(
         caplog, arguments(configure("third"), tmp_path / "c.yaml", "--eval-only", *more)
     )
