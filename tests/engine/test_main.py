@@ -11,8 +11,8 @@ import torch
 from detectron2.config import CfgNode
 
 from yolor_d2.engine.arguments import argument_parser
+from yolor_d2.engine.launch import WRONG_USE
 from yolor_d2.engine.main import main
-from yolor_d2.engine.setup import WRONG_USE
 
 from .conftest import Configure
 

@@ -240,15 +240,8 @@ def test_clipping_by_config(
     keys = {"ENABLED": enabled, "CLIP_TYPE": kind, "NORM_TYPE": norm_type, "CLIP_VALUE": 1.0}
     pairs = ((f"SOLVER.CLIP_GRADIENTS.{key}", value) for key, value in keys.items())
     cfg = default_config(*(item for pair in pairs for item in pair))
-    options = RunOptions.from_config(cfg)
     parameters = parameters_with([3.0, -4.0], None)
-    measured = clip_gradients(
-        parameters,
-        kind=options.clip_type or None,
-        value=options.clip_value,
-        norm_type=options.clip_norm_type,
-    )
-    assert measured == norm
+    assert RunOptions.from_config(cfg).clip(parameters) == norm
     torch.testing.assert_close(parameters[0].grad, torch.tensor(left))
 
 

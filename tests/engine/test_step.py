@@ -73,13 +73,15 @@ def test_the_second_step_goes_on_where_the_first_ended(configure: Configure) -> 
     assert later == straight[6:]
 
 
-def test_clipping(configure: Configure) -> None:
-    clip = ("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.25)
-    trainer, gradients = build(configure, *clip, "SOLVER.MAX_ITER", 1)
+@pytest.mark.parametrize("norm_type", [2.0, float("inf")])
+def test_clipping(configure: Configure, norm_type: float) -> None:
+    clip = ("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.125)
+    norm = ("SOLVER.CLIP_GRADIENTS.NORM_TYPE", norm_type)
+    trainer, gradients = build(configure, *clip, *norm, "SOLVER.MAX_ITER", 1)
     trainer.train()
-    total = torch.cat([g.flatten() for g in gradients.steps[0].values()]).norm().item()
-    assert total == pytest.approx(0.25, rel=1e-4)
-    assert trainer.storage.latest()["grad_norm"][0] > 1  # before it was clipped
+    total = torch.cat([g.flatten() for g in gradients.steps[0].values()]).norm(norm_type).item()
+    assert total == pytest.approx(0.125, rel=1e-4)
+    assert trainer.storage.latest()["grad_norm"][0] > 0.25  # before it was clipped
 
 
 @pytest.mark.parametrize("scale", [1.0, 4096.0])

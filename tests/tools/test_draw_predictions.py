@@ -13,11 +13,11 @@ from detectron2.structures import Boxes, Instances
 
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data import build_tokenizer
-from yolor_d2.data.datasets import register_coco_multitask
+from yolor_d2.data.builtin import register_toy_scenes
 from yolor_d2.data.images import read_image
 from yolor_d2.data.semantic_files import read_index_png
 from yolor_d2.data.targets import rasterize_all, read_objects
-from yolor_d2.data.toy_scenes import STUFF_CLASSES, THING_CLASSES, generate_toy_scenes
+from yolor_d2.data.toy_scenes import generate_toy_scenes
 from yolor_d2.model_zoo import get_config_file, load_config
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.structures import SemanticMap
@@ -33,16 +33,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = tmp_path_factory.mktemp("toys")
     generate_toy_scenes(root, train=6, val=1, width=160, height=120, progress=False)
     name = "toy_scenes_drawn"
-    register_coco_multitask(
-        name,
-        root / "train",
-        instances_json=root / "annotations/instances_train.json",
-        captions_json=root / "annotations/captions_train.json",
-        sem_seg_root=root / "annotations/semantic_train",
-        sem_seg=THING_CLASSES + STUFF_CLASSES,
-        panoptic_root=root / "annotations/panoptic_train",
-        panoptic_json=root / "annotations/panoptic_train.json",
-    )
+    register_toy_scenes(name, root, "train")
     yield name
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)

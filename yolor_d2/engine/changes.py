@@ -1,5 +1,6 @@
 """What differs between the configuration of a saved run and that of today."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -27,11 +28,17 @@ FREE = (
 
 def config_changes(before: str, now: str) -> list[str]:
     """One line for each key that matters and differs, of two configurations as YAML."""
-    old, new = _flat(CfgNode.load_cfg(before)), _flat(CfgNode.load_cfg(now))
+    return differences(_flat(CfgNode.load_cfg(before)), _flat(CfgNode.load_cfg(now)), free=FREE)
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], *, free: tuple[str, ...]
+) -> list[str]:
+    """One line for each name whose value differs, but for names with one of these beginnings."""
     return [
-        f"{key} {old.get(key, 'absent')} -> {new.get(key, 'absent')}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not key.startswith(FREE)
+        f"{name} {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and not name.startswith(free)
     ]
 
 

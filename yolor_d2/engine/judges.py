@@ -8,8 +8,7 @@ from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 
 from ..evaluation.report import headline
-
-Results = dict[str, Any]
+from .evaluating import Results
 
 
 class Judges(HookBase):

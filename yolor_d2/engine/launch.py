@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 # For processes to meet, and for any of them to wait for the others later on.
 TIMEOUT = timedelta(minutes=30)
 
-WRONG_USE = 2  # exit code: what was asked for cannot be started
+WRONG_USE = 2  # exit code: what was asked for cannot be done
 
 SIGNALLED = 128  # exit code: this, and the number of a signal that ended the process
 

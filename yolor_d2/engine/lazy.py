@@ -27,6 +27,7 @@ from ..data.build import make_test_loader, make_train_loader, train_tokenizer
 from ..data.validation import PlainViews
 from ..modeling import deploy
 from ..tokenizer import Tokenizer
+from .changes import differences
 from .evaluating import Examination, Results, examine
 from .hooks.samples import draw_first_samples
 from .judges import Evaluation
@@ -271,12 +272,7 @@ def _takes(node: DictConfig, name: str) -> bool:
 
 def config_changes(before: str, now: str) -> list[str]:
     """One line for each name that matters and differs, of two LazyConfigs as Python."""
-    old, new = _flat(before), _flat(now)
-    return [
-        f"{name} {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and not name.startswith(FREE)
-    ]
+    return differences(_flat(before), _flat(now), free=FREE)
 
 
 def _flat(text: str) -> dict[str, str]:

@@ -1,12 +1,14 @@
 """What a run is told besides its model, its data and its optimiser."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from detectron2.config import CfgNode
+from torch import Tensor, nn
 
 from ..modeling.checks import check_choice, check_range
+from .optimizer import clip_gradients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,15 @@ class RunOptions:
         check_choice("TEST.WEIGHTS", self.eval_weights, ("ema", "raw"))
         check_range("SOLVER", {"CHECKPOINT_PERIOD": self.checkpoint_period}, low=1)
         check_range("LOG", {"PERIOD": self.log_period}, low=1)
+
+    def clip(self, parameters: Iterable[nn.Parameter]) -> Tensor:
+        """Clip gradients in place; their norm before."""
+        return clip_gradients(
+            parameters,
+            kind=self.clip_type or None,
+            value=self.clip_value,
+            norm_type=self.clip_norm_type,
+        )
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "RunOptions":

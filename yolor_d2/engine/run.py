@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,9 @@ from ..tokenizer import Tokenizer
 from . import signals
 from .changes import config_changes
 from .ema import ModelEMA
-from .judges import Judges, Results
-from .optimizer import clip_gradients, load_by_names, names_of
+from .evaluating import Results
+from .judges import Judges
+from .optimizer import load_by_names, names_of
 from .options import RunOptions
 from .schedule import Schedule
 from .state import random_state, set_random_state
@@ -96,7 +96,7 @@ class Run(TrainerBase):
             schedule=schedule,
             accum_steps=options.accum_steps,
             precision=options.precision,
-            clip=partial(clip_gradients, kind=options.clip_type or None, value=options.clip_value),
+            clip=options.clip,
             nonfinite=options.nonfinite,
             max_skipped=options.max_skipped,
             task_gradient_period=options.task_gradient_period,
@@ -174,6 +174,7 @@ class Run(TrainerBase):
                 self.iter = self.finished
                 self.after_train()
                 self.folder.unlock()
+                self._is_ready = False
 
     def make_ready(self) -> None:
         """Take the output folder and find the data; what is wrong with them is said now.

@@ -19,11 +19,10 @@ from detectron2.utils.logger import setup_logger
 from ..checkpoint.run_folder import RunFolder
 from ..checkpoint.saving import CheckpointError
 from ..model_zoo import load_config
+from .launch import WRONG_USE
 from .tokenizing import resolve_tokenizer
 
 logger = logging.getLogger(__name__)
-
-WRONG_USE = 2  # exit code: what was asked for cannot be done
 
 USER_ERRORS = (ValueError, CheckpointError, OSError)
 
