@@ -1,12 +1,13 @@
 """The code of the documents, run as a reader would run it: docs/extend.md, then the others."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from detectron2.config import CfgNode
 
 from .data.coco_files import restored_catalogues
 
@@ -78,10 +79,16 @@ def test_the_network(names: Names) -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "result"), [("README.md", "model"), ("docs/architecture.md", "backbone")]
+    ("document", "result", "kind"),
+    [
+        ("README.md", "model", torch.nn.Module),
+        ("docs/architecture.md", "backbone", torch.nn.Module),
+        ("docs/training.md", "cfg", CfgNode),
+        ("docs/evaluation.md", "score", Callable),
+    ],
 )
-def test_other_documents(document: str, result: str) -> None:
+def test_other_documents(document: str, result: str, kind: type) -> None:
     names: Names = {"__name__": "document"}
     for code in code_blocks((ROOT / document).read_text()):
         exec(compile(code, document, "exec"), names)
-    assert isinstance(names[result], torch.nn.Module)
+    assert isinstance(names[result], kind)
