@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from tests.data.coco_files import Album, compressed, uncompressed
 from yolor_d2.data.categories import COCO_THINGS
@@ -84,20 +82,6 @@ def test_dense_masks_count_like_run_lengths(shared_dir, catalogues) -> None:
     predictions = perturbed_instances(coco_file(shared_dir), images=8)
     for image_id, instances in predictions.items():
         assert coco_results(dense(instances), image_id) == coco_results(instances, image_id)
-
-
-def test_pycocotools_is_the_fallback(shared_dir, catalogues, predictions, monkeypatch) -> None:
-    evaluator = InstanceEvaluator(register_coco(shared_dir))
-    fast = evaluate(evaluator, predictions)
-    assert coco_scoring.COCOeval is not COCOeval, "faster-coco-eval is not installed"
-    monkeypatch.setattr(coco_scoring, "COCO", COCO)
-    monkeypatch.setattr(coco_scoring, "COCOeval", COCOeval)
-
-    slow = evaluate(evaluator, predictions)
-
-    for task in TASKS:
-        for key, number in slow[task].items():
-            assert fast[task][key] == pytest.approx(number, abs=1e-7, nan_ok=True)
 
 
 def test_processes_share_the_scoring(shared_dir, predictions) -> None:

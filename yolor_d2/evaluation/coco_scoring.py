@@ -4,11 +4,13 @@ Both give the same numbers; what differs is the time.
 """
 
 import contextlib
+import functools
 import gc
 import io
+import logging
 import multiprocessing
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
@@ -20,9 +22,15 @@ from .missing import Missing
 try:
     from faster_coco_eval.core.coco import COCO
     from faster_coco_eval.core.faster_eval_api import COCOeval_faster as COCOeval
-except ImportError:
+
+    WHY_SLOW = ""
+except ImportError as error:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
+
+    WHY_SLOW = str(error)
+
+logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
@@ -79,23 +87,47 @@ def score(
     Returns:
         Of the categories of the file, in the order of their ids.
     """
+    if WHY_SLOW:
+        _warn_of_slowness()
     shares = _shared_out(dataset, results, iou_type, processes)
     if len(shares) == 1:
         return shares[0].score()
     can_fork = "fork" in multiprocessing.get_all_start_methods()
     with ProcessPoolExecutor(
-        len(shares),
+        len(shares) - 1,
         # A forked process has at once whatever its parent has.
         mp_context=multiprocessing.get_context("fork" if can_fork else None),
         initializer=_keep,
         initargs=(shares,),
     ) as pool:
-        parts = list(pool.map(_score_kept, range(len(shares))))
+        others = pool.map(_score_kept, range(1, len(shares)))
+        parts = [shares[0].score(), *others]  # this process works, too
     order = np.argsort([category for share in shares for category in share.categories])
     return Scores(
         np.concatenate([part.precision for part in parts], axis=2)[:, :, order],
         np.concatenate([part.recall for part in parts], axis=1)[:, order],
     )
+
+
+@functools.cache  # said once
+def _warn_of_slowness() -> None:
+    logger.warning(
+        "faster-coco-eval cannot be imported (%s): pycocotools scores boxes and masks, which takes "
+        "several times as long",
+        WHY_SLOW,
+    )
+
+
+@contextlib.contextmanager
+def _garbage_kept() -> Iterator[None]:
+    """Look for no garbage: among millions of objects that all are in use it takes long."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class _Share(NamedTuple):
@@ -107,6 +139,7 @@ class _Share(NamedTuple):
     annotations: list[Json]
     results: list[Json]
 
+    @_garbage_kept()
     def score(self) -> Scores:
         # Libraries want whole numbers; their order decides between equal scores.
         listed = sorted(self.images, key=lambda i: (isinstance(i["id"], str), i["id"]))
@@ -118,6 +151,7 @@ class _Share(NamedTuple):
             evaluation = COCOeval(
                 self._index(images, truth), self._index(images, found), self.iou_type
             )
+            evaluation.rle_iou_max_workers = 1  # its threads wait for each other
             evaluation.evaluate()
             evaluation.accumulate()
         return Scores(*(np.asarray(evaluation.eval[name]) for name in Scores._fields))
@@ -139,7 +173,6 @@ _kept: Sequence[_Share]  # of a process that scores one of them
 def _keep(shares: Sequence[_Share]) -> None:
     global _kept
     _kept = shares
-    gc.freeze()  # collecting garbage would copy the memory that is shared with the parent
 
 
 def _score_kept(number: int) -> Scores:
