@@ -233,9 +233,7 @@ def _print_scoring(scoring: dict[str, dict[str, float]], processes: int) -> None
         print(f"\n{verdict}: {task} at least {aim} times as fast as pycocotools ({speed:.2f})")
     # On a busy machine several processes have hardly more of it than one.
     busy, cores = os.getloadavg()[0], os.cpu_count()
-    print(
-        f"\nSeconds of wall time, {busy:.1f} processes at work on {cores} cores, this included\n"
-    )
+    print(f"\nSeconds of wall time, {busy:.1f} processes at work on {cores} cores, this included\n")
     rows = [[task, numbers["alone"], numbers["shared"]] for task, numbers in scoring.items()]
     rows.append(["both", *(sum(n[name] for n in scoring.values()) for name in ("alone", "shared"))])
     headers = ["", "one process", f"{processes} processes"]
