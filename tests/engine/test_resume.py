@@ -68,12 +68,9 @@ def assert_equal(mine: Any, other: Any, path: str = "") -> None:
         assert mine == other, path
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("kill_after", [1, 3, 5])
-def test_exact(configure: Configure, kill_after: int, workers: int) -> None:
-    """14 images, 4 a step, 6 steps: into the second epoch, and mosaic closes after 4."""
-    straight, losses = run(configure("straight"))
-    cfg = configure("parts", "SOLVER.CHECKPOINT_PERIOD", 1)
+def check_exact(configure: Configure, *overrides: Any, kill_after: int, workers: int = 0) -> None:
+    straight, losses = run(configure("straight", *overrides))
+    cfg = configure("parts", "SOLVER.CHECKPOINT_PERIOD", 1, *overrides)
     _, first = run(cfg, kill_after=kill_after)
     cfg.DATALOADER.NUM_WORKERS = workers
     resumed, second = run(cfg, resume=True)
@@ -82,3 +79,17 @@ def test_exact(configure: Configure, kill_after: int, workers: int) -> None:
     mine, other = resumed.checkpoint(), straight.checkpoint()
     for part in ("model", "ema", "optimizer", "random"):
         assert_equal(mine[part], other[part], part)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kill_after", [1, 3, 5])
+def test_exact(configure: Configure, kill_after: int, workers: int) -> None:
+    """14 images, 4 a step, 6 steps: into the second epoch, and mosaic closes after 4."""
+    check_exact(configure, kill_after=kill_after, workers=workers)
+
+
+@pytest.mark.parametrize("kill_after", [2, 4])
+def test_exact_with_several_batches_a_step(configure: Configure, kill_after: int) -> None:
+    """2 images a batch, 2 batches a step: the same epochs, counted in batches."""
+    overrides = ("SOLVER.ACCUM_STEPS", 2, "SOLVER.IMS_PER_BATCH", 2)
+    check_exact(configure, *overrides, kill_after=kill_after)

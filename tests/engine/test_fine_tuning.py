@@ -1,0 +1,62 @@
+"""A run that begins with weights, or of which parts do not learn."""
+
+import math
+from pathlib import Path
+
+import torch
+
+from yolor_d2.checkpoint.weights import read_weights
+from yolor_d2.engine.trainer import Trainer
+
+from .conftest import Configure
+from .test_ema import assert_same, copied
+from .test_resume import run
+from .test_step import Gradients
+
+FROZEN = ("backbone.bottom_up", "caption_head.text")
+
+
+def test_the_running_mean_starts_from_the_weights_that_are_loaded(configure: Configure) -> None:
+    """Not from the random ones of before, which would stay in it for thousands of steps."""
+    trainer, _ = run(configure("first", "SOLVER.MAX_ITER", 2))
+    final = trainer.folder.path / "model_final.pth"
+
+    tuned = Trainer(configure("second", "MODEL.WEIGHTS", str(final), "SOLVER.MAX_ITER", 1))
+    random = copied(tuned.ema.means)
+    tuned.resume_or_load(resume=False)
+
+    stored = read_weights(final, prefer="ema").tensors
+    assert_same(tuned.model.state_dict(), stored)
+    assert_same(tuned.ema.means, stored)
+    assert tuned.ema.updates == 0
+    assert any(not torch.equal(random[name], value) for name, value in stored.items())
+
+    tuned.train()
+    saved = torch.load(Path(tuned.cfg.OUTPUT_DIR, "model_final.pth"), weights_only=True)
+    new = 1 - tuned.ema.decay * (1 - math.exp(-1 / tuned.ema.tau))  # its share after a step
+    for name, mean in saved["ema"]["model"].items():
+        if mean.is_floating_point():
+            expected = stored[name].lerp(saved["model"][name], new)
+            torch.testing.assert_close(mean, expected, msg=name)
+
+
+def test_frozen_parts_stay_and_all_others_learn(configure: Configure) -> None:
+    """Bit by bit, statistics and running mean included."""
+    trainer = Trainer(configure("run", "SOLVER.FREEZE", list(FROZEN), "SOLVER.MAX_ITER", 3))
+    gradients = Gradients()
+    trainer.register_hooks([gradients])
+    before = copied(trainer.model.state_dict())
+    trainer.train()
+
+    statistics = {name for name in before if name.endswith(("running_mean", "running_var"))}
+    # Boxes of such small images teach the coarser levels next to nothing.
+    taught = {n for step in gradients.steps for n, g in step.items() if g.abs().max() > 1e-6}
+    expected = taught | {name for name in statistics if not name.startswith(FROZEN)}
+    parts = {"backbone", "detection_head", "mask_head", "semantic_head", "caption_head"}
+    assert {name.partition(".")[0] for name in taught} == parts
+    assert any(name.startswith(FROZEN) for name in statistics)
+    saved = torch.load(Path(trainer.cfg.OUTPUT_DIR, "model_final.pth"), weights_only=True)
+    for state in (trainer.model.state_dict(), saved["model"], saved["ema"]["model"]):
+        moved = {name for name, value in state.items() if not torch.equal(value, before[name])}
+        assert not [name for name in moved if name.startswith(FROZEN)]
+        assert not expected - moved, sorted(expected - moved)

@@ -1,0 +1,123 @@
+"""Which tokenizer a run has: never another one than its weights were trained with."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from yolor_d2.checkpoint.run_folder import RunFolder
+from yolor_d2.checkpoint.saving import save_checkpoint
+from yolor_d2.engine.tokenizing import choose_tokenizer, resolve_tokenizer
+from yolor_d2.tokenizer import Tokenizer
+
+from .conftest import Configure
+
+SIZES = {"run": 50, "weights": 55, "model": 60, "trained": 65}  # one of each is another
+CAPTIONS = [f"{a} {b} {c}" for a in "abcdefgh" for b in "ijklmnop" for c in "qrstuvwxyz"]
+
+
+@pytest.fixture(scope="module")
+def tokenizers() -> dict[str, Tokenizer]:
+    return {where: Tokenizer.train(CAPTIONS, vocab_size=size) for where, size in SIZES.items()}
+
+
+def checkpoint(tokenizer: Tokenizer | None) -> dict[str, Any]:
+    data = {"iteration": 1, "model": {"weight": torch.zeros(1)}, "provenance": {}}
+    if tokenizer is not None:
+        proto = bytearray(tokenizer.model_proto)
+        data["tokenizer"] = torch.frombuffer(proto, dtype=torch.uint8)
+    return data
+
+
+@pytest.fixture
+def sources(tmp_path: Path, tokenizers: dict[str, Tokenizer]) -> dict[str, str]:
+    """All that a tokenizer can come from, each with its own."""
+    (tmp_path / "run").mkdir()
+    RunFolder(tmp_path / "run").save(checkpoint(tokenizers["run"]), 0)
+    save_checkpoint(checkpoint(tokenizers["weights"]), tmp_path / "weights.pth")
+    tokenizers["model"].save(tmp_path / "given.model")
+    return {
+        "resume_from": str(tmp_path / "run"),
+        "weights": str(tmp_path / "weights.pth"),
+        "model": str(tmp_path / "given.model"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen"),
+    [
+        (("resume_from", "weights", "model"), "run"),
+        (("resume_from",), "run"),
+        (("weights",), "weights"),
+        (("model",), "model"),
+        ((), "trained"),
+    ],
+)
+def test_the_first_that_there_is(
+    sources: dict[str, str],
+    tokenizers: dict[str, Tokenizer],
+    given: tuple[str, ...],
+    chosen: str,
+) -> None:
+    trained = []
+
+    def train() -> Tokenizer:
+        trained.append(True)
+        return tokenizers["trained"]
+
+    found = choose_tokenizer(
+        **{k: v if k in given else "" for k, v in sources.items()}, train=train
+    )
+    assert found == tokenizers[chosen]
+    assert bool(trained) == (chosen == "trained")  # no minutes of training for nothing
+
+
+def test_a_folder_without_a_run_does_not_count(
+    sources: dict[str, str], tokenizers: dict[str, Tokenizer], tmp_path: Path
+) -> None:
+    """--resume begins where there is no run."""
+    empty = sources | {"resume_from": str(tmp_path / "empty"), "model": ""}
+    assert choose_tokenizer(**empty, train=pytest.fail) == tokenizers["weights"]
+
+
+def test_weights_without_a_tokenizer_do_not_count(
+    sources: dict[str, str], tokenizers: dict[str, Tokenizer], tmp_path: Path
+) -> None:
+    """As published ones, which know no captions."""
+    save_checkpoint(checkpoint(None), tmp_path / "bare.pth")
+    bare = sources | {"resume_from": "", "weights": str(tmp_path / "bare.pth")}
+    assert choose_tokenizer(**bare, train=pytest.fail) == tokenizers["model"]
+    found = choose_tokenizer(**bare | {"model": ""}, train=lambda: tokenizers["trained"])
+    assert found == tokenizers["trained"]
+
+
+def test_two_that_differ_are_refused(
+    sources: dict[str, str], tokenizers: dict[str, Tokenizer]
+) -> None:
+    new = sources | {"resume_from": ""}
+    with pytest.raises(ValueError, match=r"given\.model is not the tokenizer that MODEL\.WEIGHTS"):
+        choose_tokenizer(**new, train=pytest.fail)
+    save_checkpoint(checkpoint(tokenizers["model"]), Path(new["weights"]))
+    assert choose_tokenizer(**new, train=pytest.fail) == tokenizers["model"]
+
+
+@pytest.mark.parametrize(("resume", "chosen"), [(True, "run"), (False, "weights")])
+def test_the_configuration_names_it(
+    configure: Configure,
+    sources: dict[str, str],
+    tokenizers: dict[str, Tokenizer],
+    resume: bool,
+    chosen: str,
+) -> None:
+    """What is built from the configuration later on has the run's tokenizer."""
+    cfg = configure("run", "MODEL.WEIGHTS", sources["weights"])
+    resolve_tokenizer(cfg, resume=resume)
+    assert Path(cfg.TOKENIZER.MODEL) == Path(cfg.OUTPUT_DIR, "tokenizer.model")
+    assert Tokenizer.load(cfg.TOKENIZER.MODEL) == tokenizers[chosen]
+
+
+def test_without_captions_there_is_none(configure: Configure) -> None:
+    cfg = configure("run", "MODEL.YOLOR.TASKS", ["detection"])
+    assert resolve_tokenizer(cfg) is None
+    assert not Path(cfg.OUTPUT_DIR, "tokenizer.model").exists()
