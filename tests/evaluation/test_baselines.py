@@ -70,9 +70,9 @@ def test_baselines_are_those_that_there_are() -> None:
 def test_table() -> None:
     metrics = dict.fromkeys(METRICS, 0.5) | {"METEOR": math.nan}
     metrics |= {f"other_{name}": 0.25 for name in METRICS}
-    lines = caption_table(metrics, title="album, 3 images").splitlines()
+    lines = caption_table(metrics).splitlines()
     assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == [
-        "album, 3 images",
+        "caption",
         *METRICS,
         "METEOR",
     ]

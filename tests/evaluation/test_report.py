@@ -2,13 +2,16 @@
 
 import copy
 import json
+import logging
 import math
 import pickle
 from pathlib import Path
 
 import pytest
 
-from yolor_d2.evaluation import files
+from yolor_d2.evaluation import files, report
+from yolor_d2.evaluation.baselines import BASELINES
+from yolor_d2.evaluation.caption_metrics import METRICS
 from yolor_d2.evaluation.missing import Missing
 from yolor_d2.evaluation.report import (
     flat_metrics,
@@ -69,6 +72,30 @@ def test_tasks_with_the_same_metrics_share_a_table() -> None:
     assert lines[2:] == [["bbox", "41.23", "-"], ["segm", "100.00", "-"]]
     assert len(tables) == 3
     assert [cell.strip() for cell in tables[2].splitlines()[3].split("|")[2:-1]] == ["0.9877", "-"]
+
+
+def test_captions_have_a_row_each_for_model_and_baselines(
+    tmp_path: Path, monkeypatch, caplog
+) -> None:
+    """25 numbers, which are flat in metrics.json, and logged once."""
+    monkeypatch.setattr(report.logger, "propagate", True)
+    caplog.set_level(logging.INFO, logger=report.logger.name)
+    numbers = dict.fromkeys(METRICS, 0.5) | {"METEOR": 0.25}
+    for name in BASELINES:
+        numbers |= {f"{name}_{metric}": 0.75 for metric in METRICS}
+
+    write_report({"caption": numbers}, tmp_path, dataset_name="toys")
+
+    lines = [line for line in caplog.text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    assert cells[0] == ["caption", *METRICS, "METEOR"]
+    assert cells[2:] == [
+        ["model", *["0.5000"] * 6, "0.2500"],
+        *([description, *["0.7500"] * 6, "-"] for description in BASELINES.values()),
+    ]
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {
+        f"caption/{name}": number for name, number in numbers.items()
+    }
 
 
 def test_the_report_is_written(tmp_path: Path) -> None:

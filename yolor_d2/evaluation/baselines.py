@@ -92,12 +92,11 @@ def other_captions(references: Mapping[int, Sequence[str]]) -> dict[int, str]:
     return {i: references[j][0] for i, j in zip(ids, ids[1:] + ids[:1], strict=True) if i != j}
 
 
-def caption_table(metrics: Mapping[str, float], *, title: str) -> str:
+def caption_table(metrics: Mapping[str, float]) -> str:
     """The numbers of a model and, under them, those of the BASELINES, in Markdown.
 
     Args:
         metrics: METRICS, those of the baselines, and whatever else there is of the model.
-        title: what was scored.
     """
     columns = [name for name in metrics if name.partition("_")[0] not in BASELINES]
     rows = [["model", *(_cell(metrics[column]) for column in columns)]]
@@ -105,7 +104,7 @@ def caption_table(metrics: Mapping[str, float], *, title: str) -> str:
         if f"{name}_{METRICS[0]}" in metrics:
             numbers = (metrics.get(f"{name}_{column}", math.nan) for column in columns)
             rows.append([description, *map(_cell, numbers)])
-    return tabulate(rows, headers=[title, *columns], tablefmt="pipe", disable_numparse=True)
+    return tabulate(rows, headers=["caption", *columns], tablefmt="pipe", disable_numparse=True)
 
 
 def _cell(number: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
-from .baselines import baseline_captions, caption_table
+from .baselines import baseline_captions
 from .caption_metrics import score_tokenized, tokenize_captions
 from .files import write_json
 from .gathering import gather
@@ -87,7 +87,7 @@ class CaptionEvaluator(DatasetEvaluator):
         return {"caption": self._score(known)}
 
     def _score(self, captions: dict[int, str]) -> dict[str, float]:
-        """All numbers; logs them as a table."""
+        """All numbers; the report makes a table of them."""
         references, words = tokenize_captions(self._references, captions)
         metrics = score_tokenized(references, words)
         if self._meteor:
@@ -99,9 +99,10 @@ class CaptionEvaluator(DatasetEvaluator):
             scores = score_tokenized(references, answers)
             metrics |= {f"{name}_{metric}": number for metric, number in scores.items()}
         logger.info(
-            "The constant caption is: %s\n%s",
+            "%s, captions of %d images; the constant caption is: %s",
+            self._dataset_name,
+            len(captions),
             next(iter(baselines["constant"].values())),
-            caption_table(metrics, title=f"{self._dataset_name}, {len(captions)} images"),
         )
         return metrics
 

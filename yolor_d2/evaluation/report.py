@@ -80,7 +80,7 @@ def results_table(results: Results) -> str:
         for metrics, cells in rows.items()
     ]
     if captions is not None:
-        tables.append(caption_table(captions, title="caption"))
+        tables.append(caption_table(captions))
     return "\n\n".join(tables)
 
 
