@@ -1,7 +1,7 @@
 """What a LazyConfig has besides its `model`: the recipe of COCO/yolor_elan_mtl.yaml.
 
 Any name can be set at the end of the command line: run.max_iter=1000 data.batch_size=16. So can
-arguments that are not here, run.accum_steps=4. Test-time augmentation is for *.yaml files only.
+arguments that are not here, run.accum_steps=4.
 """
 
 from detectron2.config import LazyCall as L
@@ -35,6 +35,8 @@ train_mapper = L(MultiTaskMapper)(
 )
 test_mapper = L(MultiTaskMapper)(is_train=False, tasks=list(TASKS), test_size=640)
 evaluators = L(build_evaluators)(tasks=[*TASKS, "panoptic"])
+# Test-time augmentation: long sides of the views ([]: as the mapper makes them), and mirrored ones.
+tta = {"enabled": False, "sizes": [], "flip": True}
 
 run = L(run_options)(
     output_dir="./output",

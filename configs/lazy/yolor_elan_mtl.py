@@ -24,6 +24,7 @@ from .common import (  # noqa: F401  the recipe
     test_mapper,
     tokenizer,
     train_mapper,
+    tta,
 )
 
 metadata = MetadataCatalog.get("coco_2017_train_multitask")

@@ -11,6 +11,7 @@ from .yolor_elan_mtl import (  # noqa: F401
     test_mapper,
     tokenizer,
     train_mapper,
+    tta,
 )
 
 model.backbone.out_features = ["c5", "p3", "p4", "p5"]

@@ -25,6 +25,7 @@ from torch import nn
 from ..checkpoint.weights import load_weights
 from ..data.build import make_test_loader, make_train_loader, train_tokenizer
 from ..data.validation import PlainViews
+from ..evaluation.tta import TestTimeAugmentation
 from ..modeling import deploy
 from ..tokenizer import Tokenizer
 from .changes import differences
@@ -49,6 +50,7 @@ FREE = (
     "data.num_workers",
     "train_mapper.cache_bytes",
     "test_mapper",
+    "tta",
     "evaluators",
     "run.output_dir",
     "run.nonfinite",
@@ -97,6 +99,7 @@ class LazySetup:
         self.cfg: DictConfig = LazyConfig.load(args.config_file)
         check_names(self.cfg, args.opts)
         LazyConfig.apply_overrides(self.cfg, args.opts)
+        self._views = augmented_views(self.cfg)
         self.args = args
         self.options: RunOptions = instantiate(self.cfg.run)
         if best_device() == "cpu":  # faster without
@@ -169,6 +172,14 @@ class LazySetup:
 
     def examine(self, model: nn.Module) -> Results:
         """Evaluate a model on all test sets."""
+        if self._views is not None:
+            head: Any = model.detection_head
+            model = TestTimeAugmentation(
+                model,
+                nms_threshold=head.nms_thresh,
+                max_detections=head.detections_per_image,
+                **self._views,
+            )
         examinations = {
             name: Examination(
                 loader=partial(self._test_loader, name, instantiate(self.cfg.test_mapper)),
@@ -242,6 +253,18 @@ class LazySetup:
             ),
             output_dir=self.options.output_dir,
         )
+
+
+def augmented_views(cfg: DictConfig) -> dict[str, Any] | None:
+    """What test-time augmentation is told to look at; None without it."""
+    views = dict(cfg.get("tta") or {})
+    if not views.pop("enabled", False):
+        return None
+    if cfg.model.get("detection_head") is None:
+        raise ValueError("tta is of boxes and masks, but the model has no detection_head")
+    if isinstance(views.get("sizes"), int):
+        raise ValueError(f"tta.sizes must be a list: tta.sizes=[{views['sizes']}]")
+    return views
 
 
 def make(node: DictConfig, **arguments: Any) -> Any:
