@@ -1,21 +1,27 @@
 """Signals and kills: whatever ends the processes of a run, it goes on where it was."""
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
 from yolor_d2.checkpoint.run_folder import RunFolder
+from yolor_d2.engine.main import main
 from yolor_d2.engine.signals import EXIT_SAVED
+from yolor_d2.engine.trainer import Trainer
 
-from .conftest import SMALL
+from .conftest import SMALL, Configure
+from .test_main import arguments
 from .test_resume import assert_equal
 
 ROOT = Path(__file__).parents[2]
@@ -104,6 +110,84 @@ def test_a_signal_saves(toy_root: Path, tmp_path: Path, kind: str) -> None:
     steps = state["iteration"]
     assert path.name == f"model_{steps - 1:07d}.pth"
     assert f"after {steps} steps" in output
+
+
+class SignalledLoader:
+    """A loader during whose second batch the process is asked to stop."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.given = 0
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.loader:
+            self.given += 1
+            if self.given == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield batch
+
+
+class SignalledEvaluator(DatasetEvaluator):
+    """Is asked to stop while it computes its scores."""
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"first": {"score": 1.0}}
+
+
+class NeverAsked(DatasetEvaluator):
+    def evaluate(self) -> None:
+        pytest.fail("the run should have stopped before")
+
+
+@pytest.mark.parametrize("when", ["images", "scores"])
+def test_a_signal_during_evaluation(
+    configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """The evaluation is given up, its step is saved, and the resumed run makes up for it."""
+    keys = ("MODEL.YOLOR.TASKS", ["detection"], "TEST.BATCH_SIZE", 1)
+    keys += ("SOLVER.MAX_ITER", 3, "TEST.EVAL_PERIOD", 2)
+    straight, broken = (
+        arguments(configure(name, *keys), tmp_path / f"{name}.yaml")
+        for name in ("straight", "broken")
+    )
+    main(straight)
+    with monkeypatch.context() as patch:
+        if when == "images":
+            cfg = configure("broken", *keys)
+            loader = SignalledLoader(Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0]))
+            patch.setattr(Trainer, "build_test_loader", lambda cfg, name: loader)
+        else:
+            parts = DatasetEvaluators([SignalledEvaluator(), NeverAsked()])
+            patch.setattr(Trainer, "build_evaluator", lambda cfg, name: parts)
+        with pytest.raises(SystemExit) as stop:
+            main(broken)
+    assert stop.value.code == EXIT_SAVED
+    if when == "images":
+        assert loader.given == 2 < len(loader)
+    folder = tmp_path / "broken"
+    assert "stopped by a signal while evaluating" in (folder / "log.txt").read_text()
+    assert RunFolder(folder).latest()[1]["iteration"] == 2
+    assert evaluated(folder) == []
+
+    broken.resume = True
+    main(broken)
+    assert_equal(final_state(folder), final_state(tmp_path / "straight"))
+    assert evaluated(folder) == evaluated(tmp_path / "straight")
+    assert [row["iteration"] for row in evaluated(folder)] == [1, 2]
+
+
+def evaluated(folder: Path) -> list[dict[str, Any]]:
+    """The metrics of the log, by step."""
+    rows = [json.loads(line) for line in (folder / "training.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in row.items() if key.startswith(("iteration", "bbox/"))}
+        for row in rows
+        if "bbox/AP" in row
+    ]
 
 
 def test_kills_lose_nothing(toy_root: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A run that was stopped goes on exactly as if it had not been."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,10 +38,15 @@ class Record(HookBase):
 
 
 def run(
-    cfg: CfgNode, *, resume: bool = False, kill_after: int | None = None
+    cfg: CfgNode,
+    *,
+    resume: bool = False,
+    kill_after: int | None = None,
+    make: Callable[[CfgNode], Trainer] = Trainer,
 ) -> tuple[Trainer, dict[int, float]]:
+    """A trainer that has trained, and the total loss of each step."""
     seed_everything(1 if not resume else 99)  # a resumed process has other random numbers
-    trainer = Trainer(cfg)
+    trainer = make(cfg)
     trainer.resume_or_load(resume=resume)
     record = Record()
     trainer.register_hooks([record])

@@ -1,5 +1,6 @@
 """Results of a model on data sets."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from torch import nn
 from ..evaluation.report import write_report
 from ..modeling import to_channels_last
 from . import signals
+
+logger = logging.getLogger(__name__)
 
 Results = dict[str, Any]
 
@@ -44,7 +47,7 @@ def examine(
         model = to_channels_last(model)
     results: Results = {}
     for name, examination in examinations.items():
-        evaluator = InterruptibleEvaluator([examination.evaluator()])
+        evaluator = InterruptibleEvaluator(examination.evaluator())
         loader = InterruptibleLoader(examination.loader())
         found = inference_on_dataset(model, loader, evaluator)
         if comm.is_main_process():
@@ -70,17 +73,26 @@ class InterruptibleLoader:
 
 
 class InterruptibleEvaluator(DatasetEvaluators):
-    """Evaluators that end all processes when a signal has asked one of them to stop.
+    """Evaluators, before each of which all processes end when one of them has been asked to stop.
 
     What is evaluated in training has been saved before.
     """
 
-    def evaluate(self) -> Results:
+    def __init__(self, evaluator: DatasetEvaluator) -> None:
+        is_one = type(evaluator) is not DatasetEvaluators
+        parts = [evaluator] if is_one else evaluator._evaluators
+        super().__init__([each for part in parts for each in (_Gate(), part)])
+
+
+class _Gate(DatasetEvaluator):
+    """Stands between evaluators, and has no results."""
+
+    def evaluate(self) -> None:
         obey_signals()
-        return super().evaluate()
 
 
 def obey_signals() -> None:
     """End all processes if one of them has been asked to; all of them have to come here."""
     if any(comm.all_gather(signals.requested() is not None)):
+        logger.info("stopped by a signal while evaluating; --resume does it again and goes on")
         raise signals.Interrupted

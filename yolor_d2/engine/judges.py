@@ -6,6 +6,7 @@ from typing import Any
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 
 from ..evaluation.report import headline
 from .evaluating import Results
@@ -102,3 +103,21 @@ class SaveRegularly(HookBase):
         is_last = finished == self.trainer.max_iter
         if is_last or finished % self.period == 0 or self.judges.is_due(finished):
             self.save()
+
+
+class WriteBefore(HookBase):
+    """Writes the log before it is judged anew: of each metric the storage has the last value only.
+
+    Args:
+        writers: of the log.
+        judges: what comes next.
+    """
+
+    def __init__(self, writers: Sequence[EventWriter], *, judges: Judges) -> None:
+        self.writers = writers
+        self.judges = judges
+
+    def after_step(self) -> None:
+        if self.judges.is_due(self.trainer.iter + 1):
+            for writer in self.writers:
+                writer.write()

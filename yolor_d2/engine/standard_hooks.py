@@ -12,7 +12,7 @@ from .hooks.curves import MetricCurves
 from .hooks.data_wait import DataWait
 from .hooks.early_stop import EarlyStop
 from .hooks.validation_loss import ValidationLoss
-from .judges import Evaluation, SaveRegularly
+from .judges import Evaluation, SaveRegularly, WriteBefore
 from .run import Run
 
 
@@ -36,17 +36,17 @@ def standard_hooks(
         _judges(run, evaluation, validation_loaders),
         periods=[options.eval_period, options.loss_period],
     )
-    between = [
+    before: list[HookBase] = [
         DataWait(limit=options.max_data_wait),
         SaveRegularly(run.save_or_go_on, period=options.checkpoint_period, judges=judges),
-        judges,
     ]
     if not comm.is_main_process():
-        return between
-    reports: list[HookBase] = [hooks.PeriodicWriter(writers(), period=options.log_period)]
+        return [*before, judges]
+    made = writers()
+    reports: list[HookBase] = [hooks.PeriodicWriter(made, period=options.log_period)]
     if options.curves:
         reports.append(MetricCurves(run.folder.path))
-    return [*between, *reports]
+    return [*before, WriteBefore(made, judges=judges), judges, *reports]
 
 
 def _judges(
