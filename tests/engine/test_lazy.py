@@ -60,6 +60,9 @@ def test_train(toy_sets: tuple[str, str], tmp_path: Path, kind: str) -> None:
     run_lazy(toy_sets, tmp_path / "evaluation", kind, weights, flags=["--eval-only"])
     again = json.loads((tmp_path / "evaluation/metrics.json").read_text())
     assert again == metrics
+    (tmp_path / "run/metrics.json").unlink()
+    run_lazy(toy_sets, tmp_path / "run", kind, flags=["--eval-only", "--resume"])
+    assert json.loads((tmp_path / "run/metrics.json").read_text()) == metrics
 
 
 def test_resume(toy_sets: tuple[str, str], tmp_path: Path) -> None:

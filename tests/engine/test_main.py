@@ -2,17 +2,24 @@
 
 import json
 import logging
+import math
+import shutil
 from argparse import Namespace
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from detectron2.config import CfgNode
+from torch import Tensor
 
+from yolor_d2.checkpoint.run_folder import RunFolder
 from yolor_d2.engine.arguments import argument_parser
 from yolor_d2.engine.launch import WRONG_USE
 from yolor_d2.engine.main import main
+from yolor_d2.modeling.meta_arch import YOLOR
 
 from .conftest import Configure
 
@@ -22,8 +29,8 @@ def arguments(cfg: CfgNode, path: Path, *more: str) -> Namespace:
     return argument_parser().parse_args(["--config-file", str(path), *more])
 
 
-def complaint(caplog: pytest.LogCaptureFixture, args: Namespace) -> str:
-    """What the command says when it refuses."""
+def complaint(caplog: pytest.LogCaptureFixture, args: Namespace, *, code: int = WRONG_USE) -> str:
+    """What the command says when it refuses or fails."""
     caplog.clear()
     # detectron2's loggers keep to themselves, some from the first run of a process on.
     logger = logging.getLogger("yolor_d2")
@@ -33,7 +40,7 @@ def complaint(caplog: pytest.LogCaptureFixture, args: Namespace) -> str:
             main(args)
     finally:
         logger.removeHandler(caplog.handler)
-    assert stop.value.code == WRONG_USE
+    assert stop.value.code == code
     (message,) = {r.getMessage() for r in caplog.records if r.levelno == logging.ERROR}
     assert "\n" not in message
     return message
@@ -122,3 +129,75 @@ def test_determinism_is_switched_on(configure: Configure, tmp_path: Path) -> Non
         assert torch.are_deterministic_algorithms_enabled()
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]) -> None:
+    """Let losses go through a function from the second step on."""
+    compute = YOLOR.training_losses
+    calls = count()
+
+    def spoilt(model: YOLOR, batch: Any) -> dict[str, Tensor]:
+        losses = compute(model, batch)
+        return losses if next(calls) < 1 else {n: spoil(loss) for n, loss in losses.items()}
+
+    monkeypatch.setattr(YOLOR, "training_losses", spoilt)
+
+
+def run_out_of_memory(loss: Tensor) -> Tensor:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (run_out_of_memory, ("Tried to allocate 2.00 GiB)", "IMS_PER_BATCH 2 with", "STEPS 2")),
+        (lambda loss: loss * math.nan, ("step 1 is not finite", "nonfinite_0000001_rank0.json")),
+    ],
+    ids=["memory", "not finite"],
+)
+def test_what_ends_a_run_is_said_once(
+    configure: Configure,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    spoil: Callable[[Tensor], Tensor],
+    words: tuple[str, ...],
+) -> None:
+    """One line, no stack trace, and a folder that a run can go on from."""
+    poison(monkeypatch, spoil)
+    cfg = configure("run", "SOLVER.CHECKPOINT_PERIOD", 1)
+    said = complaint(caplog, arguments(cfg, tmp_path / "c.yaml"), code=1)
+    for word in words:
+        assert word in said
+    folder = Path(cfg.OUTPUT_DIR)
+    log = (folder / "log.txt").read_text()
+    assert log.count(said) == 1
+    assert "Traceback" not in log
+    assert [path.name for path in folder.glob("*.pth")] == ["model_0000000.pth"]
+
+
+def test_evaluate_the_last_checkpoint(
+    configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the run in OUTPUT_DIR with its own tokenizer; MODEL.WEIGHTS where there is no run."""
+    cfg = configure("run", "SOLVER.MAX_ITER", 2, "TEST.EVAL_PERIOD", 2)
+    folder, file = Path(cfg.OUTPUT_DIR), tmp_path / "c.yaml"
+    nothing = ("--eval-only", "--resume")
+    assert "MODEL.WEIGHTS is empty" in complaint(caplog, arguments(cfg, file, *nothing))
+    main(arguments(cfg, file))
+    wanted = json.loads((folder / "metrics.json").read_text())
+    assert any(name.startswith("caption/") for name in wanted)
+    final = shutil.copy(folder / "model_final.pth", tmp_path / "weights.pth")
+    (folder / "model_final.pth").write_text("no checkpoint")
+    for name in ("metrics.json", "tokenizer.model"):
+        (folder / name).unlink()
+
+    others = ("MODEL.WEIGHTS", str(tmp_path / "not_there.pth"), "TOKENIZER.VOCAB_SIZE", "45")
+    main(arguments(cfg, file, *nothing, *others))
+    assert json.loads((folder / "metrics.json").read_text()) == wanted
+    assert "evaluating" in (folder / "log.txt").read_text()
+    assert RunFolder(folder).latest()[1]["iteration"] == 2
+
+    empty = configure("empty")
+    main(arguments(empty, file, *nothing, "MODEL.WEIGHTS", str(final)))
+    assert json.loads((tmp_path / "empty/metrics.json").read_text()) == wanted

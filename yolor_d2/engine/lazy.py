@@ -32,6 +32,7 @@ from .changes import differences
 from .evaluating import Examination, Results, examine
 from .hooks.samples import draw_first_samples
 from .judges import Evaluation
+from .last_checkpoint import weights_to_evaluate
 from .options import RunOptions, run_options
 from .run import Run
 from .setup import begin, best_device, open_folder
@@ -163,11 +164,14 @@ class LazySetup:
             run.reset_ema()
 
     def trained_model(self) -> nn.Module:
-        """The model of `init.weights`, folded."""
-        if not self.cfg.init.weights:
+        """The model of `init.weights` or, with --resume, of the last checkpoint; folded."""
+        weights = weights_to_evaluate(
+            self.cfg.init.weights, self.options.output_dir, resume=self.args.resume
+        )
+        if not weights:
             raise ValueError("init.weights is empty: there is nothing to evaluate")
         model = self.model()
-        load_weights(model, self.cfg.init.weights, prefer=self.options.eval_weights, strict=True)
+        load_weights(model, weights, prefer=self.options.eval_weights, strict=True)
         return deploy(model)
 
     def examine(self, model: nn.Module) -> Results:
@@ -243,10 +247,9 @@ class LazySetup:
         if self.cfg.model.get("caption_head") is None:
             return None
         wanted = self.cfg.tokenizer
-        goes_on = self.args.resume and not self.args.eval_only
         return share_tokenizer(
             lambda: choose_tokenizer(
-                resume_from=self.options.output_dir if goes_on else "",
+                resume_from=self.options.output_dir if self.args.resume else "",
                 weights=self.cfg.init.weights,
                 model=wanted.model,
                 train=lambda: train_tokenizer(self.cfg.data.train, vocab_size=wanted.vocab_size),

@@ -14,6 +14,7 @@ from ..checkpoint.weights import load_weights
 from ..modeling import deploy
 from .guard import NonFiniteError
 from .hooks.memory_advice import explain_out_of_memory, is_out_of_memory
+from .last_checkpoint import weights_to_evaluate
 from .preflight import check_cluster
 from .run import Run
 from .setup import one_line_errors, say_error, setup
@@ -42,7 +43,7 @@ def main(args: Namespace) -> Any:
         if args.check_cluster:
             stop_after_check(cfg.dump(), cfg.OUTPUT_DIR)
         if args.eval_only:
-            model = build_for_inference(cfg)
+            model = build_for_inference(cfg, resume=args.resume)
         else:
             trainer = Trainer(cfg, allow_changes=args.allow_config_change, overwrite=args.overwrite)
             trainer.resume_or_load(resume=args.resume)
@@ -80,12 +81,18 @@ def train(run: Run, *, batch: int, canvas: int) -> Any:
     raise SystemExit(1)
 
 
-def build_for_inference(cfg: CfgNode) -> nn.Module:
-    """The model of MODEL.WEIGHTS, folded; TEST.WEIGHTS says which of its weights."""
-    if not cfg.MODEL.WEIGHTS:
+def build_for_inference(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
+    """The model of MODEL.WEIGHTS, folded; TEST.WEIGHTS says which of its weights.
+
+    Args:
+        cfg: of the run.
+        resume: take the last checkpoint in OUTPUT_DIR instead, if there is one.
+    """
+    weights = weights_to_evaluate(cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR, resume=resume)
+    if not weights:
         raise ValueError("MODEL.WEIGHTS is empty: there is nothing to evaluate")
     model = Trainer.build_model(cfg)
-    load_weights(model, cfg.MODEL.WEIGHTS, prefer=cfg.TEST.WEIGHTS, strict=True)
+    load_weights(model, weights, prefer=cfg.TEST.WEIGHTS, strict=True)
     return deploy(model)
 
 

@@ -52,7 +52,7 @@ def setup(args: Namespace) -> CfgNode:
         cfg.MODEL.DEVICE = best_device()
     sources = [cfg.MODEL.WEIGHTS, cfg.TOKENIZER.MODEL]
     open_folder(cfg.OUTPUT_DIR, args, sources=sources)
-    resolve_tokenizer(cfg, resume=args.resume and not args.eval_only)
+    resolve_tokenizer(cfg, resume=args.resume)
     cfg.freeze()
     begin(args, config_text=cfg.dump(), seed=cfg.SEED)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
