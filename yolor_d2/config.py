@@ -123,9 +123,13 @@ def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD.NAME = "TransformerCaptionHead"
     # Each pixel of these maps is a visual token, projected to DIM.
     cfg.MODEL.CAPTION_HEAD.IN_FEATURES = ["p5"]
-    # Let each token hear how the detection head scores its pixel; IN_FEATURES must begin with that
-    # head's. No gradient of the captions reaches it.
-    cfg.MODEL.CAPTION_HEAD.HEAR_DETECTIONS = False
+    # The map that detected objects are cut from, for instance "c2"; each object is one more token,
+    # of how it looks, of what classes it may be, and of where it is. "": objects are not tokens.
+    # Captions learn from the true objects of the view where all images of a batch have them, else
+    # from what is found. No gradient of theirs reaches the detection head.
+    cfg.MODEL.CAPTION_HEAD.REGION_FEATURE = ""
+    # Objects of an image, at most.
+    cfg.MODEL.CAPTION_HEAD.MAX_REGIONS = 20
     # 0: that of TOKENIZER.MODEL, or TOKENIZER.VOCAB_SIZE where none is given.
     cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE = 0
     # The longest text that the head has positions for; at least TOKENIZER.MAX_TOKENS and

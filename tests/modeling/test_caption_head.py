@@ -11,7 +11,8 @@ from torch import Tensor
 
 from yolor_d2.letterbox import Content
 from yolor_d2.modeling.decoding import Captions, beam_search
-from yolor_d2.modeling.heads.caption import TransformerCaptionHead, VisualTokens
+from yolor_d2.modeling.heads.caption import TransformerCaptionHead
+from yolor_d2.modeling.heads.visual_tokens import VisualTokens
 
 from .caption_factory import BOS, CAPTIONS, EOS, PAD, SHAPES, make_features, make_head
 from .factory import count_parameters

@@ -1,8 +1,8 @@
 """YOLOR: one trunk, up to four heads, two views of an image in training."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -33,9 +33,10 @@ from .heads import (
     build_detection_head,
     build_mask_head,
 )
-from .layers import norm_momentum
+from .layers import asked_for_losses, norm_momentum
 from .objects import Objects
 from .panoptic import PanopticMerger
+from .regions import found_regions, true_regions
 from .results import Frame, RawOutputs, place_instances, place_map
 from .views import (
     STRONG,
@@ -200,15 +201,19 @@ class YOLOR(nn.Module):
         return passes
 
     def _may_join_views(self) -> bool:
-        """Whether one pass is as good as two.
-
-        Processes that share statistics have to make equally many passes, whatever their canvases.
-        """
+        """Whether one pass is as good as two; processes that share statistics all make two."""
         shares = any(isinstance(m, nn.SyncBatchNorm) for m in self.backbone.modules())
         return self.weak_bn == "update" and not shares
 
+    @property
+    def _tells_objects(self) -> bool:
+        """Whether captions are told of what the detection head finds."""
+        return bool(self.detection_head and getattr(self.caption_head, "regions", None))
+
     def in_features(self, tasks: frozenset[str]) -> set[str]:
         """The maps that the heads of some tasks read."""
+        if "caption" in tasks and self._tells_objects:
+            tasks |= {"detection"}
         return {name for task in tasks for name in self.heads[task].in_features}
 
     def extract(self, images: Tensor, names: set[str]) -> Features:
@@ -221,10 +226,11 @@ class YOLOR(nn.Module):
     def losses(self, batch: Sequence[Sample], view: View, features: Features) -> dict[str, Tensor]:
         """What the tasks of a view have to learn from it."""
         losses: dict[str, Tensor] = {}
-        device, points = self.device, None
+        device, points, truth = self.device, None, None
         if self.detection_head is not None and "detection" in view.tasks:
             instances = view_instances(batch, view)
             objects = Objects.from_instances(instances, device=device)
+            truth = None if None in instances else objects
             points = self.detection_head(features)
             assignment = self.detection_head.assign(points, objects)
             losses |= self.detection_head.losses(points, objects, assignment)
@@ -235,11 +241,11 @@ class YOLOR(nn.Module):
         if self.semantic_head is not None and "semantic" in view.tasks:
             ignore = self.semantic_head.ignore_value
             labels = view_sem_seg(batch, view, ignore_value=ignore, device=device)
-            with _asked_for_losses(self.semantic_head):
+            with asked_for_losses(self.semantic_head):
                 losses |= self.semantic_head(features, labels)[1]
         if self.caption_head is not None and "caption" in view.tasks:
             ids, known = caption_ids(batch, pad_id=self.caption_head.pad_id, device=device)
-            tokens = self.visual_tokens(features, view.contents, points)
+            tokens = self.visual_tokens(features, view.contents, points, truth)
             losses |= self.caption_head.losses(tokens, ids, known)
         return losses
 
@@ -289,6 +295,7 @@ class YOLOR(nn.Module):
         features: Features,
         contents: Sequence[Content] | None,
         points: PointPredictions | None = None,
+        objects: Objects | None = None,
     ) -> VisualTokens:
         """What captions are made from, where there is a caption head.
 
@@ -296,15 +303,22 @@ class YOLOR(nn.Module):
             features: the maps.
             contents: where each image lies on its canvas; None: everywhere.
             points: what the detection head says of the maps, if that is known.
+            objects: the true ones, to learn from; None: those that are found.
         """
-        assert self.caption_head is not None
-        if not getattr(self.caption_head, "hears_scores", False) or self.detection_head is None:
-            return self.caption_head(features, contents)
+        head, detector = self.caption_head, self.detection_head
+        assert head is not None
+        if detector is None or not self._tells_objects:
+            return head(features, contents)
         if points is None:
             # Captions listen to the detection head; they neither teach it nor move its statistics.
-            with torch.no_grad(), norm_momentum(self.detection_head, 0.0):
-                points = self.detection_head(features)
-        return self.caption_head(features, contents, points.logits.detach().sigmoid())
+            with torch.no_grad(), norm_momentum(detector, 0.0):
+                points = detector(features)
+        regions = (
+            found_regions(points.logits, detector.boxes(points), count=head.max_regions)
+            if objects is None
+            else true_regions(objects, count=head.max_regions, num_classes=points.logits.shape[2])
+        )
+        return head(features, contents, regions)
 
     def semantic_logits(self, features: Features) -> Tensor | None:
         """Logits (N, S, h, w): at the stride of our own heads, at the canvas's size of others."""
@@ -334,14 +348,3 @@ class YOLOR(nn.Module):
                 if self.tokenizer is not None:
                     result["caption"] = self.tokenizer.decode(result["caption_ids"])
         return results
-
-
-@contextmanager
-def _asked_for_losses(head: nn.Module) -> Iterator[None]:
-    """detectron2's semantic heads give losses when they are in training; their layers stay."""
-    before = head.training
-    head.training = True
-    try:
-        yield
-    finally:
-        head.training = before

@@ -23,7 +23,7 @@ TASK_KEYS = {
     "detection": ("MODEL.DETECTION_HEAD.IN_FEATURES",),
     "mask": ("MODEL.DETECTION_HEAD.IN_FEATURES", "MODEL.MASK_HEAD.PROTO_FEATURE"),
     "semantic": ("MODEL.SEM_SEG_HEAD.IN_FEATURES",),
-    "caption": ("MODEL.CAPTION_HEAD.IN_FEATURES",),
+    "caption": ("MODEL.CAPTION_HEAD.IN_FEATURES", "MODEL.CAPTION_HEAD.REGION_FEATURE"),
 }
 
 
@@ -168,7 +168,9 @@ def pan_features(cfg: CfgNode) -> list[str]:
     asked = set()
     for key in dict.fromkeys(key for task in cfg.MODEL.YOLOR.TASKS for key in TASK_KEYS[task]):
         value = reduce(getattr, key.split("."), cfg)
-        asked.update(chosen_features([value] if isinstance(value, str) else value, known, key=key))
+        if value != "":  # a map that nobody wants
+            values = [value] if isinstance(value, str) else value
+            asked.update(chosen_features(values, known, key=key))
     return names or sorted(asked)
 
 

@@ -1,4 +1,4 @@
-"""Captions: a transformer decoder that reads the pixels of feature maps.
+"""Captions: a transformer decoder that reads the pixels of feature maps, and objects.
 
 Shapes: N images, L visual tokens, T text tokens, K beams, D width, V words of the vocabulary.
 """
@@ -6,7 +6,7 @@ Shapes: N images, L visual tokens, T text tokens, K beams, D width, V words of t
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,33 +22,28 @@ from ..layers.transformer import (
     TransformerDecoder,
     TransformerEncoder,
     linear_layer,
-    sine_encoding,
 )
 from ..reduce import over_processes
+from ..regions import Regions
 from .caption_config import (
     KEY,
     check_length,
     check_widths,
     chosen_maps,
-    number_of_scores,
+    region_arguments,
+    region_map,
     vocabulary_arguments,
 )
 from .registry import CAPTION_HEAD_REGISTRY
-
-
-class VisualTokens(NamedTuple):
-    """What the text is decoded from: map after map, each row-major."""
-
-    tokens: Tensor  # (N, L, D)
-    padding: Tensor  # (N, L) bool, True where a token's cell has nothing of the image
+from .visual_tokens import RegionTokens, VisualTokens, pixel_tokens
 
 
 @CAPTION_HEAD_REGISTRY.register()
 class TransformerCaptionHead(nn.Module):
-    """Pixels of feature maps -> visual tokens -> text, each word from those before it.
+    """Pixels of feature maps, and objects -> visual tokens -> text, word by word.
 
-    State names: `projections.{map}`, `encoder.layers.{i}`, `text.{words,positions,norm}`,
-    `decoder.layers.{i}`, `output.{i}` (unless tied).
+    State names: `regions`, `projections.{map}`, `encoder.layers.{i}`,
+    `text.{words,positions,norm}`, `decoder.layers.{i}`, `output.{i}` (unless tied).
 
     Args:
         input_shape: channels and strides of the maps.
@@ -62,7 +57,9 @@ class TransformerCaptionHead(nn.Module):
             hidden sizes `output_dims` and one to the vocabulary.
         label_smoothing: share of a target that is spread over all words.
         loss_weight: a factor.
-        num_scores: scores of a cell that its token hears of; 0: none.
+        region_feature: the map that objects are cut from, each one more token; None: no objects.
+        max_regions: of an image, at most.
+        num_classes: of the objects.
         beam_size, max_tokens, length_penalty: what `generate` does when it is not told.
     """
 
@@ -88,7 +85,9 @@ class TransformerCaptionHead(nn.Module):
         output_dims: Sequence[int] = (),
         label_smoothing: float = 0.0,
         loss_weight: float = 1.0,
-        num_scores: int = 0,
+        region_feature: str | None = None,
+        max_regions: int = 20,
+        num_classes: int = 0,
         beam_size: int = 5,
         max_tokens: int = 40,
         length_penalty: float = 0.0,
@@ -117,10 +116,12 @@ class TransformerCaptionHead(nn.Module):
         self.projections = nn.ModuleDict(
             {name: linear_layer(shape.channels, dim) for name, shape in maps.items()}
         )
-        self.scores: nn.Linear | None = None
-        if num_scores:
-            self.scores = nn.Linear(num_scores, dim, bias=False)
-            nn.init.normal_(self.scores.weight)  # as loud as a place
+        self.regions: RegionTokens | None = None
+        self.region_feature, self.max_regions = region_feature, max_regions
+        if region_feature:
+            shape = region_map(input_shape, region_feature)
+            self.regions = RegionTokens(shape, num_classes=num_classes, dim=dim)
+            self.in_features = list(dict.fromkeys([*in_features, region_feature]))
         self.encoder: nn.Module | None = None
         if encoder_layers:
             self.encoder = TransformerEncoder(encoder_layers, dropout=dropout, **sizes)
@@ -147,7 +148,7 @@ class TransformerCaptionHead(nn.Module):
             "output_dims": head.OUTPUT_DIMS,
             "label_smoothing": head.LABEL_SMOOTHING,
             "loss_weight": head.LOSS_WEIGHT,
-            "num_scores": number_of_scores(cfg),
+            **region_arguments(cfg),
             "beam_size": head.TEST.BEAM_SIZE,
             "max_tokens": head.TEST.MAX_TOKENS,
             "length_penalty": head.TEST.LENGTH_PENALTY,
@@ -157,16 +158,11 @@ class TransformerCaptionHead(nn.Module):
     def pad_id(self) -> int:
         return self.vocabulary.pad_id
 
-    @property
-    def hears_scores(self) -> bool:
-        """Whether `forward` needs the scores of the detection head."""
-        return self.scores is not None
-
     def forward(
         self,
         features: dict[str, Tensor],
         contents: Sequence[Content] | Tensor | None = None,
-        scores: Tensor | None = None,
+        regions: Regions | None = None,
     ) -> VisualTokens:
         """Maps (N, C, h, w) -> visual tokens.
 
@@ -174,18 +170,17 @@ class TransformerCaptionHead(nn.Module):
             features: the maps, by name; others are ignored.
             contents: where each image lies on its canvas, also as (N, 4) left, top, width, height;
                 None: everywhere.
-            scores: (N, at most L, num_scores) in 0..1, what is known of the first maps' cells.
+            regions: the objects, for a head that is told of them.
         """
         parts = [
-            _as_tokens(features[name], self.projections[name], stride, contents)
+            pixel_tokens(features[name], self.projections[name], stride, contents)
             for name, stride in self.strides.items()
         ]
+        if self.regions is not None and regions is not None:
+            assert self.region_feature
+            parts.insert(0, self.regions(features[self.region_feature], regions, contents))
         tokens = torch.cat([part.tokens for part in parts], dim=1)  # (N, L, D)
         padding = torch.cat([part.padding for part in parts], dim=1)  # (N, L)
-        if self.scores is not None:
-            heard = self.scores(scores)  # (N, the first tokens, D)
-            heard = F.pad(heard, (0, 0, 0, tokens.shape[1] - heard.shape[1]))  # (N, L, D)
-            tokens = tokens + heard.masked_fill(padding[:, :, None], 0)
         if self.encoder is not None:
             tokens = self.encoder(tokens, padding)
         return VisualTokens(tokens, padding)
@@ -266,42 +261,6 @@ class TransformerCaptionHead(nn.Module):
             max_tokens=max_tokens,
             device=tokens.tokens.device,
         )
-
-
-def _as_tokens(
-    feature: Tensor,
-    projection: nn.Module,
-    stride: int,
-    contents: Sequence[Content] | Tensor | None,
-) -> VisualTokens:
-    """Each pixel of a map (N, C, h, w), projected, with its place in the image added to it.
-
-    The place is relative to the content, so that it does not depend on the canvas.
-    """
-    n, _, h, w = feature.shape
-    if contents is None:
-        contents = torch.tensor([[0, 0, w * stride, h * stride]])
-    rectangles = torch.as_tensor(contents).to(feature.device, non_blocking=True)  # (N or 1, 4)
-    left, top, width, height = rectangles.float().unbind(dim=1)
-    x, x_inside = _places(w, stride, left, width)  # (N or 1, w) each
-    y, y_inside = _places(h, stride, top, height)  # (N or 1, h) each
-    padding = ~(y_inside[:, :, None] & x_inside[:, None]).flatten(1).expand(n, -1)  # (N, h * w)
-
-    tokens = projection(feature.flatten(2).transpose(1, 2))  # (N, h * w, D)
-    half = tokens.shape[2] // 2
-    rows = sine_encoding(y, half)[:, :, None].expand(-1, -1, w, -1)  # (N or 1, h, w, D / 2)
-    columns = sine_encoding(x, half)[:, None].expand(-1, h, -1, -1)
-    places = torch.cat([rows, columns], dim=3).flatten(1, 2)  # (N or 1, h * w, D)
-    tokens = (tokens + places.to(tokens.dtype)).masked_fill(padding[:, :, None], 0)
-    return VisualTokens(tokens, padding)
-
-
-def _places(cells: int, stride: int, start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-    """Along a side: centres of cells in 0..1 of a content (N,), and which cells have some of it."""
-    edges = torch.arange(cells, device=start.device) * stride  # (cells,)
-    begin = edges - start[:, None]  # (N, cells) pixels from the content's begin
-    inside = (begin + stride > 0) & (begin < length[:, None])
-    return (begin + stride / 2) / length[:, None], inside
 
 
 def _perceptron(*sizes: int) -> nn.Sequential:

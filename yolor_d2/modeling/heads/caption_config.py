@@ -1,12 +1,13 @@
 """What the configuration of captions must be like, and what follows from it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 
 from ...tokenizer import Tokenizer
-from ..checks import check_names
+from ..checks import check_names, check_range
 from ..classes import number_of_classes
 
 KEY = "MODEL.CAPTION_HEAD"
@@ -18,6 +19,11 @@ def chosen_maps(input_shape: dict[str, ShapeSpec], names: Sequence[str]) -> dict
     if len(set(names)) < len(names):
         raise ValueError(f"{key} has a map twice: {', '.join(names)}")
     return {name: input_shape[name] for name in names}
+
+
+def region_map(input_shape: dict[str, ShapeSpec], name: str) -> ShapeSpec:
+    check_names(f"{KEY}.REGION_FEATURE", [name], input_shape)
+    return input_shape[name]
 
 
 def vocabulary_arguments(cfg: CfgNode) -> dict[str, int]:
@@ -44,20 +50,22 @@ def vocabulary_arguments(cfg: CfgNode) -> dict[str, int]:
     }
 
 
-def number_of_scores(cfg: CfgNode) -> int:
-    """The classes of the detection head, if its scores are listened to."""
+def region_arguments(cfg: CfgNode) -> dict[str, Any]:
+    """What a head has to know that is told of the objects that the detection head finds."""
     head = cfg.MODEL.CAPTION_HEAD
-    if not head.HEAR_DETECTIONS:
-        return 0
-    points = cfg.MODEL.DETECTION_HEAD.IN_FEATURES
-    first = list(head.IN_FEATURES[: len(points)])
-    if "detection" not in cfg.MODEL.YOLOR.TASKS or first != list(points):
+    if not head.REGION_FEATURE:
+        return {}
+    if "detection" not in cfg.MODEL.YOLOR.TASKS:
         raise ValueError(
-            f"{KEY}.HEAR_DETECTIONS needs the task detection, and {KEY}.IN_FEATURES "
-            f"{list(head.IN_FEATURES)} to begin with MODEL.DETECTION_HEAD.IN_FEATURES "
-            f"{list(points)}"
+            f"{KEY}.REGION_FEATURE is {head.REGION_FEATURE}, but nothing finds objects: "
+            "MODEL.YOLOR.TASKS has no detection"
         )
-    return number_of_classes(cfg, "DETECTION_HEAD", "thing_classes")
+    check_range(KEY, {"MAX_REGIONS": head.MAX_REGIONS}, low=1)
+    return {
+        "region_feature": head.REGION_FEATURE,
+        "max_regions": head.MAX_REGIONS,
+        "num_classes": number_of_classes(cfg, "DETECTION_HEAD", "thing_classes"),
+    }
 
 
 def check_widths(dim: int, num_heads: int, output_dims: Sequence[int], *, tied: bool) -> None:

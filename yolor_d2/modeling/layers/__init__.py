@@ -3,6 +3,14 @@
 from .conv import ConvBlock
 from .elan import SPPCSPC, Elan, Transition
 from .implicit import ImplicitConv1x1
-from .norms import norm_momentum
+from .modes import asked_for_losses, norm_momentum
 
-__all__ = ["SPPCSPC", "ConvBlock", "Elan", "ImplicitConv1x1", "Transition", "norm_momentum"]
+__all__ = [
+    "SPPCSPC",
+    "ConvBlock",
+    "Elan",
+    "ImplicitConv1x1",
+    "Transition",
+    "asked_for_losses",
+    "norm_momentum",
+]

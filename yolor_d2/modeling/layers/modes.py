@@ -1,4 +1,4 @@
-"""What batch norms of a whole network are told to do."""
+"""What modules of a whole network are told for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,3 +21,14 @@ def norm_momentum(module: nn.Module, momentum: float) -> Iterator[None]:
     finally:
         for norm, old in zip(norms, before, strict=True):
             norm.momentum = old
+
+
+@contextmanager
+def asked_for_losses(head: nn.Module) -> Iterator[None]:
+    """detectron2's semantic heads give losses when they are in training; their layers stay."""
+    before = head.training
+    head.training = True
+    try:
+        yield
+    finally:
+        head.training = before
