@@ -6,9 +6,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from detectron2.engine import launch
+from torch import distributed
 
 PATIENCE = 200.0  # seconds, for a machine with other things to do
 
@@ -69,3 +73,15 @@ def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
+
+
+def in_two_processes(function: Callable[..., None], *args: Any) -> None:
+    """Call a function, which others can import, in two processes that have met."""
+    launch(_leave_in_order, 2, dist_url="auto", args=(function, args))
+
+
+def _leave_in_order(function: Callable[..., None], args: Sequence[Any]) -> None:
+    function(*args)
+    distributed.barrier()  # none leaves while another one still talks to it
+    distributed.destroy_process_group()
+    os._exit(0)  # at the usual end of Python, a thread of PyTorch's aborts at times

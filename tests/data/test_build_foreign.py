@@ -7,9 +7,9 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.engine import launch
 from detectron2.utils import comm
 
+from tests.processes import in_two_processes
 from yolor_d2.data import build_test_loader, build_tokenizer, build_train_loader
 from yolor_d2.data.errors import BadFileError
 from yolor_d2.data.foreign import call_foreign
@@ -73,7 +73,7 @@ def test_two_real_processes(register: Register, tmp_path: Path) -> None:
     expected = [item["image"] for item in first_items(cfg, 16)]
     (tmp_path / "bad_files.txt").write_text("an old run's\tis empty\n")
     DatasetCatalog.remove("shared")
-    launch(_run_process, 2, dist_url="auto", args=(records, cfg, tmp_path))
+    in_two_processes(_run_process, records, cfg, tmp_path)
     DatasetCatalog.register("shared", lambda: records)
     parts = [torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1)]
     together = [parts[r][2 * k + i] for k in range(16) for r in (0, 1) for i in (0, 1)]

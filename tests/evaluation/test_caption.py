@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.engine import launch
 from detectron2.utils import comm
 
+from tests.processes import in_two_processes
 from yolor_d2.evaluation import caption as caption_module
 from yolor_d2.evaluation.caption import CaptionEvaluator, read_captions
 from yolor_d2.evaluation.caption_metrics import METRICS, score
@@ -194,7 +194,7 @@ def evaluate_share(folder: Path) -> None:
 def test_two_processes_count_as_one(tmp_path: Path, catalogues: None) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     evaluate_share(one)
-    launch(evaluate_share, 2, dist_url="auto", args=(two,))
+    in_two_processes(evaluate_share, two)
     alone, together = (json.loads((f / "rank0.json").read_text()) for f in (one, two))
     assert alone["caption"]["CIDEr"] == score(REFERENCES, PREDICTED)["CIDEr"]
     assert together == alone

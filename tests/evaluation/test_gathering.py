@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog
-from detectron2.engine import launch
 from detectron2.utils import comm
 
 from tests.data.coco_files import SIZES, Album
+from tests.processes import in_two_processes
 from yolor_d2.evaluation.coco import InstanceEvaluator
 from yolor_d2.evaluation.panoptic import PanopticEvaluator
 from yolor_d2.evaluation.semantic import SemanticEvaluator
@@ -59,7 +59,7 @@ def read(folder: Path, rank: int) -> dict:
 def test_two_processes_count_as_one(tmp_path, catalogues) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     evaluate_share(one)
-    launch(evaluate_share, 2, dist_url="auto", args=(two,))
+    in_two_processes(evaluate_share, two)
 
     together = read(two, 0)
     assert read(two, 1) == {}

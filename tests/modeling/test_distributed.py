@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from detectron2.engine import launch
 from detectron2.utils import comm
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.processes import in_two_processes
 from yolor_d2.modeling.reduce import over_processes
 from yolor_d2.tasks import TASKS
 
@@ -62,7 +62,7 @@ def work(output: Path) -> None:
 def processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each process has done."""
     folder = tmp_path_factory.mktemp("processes")
-    launch(work, 2, dist_url="auto", args=(folder,))
+    in_two_processes(work, folder)
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
 
 
