@@ -12,7 +12,7 @@ from yolor_d2.engine.guard import NonFiniteError
 from yolor_d2.engine.trainer import Trainer
 
 from .conftest import Configure
-from .test_resume import assert_equal
+from .test_resume import Kill, KillAfter, assert_equal
 
 
 class Poison(HookBase):
@@ -67,6 +67,10 @@ def test_stop(configure: Configure, kind: str) -> None:
     assert [image["image_id"] for image in report["images"]]
     assert all(Path(image["file_name"]).exists() for image in report["images"])
     assert report["gradients"] or kind == "statistic"
+    assert bool(report["buffers"]) == (kind == "statistic")
+    spoilt = {name for name, value in report["own"].items() if value in ("nan", "inf")}
+    losses = {name for name in report["measured"] if name.startswith("loss_")}
+    assert spoilt == {"loss": losses, "gradient": set(), "statistic": {"buffers"}}[kind]
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient", "statistic"])
@@ -96,3 +100,23 @@ def test_not_for_ever(configure: Configure) -> None:
     with pytest.raises(NonFiniteError, match="3 such steps in a row"):
         trainer.train()
     assert trainer.iter == 3
+
+
+def test_a_resumed_run_goes_on_counting(configure: Configure) -> None:
+    """Or a run that is stopped now and then would never end."""
+    overrides = ("SOLVER.NONFINITE", "skip", "SOLVER.MAX_SKIPPED", 2, "SOLVER.CHECKPOINT_PERIOD", 1)
+    first = poisoned(configure, "loss", *overrides, steps=range(1, 6))
+    first.register_hooks([KillAfter(3)])
+    with pytest.raises(Kill):
+        first.train()
+
+    second = poisoned(configure, "loss", *overrides, steps=range(1, 6))
+    assert second.resume()
+    with pytest.raises(NonFiniteError, match="3 such steps in a row"):
+        second.train()
+    assert second.iter == 3
+
+    older = first.checkpoint()
+    del older["skipped"]  # as format 1 has been before
+    second.load(older)
+    assert second._trainer.skipped == 0

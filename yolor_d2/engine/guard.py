@@ -52,10 +52,21 @@ def report_nonfinite(
     iteration: int,
     rank: int,
     measured: Mapping[str, float],
+    own: Mapping[str, float],
     model: nn.Module,
     batches: Iterable[Iterable[Mapping[str, Any]]],
 ) -> Path:
-    """Write down what is not finite, and which images were in the step."""
+    """Write down what is not finite, and which images were in the step.
+
+    Args:
+        folder: for the file.
+        iteration: of the step.
+        rank: of this process, which has its own file.
+        measured: means over all processes.
+        own: what this process has had of it.
+        model: with the gradients and the statistics of the step.
+        batches: of this process.
+    """
     images = [
         {"image_id": sample.get("image_id"), "file_name": sample.get("file_name")}
         for batch in batches
@@ -65,6 +76,7 @@ def report_nonfinite(
     found = {
         "iteration": iteration,
         "measured": {name: repr(value) for name, value in measured.items()},
+        "own": {name: repr(value) for name, value in own.items()},
         "gradients": _bad_names(gradients),
         "parameters": _bad_names(model.named_parameters()),
         "buffers": _bad_names((n, b) for n, b in model.named_buffers() if b.is_floating_point()),

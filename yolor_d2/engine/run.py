@@ -22,6 +22,7 @@ from .changes import config_changes
 from .ema import ModelEMA
 from .evaluating import Results
 from .judges import Judges
+from .last_checkpoint import last_checkpoint
 from .optimizer import load_by_names, names_of
 from .options import RunOptions
 from .schedule import Schedule
@@ -235,6 +236,7 @@ class Run(TrainerBase):
             return None
         data: Checkpoint = {
             "iteration": self.finished,
+            "skipped": self._trainer.skipped,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "optimizer_names": names_of(self.optimizer, self.model),
@@ -287,16 +289,7 @@ class Run(TrainerBase):
 
     def resume(self) -> bool:
         """Load the last good checkpoint of the folder, if it has one."""
-        path = None
-        if comm.is_main_process():
-            found = self.folder.latest()
-            path = found[0] if found else None
-            if path is None and any(self.folder.path.glob("model_*.pth")):
-                raise CheckpointError(
-                    f"{self.folder.path}: has checkpoints, but none that a run can go on from; "
-                    "MODEL.WEIGHTS can take them, in another OUTPUT_DIR"
-                )
-        path = comm.all_gather(path)[0]
+        path = last_checkpoint(self.folder)
         if path is None:
             return False
         self.load(load_checkpoint(path))
@@ -326,6 +319,7 @@ class Run(TrainerBase):
                 len(states),
             )
         self.start_iter = self.iter = self.finished = data["iteration"]
+        self._trainer.skipped = data.get("skipped", 0)  # older checkpoints do not say
         self._trainer.schedule.apply(self.optimizer, self.finished - 1)
 
     def _check_changes(self, before: Checkpoint) -> None:

@@ -109,7 +109,7 @@ class TrainStep(TrainerBase):
         if _all_finite(measured.values()):
             self._update()
         else:
-            self._report(measured, batches)
+            self._leave_out(measured, losses, batches)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self._write(loss_values, measured[GRAD_NORM], watch, batches, started)
@@ -166,29 +166,45 @@ class TrainStep(TrainerBase):
             self.ema.update()
         self.skipped = 0
 
-    def _report(self, measured: Mapping[str, float], batches: Sequence[Batch]) -> None:
+    def _leave_out(
+        self, measured: Mapping[str, float], losses: Mapping[str, Tensor], batches: Sequence[Batch]
+    ) -> None:
         """No step is made of what is not finite."""
-        self.statistics.put_back()
         others = (value for name, value in measured.items() if name != GRAD_NORM)
         # With a scale as small as 1, it is no overflow of the scaled gradients.
         if self.scaler.is_enabled() and self.scaler.get_scale() > 1 and _all_finite(others):
+            self.statistics.put_back()
             logger.info("step %d: gradients overflow in fp16; the loss scale halves", self.iter)
             return
-        path = report_nonfinite(
-            self.folder,
-            iteration=self.iter,
-            rank=comm.get_rank(),
-            measured=measured,
-            model=self.model,
-            batches=batches,
-        )
+        paths = self._write_down(measured, losses, batches)
+        self.statistics.put_back()
         self.skipped += 1
-        what = f"step {self.iter} is not finite; see {path}"
+        what = f"step {self.iter} is not finite; see {', '.join(paths)}"
         if self.nonfinite == "stop":
             raise NonFiniteError(f"{what} (SOLVER.NONFINITE skip would go on without it)")
         if self.skipped > self.max_skipped:
             raise NonFiniteError(f"{what}; {self.skipped} such steps in a row")
         logger.warning("%s; it is skipped", what)
+
+    def _write_down(
+        self, measured: Mapping[str, float], losses: Mapping[str, Tensor], batches: Sequence[Batch]
+    ) -> list[str]:
+        """Reports of all processes; the names of those that tell where it comes from."""
+        own = {name: loss.item() for name, loss in losses.items()}
+        own[BUFFERS] = self.statistics.badness().item()
+        path = report_nonfinite(
+            self.folder,
+            iteration=self.iter,
+            rank=comm.get_rank(),
+            measured=measured,
+            own=own,
+            model=self.model,
+            batches=batches,
+        )
+        # Nobody goes on, or ends and takes the others along, before all have written theirs.
+        reports = comm.all_gather((str(path), not _all_finite(own.values())))
+        # Gradients are the mean of all processes': they do not tell.
+        return [path for path, is_bad in reports if is_bad] or [path for path, _ in reports]
 
     def _measures_tasks(self) -> bool:
         period = self.task_gradient_period
