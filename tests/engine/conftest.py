@@ -14,6 +14,7 @@ from yolor_d2.data.toy_scenes import generate_toy_scenes
 from ..modeling.factory import tiny_config
 
 Configure = Callable[..., CfgNode]
+TRAIN, VAL = "engine_train", "engine_val"
 
 
 @pytest.fixture(scope="session")
@@ -29,14 +30,19 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def toy_sets(toy_root: Path) -> Iterator[tuple[str, str]]:
     """Names of the two data sets in this process's catalogue."""
-    names = {split: f"engine_{split}" for split in ("train", "val")}
-    for split, name in names.items():
-        register_toy_scenes(name, toy_root / "toy_scenes", split)
-    yield names["train"], names["val"]
-    for name in names.values():
+    names = register(toy_root)
+    yield names
+    for name in names:
         DatasetCatalog.remove(name)
         for suffix in ("", "_panoptic"):
             MetadataCatalog.remove(name + suffix)
+
+
+def register(toy_root: Path) -> tuple[str, str]:
+    """Put the two data sets into a process's catalogue."""
+    for split, name in (("train", TRAIN), ("val", VAL)):
+        register_toy_scenes(name, toy_root / "toy_scenes", split)
+    return TRAIN, VAL
 
 
 @pytest.fixture
@@ -44,12 +50,16 @@ def configure(toy_sets: tuple[str, str], tmp_path: Path) -> Configure:
     """A configuration of a small run into a folder below tmp_path."""
 
     def make(folder: str = "run", *overrides: Any) -> CfgNode:
-        cfg = tiny_config()
-        cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = [toy_sets[0]], [toy_sets[1]]
-        cfg.merge_from_list([*SMALL, "OUTPUT_DIR", str(tmp_path / folder), *overrides])
-        return cfg
+        return small_config(toy_sets, tmp_path / folder, *overrides)
 
     return make
+
+
+def small_config(toy_sets: tuple[str, str], folder: Path, *overrides: Any) -> CfgNode:
+    cfg = tiny_config()
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = [toy_sets[0]], [toy_sets[1]]
+    cfg.merge_from_list([*SMALL, "OUTPUT_DIR", str(folder), *overrides])
+    return cfg
 
 
 SMALL = [

@@ -7,6 +7,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
+from detectron2.utils import comm
 
 from yolor_d2.engine.setup import seed_everything
 from yolor_d2.engine.trainer import Trainer
@@ -45,7 +46,8 @@ def run(
     make: Callable[[CfgNode], Trainer] = Trainer,
 ) -> tuple[Trainer, dict[int, float]]:
     """A trainer that has trained, and the total loss of each step."""
-    seed_everything(1 if not resume else 99)  # a resumed process has other random numbers
+    # A resumed process has other random numbers, and so has each of several.
+    seed_everything((99 if resume else 1) + comm.get_rank())
     trainer = make(cfg)
     trainer.resume_or_load(resume=resume)
     record = Record()

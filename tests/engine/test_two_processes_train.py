@@ -1,0 +1,123 @@
+"""Two processes that train: they stay together, over a resume and over a step that fails in one."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from yolor_d2.engine.guard import NonFiniteError
+from yolor_d2.engine.trainer import Trainer
+
+from ..processes import in_two_processes
+from .conftest import register, small_config
+from .test_nonfinite import Poison
+from .test_resume import assert_equal, run
+
+KEYS = ("MODEL.YOLOR.TASKS", ["detection", "caption"], "SOLVER.MAX_ITER", 4)
+KILL_AFTER, SPOILT = 2, 2  # steps; the number of a step
+# Losses spoil the gradients of both processes; of statistics, each has its own.
+KINDS = {"stop": "loss", "skip": "statistic"}
+
+
+class Outcome(NamedTuple):
+    """Of a run with a step that is not finite in one of the processes, in a process."""
+
+    finished: int
+    complaint: str
+    images: list[Any]  # of that step
+    state: dict[str, Any]
+
+
+def train_all(toy_root: Path, folder: Path) -> None:
+    """Several runs one after the other, as starting processes takes longest."""
+    torch.set_num_threads(1)
+    sets = register(toy_root)
+
+    def configure(name: str, *more: Any) -> CfgNode:
+        return small_config(sets, folder / name, *KEYS, *more)
+
+    straight, losses = run(configure("straight"))
+    cfg = configure("parts", "SOLVER.CHECKPOINT_PERIOD", 1)
+    _, first = run(cfg, kill_after=KILL_AFTER)
+    resumed, second = run(cfg, resume=True)
+    states = [straight.checkpoint(), resumed.checkpoint()]
+    spoilt = {
+        what: tuple(spoil(configure(what, "SOLVER.NONFINITE", what))) for what in ("stop", "skip")
+    }
+    torch.save([losses, first, second, states, spoilt], folder / f"{comm.get_rank()}.pt")
+
+
+def spoil(cfg: CfgNode) -> Outcome:
+    """A run of which the second process has something that is not finite, once."""
+    cfg.SOLVER.CHECKPOINT_PERIOD = 1
+    trainer = Trainer(cfg)
+    if comm.get_rank() == 1:
+        trainer.register_hooks(
+            [Poison(KINDS[cfg.SOLVER.NONFINITE], steps=range(SPOILT, SPOILT + 1))]
+        )
+    complaint = ""
+    try:
+        trainer.train()
+    except NonFiniteError as error:
+        complaint = str(error)
+    images = [sample["image_id"] for sample in next(iter(trainer.build_loader(SPOILT)))]
+    updates = {"updates": trainer.ema.updates}
+    return Outcome(
+        trainer.finished, complaint, images, updates | dict(trainer.model.named_parameters())
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("two")
+    in_two_processes(train_all, toy_root, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def results(folder: Path) -> list[Any]:
+    """What each process has found."""
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def test_exact_resume(results: list[Any]) -> None:
+    """Each process has its own random numbers again."""
+    for losses, first, second, _, _ in results:
+        assert list(first) == list(range(KILL_AFTER))
+        assert first | second == losses
+    (straight, resumed), (nothing, _) = (states for *_, states, _ in results)
+    for part in ("iteration", "model", "ema", "optimizer", "random"):
+        assert_equal(resumed[part], straight[part], part)
+    assert nothing is None
+    assert not torch.equal(straight["random"][0]["torch"], straight["random"][1]["torch"])
+
+
+@pytest.mark.parametrize("what", KINDS)
+def test_what_is_not_finite_in_one(folder: Path, results: list[Any], what: str) -> None:
+    """Both processes do the same at the same step, and the report is of the right images."""
+    outcomes = [Outcome(*spoilt[what]) for *_, spoilt in results]
+    stops = what == "stop"
+    for outcome in outcomes:
+        assert outcome.finished == (SPOILT if stops else 4)
+        assert ("rank1.json" in outcome.complaint) == stops
+        assert "rank0.json" not in outcome.complaint  # whose images were as good as any
+        assert outcome.state["updates"] == (SPOILT if stops else 3)
+        assert all(torch.isfinite(torch.as_tensor(v)).all() for v in outcome.state.values())
+    assert_equal(outcomes[0].state, outcomes[1].state)
+    checkpoints = {"stop": [0, 1], "skip": [2, 3]}[what]
+    names = sorted(path.name for path in (folder / what).glob("model_0*.pth"))
+    assert names == [f"model_{iteration:07d}.pth" for iteration in checkpoints]
+
+    assert set(outcomes[0].images).isdisjoint(outcomes[1].images)
+    for rank, outcome in enumerate(outcomes):
+        path = folder / what / f"nonfinite_{SPOILT:07d}_rank{rank}.json"
+        report = json.loads(path.read_text())
+        assert [image["image_id"] for image in report["images"]] == outcome.images
+        spoilt = {"stop": "loss_cls", "skip": "buffers"}[what]
+        assert math.isnan(float(report["own"][spoilt])) == (rank == 1)
+        assert math.isnan(float(report["measured"][spoilt]))
