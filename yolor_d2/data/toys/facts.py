@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from .truth import Scene, SceneObject
 
+SIDES = ("on the left", "on the right", "near the top", "near the bottom", "in the middle")
 RELATIONS = ("left", "right", "above", "below", "larger", "smaller")
 
 
@@ -70,11 +71,11 @@ def side_of(group: Group, scene: Scene) -> str | None:
     """The part of the picture in which all of a group clearly is, if there is one."""
     across = [member.center[0] / scene.width for member in group.members]
     down = [member.center[1] / scene.height for member in group.members]
-    sides = {
-        "on the left": max(across) < 0.33,
-        "on the right": min(across) > 0.67,
-        "near the top": max(down) < 0.28,
-        "near the bottom": min(down) > 0.74,
-        "in the middle": all(abs(share - 0.5) < 0.08 for share in across + down),
-    }
-    return next((side for side, holds in sides.items() if holds), None)
+    holds = (
+        max(across) < 0.33,
+        min(across) > 0.67,
+        max(down) < 0.28,
+        min(down) > 0.74,
+        all(abs(share - 0.5) < 0.08 for share in across + down),
+    )
+    return next((side for side, is_there in zip(SIDES, holds, strict=True) if is_there), None)

@@ -11,6 +11,8 @@ from .truth import STUFF_CLASSES, UPRIGHT_STUFF, SceneObject, SceneRegion
 Array = np.ndarray
 
 NOBODY = -1
+# The extent of what is called so, as a share of the picture's height; between them nothing is said.
+LARGE, SMALL = 0.36, 0.13
 
 
 def measure_object(
@@ -32,7 +34,7 @@ def measure_object(
     size = None
     if not is_crowd and share > 0.9:
         extent = max(width, height) / owners.shape[0]
-        size = "large" if extent > 0.36 else "small" if extent < 0.13 else None
+        size = "large" if extent > LARGE else "small" if extent < SMALL else None
     return SceneObject(
         id=index,
         thing=thing,
