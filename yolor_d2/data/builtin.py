@@ -13,6 +13,7 @@ from .coco_join import entries, read_json
 from .datasets import register_coco_multitask
 from .errors import BadFileError, DataError
 from .images import image_size
+from .toys.claims import read_judges
 from .toys.coco import panoptic_categories
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,8 @@ def register_toy_scenes(name: str, root: Path, split: str) -> None:
         panoptic=leaves,
         leaf_to_panoptic=list(range(len(leaves))),
         sixth_captions_json=str(root / f"annotations/captions_sixth_{split}.json"),
+        scenes_json=str(root / f"annotations/scenes_{split}.json"),
+        read_judges=read_judges,
     )
 
 

@@ -21,6 +21,8 @@ BASELINES = {
     "other": "a caption of another image",
 }
 
+_CLAIMS = "truthful_"
+
 
 def baseline_captions(
     references: Mapping[int, Sequence[str]], sixth: Mapping[int, str]
@@ -95,16 +97,30 @@ def other_captions(references: Mapping[int, Sequence[str]]) -> dict[int, str]:
 def caption_table(metrics: Mapping[str, float]) -> str:
     """The numbers of a model and, under them, those of the BASELINES, in Markdown.
 
+    The shares of single kinds of claims have a table of their own.
+
     Args:
         metrics: METRICS, those of the baselines, and whatever else there is of the model.
     """
     columns = [name for name in metrics if name.partition("_")[0] not in BASELINES]
+    claims = [name for name in columns if name.startswith(_CLAIMS)]
+    rest = [name for name in columns if name not in claims]
+    tables = [_table("caption", {name: name for name in rest}, metrics)]
+    if claims:
+        heads = {name: name.removeprefix(_CLAIMS) for name in claims}
+        tables.append(_table("true claims", heads, metrics))
+    return "\n\n".join(tables)
+
+
+def _table(title: str, columns: Mapping[str, str], metrics: Mapping[str, float]) -> str:
+    """Some metrics, with what stands above each."""
     rows = [["model", *(_cell(metrics[column]) for column in columns)]]
     for name, description in BASELINES.items():
         if f"{name}_{METRICS[0]}" in metrics:
             numbers = (metrics.get(f"{name}_{column}", math.nan) for column in columns)
             rows.append([description, *map(_cell, numbers)])
-    return tabulate(rows, headers=["caption", *columns], tablefmt="pipe", disable_numparse=True)
+    headers = [title, *columns.values()]
+    return tabulate(rows, headers=headers, tablefmt="pipe", disable_numparse=True)
 
 
 def _cell(number: float) -> str:

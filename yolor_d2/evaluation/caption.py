@@ -12,10 +12,11 @@ from detectron2.evaluation import DatasetEvaluator
 
 from .baselines import baseline_captions
 from .caption_metrics import score_tokenized, tokenize_captions
-from .files import write_json
+from .files import write_json, write_text
 from .gathering import gather
 from .java_metrics import meteor, spice
 from .ptb import tokenize
+from .truthfulness import Judges, confusion_csv, truthfulness, verdicts_on
 
 logger = logging.getLogger(__name__)
 
@@ -40,8 +41,10 @@ class CaptionEvaluator(DatasetEvaluator):
         """
         Args:
             dataset_name: its metadata have "captions_json", in COCO's or Karpathy's format, and
-                may have "sixth_captions_json", with a caption of each image that is no reference.
-            output_dir: gets captions_results.json.
+                may have "sixth_captions_json", with a caption of each image that is no reference,
+                and "scenes_json" with "read_judges", which makes of that file the judges of what
+                captions claim.
+            output_dir: gets captions_results.json, and caption_confusion.csv if there are judges.
             meteor, spice: compute these, too.
         """
         metadata = MetadataCatalog.get(dataset_name)
@@ -53,6 +56,9 @@ class CaptionEvaluator(DatasetEvaluator):
         path = metadata.get("sixth_captions_json")
         sixth = read_captions(Path(path)) if path and Path(path).exists() else {}
         self._sixth = dict(zip(sixth, tokenize(texts[0] for texts in sixth.values()), strict=True))
+        path = metadata.get("scenes_json")
+        is_known = path and Path(path).exists()
+        self._judges: Judges = metadata.read_judges(Path(path)) if is_known else {}
         self.reset()
 
     def reset(self) -> None:
@@ -98,6 +104,7 @@ class CaptionEvaluator(DatasetEvaluator):
         for name, answers in baselines.items():
             scores = score_tokenized(references, answers)
             metrics |= {f"{name}_{metric}": number for metric, number in scores.items()}
+        metrics |= self._judge(captions, baselines)
         logger.info(
             "%s, captions of %d images; the constant caption is: %s",
             self._dataset_name,
@@ -105,6 +112,17 @@ class CaptionEvaluator(DatasetEvaluator):
             next(iter(baselines["constant"].values())),
         )
         return metrics
+
+    def _judge(
+        self, captions: dict[int, str], baselines: dict[str, dict[int, str]]
+    ) -> dict[str, float]:
+        """How truthful the captions are, and those of the baselines; nothing if nobody knows."""
+        verdicts = {"": verdicts_on(captions, self._judges)}
+        for name, answers in baselines.items():
+            verdicts[f"{name}_"] = verdicts_on(answers, self._judges)
+        if self._folder is not None and self._judges:
+            write_text(self._folder / "caption_confusion.csv", confusion_csv(verdicts[""]))
+        return truthfulness(verdicts)
 
 
 def read_captions(path: Path) -> dict[int, list[str]]:
