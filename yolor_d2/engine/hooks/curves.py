@@ -65,14 +65,19 @@ def _by_panel(rows: Mapping[int, Row]) -> dict[str, dict[str, Series]]:
 
 
 def panel_of(name: str) -> str:
-    """Where a metric is drawn; "" for those of single classes ("bbox/AP-cat"), which are many."""
+    """Where a metric is drawn; "" for those of single classes ("bbox/AP-cat"), which are many.
+
+    Nor are the true claims by kind of the captions' baselines drawn ("sixth_truthful_color").
+    """
     group, _, leaf = name.rpartition("/")
-    if "-" in leaf:
+    if "-" in leaf or "_truthful_" in leaf:
         return ""
     if leaf == "total_loss":
         return "total loss"
     if "CIDEr" in leaf:  # of another scale than the other scores of captions
         return f"{group} CIDEr"
+    if "truthful" in leaf:
+        return f"{group} truthful"
     return group or ("losses" if leaf.startswith("loss_") else leaf)
 
 
