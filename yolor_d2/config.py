@@ -148,13 +148,33 @@ def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD.OUTPUT_DIMS = []
     cfg.MODEL.CAPTION_HEAD.LABEL_SMOOTHING = 0.0
     cfg.MODEL.CAPTION_HEAD.LOSS_WEIGHT = 1.0
+    # Share of the words that the decoder does not hear in training.
+    cfg.MODEL.CAPTION_HEAD.WORD_DROPOUT = 0.0
     cfg.MODEL.CAPTION_HEAD.TEST = CfgNode()
     # 1 is greedy decoding.
     cfg.MODEL.CAPTION_HEAD.TEST.BEAM_SIZE = 5
-    # The longest caption, begin and end included.
+    # The longest and the shortest caption, begin and end included.
     cfg.MODEL.CAPTION_HEAD.TEST.MAX_TOKENS = 40
+    cfg.MODEL.CAPTION_HEAD.TEST.MIN_TOKENS = 0
     # A caption's log-probability is divided by its length to this power; 0 leaves it alone.
     cfg.MODEL.CAPTION_HEAD.TEST.LENGTH_PENALTY = 0.0
+    # So many tokens in a row are not said twice; 0: whatever.
+    cfg.MODEL.CAPTION_HEAD.TEST.NO_REPEAT_NGRAM = 0
+    # Above 0, a caption is not searched for but drawn, from the likeliest tokens that have this
+    # probability together. A temperature below 1 makes likely tokens likelier. The same seed draws
+    # the same caption of an image, whatever the batch.
+    cfg.MODEL.CAPTION_HEAD.TEST.TOP_P = 0.0
+    cfg.MODEL.CAPTION_HEAD.TEST.TEMPERATURE = 1.0
+    cfg.MODEL.CAPTION_HEAD.TEST.SEED = 0
+    # Self-critical training: captions are drawn, and earn the CIDEr-D by which they are better than
+    # the others drawn of their image.
+    cfg.MODEL.CAPTION_HEAD.SCST = CfgNode()
+    # Captions drawn of each image; 0: learn from the true ones, by cross-entropy.
+    cfg.MODEL.CAPTION_HEAD.SCST.SAMPLES = 0
+    # Weight of the cross-entropy loss beside.
+    cfg.MODEL.CAPTION_HEAD.SCST.CE_WEIGHT = 0.0
+    # Let the end of a caption count as a word. Without, captions earn more with broken ends.
+    cfg.MODEL.CAPTION_HEAD.SCST.END_TOKEN = True
 
 
 def _add_input(cfg: CfgNode) -> None:

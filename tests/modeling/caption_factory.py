@@ -6,6 +6,7 @@ import torch
 from detectron2.layers import ShapeSpec
 from torch import Tensor
 
+from yolor_d2.modeling.decoding import Decoding
 from yolor_d2.modeling.heads.caption import TransformerCaptionHead
 
 from .factory import random_maps
@@ -21,7 +22,9 @@ CAPTIONS = torch.tensor([[1, 5, 6, 7, 2], [1, 9, 2, 0, 0], [0, 0, 0, 0, 0]])
 
 def make_head(*maps: str, seed: int = 0, **options: Any) -> TransformerCaptionHead:
     torch.manual_seed(seed)
-    defaults = {"vocab_size": 23, "dim": 16, "num_heads": 2, "ffn_dim": 32, "max_tokens": 8}
+    defaults = {"vocab_size": 23, "dim": 16, "num_heads": 2, "ffn_dim": 32}
+    decoding = {name: options.pop(name) for name in Decoding._fields if name in options}
+    options["decoding"] = Decoding(**({"max_tokens": 8} | decoding))
     shapes = {name: SHAPES[name] for name in maps or ("c5", "p5")}
     return TransformerCaptionHead(
         input_shape=shapes, in_features=list(shapes), **(defaults | options)

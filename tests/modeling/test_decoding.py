@@ -281,11 +281,12 @@ def test_of_equals_the_shortest() -> None:
 
 def test_what_may_not_be_said_has_no_probability() -> None:
     logits = torch.zeros(1, 1, 6, dtype=torch.bfloat16)
-    gains = log_probabilities(logits, VOCABULARY, last=False)
+    texts = torch.zeros(1, 1, 3, dtype=torch.int64)
+    gains = log_probabilities(logits, VOCABULARY, texts, position=1)
     assert gains.dtype == torch.float32
     likely = pytest.approx(-np.log(6))
     assert gains.flatten().tolist() == [-np.inf, -np.inf, likely, likely, likely, -np.inf]
-    gains = log_probabilities(logits, VOCABULARY, last=True)
+    gains = log_probabilities(logits, VOCABULARY, texts, position=2)
     assert gains.flatten().tolist() == [-np.inf, -np.inf, likely, *[-np.inf] * 3]
     assert not logits.any()
 

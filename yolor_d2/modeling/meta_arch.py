@@ -1,6 +1,5 @@
 """YOLOR: one trunk, up to four heads, two views of an image in training."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -45,6 +44,7 @@ from .views import (
     View,
     caption_ids,
     make_view,
+    same_canvas,
     view_instances,
     view_masks,
     view_sem_seg,
@@ -246,18 +246,16 @@ class YOLOR(nn.Module):
         if self.caption_head is not None and "caption" in view.tasks:
             ids, known = caption_ids(batch, pad_id=self.caption_head.pad_id, device=device)
             tokens = self.visual_tokens(features, view.contents, points, truth)
-            losses |= self.caption_head.losses(tokens, ids, known)
+            rewarded = getattr(self.caption_head, "self_critical", None) is not None
+            images = {"images": [sample["file_name"] for sample in batch]} if rewarded else {}
+            losses |= self.caption_head.losses(tokens, ids, known, **images)
         return losses
 
     @torch.no_grad()
     def inference(self, batch: Sequence[Sample]) -> list[dict[str, Any]]:
         """Results of images of any sizes; those of one canvas size go through together."""
-        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for number, sample in enumerate(batch):
-            sides = sample["image"].shape[-2:]
-            groups[tuple(-(-side // self.canvas_divisor) for side in sides)].append(number)
         results: dict[int, dict[str, Any]] = {}
-        for numbers in groups.values():
+        for numbers in same_canvas(batch, divisor=self.canvas_divisor):
             samples = [batch[number] for number in numbers]
             images = [sample["image"].to(self.device) for sample in samples]
             canvas, contents = pad_images(images, divisor=self.canvas_divisor, mode=self.pad)

@@ -3,6 +3,7 @@
 Views are padded at the right and at the bottom, so that targets stay where they are.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -56,6 +57,14 @@ def make_view(
     images = [sample[key].to(device, non_blocking=True) for sample in batch]
     canvas, contents = pad_images(images, divisor=divisor)
     return View(prefix, tasks, canvas, contents)
+
+
+def same_canvas(batch: Sequence[Sample], *, divisor: int) -> list[list[int]]:
+    """The numbers of the images that fit one canvas, whose sides are multiples of the divisor."""
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for number, sample in enumerate(batch):
+        groups[tuple(-(-side // divisor) for side in sample["image"].shape[-2:])].append(number)
+    return list(groups.values())
 
 
 def view_instances(batch: Sequence[Sample], view: View) -> list[Instances | None]:

@@ -3,8 +3,7 @@
 Shapes: N images, L visual tokens, T text tokens, K beams, D width, V words of the vocabulary.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from ...letterbox import Content
 from ..checks import check_range
-from ..decoding import Captions, Vocabulary, beam_search, greedy_search
+from ..decoding import Captions, Decoding, Step, Vocabulary, decode, draw_texts
 from ..layers.transformer import (
     TextEmbedding,
     TransformerDecoder,
@@ -27,14 +26,18 @@ from ..reduce import over_processes
 from ..regions import Regions
 from .caption_config import (
     KEY,
+    check_decoding,
     check_length,
     check_widths,
     chosen_maps,
+    decoding_options,
     region_arguments,
     region_map,
+    self_critical_options,
     vocabulary_arguments,
 )
 from .registry import CAPTION_HEAD_REGISTRY
+from .self_critical import Reward, SelfCritical, advantages
 from .visual_tokens import RegionTokens, VisualTokens, pixel_tokens
 
 
@@ -60,8 +63,15 @@ class TransformerCaptionHead(nn.Module):
         region_feature: the map that objects are cut from, each one more token; None: no objects.
         max_regions: of an image, at most.
         num_classes: of the objects.
-        beam_size, max_tokens, length_penalty: what `generate` does when it is not told.
+        word_dropout: share of the words that the decoder does not hear in training.
+        decoding: what `generate` does when it is not told.
+        self_critical: learn from the rewards of drawn captions; None: from the true ones alone.
+
+    Attributes:
+        reward: what drawn captions earn. Whoever trains with `self_critical` has to set it.
     """
+
+    reward: Reward | None = None
 
     @configurable
     def __init__(
@@ -88,29 +98,29 @@ class TransformerCaptionHead(nn.Module):
         region_feature: str | None = None,
         max_regions: int = 20,
         num_classes: int = 0,
-        beam_size: int = 5,
-        max_tokens: int = 40,
-        length_penalty: float = 0.0,
+        word_dropout: float = 0.0,
+        decoding: Decoding | None = None,
+        self_critical: SelfCritical | None = None,
     ) -> None:
         super().__init__()
-        specials = max(pad_id, bos_id, eos_id) + 1
-        check_range(KEY, {"VOCAB_SIZE": vocab_size}, low=specials)
+        decoding = decoding or Decoding()
+        shares = {"DROPOUT": dropout, "LABEL_SMOOTHING": label_smoothing}
+        check_range(KEY, {"VOCAB_SIZE": vocab_size}, low=max(pad_id, bos_id, eos_id) + 1)
         check_range(KEY, {"NUM_HEADS": num_heads, "FFN_DIM": ffn_dim}, low=1)
-        check_range(KEY, {"DECODER_LAYERS": decoder_layers, "TEST.BEAM_SIZE": beam_size}, low=1)
+        check_range(KEY, {"DECODER_LAYERS": decoder_layers}, low=1)
         check_range(KEY, {"ENCODER_LAYERS": encoder_layers, "LOSS_WEIGHT": loss_weight})
-        check_range(KEY, {"TEST.LENGTH_PENALTY": length_penalty})
-        check_range(KEY, {"DROPOUT": dropout, "LABEL_SMOOTHING": label_smoothing}, high=1)
+        check_range(KEY, shares | {"WORD_DROPOUT": word_dropout}, high=1)
         check_widths(dim, num_heads, output_dims, tied=tied)
-        check_length(max_tokens, "MODEL.CAPTION_HEAD.TEST.MAX_TOKENS", max_positions)
+        check_decoding(decoding, max_positions)
         maps = chosen_maps(input_shape, in_features)
         self.in_features = list(in_features)
         self.strides = {name: shape.stride for name, shape in maps.items()}
         self.vocabulary = Vocabulary(pad_id, bos_id, eos_id, usable_vocab or vocab_size)
         self.label_smoothing = label_smoothing
         self.loss_weight = loss_weight
-        self.beam_size = beam_size
-        self.max_tokens = max_tokens
-        self.length_penalty = length_penalty
+        self.word_dropout = word_dropout
+        self.decoding = decoding
+        self.self_critical = self_critical
 
         sizes: dict[str, Any] = {"dim": dim, "num_heads": num_heads, "ffn_dim": ffn_dim}
         self.projections = nn.ModuleDict(
@@ -149,9 +159,9 @@ class TransformerCaptionHead(nn.Module):
             "label_smoothing": head.LABEL_SMOOTHING,
             "loss_weight": head.LOSS_WEIGHT,
             **region_arguments(cfg),
-            "beam_size": head.TEST.BEAM_SIZE,
-            "max_tokens": head.TEST.MAX_TOKENS,
-            "length_penalty": head.TEST.LENGTH_PENALTY,
+            "word_dropout": head.WORD_DROPOUT,
+            "decoding": decoding_options(cfg),
+            "self_critical": self_critical_options(cfg),
         }
 
     @property
@@ -198,69 +208,113 @@ class TransformerCaptionHead(nn.Module):
         return F.linear(x, self.text.words.weight) if self.output is None else self.output(x)
 
     def losses(
-        self, tokens: VisualTokens, caption_ids: Tensor, known: Tensor | None = None
+        self,
+        tokens: VisualTokens,
+        caption_ids: Tensor,
+        known: Tensor | None = None,
+        images: Sequence[str] = (),
     ) -> dict[str, Tensor]:
-        """Cross-entropy of each next token, mean over those of the captions that are known.
+        """Cross-entropy of each next token, or what drawn captions earn; in evaluation the former.
 
         Args:
             tokens: of `forward`.
             caption_ids: (N, T), or (N, K, T) of several captions of an image: begin, words, end,
                 then padding; K captions of nothing but padding count for nothing.
             known: (N,) bool, which images have a caption; None: those with any target.
+            images: names of their files, for the reward.
         """
-        targets = caption_ids[..., 1:]  # (N, [K,] T - 1)
-        learnt = targets != self.pad_id
+        learnt = caption_ids[..., 1:] != self.pad_id
         if known is not None:
             learnt = learnt & known.view(-1, *[1] * (learnt.dim() - 1))
-        texts = caption_ids[..., :-1].flatten(0, -2)  # (R, T - 1)
-        logits = self.text_logits(tokens, texts).flatten(0, 1)
-        total = F.cross_entropy(
-            logits.to(torch.promote_types(logits.dtype, torch.float32)),
-            targets.masked_fill(~learnt, -1).flatten(),
-            ignore_index=-1,
-            reduction="sum",
-            label_smoothing=self.label_smoothing,
-        )
-        words, processes = over_processes(learnt.sum())
-        return {"loss_caption": self.loss_weight * total * processes / words.clamp(min=1)}
+        if self.self_critical is None or not self.training:
+            loss = self._cross_entropy(tokens, caption_ids, learnt)
+        else:
+            described = learnt.flatten(1).any(dim=1)  # (N,)
+            loss = self._self_critical(tokens, described, images)
+            if self.self_critical.ce_weight:
+                truth = self._cross_entropy(tokens, caption_ids, learnt)
+                loss = loss + self.self_critical.ce_weight * truth
+        return {"loss_caption": self.loss_weight * loss}
 
-    @torch.no_grad()
-    def generate(
+    def _cross_entropy(
         self,
         tokens: VisualTokens,
-        *,
-        beam_size: int | None = None,
-        max_tokens: int | None = None,
-        length_penalty: float | None = None,
-    ) -> Captions:
-        """The likeliest caption of each image that beam search finds; arguments default to ours.
+        ids: Tensor,
+        learnt: Tensor,
+        worth: Tensor | None = None,
+    ) -> Tensor:
+        """The mean over the tokens (N, [K,] T - 1) behind the first that are to be learnt.
 
         Args:
             tokens: of `forward`.
-            beam_size: texts that are followed at a time; 1 is greedy.
-            max_tokens: the longest caption, begin and end included.
-            length_penalty: captions are compared by score / length ** this.
+            ids: (N, [K,] T).
+            learnt: (N, [K,] T - 1) bool.
+            worth: (N, K) factors of texts, which may be negative.
         """
-        beam_size = self.beam_size if beam_size is None else beam_size
-        max_tokens = self.max_tokens if max_tokens is None else max_tokens
-        length_penalty = self.length_penalty if length_penalty is None else length_penalty
-        cache = self.decoder.start(*tokens, beam_size=beam_size, max_length=max_tokens - 1)
+        texts = ids[..., :-1].flatten(0, -2)  # (R, T - 1)
+        logits = self.text_logits(tokens, self._unheard(texts)).flatten(0, 1)
+        losses = F.cross_entropy(
+            logits.to(torch.promote_types(logits.dtype, torch.float32)),
+            ids[..., 1:].masked_fill(~learnt, -1).flatten(),
+            ignore_index=-1,
+            reduction="none" if worth is not None else "sum",
+            label_smoothing=0.0 if worth is not None else self.label_smoothing,
+        )
+        total = losses if worth is None else (losses.view_as(learnt) * worth[..., None]).sum()
+        words, processes = over_processes(learnt.sum())
+        return total * processes / words.clamp(min=1)
 
-        def step(ids: Tensor, position: int, parents: Tensor | None) -> Tensor:
+    def _unheard(self, texts: Tensor) -> Tensor:
+        """Texts (R, T) in training, some words of which are as silent as padding."""
+        if not (self.training and self.word_dropout):
+            return texts
+        silent = torch.rand(texts.shape, device=texts.device) < self.word_dropout
+        silent &= texts != self.vocabulary.bos_id
+        return texts.masked_fill(silent, self.pad_id)
+
+    def _self_critical(
+        self, tokens: VisualTokens, described: Tensor, images: Sequence[str]
+    ) -> Tensor:
+        """Make drawn captions likelier that earn more than the others of their image."""
+        if self.reward is None or self.self_critical is None:
+            raise RuntimeError("MODEL.CAPTION_HEAD.SCST.SAMPLES: nobody has set the head's reward")
+        count, length = self.self_critical.samples, self.decoding.max_tokens
+        with torch.no_grad():
+            uniform = torch.rand(len(images), count, length, device=tokens.tokens.device)
+            step = self._stepper(tokens, width=count, max_tokens=length)
+            ids = draw_texts(step, self.vocabulary, uniform, num_images=len(images)).ids
+            worth = advantages(self.reward(images, ids).to(ids.device))  # (N, K)
+        learnt = (ids[..., 1:] != self.pad_id) & described[:, None, None]
+        learnt[..., -1] = False  # where nothing but the end may be said
+        return self._cross_entropy(tokens, ids, learnt, worth.to(torch.float32))
+
+    @torch.no_grad()
+    def generate(self, tokens: VisualTokens, **changes: Any) -> Captions:
+        """One caption of each image.
+
+        Args:
+            tokens: of `forward`.
+            changes: of `decoding`.
+        """
+        how = self.decoding._replace(**changes)
+        return decode(
+            self._stepper(tokens, width=how.width, max_tokens=how.max_tokens),
+            self.vocabulary,
+            how,
+            num_images=len(tokens.tokens),
+            device=tokens.tokens.device,
+        )
+
+    def _stepper(self, tokens: VisualTokens, *, width: int, max_tokens: int) -> Step:
+        """The head as one step of a search among texts, which remembers those so far."""
+        cache = self.decoder.start(*tokens, beam_size=width, max_length=max_tokens - 1)
+
+        def step(ids: Tensor, position: int, parents: Tensor | None, /) -> Tensor:
             if parents is not None:
                 cache.reorder(parents, position)
             return self.words_logits(self.decoder.step(self.text(ids, position), cache, position))
 
-        search: Callable[..., Captions] = greedy_search
-        if beam_size > 1:
-            search = partial(beam_search, beam_size=beam_size, length_penalty=length_penalty)
-        return search(
-            step,
-            self.vocabulary,
-            num_images=len(tokens.tokens),
-            max_tokens=max_tokens,
-            device=tokens.tokens.device,
-        )
+        return step
 
 
 def _perceptron(*sizes: int) -> nn.Sequential:

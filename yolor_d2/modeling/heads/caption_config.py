@@ -9,8 +9,11 @@ from detectron2.layers import ShapeSpec
 from ...tokenizer import Tokenizer
 from ..checks import check_names, check_range
 from ..classes import number_of_classes
+from ..decoding import Decoding
+from .self_critical import SelfCritical
 
 KEY = "MODEL.CAPTION_HEAD"
+MIN_TEMPERATURE = 1e-3  # below, probabilities overflow; the likeliest word is BEAM_SIZE 1
 
 
 def chosen_maps(input_shape: dict[str, ShapeSpec], names: Sequence[str]) -> dict[str, ShapeSpec]:
@@ -89,3 +92,28 @@ def check_length(tokens: int, key: str, max_positions: int) -> None:
             f"{key} is {tokens}; begin and end are 2 tokens, and the head has positions for "
             f"MODEL.CAPTION_HEAD.MAX_POSITIONS = {max_positions}"
         )
+
+
+def check_decoding(how: Decoding, max_positions: int) -> None:
+    key = f"{KEY}.TEST"
+    check_length(how.max_tokens, f"{key}.MAX_TOKENS", max_positions)
+    check_range(key, {"BEAM_SIZE": how.beam_size}, low=1)
+    check_range(key, {"LENGTH_PENALTY": how.length_penalty, "NO_REPEAT_NGRAM": how.no_repeat_ngram})
+    check_range(key, {"MIN_TOKENS": how.min_tokens}, high=how.max_tokens)
+    check_range(key, {"TOP_P": how.top_p}, high=1)
+    check_range(key, {"TEMPERATURE": how.temperature}, low=MIN_TEMPERATURE)
+
+
+def decoding_options(cfg: CfgNode) -> Decoding:
+    test = cfg.MODEL.CAPTION_HEAD.TEST
+    return Decoding(**{name: test[name.upper()] for name in Decoding._fields})
+
+
+def self_critical_options(cfg: CfgNode) -> SelfCritical | None:
+    """How to learn from rewards, if that is wanted."""
+    scst = cfg.MODEL.CAPTION_HEAD.SCST
+    if scst.SAMPLES == 0:
+        return None
+    check_range(f"{KEY}.SCST", {"SAMPLES": scst.SAMPLES}, low=2)
+    check_range(f"{KEY}.SCST", {"CE_WEIGHT": scst.CE_WEIGHT})
+    return SelfCritical(samples=scst.SAMPLES, ce_weight=scst.CE_WEIGHT)

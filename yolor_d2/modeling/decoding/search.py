@@ -3,44 +3,20 @@
 Shapes: N images, K beams, T tokens, V words of the vocabulary.
 """
 
-from typing import NamedTuple, Protocol
-
 import torch
 from torch import Tensor
 
-
-class Vocabulary(NamedTuple):
-    """What may be said."""
-
-    pad_id: int
-    bos_id: int
-    eos_id: int
-    usable: int  # ids from here on are never said, nor are pad and bos
-
-
-class Captions(NamedTuple):
-    """The best text of each image."""
-
-    ids: Tensor  # (N, T) int64: begin, words, end, then padding
-    scores: Tensor  # (N,) sum of the log-probabilities of words and end
-    lengths: Tensor  # (N,) begin and end included
-
-
-class Step(Protocol):
-    """One step of a network that remembers the texts so far."""
-
-    def __call__(self, tokens: Tensor, position: int, parents: Tensor | None, /) -> Tensor:
-        """Logits (N, K, V) of what follows.
-
-        Args:
-            tokens: (N, K) the newest token of each beam.
-            position: how many tokens came before.
-            parents: (N, K) which beam of the step before each beam goes on from; None: itself.
-        """
+from .rules import NO_RULES, Captions, Rules, Step, Vocabulary, log_probabilities
 
 
 def greedy_search(
-    step: Step, vocabulary: Vocabulary, *, num_images: int, max_tokens: int, device: torch.device
+    step: Step,
+    vocabulary: Vocabulary,
+    *,
+    num_images: int,
+    max_tokens: int,
+    device: torch.device,
+    rules: Rules = NO_RULES,
 ) -> Captions:
     """Say the most likely token, the lowest of equals; the same texts as beam search with one beam.
 
@@ -48,8 +24,9 @@ def greedy_search(
         step: the network.
         vocabulary: what may be said.
         num_images: N.
-        max_tokens: T, begin and end included. At the last position only the end may be said.
+        max_tokens: T, begin and end included.
         device: where the step works.
+        rules: what may be said when.
     """
     pad_id, bos_id, eos_id, _ = vocabulary
     ids = torch.full((num_images, max_tokens), pad_id, device=device)
@@ -58,7 +35,7 @@ def greedy_search(
     done = torch.zeros(num_images, dtype=torch.bool, device=device)
     for position in range(1, max_tokens):
         logits = step(ids[:, position - 1, None], position - 1, None)  # (N, 1, V)
-        gains = log_probabilities(logits, vocabulary, last=position == max_tokens - 1)
+        gains = log_probabilities(logits, vocabulary, ids[:, None], position=position, rules=rules)
         best, tokens = (scores[:, None] + gains[:, 0]).max(dim=1)  # (N,) each
         scores = torch.where(done, scores, best)
         ids[:, position] = torch.where(done, pad_id, tokens)
@@ -77,6 +54,7 @@ def beam_search(
     max_tokens: int,
     length_penalty: float = 0.0,
     device: torch.device,
+    rules: Rules = NO_RULES,
 ) -> Captions:
     """Follow the K best texts of each image.
 
@@ -89,10 +67,11 @@ def beam_search(
         vocabulary: what may be said.
         num_images: N.
         beam_size: K.
-        max_tokens: T, begin and end included. At the last position only the end may be said.
+        max_tokens: T, begin and end included.
         length_penalty: finished texts are compared by score / (tokens after begin) ** this; not
             negative.
         device: where the step works.
+        rules: what may be said when.
     """
     rows = (num_images, beam_size)
     ids = torch.full((*rows, max_tokens), vocabulary.pad_id, device=device)  # (N, K, T)
@@ -104,7 +83,7 @@ def beam_search(
     parents = None
     for position in range(1, max_tokens):
         logits = step(ids[:, :, position - 1], position - 1, parents)  # (N, K, V)
-        gains = log_probabilities(logits, vocabulary, last=position == max_tokens - 1)
+        gains = log_probabilities(logits, vocabulary, ids, position=position, rules=rules)
         # At most K continuations are ends, so 2K hold K that are not.
         best, index = stable_topk((scores[:, :, None] + gains).flatten(1), 2 * beam_size)
         origins, tokens = index // gains.shape[2], index % gains.shape[2]  # (N, 2K) each
@@ -118,20 +97,6 @@ def beam_search(
         if finished.all_done(scores[:, 0]):
             break
     return finished.captions(vocabulary.pad_id)
-
-
-def log_probabilities(logits: Tensor, vocabulary: Vocabulary, *, last: bool) -> Tensor:
-    """Of what may be said, in float32; -inf for the rest. `last`: only the end may."""
-    gains = logits.float().log_softmax(dim=-1)
-    if last:
-        end = gains[..., vocabulary.eos_id].clone()
-        gains.fill_(-torch.inf)
-        gains[..., vocabulary.eos_id] = end
-        return gains
-    gains[..., vocabulary.usable :] = -torch.inf
-    gains[..., vocabulary.pad_id] = -torch.inf
-    gains[..., vocabulary.bos_id] = -torch.inf
-    return gains
 
 
 def stable_topk(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
