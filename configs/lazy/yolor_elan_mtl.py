@@ -6,6 +6,7 @@ from detectron2.data import MetadataCatalog
 from yolor_d2.modeling import PAN, YOLOR
 from yolor_d2.modeling.assigner import TaskAlignedAssigner
 from yolor_d2.modeling.backbone import pan_shapes
+from yolor_d2.modeling.decoding import Decoding
 from yolor_d2.modeling.heads import (
     AnchorFreeHead,
     PrototypeMaskHead,
@@ -47,7 +48,12 @@ model = L(YOLOR)(
         input_shape=shapes, in_features=["p3"], num_classes=len(metadata.stuff_classes)
     ),
     caption_head=L(TransformerCaptionHead)(
-        input_shape=shapes, in_features=["p5"], vocab_size=8000, dim=512, decoder_layers=3
+        input_shape=shapes,
+        in_features=["p5"],
+        vocab_size=8000,
+        dim=512,
+        decoder_layers=3,
+        decoding=L(Decoding)(beam_size=5),
     ),
     panoptic=L(PanopticMerger)(
         thing_to_panoptic=thing_to_panoptic, leaf_to_panoptic=leaf_to_panoptic

@@ -96,6 +96,11 @@ def test_exact(configure: Configure, kill_after: int, workers: int) -> None:
     check_exact(configure, kill_after=kill_after, workers=workers)
 
 
+def test_exact_with_rewards(configure: Configure) -> None:
+    """What is drawn follows from the generators in the checkpoint."""
+    check_exact(configure, "MODEL.CAPTION_HEAD.SCST.SAMPLES", 3, kill_after=2)
+
+
 @pytest.mark.parametrize("kill_after", [2, 4])
 def test_exact_with_several_batches_a_step(configure: Configure, kill_after: int) -> None:
     """2 images a batch, 2 batches a step: the same epochs, counted in batches."""

@@ -34,6 +34,7 @@ from .hooks.samples import draw_first_samples
 from .judges import Evaluation
 from .last_checkpoint import weights_to_evaluate
 from .options import RunOptions, run_options
+from .rewards import give_reward
 from .run import Run
 from .setup import begin, best_device, open_folder
 from .standard_hooks import standard_hooks
@@ -126,9 +127,11 @@ class LazySetup:
 
     def run(self) -> LazyRun:
         """A new run, or the one in the output folder."""
+        model = self.model()
+        give_reward(model, self.cfg.data.train, self.tokenizer)
         run = LazyRun(
             examine=self.examine,
-            model=self.model(),
+            model=model,
             build_optimizer=self._optimizer,
             schedule=instantiate(self.cfg.schedule),
             build_loader=self._train_loader,

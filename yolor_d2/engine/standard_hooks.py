@@ -13,6 +13,7 @@ from .hooks.data_wait import DataWait
 from .hooks.early_stop import EarlyStop
 from .hooks.validation_loss import ValidationLoss
 from .judges import Evaluation, SaveRegularly, WriteBefore
+from .rewards import RewardNumbers, reward_of
 from .run import Run
 
 
@@ -36,8 +37,10 @@ def standard_hooks(
         _judges(run, evaluation, validation_loaders),
         periods=[options.eval_period, options.loss_period],
     )
+    reward = reward_of(run.model)
     before: list[HookBase] = [
         DataWait(limit=options.max_data_wait),
+        *([] if reward is None else [RewardNumbers(reward)]),
         SaveRegularly(run.save_or_go_on, period=options.checkpoint_period, judges=judges),
     ]
     if not comm.is_main_process():

@@ -30,6 +30,7 @@ from .hooks.samples import draw_first_samples
 from .judges import Evaluation
 from .optimizer import build_optimizer
 from .options import RunOptions
+from .rewards import give_reward
 from .run import Run
 from .schedule import Schedule, build_schedule
 from .standard_hooks import standard_hooks
@@ -59,13 +60,16 @@ class Trainer(Run, DefaultTrainer):
         if not cfg.is_frozen():
             resolve_tokenizer(cfg)
         self.cfg = cfg
+        tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL) if cfg.TOKENIZER.MODEL else None
+        model = self.build_model(cfg)
+        give_reward(model, cfg.DATASETS.TRAIN, tokenizer)
         super().__init__(
-            model=self.build_model(cfg),
+            model=model,
             build_optimizer=functools.partial(self.build_optimizer, cfg),
             schedule=self.build_lr_scheduler(cfg),
             build_loader=self._load_from,
             options=RunOptions.from_config(cfg),
-            tokenizer=Tokenizer.load(cfg.TOKENIZER.MODEL) if cfg.TOKENIZER.MODEL else None,
+            tokenizer=tokenizer,
             provenance=describe(cfg),
             allow_changes=allow_changes,
             overwrite=overwrite,

@@ -80,6 +80,7 @@ class ProgressPrinter(EventWriter):
             return storage.history(name).median(WINDOW)
 
         losses = [name for name in latest if name.startswith("loss_")]
+        losses += [name for name in latest if name == "caption_reward"]
         parts = [part for part in ("data", "forward", "backward") if f"time/{part}" in latest]
         finished = self._printed + 1
         logger.info(

@@ -116,4 +116,4 @@ def self_critical_options(cfg: CfgNode) -> SelfCritical | None:
         return None
     check_range(f"{KEY}.SCST", {"SAMPLES": scst.SAMPLES}, low=2)
     check_range(f"{KEY}.SCST", {"CE_WEIGHT": scst.CE_WEIGHT})
-    return SelfCritical(samples=scst.SAMPLES, ce_weight=scst.CE_WEIGHT)
+    return SelfCritical(scst.SAMPLES, ce_weight=scst.CE_WEIGHT, end_token=scst.END_TOKEN)

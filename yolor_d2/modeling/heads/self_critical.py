@@ -17,6 +17,7 @@ class SelfCritical(NamedTuple):
 
     samples: int = 5  # captions that are drawn of each image
     ce_weight: float = 0.0  # of the cross-entropy loss beside
+    end_token: bool = True  # whether the end of a caption counts as a word of it
 
 
 def advantages(rewards: Tensor) -> Tensor:
