@@ -27,6 +27,8 @@ from ..regions import Regions
 from .caption_config import (
     KEY,
     check_decoding,
+    check_layers,
+    check_learning,
     check_length,
     check_widths,
     chosen_maps,
@@ -104,12 +106,9 @@ class TransformerCaptionHead(nn.Module):
     ) -> None:
         super().__init__()
         decoding = decoding or Decoding()
-        shares = {"DROPOUT": dropout, "LABEL_SMOOTHING": label_smoothing}
         check_range(KEY, {"VOCAB_SIZE": vocab_size}, low=max(pad_id, bos_id, eos_id) + 1)
-        check_range(KEY, {"NUM_HEADS": num_heads, "FFN_DIM": ffn_dim}, low=1)
-        check_range(KEY, {"DECODER_LAYERS": decoder_layers}, low=1)
-        check_range(KEY, {"ENCODER_LAYERS": encoder_layers, "LOSS_WEIGHT": loss_weight})
-        check_range(KEY, shares | {"WORD_DROPOUT": word_dropout}, high=1)
+        check_layers(num_heads, ffn_dim, decoder=decoder_layers, encoder=encoder_layers)
+        check_learning(dropout, word_dropout, label_smoothing, loss_weight=loss_weight)
         check_widths(dim, num_heads, output_dims, tied=tied)
         check_decoding(decoding, max_positions)
         maps = chosen_maps(input_shape, in_features)
@@ -126,15 +125,14 @@ class TransformerCaptionHead(nn.Module):
         self.projections = nn.ModuleDict(
             {name: linear_layer(shape.channels, dim) for name, shape in maps.items()}
         )
-        self.regions: RegionTokens | None = None
         self.region_feature, self.max_regions = region_feature, max_regions
+        self.regions: RegionTokens | None = None
         if region_feature:
             shape = region_map(input_shape, region_feature)
             self.regions = RegionTokens(shape, num_classes=num_classes, dim=dim)
             self.in_features = list(dict.fromkeys([*in_features, region_feature]))
-        self.encoder: nn.Module | None = None
-        if encoder_layers:
-            self.encoder = TransformerEncoder(encoder_layers, dropout=dropout, **sizes)
+        encoder = TransformerEncoder(encoder_layers, dropout=dropout, **sizes)
+        self.encoder = encoder if encoder_layers else None
         self.text = TextEmbedding(vocab_size, max_positions, dim, pad_id=pad_id, dropout=dropout)
         self.decoder = TransformerDecoder(decoder_layers, dropout=dropout, **sizes)
         self.output = None if tied else _perceptron(dim, *output_dims, vocab_size)

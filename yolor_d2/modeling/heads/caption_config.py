@@ -71,6 +71,19 @@ def region_arguments(cfg: CfgNode) -> dict[str, Any]:
     }
 
 
+def check_layers(num_heads: int, ffn_dim: int, *, decoder: int, encoder: int) -> None:
+    check_range(KEY, {"NUM_HEADS": num_heads, "FFN_DIM": ffn_dim, "DECODER_LAYERS": decoder}, low=1)
+    check_range(KEY, {"ENCODER_LAYERS": encoder})
+
+
+def check_learning(
+    dropout: float, word_dropout: float, label_smoothing: float, *, loss_weight: float
+) -> None:
+    shares = {"DROPOUT": dropout, "WORD_DROPOUT": word_dropout, "LABEL_SMOOTHING": label_smoothing}
+    check_range(KEY, shares, high=1)
+    check_range(KEY, {"LOSS_WEIGHT": loss_weight})
+
+
 def check_widths(dim: int, num_heads: int, output_dims: Sequence[int], *, tied: bool) -> None:
     if dim < 1 or dim % num_heads or dim % 4:
         raise ValueError(
