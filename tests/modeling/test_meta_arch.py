@@ -324,3 +324,20 @@ def test_a_tokenizer_turns_ids_into_text() -> None:
     result = model(random_batch()[:1])[0]
     assert result["caption"] == model.tokenizer.decode(result["caption_ids"])
     assert result["caption_score"] < 0
+
+
+def test_tasks_that_teach_nobody_are_left_out() -> None:
+    """Only the caption head learns: no other loss, no strong view; else all are measured."""
+    model = tiny_model().train()
+    batch = random_batch()
+    every = set(model(batch))
+    for frozen in (model.backbone, model.detection_head, model.mask_head, model.semantic_head):
+        frozen.requires_grad_(False)
+    assert set(model([{k: v for k, v in s.items() if k != "image"} for s in batch])) == {
+        "loss_caption"
+    }
+    assert set(model.eval().training_losses(batch)) == every
+    model.train().detection_head.requires_grad_(True)
+    assert "loss_cls" in model(batch)
+    model.backbone.requires_grad_(True)
+    assert set(model(batch)) == every

@@ -32,11 +32,11 @@ from .heads import (
     build_detection_head,
     build_mask_head,
 )
-from .layers import asked_for_losses, norm_momentum
+from .layers import asked_for_losses, learns, norm_momentum
 from .objects import Objects
 from .panoptic import PanopticMerger
 from .regions import found_regions, true_regions
-from .results import Frame, RawOutputs, place_instances, place_map
+from .results import Frame, RawOutputs, make_frames, place_instances, place_map
 from .views import (
     STRONG,
     WEAK,
@@ -119,9 +119,9 @@ class YOLOR(nn.Module):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         tasks, weak_view_tasks = cfg.MODEL.YOLOR.TASKS, cfg.INPUT.WEAK_VIEW_TASKS
         check_tasks(tasks, weak_view_tasks)
+        both = "mask" in tasks and "semantic" in tasks
         backbone = build_backbone(cfg)
         shapes: dict[str, ShapeSpec] = backbone.output_shape()
-        both = "mask" in tasks and "semantic" in tasks
         return {
             "backbone": backbone,
             "detection_head": build_detection_head(cfg, shapes) if "detection" in tasks else None,
@@ -172,15 +172,24 @@ class YOLOR(nn.Module):
 
     def training_losses(self, batch: Sequence[Sample]) -> dict[str, Tensor]:
         """Weighted losses, also of a network in evaluation mode, which then stays as it is."""
+        measured = self._learning_tasks()
+        prefixes = {STRONG: self.strong_tasks & measured, WEAK: self.weak_tasks & measured}
         views = [
             make_view(batch, prefix=p, tasks=t, divisor=self.canvas_divisor, device=self.device)
-            for p, t in ((STRONG, self.strong_tasks), (WEAK, self.weak_tasks))
+            for p, t in prefixes.items()
             if t
         ]
         losses: dict[str, Tensor] = {}
         for view, features in zip(views, self.trunk(views), strict=True):
             losses |= self.losses(batch, view, features)
         return losses
+
+    def _learning_tasks(self) -> frozenset[str]:
+        """In training those from which some parameter learns; masks are of detected objects."""
+        if not self.training or learns(self.backbone):
+            return frozenset(self.heads)
+        learning = {task for task, head in self.heads.items() if learns(head)}
+        return frozenset(learning | {"detection"} if "mask" in learning else learning)
 
     def trunk(self, views: Sequence[View]) -> list[Features]:
         """Backbone and neck on each view, in one pass where the canvases are equal."""
@@ -207,7 +216,7 @@ class YOLOR(nn.Module):
 
     @property
     def _tells_objects(self) -> bool:
-        """Whether captions are told of what the detection head finds."""
+        """Whether captions are told of objects."""
         return bool(self.detection_head and getattr(self.caption_head, "regions", None))
 
     def in_features(self, tasks: frozenset[str]) -> set[str]:
@@ -246,9 +255,9 @@ class YOLOR(nn.Module):
         if self.caption_head is not None and "caption" in view.tasks:
             ids, known = caption_ids(batch, pad_id=self.caption_head.pad_id, device=device)
             tokens = self.visual_tokens(features, view.contents, points, truth)
-            rewarded = getattr(self.caption_head, "self_critical", None) is not None
-            images = {"images": [sample["file_name"] for sample in batch]} if rewarded else {}
-            losses |= self.caption_head.losses(tokens, ids, known, **images)
+            assert tokens is not None
+            images = [sample.get("file_name", "") for sample in batch]
+            losses |= self.caption_head.losses(tokens, ids, known, images)
         return losses
 
     @torch.no_grad()
@@ -259,12 +268,8 @@ class YOLOR(nn.Module):
             samples = [batch[number] for number in numbers]
             images = [sample["image"].to(self.device) for sample in samples]
             canvas, contents = pad_images(images, divisor=self.canvas_divisor, mode=self.pad)
-            size = canvas.shape[-2], canvas.shape[-1]
-            frames = [
-                Frame(content, size, s.get("height", content.height), s.get("width", content.width))
-                for s, content in zip(samples, contents, strict=True)
-            ]
             raw = self.raw_outputs(canvas, contents)
+            frames = make_frames(samples, contents, canvas)
             results |= zip(numbers, self.results(raw, frames), strict=True)
         return [results[number] for number in range(len(batch))]
 
@@ -281,11 +286,7 @@ class YOLOR(nn.Module):
             points=points,
             outlines=self.mask_head(features) if self.mask_head is not None else None,
             semantic=self.semantic_logits(features),
-            tokens=(
-                self.visual_tokens(features, contents, points)
-                if self.caption_head is not None
-                else None
-            ),
+            tokens=self.visual_tokens(features, contents, points),
         )
 
     def visual_tokens(
@@ -294,7 +295,7 @@ class YOLOR(nn.Module):
         contents: Sequence[Content] | None,
         points: PointPredictions | None = None,
         objects: Objects | None = None,
-    ) -> VisualTokens:
+    ) -> VisualTokens | None:
         """What captions are made from, where there is a caption head.
 
         Args:
@@ -304,9 +305,8 @@ class YOLOR(nn.Module):
             objects: the true ones, to learn from; None: those that are found.
         """
         head, detector = self.caption_head, self.detection_head
-        assert head is not None
-        if detector is None or not self._tells_objects:
-            return head(features, contents)
+        if head is None or detector is None or not self._tells_objects:
+            return None if head is None else head(features, contents)
         if points is None:
             # Captions listen to the detection head; they neither teach it nor move its statistics.
             with torch.no_grad(), norm_momentum(detector, 0.0):

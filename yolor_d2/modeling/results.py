@@ -1,6 +1,7 @@
 """From what the heads say on the network's canvas to results on the image."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
@@ -27,6 +28,17 @@ class Frame(NamedTuple):
     canvas: tuple[int, int]  # height, width
     height: int
     width: int
+
+
+def make_frames(
+    samples: Sequence[Mapping[str, Any]], contents: Sequence[Content], canvas: Tensor
+) -> list[Frame]:
+    """Of images on a canvas (N, 3, H, W); their samples say how large results shall be."""
+    size = canvas.shape[-2], canvas.shape[-1]
+    return [
+        Frame(content, size, s.get("height", content.height), s.get("width", content.width))
+        for s, content in zip(samples, contents, strict=True)
+    ]
 
 
 def place_instances(

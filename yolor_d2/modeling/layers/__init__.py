@@ -3,7 +3,7 @@
 from .conv import ConvBlock
 from .elan import SPPCSPC, Elan, Transition
 from .implicit import ImplicitConv1x1
-from .modes import asked_for_losses, norm_momentum
+from .modes import asked_for_losses, learns, norm_momentum
 
 __all__ = [
     "SPPCSPC",
@@ -12,5 +12,6 @@ __all__ = [
     "ImplicitConv1x1",
     "Transition",
     "asked_for_losses",
+    "learns",
     "norm_momentum",
 ]

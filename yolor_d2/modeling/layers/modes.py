@@ -1,4 +1,4 @@
-"""What modules of a whole network are told for a while."""
+"""What modules of a network are told for a while, or can be asked."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,3 +32,8 @@ def asked_for_losses(head: nn.Module) -> Iterator[None]:
         yield
     finally:
         head.training = before
+
+
+def learns(module: nn.Module) -> bool:
+    """Whether training moves any of its parameters."""
+    return any(parameter.requires_grad for parameter in module.parameters())
