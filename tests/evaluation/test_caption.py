@@ -80,6 +80,14 @@ def test_result_file_has_each_image_once(album: None, tmp_path: Path) -> None:
     ]
 
 
+def test_the_result_file_has_log_probabilities(album: None, tmp_path: Path) -> None:
+    evaluator = CaptionEvaluator("album", output_dir=str(tmp_path))
+    evaluator.process([{"image_id": 3}], [{"caption": "a", "caption_score": -1.5}])
+    evaluator.evaluate()
+    (answer,) = json.loads((tmp_path / "captions_results.json").read_text())
+    assert answer == {"image_id": 3, "caption": "a", "score": -1.5}
+
+
 def test_images_without_a_reference_or_a_prediction_do_not_count(album: None) -> None:
     some = {3: PREDICTED[3], 12: PREDICTED[12]}
     metrics = evaluated(some | {99: "no reference"})

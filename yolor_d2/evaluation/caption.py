@@ -63,7 +63,7 @@ class CaptionEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         """Forget all images."""
-        self._captions: list[tuple[int, str]] = []
+        self._answers: list[tuple[int, Json]] = []  # what the results file says of an image
 
     def process(self, inputs: Sequence[Json], outputs: Sequence[Json]) -> None:
         """Keep the captions of some images."""
@@ -73,20 +73,22 @@ class CaptionEvaluator(DatasetEvaluator):
                     f"{self._dataset_name}: the model's output for image {sample['image_id']} has "
                     "no caption; it needs the task caption and a tokenizer (TOKENIZER.MODEL)"
                 )
-            self._captions.append((sample["image_id"], output["caption"]))
+            answer = {"image_id": sample["image_id"], "caption": output["caption"]}
+            if "caption_score" in output:
+                answer["score"] = output["caption_score"]
+            self._answers.append((sample["image_id"], answer))
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         """The numbers, in the main process; nothing elsewhere."""
-        gathered = gather(self._captions)
+        gathered = gather(self._answers)
         if gathered is None:
             return {}
         # Samplers may show an image twice, to give every process as many.
-        captions = dict(reversed(gathered))
+        answers = dict(reversed(gathered))
         if self._folder is not None:
-            ids = sorted(captions, key=lambda i: (isinstance(i, str), i))
-            content = [{"image_id": i, "caption": captions[i]} for i in ids]
-            write_json(self._folder / "captions_results.json", content)
-        known = {i: captions[i] for i in self._references if i in captions}
+            ids = sorted(answers, key=lambda i: (isinstance(i, str), i))
+            write_json(self._folder / "captions_results.json", [answers[i] for i in ids])
+        known = {i: answers[i]["caption"] for i in self._references if i in answers}
         if not known:
             logger.warning("%s: no image with a caption was evaluated", self._dataset_name)
             return {}
