@@ -135,12 +135,14 @@ class _Pictures:
     def add(self, picture: np.ndarray) -> str:
         """Keep a picture; its address for the page."""
         _, data = cv2.imencode(
-            ".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+            ".jpg",
+            cv2.cvtColor(picture, cv2.COLOR_RGB2BGR),
+            [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY],
         )
         self._count += 1
         if self._embedded + len(data) <= MAX_EMBEDDED:
             self._embedded += len(data)
-            return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+            return f"data:image/jpeg;base64,{base64.b64encode(data.tobytes()).decode()}"
         name = f"pictures/{self._count:04d}.jpg"
         (self._folder / "pictures").mkdir(parents=True, exist_ok=True)
         (self._folder / name).write_bytes(data.tobytes())

@@ -96,7 +96,9 @@ class Album:
         crops = [_crop(picture, np.array(box) * scale) for picture in pictures]
         where = self.file_name(image_id)
         return Figure(
-            side_by_side(crops, titles=["true", "found"]), f"{title} in {where}", note or "not found"
+            side_by_side(crops, titles=["true", "found"]),
+            f"{title} in {where}",
+            note or "not found",
         )
 
     def _pair(
@@ -154,7 +156,8 @@ def read_results(folder: Path, test_sets: Sequence[str], *, threshold: float) ->
         if len(test_sets) != 1:
             raise ValueError(f"{folder}: is not named like a data set, and DATASETS.TEST not one")
         name = test_sets[0]
-    objects, captions = _read_list(folder / OBJECTS_FILE), _read_list(folder / CAPTIONS_FILE)
+    objects = _read_list(folder / OBJECTS_FILE, {"image_id", "category_id", "bbox", "score"})
+    captions = _read_list(folder / CAPTIONS_FILE, {"image_id", "caption"})
     if objects is None and captions is None:
         raise ValueError(f"{folder}: has neither {OBJECTS_FILE} nor {CAPTIONS_FILE}")
     records = {record["image_id"]: record for record in DatasetCatalog.get(name)}
@@ -169,13 +172,16 @@ def read_results(folder: Path, test_sets: Sequence[str], *, threshold: float) ->
     )
 
 
-def _read_list(path: Path) -> list[Json] | None:
+def _read_list(path: Path, fields: set[str]) -> list[Json] | None:
     """The entries of a result file, None where there is none."""
     if not path.exists():
         return None
     content: Any = read_json(path)
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise ValueError(f"{path}: is no list of results")
+    for entry in content:
+        if missing := fields - entry.keys():
+            raise ValueError(f"{path}: a result has no {min(missing)}")
     return content
 
 

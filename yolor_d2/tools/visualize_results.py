@@ -139,7 +139,7 @@ def caption_sections(album: Album, number: int) -> list[Section]:
     for title, ids in chosen.items():
         figures = []
         for image_id in ids[:number]:
-            references = "\n".join(f"– {text}" for text in album.references[image_id])
+            references = "\n".join(f"- {text}" for text in album.references[image_id])
             heading = f"{scores[image_id]:.2f}: {album.captions[image_id]}"
             figures.append(Figure(album.plain(image_id), heading, references))
         sections.append(Section(title, figures, note="CIDEr-D, the caption, and what people say"))

@@ -56,9 +56,8 @@ def _at_picture(mask: np.ndarray, shape: tuple[int, ...]) -> tuple[int, int, np.
     x0, y0 = max(x - 1, 0), max(y - 1, 0)
     x1, y1 = min(x + w + 1, mask.shape[1]), min(y + h + 1, mask.shape[0])
     across, down = shape[1] / mask.shape[1], shape[0] / mask.shape[0]
-    left, right = round(x0 * across), round(x1 * across)
-    top, bottom = round(y0 * down), round(y1 * down)
-    size = (max(right - left, 1), max(bottom - top, 1))
+    left, top = min(round(x0 * across), shape[1] - 1), min(round(y0 * down), shape[0] - 1)
+    size = (max(round(x1 * across) - left, 1), max(round(y1 * down) - top, 1))
     smooth = cv2.resize(255 * mask[y0:y1, x0:x1], size, interpolation=cv2.INTER_LINEAR)
     return left, top, (smooth >= 128).astype(np.uint8)
 
@@ -81,7 +80,8 @@ def paint_map(
         outlined: draw the border of each area.
     """
     height, width = picture.shape[:2]
-    numbers = cv2.resize(numbers, (width, height), interpolation=cv2.INTER_NEAREST)
+    size = (width, height)
+    numbers = np.asarray(cv2.resize(numbers, size, interpolation=cv2.INTER_NEAREST), numbers.dtype)
     table = np.array([*(area.color for area in areas), (0, 0, 0)], dtype=np.uint8)
     colors = np.take(table, numbers, axis=0, mode="clip")  # (H, W, 3)
     is_known = (numbers < len(areas)).view(np.uint8)
@@ -113,7 +113,9 @@ def area_middles(numbers: np.ndarray, count: int) -> dict[int, tuple[float, floa
         if pixels[number] < max(LABELLED_SHARE * sketch.size, 1):
             break
         # What lies beyond the picture is as far off as another area.
-        framed = cv2.copyMakeBorder((sketch == number).view(np.uint8), *[1] * 4, cv2.BORDER_CONSTANT)
+        framed = cv2.copyMakeBorder(
+            (sketch == number).view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT
+        )
         depth = cv2.distanceTransform(framed, cv2.DIST_L2, 3)
         _, _, _, (x, y) = cv2.minMaxLoc(depth)
         middles[number] = ((x - 0.5) / size[0], (y - 0.5) / size[1])

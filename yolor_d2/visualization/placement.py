@@ -49,7 +49,8 @@ def place_labels(
 def _overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Which rectangles have pixels in common, (K, P) bool."""
     first, second = first[:, None], second[None]
-    return ((first[..., :2] < second[..., 2:]) & (second[..., :2] < first[..., 2:])).all(axis=2)
+    apart = (first[..., :2] >= second[..., 2:]) | (second[..., :2] >= first[..., 2:])
+    return ~np.any(apart, axis=2)
 
 
 def around_box(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -55,18 +55,27 @@ def draw_results(
     _check(image, layers, opacity)
     chosen = set(layers) or _sensible_layers(result)
     picture = _enlarged(image)
+    settings = _Settings(metadata, score_threshold, opacity)
     labels: list[_Label] = []
     for layer, paint in _PAINTERS.items():
         key = _SOURCES[layer]
         if layer in chosen and key in result:
-            labels += paint(picture, result[key], metadata, score_threshold, opacity)
+            labels += paint(picture, result[key], settings)
     if chosen.isdisjoint(_PAINTERS) and "instances" in result:
-        labels += _Objects.of(result["instances"], metadata, score_threshold, picture).labels()
+        labels += _Objects.of(result["instances"], settings, picture).labels()
     if "labels" in chosen:
         _draw_labels(picture, _without_repetition(labels))
     if "caption" in chosen and "caption" in result:
         picture = _with_caption(picture, result["caption"])
     return picture
+
+
+class _Settings(NamedTuple):
+    """How layers are painted."""
+
+    metadata: Any
+    threshold: float
+    opacity: float
 
 
 def _check(image: np.ndarray, layers: Sequence[str], opacity: float) -> None:
@@ -124,11 +133,10 @@ class _Objects(NamedTuple):
     indices: list[int]  # of the masks
 
     @classmethod
-    def of(
-        cls, instances: Instances, metadata: Any, threshold: float, picture: np.ndarray
-    ) -> "_Objects":
+    def of(cls, instances: Instances, settings: _Settings, picture: np.ndarray) -> "_Objects":
         instances = instances.to("cpu")
-        classes, table = instances.pred_classes.tolist(), Classes.of(metadata, "thing")
+        classes = instances.pred_classes.tolist()
+        table = Classes.of(settings.metadata, "thing")
         height, width = instances.image_size
         scale = np.array([picture.shape[1] / width, picture.shape[0] / height] * 2)
         boxes = instances.pred_boxes.tensor.double().numpy() * scale
@@ -136,7 +144,7 @@ class _Objects(NamedTuple):
         kept = [
             index
             for index in _visible(boxes, picture)
-            if scores is None or scores[index] >= threshold
+            if scores is None or scores[index] >= settings.threshold
         ]
         if scores is not None:
             kept.sort(key=lambda index: -scores[index])
@@ -168,21 +176,17 @@ def _visible(boxes: np.ndarray, picture: np.ndarray) -> list[int]:
     return np.flatnonzero(inside.all(axis=1) & np.isfinite(boxes).all(axis=1)).tolist()
 
 
-def _paint_masks(
-    picture: np.ndarray, instances: Instances, metadata: Any, threshold: float, opacity: float
-) -> list[_Label]:
-    objects = _Objects.of(instances, metadata, threshold, picture)
+def _paint_masks(picture: np.ndarray, instances: Instances, settings: _Settings) -> list[_Label]:
+    objects = _Objects.of(instances, settings, picture)
     if objects.masks is not None:
         for row in objects.large_first():
             mask = np.asarray(objects.masks[objects.indices[row]], dtype=bool)
-            paint_mask(picture, mask, objects.colors[row], opacity=opacity)
+            paint_mask(picture, mask, objects.colors[row], opacity=settings.opacity)
     return objects.labels()
 
 
-def _paint_boxes(
-    picture: np.ndarray, instances: Instances, metadata: Any, threshold: float, _: float
-) -> list[_Label]:
-    objects = _Objects.of(instances, metadata, threshold, picture)
+def _paint_boxes(picture: np.ndarray, instances: Instances, settings: _Settings) -> list[_Label]:
+    objects = _Objects.of(instances, settings, picture)
     width = line_width_for(picture)
     corners = np.rint(objects.boxes).astype(int)  # (G, 4)
     for row in objects.large_first():
@@ -192,28 +196,25 @@ def _paint_boxes(
     return objects.labels()
 
 
-def _paint_semantic(
-    picture: np.ndarray, sem_seg: Any, metadata: Any, _: float, opacity: float
-) -> list[_Label]:
+def _paint_semantic(picture: np.ndarray, sem_seg: Any, settings: _Settings) -> list[_Label]:
     labels = sem_seg.argmax(dim=0).cpu().numpy()  # (h, w)
-    table, things = Classes.of(metadata, "stuff"), Classes.of(metadata, "thing").names
+    table = Classes.of(settings.metadata, "stuff")
+    things = Classes.of(settings.metadata, "thing").names
     areas = [
         Area(table.name(index), table.color(index), table.name(index) in things)
         for index in range(sem_seg.shape[0])
     ]
     numbers = compact(labels, {index: index for index in range(len(areas))})
-    paint_map(picture, numbers, areas, opacity=opacity, outlined=False)
+    paint_map(picture, numbers, areas, opacity=settings.opacity, outlined=False)
     return _area_labels(picture, numbers, areas)
 
 
-def _paint_panoptic(
-    picture: np.ndarray, panoptic_seg: Any, metadata: Any, _: float, opacity: float
-) -> list[_Label]:
+def _paint_panoptic(picture: np.ndarray, panoptic_seg: Any, settings: _Settings) -> list[_Label]:
     ids, segments = panoptic_seg
-    areas = [_segment_area(segment, metadata) for segment in segments]
+    areas = [_segment_area(segment, settings.metadata) for segment in segments]
     rows = {segment["id"]: row for row, segment in enumerate(segments)}
     numbers = compact(ids.cpu().numpy(), rows)
-    paint_map(picture, numbers, areas, opacity=opacity, outlined=True)
+    paint_map(picture, numbers, areas, opacity=settings.opacity, outlined=True)
     return _area_labels(picture, numbers, areas)
 
 
@@ -240,7 +241,7 @@ def _area_labels(picture: np.ndarray, numbers: np.ndarray, areas: Sequence[Area]
     ]
 
 
-_Painter = Callable[[np.ndarray, Any, Any, float, float], list[_Label]]
+_Painter = Callable[[np.ndarray, Any, _Settings], list[_Label]]
 _PAINTERS: dict[str, _Painter] = {
     "semantic": _paint_semantic,
     "panoptic": _paint_panoptic,

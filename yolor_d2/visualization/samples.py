@@ -39,7 +39,7 @@ def sample_pictures(
     Returns:
         Pictures by title.
     """
-    pictures = {}
+    pictures: dict[str, np.ndarray] = {}
     for prefix, view in VIEWS.items():
         if f"{prefix}image" not in item:
             continue
@@ -47,9 +47,8 @@ def sample_pictures(
         kinds = draw_each(image, _targets(item, prefix), metadata)
         pictures |= {f"{view}: {kind}": picture for kind, picture in kinds.items()}
         if prefix or "weak_image" not in item:  # the view that captions are learnt from
-            has_caption = "caption_ids" in item and tokenizer is not None
-            caption = {"caption": tokenizer.decode(item["caption_ids"][0])} if has_caption else {}
-            title = f"{view}: caption" if has_caption else view
+            caption = _caption(item, tokenizer)
+            title = f"{view}: caption" if caption else view
             pictures[title] = draw_results(image, caption, metadata, layers=("caption",))
     return pictures
 
@@ -69,6 +68,13 @@ def _targets(item: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         labels = item[f"{prefix}sem_seg"]
         targets["sem_seg"] = SemanticMap(labels, num_classes=IGNORE_LABEL)
     return targets
+
+
+def _caption(item: Mapping[str, Any], tokenizer: Tokenizer | None) -> dict[str, str]:
+    """The first caption of a sample; none without a tokenizer."""
+    if tokenizer is None or "caption_ids" not in item:
+        return {}
+    return {"caption": tokenizer.decode(item["caption_ids"][0])}
 
 
 def _as_found(targets: Instances) -> Instances:
