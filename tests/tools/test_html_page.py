@@ -38,7 +38,7 @@ def test_pictures_are_inside_or_beside(
     assert len(list(tmp_path.rglob("*.jpg"))) == (0 if limit else 2)
 
 
-@pytest.mark.parametrize(("size", "shown"), [((5000, 4), (1280, 1)), ((1280, 10), (1280, 10))])
+@pytest.mark.parametrize(("size", "shown"), [((8000, 5), (1600, 1)), ((1600, 10), (1600, 10))])
 def test_large_pictures_are_made_smaller(
     tmp_path: Path, size: tuple[int, int], shown: tuple[int, int]
 ) -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..evaluation.files import write_text
 
-MAX_SIDE = 1280  # of a picture on a page
+MAX_SIDE = 1600  # of a picture on a page
 MAX_EMBEDDED = 20 << 20  # bytes of pictures inside a page; those beyond are files beside it
 JPEG_QUALITY = 85
 
@@ -51,25 +51,24 @@ class Section(NamedTuple):
 
 
 def write_page(
-    folder: Path, *, title: str, note: str, sections: Sequence[Section], name: str = "index.html"
+    folder: Path, *, title: str, note: str, sections: Iterable[Section], name: str = "index.html"
 ) -> Path:
     """Write a page; its pictures are inside it, or in `folder`/pictures where they are too many.
 
     Args:
         folder: is made.
         title, note: stand at the top of the page.
-        sections: of the page, each with a link at the top.
+        sections: of the page, each with a link at the top; taken one by one.
         name: of the file.
 
     Returns:
         The path of the page.
     """
     pictures = _Pictures(folder)
-    parts = [_section(number, section, pictures) for number, section in enumerate(sections)]
-    links = [
-        f'<a href="#s{number}">{html.escape(section.title)}</a>'
-        for number, section in enumerate(sections)
-    ]
+    links, parts = [], []
+    for number, section in enumerate(sections):
+        links.append(f'<a href="#s{number}">{html.escape(section.title)}</a>')
+        parts.append(_section(number, section, pictures))
     text = "\n".join(
         [
             "<!DOCTYPE html>",

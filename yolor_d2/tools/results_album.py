@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,13 @@ class Album:
     captions: Mapping[int, str] | None
     threshold: float
 
-    @property
+    @cached_property
     def annotations(self) -> dict[int, list[Json]]:
         """The true objects of the images where they are known."""
         known = {i: record.get("annotations") for i, record in self.records.items()}
         return {i: annotations for i, annotations in known.items() if annotations is not None}
 
-    @property
+    @cached_property
     def references(self) -> dict[int, list[str]]:
         """The true captions of each image."""
         return {i: record.get("captions", []) for i, record in self.records.items()}

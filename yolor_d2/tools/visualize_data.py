@@ -41,13 +41,13 @@ def main(arguments: list[str] | None = None) -> int:
         cfg = load_config(args.config_file, args.opts)
         cfg.OUTPUT_DIR = str(args.output)
         args.output.mkdir(parents=True, exist_ok=True)
-        sections = list(tqdm(draw_samples(cfg, args.number), total=args.number))
+        sections = tqdm(draw_samples(cfg, args.number), total=args.number)
         title = f"What the network sees of {', '.join(cfg.DATASETS.TRAIN)}"
         path = write_page(args.output, title=title, note=NOTE, sections=sections)
     except (ValueError, KeyError, OSError, BadFileError) as error:
         print(f"visualize_data: {error}", file=sys.stderr)
         return 2
-    print(f"{len(sections)} samples are in {path}")
+    print(f"{args.number} samples are in {path}")
     return 0
 
 
