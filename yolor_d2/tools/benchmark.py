@@ -4,6 +4,7 @@ python -m yolor_d2.tools.benchmark data         the data pipeline, in samples pe
 python -m yolor_d2.tools.benchmark model        the network, beside those of others
 python -m yolor_d2.tools.benchmark caption      captions, beside those of transformers
 python -m yolor_d2.tools.benchmark evaluation   scores of boxes and masks, beside pycocotools
+python -m yolor_d2.tools.benchmark pictures     the drawing of results, beside detectron2's
 """
 
 import argparse
@@ -11,7 +12,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import benchmark_caption, benchmark_data, benchmark_evaluation, benchmark_model
+from . import (
+    benchmark_caption,
+    benchmark_data,
+    benchmark_evaluation,
+    benchmark_model,
+    benchmark_pictures,
+)
 from .benchmark_timing import machine_facts
 
 COMMANDS = {
@@ -19,6 +26,7 @@ COMMANDS = {
     "model": benchmark_model,
     "caption": benchmark_caption,
     "evaluation": benchmark_evaluation,
+    "pictures": benchmark_pictures,
 }
 
 
