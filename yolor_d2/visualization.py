@@ -1,7 +1,7 @@
 """Drawing annotations and results on images. Everything is RGB uint8 (H, W, 3)."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -213,3 +213,39 @@ def _target_layers(instances: Instances, metadata: Any) -> Layers:
         colors=[tuple(metadata.thing_colors[c]) for c in classes],
         masks=None if masks is None else masks.tensor.numpy(),
     )
+
+
+def draw_results(
+    image: np.ndarray,
+    result: Mapping[str, Any],
+    metadata: Any,
+    *,
+    layers: Sequence[str] = (),
+    score_threshold: float = 0.25,
+    opacity: float = 0.5,
+) -> np.ndarray:
+    """An image with what a model says of it.
+
+    Args:
+        image: is not changed.
+        result: of the model.
+        metadata: names and colours of the classes.
+        layers: some of "semantic", "panoptic", "instances", "caption"; none: all that there are.
+        score_threshold: objects below are left out.
+        opacity: of masks and maps.
+    """
+    wanted = set(layers or ("semantic", "panoptic", "instances", "caption"))
+    found: dict[str, Any] = {}
+    if "instances" in result and "instances" in wanted and metadata.get("thing_colors"):
+        objects = result["instances"][result["instances"].scores >= score_threshold]
+        classes = objects.pred_classes.tolist()
+        found["boxes"] = objects.pred_boxes.tensor.numpy()
+        found["labels"] = [metadata.thing_classes[c] for c in classes]
+        found["colors"] = [tuple(metadata.thing_colors[c]) for c in classes]
+        if objects.has("pred_masks"):
+            found["masks"] = np.asarray(objects.pred_masks)
+    if "sem_seg" in result and "semantic" in wanted and metadata.get("stuff_colors"):
+        found["sem_seg"] = result["sem_seg"].argmax(dim=0).numpy()
+        found["sem_seg_colors"] = metadata.stuff_colors
+    caption = result.get("caption") if "caption" in wanted else None
+    return draw_layers(image, Layers(caption=caption, **found))
