@@ -38,8 +38,8 @@ class Prediction:
     frame: int | None
     metadata: Any = field(repr=False)
     instances: Instances | None = None
-    sem_seg: SemanticMap | Tensor | None = None
-    panoptic_seg: tuple[Tensor, list[Json]] | None = None
+    sem_seg: SemanticMap | Tensor | None = field(default=None, repr=False)
+    panoptic_seg: tuple[Tensor, list[Json]] | None = field(default=None, repr=False)
     caption: str | None = None
     caption_score: float | None = None
 
