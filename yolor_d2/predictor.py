@@ -75,7 +75,7 @@ class Predictor:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.batch_size = batch_size
-        path, stored, self.cfg = _read(Path(config_or_checkpoint), weights)
+        path, stored, self.cfg = _read(Path(config_or_checkpoint), weights, opts)
         test = self.cfg.MODEL.DETECTION_HEAD.TEST
         test.SCORE_THRESH = max(test.SCORE_THRESH, score_threshold)
         # A hundred objects of a large photo are gigabytes otherwise.
@@ -157,13 +157,15 @@ class Predictor:
         )
 
 
-def _read(source: Path, weights: PathLike | None) -> tuple[Path, StoredWeights, CfgNode]:
+def _read(
+    source: Path, weights: PathLike | None, opts: Sequence[Any]
+) -> tuple[Path, StoredWeights, CfgNode]:
     """The file of the weights, what it holds, and the configuration."""
     if source.suffix == ".py":
         raise ValueError(f"{source}: a LazyConfig cannot be predicted with, only a *.yaml")
     if source.suffix in CONFIG_SUFFIXES:
         file = source if source.is_file() else get_config_file(str(source))
-        cfg = load_config(str(file))
+        cfg = load_config(str(file), list(opts))  # which may name the weights
         path = Path(weights or cfg.MODEL.WEIGHTS)
         if not path.name:
             raise ValueError(f"{source}: a configuration needs weights")
@@ -183,7 +185,7 @@ def _stored_config(stored: StoredWeights, path: Path) -> CfgNode:
     add_yolor_config(cfg)
     try:
         cfg.merge_from_other_cfg(CfgNode.load_cfg(text))
-    except (AssertionError, KeyError, ValueError, yaml.YAMLError):  # the ways to say no
+    except (AssertionError, AttributeError, KeyError, ValueError, yaml.YAMLError):
         raise ValueError(
             f"{path}: its configuration is a LazyConfig or another version's: give a *.yaml, and "
             "this as its weights"

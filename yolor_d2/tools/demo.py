@@ -8,11 +8,13 @@ URL; Ctrl-C ends both. Exit code 1: some inputs could not be used; 2: nothing co
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
+import cv2
 from tqdm import tqdm
 
 from ..data.errors import BadFileError
@@ -47,6 +49,9 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict on all inputs; the exit code."""
     args = parse_args(arguments)
+    # OpenCV's own words on what it cannot open; ours are one line.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(0)
     try:
         predictor = Predictor(
             args.config_file or args.weights,

@@ -39,7 +39,8 @@ class Output:
     def __init__(self, folder: Path, *, inputs: Sequence[str]) -> None:
         place = folder.resolve()
         for path in map(Path, inputs):
-            if place == (path.resolve() if path.is_dir() else path.parent.resolve()):
+            home = path if path.is_dir() else path.parent
+            if path.exists() and home.resolve() == place:
                 raise ValueError(f"{folder}: has {path} in it, choose another folder for output")
         self.folder = folder
         self.count = 0
