@@ -219,6 +219,27 @@ def test_a_broken_file_among_others(saved: Saved, predictor: Predictor, tmp_path
     assert [error.path for error in errors] == [str(broken)]
 
 
+def test_weights_that_know_no_classes(saved: Saved, tmp_path: Path) -> None:
+    """Nobody names them, but they have colours, and so there are pictures."""
+    content = load_checkpoint(saved.path)
+    save_checkpoint({k: content[k] for k in ("model", "tokenizer")}, tmp_path / "bare.pth")
+    config = tmp_path / "config.yaml"
+    config.write_text(saved.cfg.dump())
+    counts = ("MODEL.DETECTION_HEAD.NUM_CLASSES", 10, "MODEL.SEM_SEG_HEAD.NUM_CLASSES", 19)
+    bare = Predictor(config, weights=tmp_path / "bare.pth", device="cpu", opts=counts)
+    found = bare(saved.images[0])
+    assert found.to_json()["instances"][0]["category_name"].startswith("class ")
+    assert (found.draw(["instances"]) != found.image).any()
+
+
+def test_a_network_of_captions_alone(tmp_path: Path) -> None:
+    saved = save_network(tmp_path, ("caption",), "MODEL.CAPTION_HEAD.REGION_FEATURE", "")
+    content = load_checkpoint(saved.path)
+    content["provenance"].update(classes={}, class_ids={})  # as of data sets of captions alone
+    save_checkpoint(content, tmp_path / "captions.pth")
+    assert Predictor(tmp_path / "captions.pth", device="cpu")(saved.images[0]).caption
+
+
 def test_what_does_not_fit_together(saved: Saved, tmp_path: Path) -> None:
     content = load_checkpoint(saved.path)
     save_checkpoint({"model": content["model"]}, tmp_path / "bare.pth")

@@ -16,7 +16,7 @@ from typing import Any, overload
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data import Metadata
 from detectron2.modeling import build_model
 from torch import nn
 
@@ -226,21 +226,17 @@ def _build(cfg: CfgNode, stored: StoredWeights, path: Path) -> tuple[nn.Module, 
 
     What the weights' file says of classes and words counts, not what is on this machine.
     """
+    classes = stored.provenance.get("classes") or {}
     with ExitStack() as stack:
-        if stored.provenance.get("classes"):
-            metadata = _known_metadata(stored) or stack.enter_context(
-                registered(
-                    make_metadata(
-                        stored.provenance["classes"], stored.provenance.get("class_ids", {})
-                    )
-                )
-            )
+        metadata = _known_metadata(cfg, stored)
+        if metadata is None:
+            ids = stored.provenance.get("class_ids", {})
+            made = make_metadata(classes or _numbered_classes(cfg), ids)
+            metadata = stack.enter_context(registered(made))
+        if classes or metadata.name not in cfg.DATASETS.TRAIN:
             cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (metadata.name,), ()
-            if not any(name.startswith("panoptic.") for name in stored.tensors):
-                cfg.MODEL.PANOPTIC_FPN.COMBINE.ENABLED = False  # as it was in training
-        else:
-            names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-            metadata = MetadataCatalog.get(names[0]) if names else Metadata()
+        if classes and not any(name.startswith("panoptic.") for name in stored.tensors):
+            cfg.MODEL.PANOPTIC_FPN.COMBINE.ENABLED = False  # as it was in training
         if stored.tokenizer is not None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             cfg.TOKENIZER.MODEL = f"{folder}/tokenizer.model"
@@ -250,10 +246,19 @@ def _build(cfg: CfgNode, stored: StoredWeights, path: Path) -> tuple[nn.Module, 
     return deploy(model), metadata
 
 
-def _known_metadata(stored: StoredWeights) -> Metadata | None:
-    """Of a registered data set that the network was trained on: they know the colours."""
-    provenance = stored.provenance
-    return find_metadata(provenance["classes"], provenance.get("data", {}))
+def _known_metadata(cfg: CfgNode, stored: StoredWeights) -> Metadata | None:
+    """Of a registered data set that the network was trained on, or that the configuration names."""
+    names = stored.provenance.get("data") or (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    return find_metadata(stored.provenance.get("classes") or {}, names)
+
+
+def _numbered_classes(cfg: CfgNode) -> dict[str, list[str]]:
+    """Names for classes of which nobody knows more than how many there are."""
+    counts = {
+        "thing_classes": cfg.MODEL.DETECTION_HEAD.NUM_CLASSES,
+        "stuff_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
+    }
+    return {key: [f"class {index}" for index in range(n)] for key, n in counts.items()}
 
 
 def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
