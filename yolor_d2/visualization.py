@@ -17,6 +17,8 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 INK: Color = (32, 32, 36)
 PAPER: Color = (250, 250, 248)
 
+LAYERS = ("semantic", "panoptic", "masks", "boxes", "labels", "caption")
+
 # Below this width a picture is enlarged, so that labels can be read.
 READABLE_WIDTH = 480
 
@@ -230,19 +232,20 @@ def draw_results(
         image: is not changed.
         result: of the model.
         metadata: names and colours of the classes.
-        layers: some of "semantic", "panoptic", "instances", "caption"; none: all that there are.
+        layers: some of LAYERS; none: all that there are.
         score_threshold: objects below are left out.
         opacity: of masks and maps.
     """
-    wanted = set(layers or ("semantic", "panoptic", "instances", "caption"))
+    wanted = set(layers or LAYERS)
     found: dict[str, Any] = {}
-    if "instances" in result and "instances" in wanted and metadata.get("thing_colors"):
+    if "instances" in result and wanted & {"masks", "boxes"} and metadata.get("thing_colors"):
         objects = result["instances"][result["instances"].scores >= score_threshold]
         classes = objects.pred_classes.tolist()
-        found["boxes"] = objects.pred_boxes.tensor.numpy()
-        found["labels"] = [metadata.thing_classes[c] for c in classes]
         found["colors"] = [tuple(metadata.thing_colors[c]) for c in classes]
-        if objects.has("pred_masks"):
+        if "boxes" in wanted:
+            found["boxes"] = objects.pred_boxes.tensor.numpy()
+            found["labels"] = [metadata.thing_classes[c] for c in classes]
+        if "masks" in wanted and objects.has("pred_masks"):
             found["masks"] = np.asarray(objects.pred_masks)
     if "sem_seg" in result and "semantic" in wanted and metadata.get("stuff_colors"):
         found["sem_seg"] = result["sem_seg"].argmax(dim=0).numpy()
