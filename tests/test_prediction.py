@@ -124,6 +124,6 @@ def test_a_picture_has_the_layers_that_are_asked_for() -> None:
     assert everything.dtype == np.uint8
     assert everything.shape[0] > HEIGHT  # the caption
     objects = found.draw(["boxes"])
-    assert (objects[:HEIGHT, :WIDTH] != 90).any()
+    assert (objects != 90).any()
     assert (found.draw(["boxes"], score_threshold=0.8) == 90).all()
     np.testing.assert_array_equal(found.image, image)
