@@ -18,6 +18,8 @@ setup(
     python_requires=">=3.11",
     # configs/ stays at the top level, where detectron2 users look for it, and travels as a package.
     packages=[*find_packages(include=["yolor_d2", "yolor_d2.*"]), "yolor_d2.configs"],
+    py_modules=["yolor_d2_cli"],
+    entry_points={"console_scripts": ["yolor-d2=yolor_d2_cli:main"]},
     package_dir={"yolor_d2.configs": "configs"},
     package_data={"yolor_d2": ["py.typed"], "yolor_d2.configs": ["**/*.yaml", "**/*.py"]},
     install_requires=[
@@ -40,6 +42,7 @@ setup(
     ],
     extras_require={
         "slurm": ["submitit>=1.5"],
+        "supervision": ["supervision>=0.25"],
         "wandb": ["wandb>=0.17"],
         "dev": [
             "submitit>=1.5",

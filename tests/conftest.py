@@ -6,6 +6,8 @@ import cv2
 import pytest
 import torch
 
+from .saved_networks import Saved, save_network
+
 cv2.setNumThreads(0)
 torch.set_num_threads(1)
 
@@ -17,3 +19,9 @@ def shared_dir() -> Path:
     if not path.is_dir():
         pytest.skip("golden numbers and real samples are not here")
     return path
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    """A checkpoint of all four tasks."""
+    return save_network(tmp_path_factory.mktemp("saved"))

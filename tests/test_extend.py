@@ -1,6 +1,7 @@
 """The code of the documents, run as a reader would run it: docs/extend.md, then the others."""
 
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from detectron2.config import CfgNode
 
 from .data.coco_files import restored_catalogues
+from .saved_networks import Saved
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs/extend.md"
@@ -76,6 +78,23 @@ def test_the_network(names: Names) -> None:
     assert set(names["losses"]) == {"loss_cls", "loss_box", "loss_dfl", "loss_caption"}
     assert names["predicted"].image_size == (120, 160)
     assert type(names["cautious"].detection_head).__name__ == "CautiousHead"
+
+
+def test_predicting(saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = ROOT / "docs/predict.md"
+    for name in ("output", "photos"):
+        (tmp_path / name).mkdir()
+    shutil.copy(saved.path, tmp_path / "output/model_final.pth")
+    for name in ("street.jpg", "photos/1.jpg", "photos/2.jpg"):
+        shutil.copy(saved.images[0], tmp_path / name)
+    (tmp_path / "photos/3.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    names: Names = {"__name__": "predict"}
+    for code in code_blocks(document.read_text()):
+        exec(compile(code, str(document), "exec"), names)
+    assert names["picture"].shape[2] == 3
+    assert [error.path for error in names["errors"]] == ["photos/3.jpg"]
+    assert names["areas"]
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,15 @@ def test_configs_travel_with_the_package(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--no-index", "--target", target, copy], check=True, cwd=tmp_path)
     shutil.rmtree(copy)
+    script = subprocess.run(
+        [target / "bin/yolor-d2", "--help"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(target)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "  predict " in script.stdout
     code = """
 import yolor_d2, yolor_d2.model_zoo as zoo
 from pathlib import Path

@@ -4,6 +4,7 @@ Importing the package registers its data sets and parts with detectron2.
 """
 
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -16,4 +17,16 @@ if find_spec("detectron2") is None:
 from . import data, modeling  # noqa: F401
 from .config import add_yolor_config
 
-__all__ = ["__version__", "add_yolor_config"]
+if TYPE_CHECKING:
+    from .predictor import Predictor
+
+__all__ = ["Predictor", "__version__", "add_yolor_config"]
+
+
+def __getattr__(name: str) -> Any:
+    """The predictor is imported when it is asked for: training has no use for it."""
+    if name != "Predictor":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .predictor import Predictor
+
+    return Predictor

@@ -101,3 +101,16 @@ class SemanticMap:
     def cpu(self) -> "SemanticMap":
         """The same map in the host's memory."""
         return self.to("cpu")
+
+
+def run_lengths_of(masks: Tensor | RLEMasks) -> list[dict[str, Any]]:
+    """Masks (D, height, width) as COCO's run lengths, "size" and "counts" each, ready for JSON."""
+    if isinstance(masks, RLEMasks):
+        return masks.rles
+    rles = []
+    for mask in masks.cpu():
+        # Run lengths go down the columns.
+        columns = mask.T.contiguous().view(torch.uint8)  # (width, height)
+        rle = coco_mask.encode(columns.numpy().T)
+        rles.append({"size": rle["size"], "counts": rle["counts"].decode()})
+    return rles

@@ -27,6 +27,7 @@ def describe_run(
     argv: Sequence[str],
     data: dict[str, Any],
     classes: dict[str, list[str]],
+    class_ids: dict[str, list[int]] | None = None,
 ) -> Provenance:
     """Plain data for checkpoints, the same on every machine.
 
@@ -35,6 +36,7 @@ def describe_run(
         argv: the command's arguments.
         data: the fingerprint of each data set.
         classes: names, such as "thing_classes".
+        class_ids: the numbers that the data sets' files give them, likewise.
 
     Returns:
         The arguments, "commit" (None where the code is in no repository; with "+changes" where
@@ -47,6 +49,7 @@ def describe_run(
         "versions": versions(),
         "data": data,
         "classes": classes,
+        "class_ids": class_ids or {},
     }
 
 

@@ -94,8 +94,13 @@ def load_weights(
     Raises:
         CheckpointError: the file cannot be read, nothing of it fits, or, if strict, not everything.
     """
-    path = Path(path)
-    stored = read_weights(path, prefer=prefer)
+    return load_stored(model, read_weights(path, prefer=prefer), Path(path), strict=strict)
+
+
+def load_stored(
+    model: nn.Module, stored: StoredWeights, path: Path, *, strict: bool = False
+) -> LoadReport:
+    """`load_weights` of a file that has been read already; the path is for messages."""
     own = model.state_dict()
     mismatched = [
         Mismatch(name, tuple(stored.tensors[name].shape), tuple(value.shape))

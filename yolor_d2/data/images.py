@@ -61,6 +61,15 @@ def read_image(path: str, *, width: int, height: int, reduction: int = 1) -> np.
     return image if factor == reduction else _shrink(image, reduction)
 
 
+def read_upright(path: str) -> np.ndarray:
+    """Decode an image of unknown size, turned as its EXIF says: uint8 RGB (height, width, 3).
+
+    Raises:
+        BadFileError: the file is missing, truncated or no image.
+    """
+    return _decode(read_bytes(path), _DECODE_FLAGS[1], path)
+
+
 def jpeg_size(data: bytes) -> tuple[int, int]:
     """(width, height) as stored, from the frame header of a JPEG's bytes; (0, 0) without one."""
     position = 2

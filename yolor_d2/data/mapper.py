@@ -240,14 +240,29 @@ class MultiTaskMapper:
 
     def _test_item(self, record: Record) -> Record:
         item = {k: v for k, v in record.items() if k != "annotations"}
-        item["image"] = self._to_tensor(
-            resize_long_side(self.reader.pixels(record), self.test_size)
+        item["image"] = make_test_image(
+            self.reader.pixels(record), size=self.test_size, image_format=self.image_format
         )
         return item
 
     def _to_tensor(self, image: np.ndarray) -> torch.Tensor:
-        planes = to_planes(image)  # (3, H, W)
-        return torch.from_numpy(planes if self.image_format == "RGB" else planes[::-1].copy())
+        return _as_tensor(image, self.image_format)
+
+
+def make_test_image(pixels: np.ndarray, *, size: int, image_format: str) -> torch.Tensor:
+    """What a network is fed at inference, uint8 (3, h, w).
+
+    Args:
+        pixels: uint8 RGB (H, W, 3).
+        size: of the long side.
+        image_format: "RGB" or "BGR".
+    """
+    return _as_tensor(resize_long_side(pixels, size), image_format)
+
+
+def _as_tensor(image: np.ndarray, image_format: str) -> torch.Tensor:
+    planes = to_planes(image)  # (3, H, W)
+    return torch.from_numpy(planes if image_format == "RGB" else planes[::-1].copy())
 
 
 def check_images(*, sizes: Sequence[int], image_format: str) -> None:

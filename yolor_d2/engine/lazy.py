@@ -27,6 +27,7 @@ from ..data.build import make_test_loader, make_train_loader, train_tokenizer
 from ..data.validation import PlainViews
 from ..evaluation.tta import TestTimeAugmentation
 from ..modeling import deploy
+from ..modeling.deploy import best_device
 from ..tokenizer import Tokenizer
 from .changes import differences
 from .evaluating import Examination, Results, examine
@@ -36,7 +37,7 @@ from .last_checkpoint import weights_to_evaluate
 from .options import RunOptions, run_options
 from .rewards import give_reward
 from .run import Run
-from .setup import begin, best_device, open_folder
+from .setup import begin, open_folder
 from .standard_hooks import standard_hooks
 from .tokenizing import choose_tokenizer, share_tokenizer
 from .trainer import describe_data

@@ -19,6 +19,7 @@ from detectron2.utils.logger import setup_logger
 from ..checkpoint.run_folder import RunFolder
 from ..checkpoint.saving import CheckpointError
 from ..model_zoo import load_config
+from ..modeling.deploy import best_device
 from .launch import WRONG_USE
 from .tokenizing import resolve_tokenizer
 
@@ -57,10 +58,6 @@ def setup(args: Namespace) -> CfgNode:
     begin(args, config_text=cfg.dump(), seed=cfg.SEED)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
     return cfg
-
-
-def best_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def open_folder(output_dir: str, args: Namespace, *, sources: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from ..checkpoint.provenance import describe_run
 from ..checkpoint.weights import load_weights
 from ..data import build_test_loader, build_train_loader
+from ..data.class_tables import describe_classes
 from ..data.fingerprint import dataset_fingerprint
 from ..data.validation import build_validation_loader
 from ..evaluation import build_evaluator
@@ -204,11 +205,9 @@ def describe(cfg: CfgNode) -> dict[str, Any]:
 def describe_data(config_text: str, names: Iterable[str]) -> dict[str, Any]:
     """Likewise, from the configuration as text and the names of all data sets."""
     unique = list(dict.fromkeys(names))
-    metadata = MetadataCatalog.get(unique[0])
-    keys = ("thing_classes", "stuff_classes", "panoptic_classes")
     return describe_run(
         config_text,
         argv=sys.argv[1:],
         data={name: dataset_fingerprint(name) for name in unique},
-        classes={key: list(metadata.get(key)) for key in keys if metadata.get(key)},
+        **describe_classes(unique),
     )

@@ -5,13 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.evaluation import COCOEvaluator
 from detectron2.structures import BoxMode, Instances
-from pycocotools import mask as coco_mask
-from torch import Tensor
 
-from ..structures import RLEMasks
+from ..structures import run_lengths_of
 from .box_confusion import box_confusion
 from .coco_scoring import Json, Scores, score
 from .files import write_json
@@ -140,20 +137,8 @@ def coco_results(instances: Instances, image_id: Any) -> list[Json]:
         "score": instances.scores.tolist(),
     }
     if instances.has("pred_masks"):
-        columns["segmentation"] = _rles(instances.pred_masks)
+        columns["segmentation"] = run_lengths_of(instances.pred_masks)
     return [
         {"image_id": image_id, **dict(zip(columns, values, strict=True))}
         for values in zip(*columns.values(), strict=True)
     ]
-
-
-def _rles(masks: Tensor | RLEMasks) -> list[Json]:
-    if isinstance(masks, RLEMasks):
-        return masks.rles
-    rles = []
-    for mask in masks.cpu():
-        # Run lengths go down the columns.
-        columns = mask.T.contiguous().view(torch.uint8)  # (width, height)
-        rle = coco_mask.encode(columns.numpy().T)
-        rles.append({"size": rle["size"], "counts": rle["counts"].decode()})
-    return rles

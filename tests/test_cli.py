@@ -1,0 +1,94 @@
+"""The console script: quick help, the programs' own flags and exit codes."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import yolor_d2_cli
+from yolor_d2.tools import model_info
+
+from .saved_networks import Saved
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The script replaces them."""
+    monkeypatch.setattr(sys, "argv", ["yolor-d2"])
+
+
+def test_its_help_imports_nothing_large() -> None:
+    start = time.perf_counter()
+    command = [sys.executable, "-X", "importtime", str(ROOT / "yolor_d2_cli.py"), "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert time.perf_counter() - start < 2
+    assert "torch" not in result.stderr
+    for name in ("train", "eval", "predict", "export", "check-data", "info", "benchmark", "web"):
+        assert f"\n  {name} " in result.stdout
+
+
+def test_it_is_installed_as_a_script() -> None:
+    setup = (ROOT / "setup.py").read_text()
+    assert '"yolor-d2=yolor_d2_cli:main"' in setup
+    assert 'py_modules=["yolor_d2_cli"]' in setup
+
+
+def test_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert yolor_d2_cli.main(["predikt"]) == 2
+    error = capsys.readouterr().err
+    assert error == "yolor-d2: there is no command predikt; did you mean predict?\n"
+    assert yolor_d2_cli.main([]) == 2
+
+
+@pytest.mark.parametrize("name", yolor_d2_cli.SUMMARIES)
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = yolor_d2_cli.main([name, "--help"])
+    except SystemExit as error:
+        code = error.code
+    out, err = capsys.readouterr()
+    if f"yolor-d2 {name}: this version does not have it" in err:
+        pytest.skip(f"{name} is not there")
+    assert code == 0
+    assert f"usage: yolor-d2 {name}" in out
+
+
+def test_commands_take_the_flags_of_their_modules(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--config-file", str(ROOT / "configs/toy/yolor_elan_n_toy.yaml"), "--size", "64"]
+    flags += ["DATASETS.TRAIN", "('toy_scenes_train',)"]
+    assert yolor_d2_cli.main(["info", *flags]) == 0
+    ours = capsys.readouterr().out
+    model_info.main(flags)
+    assert ours == capsys.readouterr().out
+    assert yolor_d2_cli.main(["info", "--config-file", "nothing.yaml"]) == 2
+
+
+def test_prediction_and_its_exit_codes(
+    saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--weights", str(saved.path), "--device", "cpu", "--output", str(tmp_path)]
+    assert yolor_d2_cli.main(["predict", "--input", str(saved.images[0]), *flags]) == 0
+    assert (tmp_path / "predictions.jsonl").is_file()
+    assert yolor_d2_cli.main(["predict", "--input", str(tmp_path / "no.jpg"), *flags]) == 1
+    capsys.readouterr()
+
+
+def test_evaluation_is_train_net_with_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr("yolor_d2.engine.launch.launch", lambda main, args: seen.append(args))
+    for name in ("train", "eval"):
+        assert yolor_d2_cli.main([name, "--config-file", "x.yaml", "SEED", "3"]) == 0
+    assert [args.eval_only for args in seen] == [False, True]
+    assert seen[1].opts == ["SEED", "3"]
+
+
+def test_what_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(yolor_d2_cli.MODULES, "web", "of_another_version")
+    assert yolor_d2_cli.main(["web"]) == 2
+    assert capsys.readouterr().err == "yolor-d2 web: this version does not have it\n"
