@@ -211,5 +211,7 @@ def test_what_cannot_be_told() -> None:
         tiny_model(("caption",), *TOLD)
     with pytest.raises(ValueError, match="REGION_FEATURE has c9"):
         tiny_model(BOTH, "MODEL.CAPTION_HEAD.REGION_FEATURE", "c9")
+    with pytest.raises(ValueError, match=r"DIM is 36.*multiple of 8"):
+        told_model("MODEL.CAPTION_HEAD.DIM", 36)
     with pytest.raises(ValueError, match="MAX_REGIONS is 0"):
         told_model("MODEL.CAPTION_HEAD.MAX_REGIONS", 0)

@@ -64,6 +64,11 @@ def region_arguments(cfg: CfgNode) -> dict[str, Any]:
             "MODEL.YOLOR.TASKS has no detection"
         )
     check_range(KEY, {"MAX_REGIONS": head.MAX_REGIONS}, low=1)
+    if head.DIM % 8:
+        raise ValueError(
+            f"{KEY}.DIM is {head.DIM}; with {KEY}.REGION_FEATURE it must be a multiple of 8 (for "
+            "sines and cosines of the four numbers of a box)"
+        )
     return {
         "region_feature": head.REGION_FEATURE,
         "max_regions": head.MAX_REGIONS,
