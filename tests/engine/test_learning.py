@@ -44,7 +44,7 @@ def test_the_long_run_on_toy_scenes(tmp_path: Path) -> None:
 def test_captions_learn_from_cider(tmp_path: Path) -> None:
     """Rewards rise within 50 steps; after 300, CIDEr is better by more than seeds differ."""
     make_scenes(tmp_path, train=2000, val=200)
-    train("toy/yolor_elan_n_toy.yaml", tmp_path, "SOLVER.MAX_ITER", 600, "TEST.EVAL_PERIOD", 0)
+    train("toy/yolor_elan_n_toy.yaml", tmp_path, "SOLVER.MAX_ITER", 600)
     weights = tmp_path / "output/model_final.pth"
     found = []
     for seed in (1, 2):
