@@ -50,6 +50,10 @@ def train_all(toy_root: Path, folder: Path) -> None:
         what: tuple(spoil(configure(what, "SOLVER.NONFINITE", what))) for what in ("stop", "skip")
     }
     torch.save([losses, first, second, states, spoilt], folder / f"{comm.get_rank()}.pt")
+    critical, _ = run(configure("critical", "MODEL.CAPTION_HEAD.SCST.SAMPLES", 3))
+    rewards = [value for value, _ in critical.storage.history("caption_reward").values()]
+    weights = dict(critical.model.named_parameters())
+    torch.save([weights, rewards], folder / f"critical{comm.get_rank()}.pt")
 
 
 def spoil(cfg: CfgNode) -> Outcome:
@@ -83,6 +87,13 @@ def folder(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(folder: Path) -> list[Any]:
     """What each process has found."""
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+def test_captions_learn_from_rewards_together(folder: Path) -> None:
+    """Each process draws and rewards its own captions; the weights stay the same."""
+    (mine, rewards), (other, others) = (torch.load(folder / f"critical{r}.pt") for r in range(2))
+    assert_equal(mine, other)
+    assert len(rewards) == len(others) == 4
 
 
 def test_exact_resume(results: list[Any]) -> None:

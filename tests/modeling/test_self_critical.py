@@ -117,3 +117,13 @@ def test_words_are_dropped_in_training_only() -> None:
         logits.flatten(0, 1), CAPTIONS[:, 1:].flatten(), ignore_index=PAD
     )
     torch.testing.assert_close(head.train().losses(tokens, CAPTIONS)["loss_caption"], expected)
+
+
+def test_half_precision() -> None:
+    """Rewards are of the drawn ids alone; the loss is in single precision."""
+    head = critical_head()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = head.losses(head(make_features()), CAPTIONS, None, IMAGES)["loss_caption"]
+    assert loss.dtype == torch.float32
+    loss.backward()
+    assert all(p.grad.isfinite().all() for p in head.parameters() if p.grad is not None)
