@@ -168,7 +168,7 @@ def _measure(args: argparse.Namespace, setting: Setting, work: Path) -> dict[str
             print(f"\n{part} is left out: this network has no {', '.join(sorted(missing))}")
             continue
         results[part] = _measure_part(part, args, setting, work)
-        _print_result(results[part])
+        print_result(results[part])
     return results
 
 
@@ -189,7 +189,7 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
-def _print_result(result: Result) -> None:
+def print_result(result: Result) -> None:
     """In Markdown, for docs/performance.md."""
     for table in result.tables:
         _print_table(table)

@@ -9,6 +9,7 @@ the graphs say is compared with what the network says; the exit code is 1 where 
 """
 
 import argparse
+import importlib
 import json
 import logging
 import shutil
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
@@ -48,12 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_installed(args.format)
         cfg, classes = read_config(args.weights, args.config_file, args.opts)
         args.output.mkdir(parents=True, exist_ok=True)
-        cfg.OUTPUT_DIR = str(args.output)
-        resolve_tokenizer(cfg)
-        model = build_for_inference(cfg)
-        if not isinstance(model, YOLOR):
-            raise ValueError(f"cannot export {cfg.MODEL.META_ARCHITECTURE}; only YOLOR")
-        differences = export(model, cfg, classes, folder=args.output, kind=args.format)
+        model = build(cfg, args.output)
+        sizes = canvas_sizes(cfg.INPUT.TEST_SIZE, model.canvas_divisor)
+        differences = export(model, cfg, classes, folder=args.output, kind=args.format, sizes=sizes)
     except (ValueError, KeyError, CheckpointError, OSError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
@@ -105,7 +104,10 @@ def read_config(
         cfg = _stored_config(weights, stored.provenance.get("config", ""))
         if stored.tokenizer:
             cfg.TOKENIZER.MODEL = ""  # a path on the machine that it was trained on
-        cfg.merge_from_list(overrides)
+        try:
+            cfg.merge_from_list(overrides)
+        except (AssertionError, KeyError) as error:  # yacs's ways of naming a wrong key
+            raise ValueError(f"configuration: {error.args[0]}") from None
     cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = str(weights), "cpu"
     return cfg, class_names(cfg, stored.provenance.get("classes", {}))
 
@@ -137,8 +139,24 @@ def class_names(cfg: CfgNode, stored: dict[str, list[str]]) -> dict[str, list[st
     return {kind: list(names) for kind, names in known.items() if names}
 
 
+def build(cfg: CfgNode, folder: Path) -> YOLOR:
+    """The network of a configuration, deployed; its tokenizer goes into the folder."""
+    cfg.OUTPUT_DIR = str(folder)
+    resolve_tokenizer(cfg)
+    model = build_for_inference(cfg)
+    if not isinstance(model, YOLOR):
+        raise ValueError(f"cannot export {cfg.MODEL.META_ARCHITECTURE}; only YOLOR")
+    return model
+
+
 def export(
-    model: YOLOR, cfg: CfgNode, classes: dict[str, list[str]], *, folder: Path, kind: str
+    model: YOLOR,
+    cfg: CfgNode,
+    classes: dict[str, list[str]],
+    *,
+    folder: Path,
+    kind: str,
+    sizes: Sequence[tuple[int, int]],
 ) -> list[Difference]:
     """Write everything, and compare the graphs with the network.
 
@@ -148,8 +166,9 @@ def export(
         classes: their names.
         folder: to be written into.
         kind: one of the SUFFIXES'.
+        sizes: heights and widths of the canvases that are compared on.
     """
-    # Raised warnings are the exporters' about code of theirs.
+    # Its warnings are of code that is not the user's.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     parts = parts_of(model)
     files = {name: f"{name}{SUFFIXES[kind]}" for name in parts}
@@ -162,7 +181,6 @@ def export(
         for path in RUNNER.glob("*.py"):
             shutil.copyfile(path, folder / path.name)
     graphs = {name: open_graph(folder / files[name], part) for name, part in parts.items()}
-    sizes = canvas_sizes(cfg.INPUT.TEST_SIZE, model.canvas_divisor)
     return compare(model, parts, graphs, sizes=sizes, batches=BATCHES)
 
 
@@ -210,6 +228,15 @@ def describe(model: YOLOR, cfg: CfgNode, parts: dict[str, Part], files: dict[str
     return facts | _describe_captions(model)
 
 
+def load_runner(folder: Path) -> ModuleType:
+    """The runner's main module from a folder that was exported to, imported as it stands there."""
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module("runner")
+    finally:
+        sys.path.remove(str(folder))
+
+
 def _describe_captions(model: YOLOR) -> Facts:
     head = model.caption_head
     if head is None:
@@ -222,7 +249,7 @@ def _describe_captions(model: YOLOR) -> Facts:
             **{name: getattr(how, name) for name in searched},
         },
         "caption_cache": cache_shape(head),
-        "tokenizer": FILE_NAME,
+        **({"tokenizer": FILE_NAME} if model.tokenizer is not None else {}),
     }
 
 

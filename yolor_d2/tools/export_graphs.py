@@ -217,10 +217,11 @@ def open_graph(path: Path, part: Part, *, threads: int = 0) -> Graph:
         part: that it was written from.
         threads: for onnxruntime; 0 leaves it to that.
     """
-    if path.suffix == SUFFIXES["torchscript"]:
-        return torch.jit.load(str(path))
-    if path.suffix == SUFFIXES["torch_export"]:
-        return torch.export.load(path).module()
+    if path.suffix != SUFFIXES["onnx"]:
+        with _quiet():
+            if path.suffix == SUFFIXES["torchscript"]:
+                return torch.jit.load(str(path))
+            return torch.export.load(path).module()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
