@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "yolor_d2/__init__.py").read_text()).group(1)
+EXPORT = ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"]
 
 setup(
     name="yolor_d2",
@@ -21,7 +22,11 @@ setup(
     py_modules=["yolor_d2_cli"],
     entry_points={"console_scripts": ["yolor-d2=yolor_d2_cli:main"]},
     package_dir={"yolor_d2.configs": "configs"},
-    package_data={"yolor_d2": ["py.typed"], "yolor_d2.configs": ["**/*.yaml", "**/*.py"]},
+    package_data={
+        # The runner is no package: its files are copied beside exported graphs.
+        "yolor_d2": ["py.typed", "tools/runner/*.py"],
+        "yolor_d2.configs": ["**/*.yaml", "**/*.py"],
+    },
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
@@ -41,10 +46,12 @@ setup(
         "yacs>=0.1.8",
     ],
     extras_require={
+        "export": EXPORT,
         "slurm": ["submitit>=1.5"],
         "supervision": ["supervision>=0.25"],
         "wandb": ["wandb>=0.17"],
         "dev": [
+            *EXPORT,
             "submitit>=1.5",
             "hypothesis>=6.100",
             "import-linter>=2.1",

@@ -253,3 +253,18 @@ def test_sine_encoding_tells_cells_apart(cells) -> None:
     assert distances.min() > 1
     nearest = distances[cells // 2, cells // 2 + 1 :][:4].tolist()
     assert all(near < far for near, far in pairwise(nearest))
+
+
+@torch.no_grad()
+def test_steps_that_write_into_nothing() -> None:
+    """What exporters take says the same as steps with a cache, and gives the same past."""
+    module, (tokens, padding) = decoder(), visual()
+    images, beams, length = 2, 3, 4
+    x = text(length, images, beams)
+    cache = module.start(tokens, padding, beam_size=beams, max_length=length)
+    past = cache.text.unflatten(2, (images, beams))[..., :0, :]
+    for position in range(length):
+        expected = module.step(x[position], cache, position)
+        said, past = module.extend(x[position], past, torch.stack(cache.visual), cache.mask)
+        torch.testing.assert_close(said, expected)
+    torch.testing.assert_close(past, cache.text.unflatten(2, (images, beams)))

@@ -51,6 +51,7 @@ from .views import (
 )
 
 Features = dict[str, Tensor]
+Contents = Sequence[Content] | Tensor | None
 
 
 @META_ARCH_REGISTRY.register()
@@ -273,12 +274,13 @@ class YOLOR(nn.Module):
             results |= zip(numbers, self.results(raw, frames), strict=True)
         return [results[number] for number in range(len(batch))]
 
-    def raw_outputs(self, images: Tensor, contents: Sequence[Content] | None = None) -> RawOutputs:
+    def raw_outputs(self, images: Tensor, contents: Contents = None) -> RawOutputs:
         """What the heads say of padded images (N, 3, H, W), values 0..255, in pure tensors.
 
         Args:
             images: of a size that the network takes, sides multiples of `canvas_divisor`.
-            contents: where each image lies on its canvas; None: everywhere.
+            contents: where each image lies on its canvas, also as (N, 4) left, top, width, height;
+                None: everywhere.
         """
         features = self.extract(images, self.in_features(frozenset(self.heads)))
         points = self.detection_head(features) if self.detection_head is not None else None
@@ -292,7 +294,7 @@ class YOLOR(nn.Module):
     def visual_tokens(
         self,
         features: Features,
-        contents: Sequence[Content] | None,
+        contents: Contents,
         points: PointPredictions | None = None,
         objects: Objects | None = None,
     ) -> VisualTokens | None:

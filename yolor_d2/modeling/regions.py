@@ -33,11 +33,11 @@ def found_regions(logits: Tensor, boxes: Tensor, *, count: int) -> Regions:
         boxes: (N, A, 4).
         count: M, unless there are fewer points.
     """
-    scores, points = logits.amax(dim=2).sigmoid().topk(min(CANDIDATES * count, logits.shape[1]))
+    scores, points = _largest(logits.amax(dim=2).sigmoid(), CANDIDATES * count)  # (N, B) each
     overlaps = _overlaps(_pick(boxes, points)).triu(diagonal=1)  # (N, B, B) of surer and less sure
     left_out = (overlaps > SAME_OBJECT).any(dim=1) | (scores < MIN_SCORE)  # (N, B)
-    best = scores.masked_fill(left_out, -1).topk(min(count, scores.shape[1]))  # (N, M) each
-    points, padding = points.gather(1, best.indices), best.values < 0
+    scores, best = _largest(scores.masked_fill(left_out, -1), count)  # (N, M) each
+    points, padding = points.gather(1, best), scores < 0
     return Regions(
         boxes=_pick(boxes, points).masked_fill(padding[:, :, None], 0),
         scores=_pick(logits, points).sigmoid(),
@@ -60,6 +60,16 @@ def true_regions(objects: Objects, *, count: int, num_classes: int) -> Regions:
     scores = F.one_hot(objects.classes, num_classes).to(objects.boxes.dtype)
     there = torch.zeros_like(objects.image, dtype=torch.bool)
     return Regions(lay_out(objects.boxes, 0), lay_out(scores, 0), lay_out(there, True))
+
+
+@torch.jit.script_if_tracing
+def _largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The largest of each row, best first, all where there are fewer, and where they are.
+
+    How many that is, torch.jit.trace would take for the same on every canvas.
+    """
+    largest, places = values.topk(min(count, values.shape[1]))
+    return largest, places
 
 
 def _pick(values: Tensor, points: Tensor) -> Tensor:

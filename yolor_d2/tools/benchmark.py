@@ -5,6 +5,7 @@ python -m yolor_d2.tools.benchmark model        the network, beside those of oth
 python -m yolor_d2.tools.benchmark caption      captions, beside those of transformers
 python -m yolor_d2.tools.benchmark evaluation   scores of boxes and masks, beside pycocotools
 python -m yolor_d2.tools.benchmark pictures     the drawing of results, beside detectron2's
+python -m yolor_d2.tools.benchmark export       onnxruntime beside the network itself
 """
 
 import argparse
@@ -16,6 +17,7 @@ from . import (
     benchmark_caption,
     benchmark_data,
     benchmark_evaluation,
+    benchmark_export,
     benchmark_model,
     benchmark_pictures,
 )
@@ -27,6 +29,7 @@ COMMANDS = {
     "caption": benchmark_caption,
     "evaluation": benchmark_evaluation,
     "pictures": benchmark_pictures,
+    "export": benchmark_export,
 }
 
 

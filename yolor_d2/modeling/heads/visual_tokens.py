@@ -59,7 +59,7 @@ class RegionTokens(nn.Module):
     ) -> VisualTokens:
         """The map (N, X, h, w) and regions -> M tokens of each image."""
         n, m = regions.padding.shape
-        image = torch.arange(n, device=feature.device).repeat_interleave(m)[:, None]  # (N * M, 1)
+        image = torch.arange(n, device=feature.device)[:, None].expand(n, m).reshape(-1, 1)
         wide = feature.to(torch.promote_types(feature.dtype, torch.float32))  # as boxes have to be
         boxes = torch.cat([image, regions.boxes.flatten(0, 1)], dim=1).to(wide.dtype)
         cells = roi_align(wide, boxes, CELLS, 1 / self.stride, SAMPLES, aligned=True)

@@ -56,6 +56,23 @@ class SelfAttention(nn.Module):
         y = F.scaled_dot_product_attention(heads[0], key, value)  # (R, H, 1, E)
         return self.output(merge_heads(y))
 
+    def extend(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """As `step`, but nothing is written into: for exporters, to which memory means nothing.
+
+        Args:
+            x: (N, K, D) the newest token of each beam.
+            past: (2, N, K, H, T, E) keys and values of the tokens before.
+
+        Returns:
+            As x, and keys and values with the newest token's (2, N, K, H, T + 1, E).
+        """
+        rows = x.flatten(0, 1)[:, None]  # (R, 1, D)
+        heads = split_heads(self.query_key_value(rows), self.num_heads, parts=3)  # (3, R, H, 1, E)
+        grown = torch.cat([past, heads[1:].unflatten(1, x.shape[:2])], dim=4)
+        key, value = grown.flatten(1, 2)  # (R, H, T + 1, E) each
+        y = F.scaled_dot_product_attention(heads[0], key, value)  # (R, H, 1, E)
+        return self.output(merge_heads(y)).view_as(x), grown
+
 
 class CrossAttention(nn.Module):
     """Text looks at the image. Tokens do not see each other here: beams are just more of them."""
@@ -168,6 +185,13 @@ class DecoderLayer(nn.Module):
         x = x + self.dropout(self.text_attention.step(rows, past, position)).view_as(x)
         return self._look_and_think(x, visual, mask)
 
+    def extend(
+        self, x: Tensor, past: Tensor, visual: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `step`, with shapes as of `SelfAttention.extend`; the past is given back, longer."""
+        heard, grown = self.text_attention.extend(self.text_norm(x), past)
+        return self._look_and_think(x + self.dropout(heard), visual, mask), grown
+
     def _look_and_think(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
         x = x + self.dropout(self.visual_attention(self.visual_norm(x), visual, mask))
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
@@ -277,6 +301,26 @@ class TransformerDecoder(nn.Module):
         for layer, past, visual in zip(self.layers, cache.text, cache.visual, strict=True):
             x = layer.step(x, past, position, visual, cache.mask)
         return self.norm(x)
+
+    def extend(
+        self, x: Tensor, past: Tensor, visual: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `step`, but nothing is written into: for exporters.
+
+        Args:
+            x: (N, K, D) the newest token of each beam.
+            past: (layers, 2, N, K, H, T, E) keys and values of the tokens before.
+            visual: (layers, 2, N, H, L, E) what `start` projected.
+            mask: (N, 1, 1, L).
+
+        Returns:
+            (N, K, D), and the past with the newest token (layers, 2, N, K, H, T + 1, E).
+        """
+        grown = []
+        for layer, before, image in zip(self.layers, past.unbind(), visual.unbind(), strict=True):
+            x, longer = layer.extend(x, before, image, mask)
+            grown.append(longer)
+        return self.norm(x), torch.stack(grown)
 
 
 def attention_mask(padding: Tensor) -> Tensor:

@@ -1,0 +1,251 @@
+"""From what a network says on its canvas to boxes, masks and maps on the image, in NumPy.
+
+Shapes: A points, C classes, D objects, K prototypes, S semantic classes.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+TILE_ROWS = 32  # of the semantic map, worked on at a time
+
+
+class Content(NamedTuple):
+    """Where an image lies on its canvas, in pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def detect(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    *,
+    score_threshold: float,
+    nms_threshold: float,
+    multi_label: bool,
+    pre_nms_topk: int,
+    detections_per_image: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the points' boxes (A, 4) and scores (A, C) the D best that do not cover each other.
+
+    Returns:
+        Boxes (D, 4) on the canvas, the points that said so and the classes (D,), best first.
+    """
+    above = scores > score_threshold
+    if not multi_label:
+        above &= np.arange(scores.shape[1]) == scores.argmax(axis=1)[:, None]
+    points, classes = above.nonzero()
+    order = np.argsort(-scores[points, classes], kind="stable")[:pre_nms_topk]
+    points, classes = points[order], classes[order]
+    wide = boxes[points].astype(np.float64)
+    areas = (wide[:, 2:] - wide[:, :2]).prod(axis=1)
+    left = np.arange(len(points))
+    kept: list[int] = []
+    while len(left) and len(kept) < detections_per_image:
+        best, left = int(left[0]), left[1:]
+        kept.append(best)
+        low = np.maximum(wide[left, :2], wide[best, :2])
+        high = np.minimum(wide[left, 2:], wide[best, 2:])
+        shared = (high - low).clip(min=0).prod(axis=1)
+        covered = shared > nms_threshold * (areas[left] + areas[best] - shared)
+        left = left[~covered | (classes[left] != classes[best])]
+    return boxes[points[kept]], points[kept], classes[kept]
+
+
+def boxes_to_image(boxes: np.ndarray, *, content: Content, height: int, width: int) -> np.ndarray:
+    """Boxes (D, 4) on the canvas -> on the image, clipped."""
+    start = np.array([content.left, content.top] * 2, np.float32)
+    scale = np.array([width / content.width, height / content.height] * 2, np.float32)
+    return ((boxes - start) * scale).clip(0, np.array([width, height] * 2, np.float32))
+
+
+def interpolation(
+    pixels: int, cells: int, *, start: float, length: float, outside: bool = False
+) -> np.ndarray:
+    """How much of each cell is in each pixel along an axis, by linear interpolation.
+
+    Args:
+        pixels: how many.
+        cells: how many.
+        start, length: of what the pixels show, in cells.
+        outside: whether cells have a say whose centres are not in there.
+
+    Returns:
+        (pixels, cells) float32.
+    """
+    first, last = 0, cells - 1
+    if not outside:
+        first, last = math.ceil(start - 0.5), math.ceil(start + length - 0.5) - 1
+        if last < first:  # without the centre of a cell
+            first = last = int(start + length / 2)
+    centres = (np.arange(pixels) + 0.5) * (length / pixels) + start
+    places = (centres - 0.5).clip(first, last)
+    return (1 - abs(places[:, None] - np.arange(cells))).clip(min=0).astype(np.float32)
+
+
+class Axis(NamedTuple):
+    """One axis of the way of D masks: grid -> canvas, where they are cropped -> image."""
+
+    enter: np.ndarray  # (pixels of the canvas, cells)
+    crops: list[slice]  # where on the canvas each mask is not empty
+    leave: np.ndarray  # (pixels of the image, pixels of the canvas)
+
+    @classmethod
+    def of(
+        cls,
+        edges: np.ndarray,
+        *,
+        cells: int,
+        stride: int,
+        start: int,
+        extent: int,
+        size: int,
+        fast: bool,
+    ) -> "Axis":
+        """
+        Args:
+            edges: (D, 2) of the boxes.
+            cells: of the grid.
+            stride: pixels of the canvas per cell.
+            start, extent: of the image on the canvas.
+            size: of the image.
+            fast: crop on the grid, which stands for the canvas then.
+        """
+        pixel = stride if fast else 1
+        pixels = cells * stride // pixel
+        low, high = (0, cells) if fast else (start, start + extent)
+        # A pixel is inside when its index is: left <= index < right.
+        inside = np.ceil(edges.astype(np.float64) / pixel).clip(low, high).astype(int).tolist()
+        return cls(
+            interpolation(pixels, cells, start=0, length=cells, outside=True),
+            [slice(begin, max(begin, end)) for begin, end in inside],
+            interpolation(size, pixels, start=start / pixel, length=extent / pixel, outside=fast),
+        )
+
+
+def full_masks(
+    coefficients: np.ndarray,
+    prototypes: np.ndarray,
+    boxes: np.ndarray,
+    *,
+    stride: int,
+    resolution: str,
+    content: Content,
+    height: int,
+    width: int,
+) -> np.ndarray:
+    """Masks of D objects.
+
+    Args:
+        coefficients: (D, K).
+        prototypes: (K, h, w).
+        boxes: (D, 4) on the canvas; masks are cropped to them.
+        stride: pixels of the canvas per cell of the prototypes.
+        resolution: "input": they are cropped and made black and white on the canvas, then brought
+            to the image. "fast": they are cropped on the grid, and go to the image in one step.
+        content: where the image lies on the canvas.
+        height, width: of the image.
+
+    Returns:
+        (D, height, width) bool.
+    """
+    shared: Any = {"stride": stride, "fast": resolution == "fast"}
+    (left, top, extent_x, extent_y), (_, h, w) = content, prototypes.shape
+    rows = Axis.of(boxes[:, 1::2], cells=h, start=top, extent=extent_y, size=height, **shared)
+    columns = Axis.of(boxes[:, 0::2], cells=w, start=left, extent=extent_x, size=width, **shared)
+    flat = prototypes.reshape(len(prototypes), -1)
+    masks = np.zeros((len(boxes), height, width), bool)
+    for mask, weights, y, x in zip(masks, coefficients, rows.crops, columns.crops, strict=True):
+        grid = (np.tanh((weights @ flat).reshape(h, w) / 2) + 1) / 2  # probabilities
+        inside = rows.enter[y] @ grid @ columns.enter[x].T
+        if resolution != "fast":
+            inside = (inside > 0.5).astype(np.float32)
+        down, across = rows.leave[:, y], columns.leave[:, x]
+        seen_y, seen_x = down.any(axis=1), across.any(axis=1)
+        resized = down[seen_y] @ inside @ across[seen_x].T
+        mask[np.ix_(seen_y, seen_x)] = resized > 0.5 if resolution == "fast" else resized >= 0.5
+    return masks
+
+
+def labels_at(
+    logits: np.ndarray, *, content: Content, canvas: Sequence[int], height: int, width: int
+) -> np.ndarray:
+    """The best class of each pixel of an image (height, width), from logits (S, h, w).
+
+    Args:
+        logits: of the whole canvas, of any stride.
+        content: where the image lies.
+        canvas: height and width.
+        height, width: of the image.
+    """
+    (canvas_height, canvas_width), (_, h, w) = canvas, logits.shape
+    cell_height, cell_width = canvas_height / h, canvas_width / w
+    down = interpolation(
+        height, h, start=content.top / cell_height, length=content.height / cell_height
+    )
+    across = interpolation(
+        width, w, start=content.left / cell_width, length=content.width / cell_width
+    )
+    labels = np.empty((height, width), np.uint8 if len(logits) <= 256 else np.int64)
+    for start in range(0, height, TILE_ROWS):
+        rows = slice(start, start + TILE_ROWS)
+        used = down[rows].any(axis=0)
+        wide = logits[:, used] @ across.T  # (S, cells, width)
+        labels[rows] = (down[rows][:, used] @ wide).argmax(axis=0)
+    return labels
+
+
+def merge(
+    masks: np.ndarray,
+    scores: np.ndarray,
+    classes: np.ndarray,
+    labels: np.ndarray,
+    *,
+    thing_to_panoptic: list[int],
+    leaf_to_panoptic: list[int],
+    overlap_threshold: float,
+    stuff_area_limit: int,
+    score_threshold: float,
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
+    """Put objects onto an empty map, the best first, and stuff where there is room left.
+
+    Args:
+        masks, scores, classes: of the D objects.
+        labels: (height, width), the semantic class of each pixel.
+        thing_to_panoptic: the panoptic class of each class of the objects; -1: none.
+        leaf_to_panoptic: of each semantic class that is stuff; -1: none.
+        overlap_threshold: an object is dropped when more than this share of it is hidden.
+        stuff_area_limit: smaller areas of stuff are dropped.
+        score_threshold: objects below are dropped.
+
+    Returns:
+        (height, width) int32, the id of each pixel's segment or 0, and what the segments are.
+    """
+    ids = np.zeros(labels.shape, np.int32)
+    segments: list[dict[str, Any]] = []
+    categories = np.array([*thing_to_panoptic, -1])[classes.clip(max=len(thing_to_panoptic))]
+    for number in np.argsort(-scores, kind="stable").tolist():
+        if float(scores[number]) < score_threshold or categories[number] < 0:
+            continue
+        visible = masks[number] & (ids == 0)
+        area, room = int(masks[number].sum()), int(visible.sum())
+        if room == 0 or (area - room) / area > overlap_threshold:
+            continue
+        ids[visible] = len(segments) + 1
+        facts = {"isthing": True, "score": float(scores[number]), "instance_id": number}
+        segments.append({"id": len(segments) + 1, "category_id": int(categories[number]), **facts})
+    stuff = np.array([*leaf_to_panoptic, -1])[labels.clip(max=len(leaf_to_panoptic))]
+    stuff[ids > 0] = -1
+    for category in np.unique(stuff[stuff >= 0]).tolist():
+        where = stuff == category
+        area = int(where.sum())
+        if area >= stuff_area_limit:
+            ids[where] = len(segments) + 1
+            facts = {"isthing": False, "category_id": category, "area": area}
+            segments.append({"id": len(segments) + 1, **facts})
+    return ids, segments
