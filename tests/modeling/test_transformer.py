@@ -7,14 +7,13 @@ import pytest
 import torch
 from torch import nn
 
+from yolor_d2.modeling.layers.encodings import TextEmbedding, sine_encoding
 from yolor_d2.modeling.layers.transformer import (
     CrossAttention,
     SelfAttention,
-    TextEmbedding,
     TransformerDecoder,
     TransformerEncoder,
     attention_mask,
-    sine_encoding,
 )
 
 from .factory import count_parameters

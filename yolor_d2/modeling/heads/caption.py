@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from ...letterbox import Content
 from ..checks import check_range
 from ..decoding import Captions, Decoding, Step, Vocabulary, decode, draw_texts
+from ..layers.encodings import TextEmbedding
 from ..layers.transformer import (
-    TextEmbedding,
     TransformerDecoder,
     TransformerEncoder,
     linear_layer,

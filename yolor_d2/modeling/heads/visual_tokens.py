@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from ...letterbox import Content
+from ..layers.encodings import sine_encoding
 from ..layers.transformer import (
     FeedForward,
     linear_layer,
     merge_heads,
-    sine_encoding,
     split_heads,
 )
 from ..regions import Regions

@@ -4,7 +4,6 @@ Shapes: N images, K beams or texts of each, R = N * K rows of text, T text token
 D width, H heads, E = D / H. A mask is True where attention may look.
 """
 
-import math
 from collections.abc import Iterable
 from typing import NamedTuple, cast
 
@@ -197,28 +196,6 @@ class DecoderLayer(nn.Module):
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
 
 
-class TextEmbedding(nn.Module):
-    """A vector for each word and each position, added and normalised."""
-
-    def __init__(
-        self, vocab_size: int, max_positions: int, dim: int, *, pad_id: int, dropout: float
-    ) -> None:
-        super().__init__()
-        self.words = nn.Embedding(vocab_size, dim, padding_idx=pad_id)
-        self.positions = nn.Embedding(max_positions, dim)
-        self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
-        # As the output's matrix, words of this size give logits of size 1.
-        nn.init.normal_(self.words.weight, std=dim**-0.5)
-        nn.init.normal_(self.positions.weight, std=dim**-0.5)
-        with torch.no_grad():
-            self.words.weight[pad_id] = 0
-
-    def forward(self, ids: Tensor, positions: slice | int) -> Tensor:
-        """ids (N, T) of these positions, or (N, K) all of this one -> (N, T or K, D)."""
-        return self.dropout(self.norm(self.words(ids) + self.positions.weight[positions]))
-
-
 class TransformerEncoder(nn.Module):
     """Visual tokens look at each other; padding has no influence on the others."""
 
@@ -327,17 +304,6 @@ def attention_mask(padding: Tensor) -> Tensor:
     """Padding (N, L) -> mask (N, 1, 1, L). Without any content all is seen: nothing gives NaN."""
     nothing = padding.all(dim=1, keepdim=True)  # (N, 1)
     return (~padding | nothing)[:, None, None]
-
-
-def sine_encoding(coordinates: Tensor, width: int) -> Tensor:
-    """Coordinates (..., ) in 0..1 as sines and cosines (..., width) of rising frequency.
-
-    From half a wave, which tells one end from the other, to eight waves, which tell neighbouring
-    cells apart.
-    """
-    octaves = torch.linspace(0, 4, width // 2, device=coordinates.device)
-    angles = coordinates[..., None] * (math.pi * 2**octaves)  # (..., width / 2)
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 def split_heads(x: Tensor, num_heads: int, *, parts: int) -> Tensor:
