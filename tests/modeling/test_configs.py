@@ -59,6 +59,8 @@ def train_step(cfg) -> None:
     cfg.MODEL.DEVICE = "cpu"
     torch.manual_seed(0)
     model = build_model(cfg)
+    if cfg.MODEL.CAPTION_HEAD.SCST.SAMPLES:
+        model.caption_head.reward = lambda _, ids: torch.rand(ids.shape[:2])
     batch = random_batch()
     for sample in batch:
         sample["weak_sem_seg"] = sample["sem_seg"]
@@ -75,7 +77,8 @@ def train_step(cfg) -> None:
 def test_what_the_design_names_is_there() -> None:
     coco = {Path(name).stem for name in NAMES if Path(name).parent.name == "COCO"}
     assert coco == {
-        f"yolor_elan_{kind}" for kind in ("mtl", "mtl_paper", "det", "seg", "pan", "cap")
+        f"yolor_elan_{kind}"
+        for kind in ("mtl", "mtl_paper", "mtl_scst", "det", "seg", "pan", "cap")
     }
     ablations = {Path(name).stem.split("_")[0] for name in NAMES if "ablations" in name}
     assert ablations == {"sem", "cap", "aug", "lr", "tasks"}
