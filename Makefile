@@ -43,8 +43,10 @@ demo: setup
 	$(BIN)/python -m yolor_d2.tools.draw_predictions --config-file $(TOY_CONFIG) \
 	  --output $(DEMO)/pictures --number 12 \
 	  OUTPUT_DIR $(DEMO) MODEL.WEIGHTS $(DEMO)/model_final.pth
+	$(BIN)/python -m yolor_d2.tools.visualize_results --config-file $(TOY_CONFIG) \
+	  --results $(DEMO)/inference/toy_scenes_val --output $(DEMO)/results
 	@echo "== Done in $$(( $$(date +%s) - $$(cat output/.demo_start) )) seconds, set-up not counted:"
-	@echo "   $(DEMO)/pictures, $(DEMO)/samples, $(DEMO)/curves.png, $(DEMO)/metrics.json"
+	@echo "   $(DEMO)/pictures, $(DEMO)/results/index.html, $(DEMO)/samples, $(DEMO)/curves.png, $(DEMO)/metrics.json"
 	@rm output/.demo_start
 
 lint: setup

@@ -1,11 +1,28 @@
-"""What the tests of check_data share."""
+"""What the tests of tools share."""
+
+from collections.abc import Iterator
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from yolor_d2.data.builtin import register_toy_scenes
+from yolor_d2.data.toy_scenes import generate_toy_scenes
 from yolor_d2.tools import check_data
 
 from .made_up import MadeUp
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of a data set of eight small toy scenes."""
+    root = tmp_path_factory.mktemp("toys")
+    generate_toy_scenes(root, train=8, val=1, width=160, height=120, progress=False)
+    name = "toy_scenes_drawn"
+    register_toy_scenes(name, root, "train")
+    yield name
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+    MetadataCatalog.remove(f"{name}_panoptic")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What a model finds is drawn like what is true, beside it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,58 +8,17 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Instances
 
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data import build_tokenizer
-from yolor_d2.data.builtin import register_toy_scenes
-from yolor_d2.data.images import read_image
-from yolor_d2.data.semantic_files import read_index_png
-from yolor_d2.data.targets import rasterize_all, read_objects
-from yolor_d2.data.toy_scenes import generate_toy_scenes
 from yolor_d2.model_zoo import get_config_file, load_config
 from yolor_d2.modeling.meta_arch import YOLOR
-from yolor_d2.structures import SemanticMap
-from yolor_d2.tools.draw_predictions import compare, draw_predictions, main
-from yolor_d2.tools.show_views import CAPTIONS, OBJECTS, PANOPTIC, SEMANTIC, draw_annotations
-from yolor_d2.visualization import PAPER
+from yolor_d2.tools.draw_predictions import compare, main
+from yolor_d2.tools.true_results import record_image, true_result
+from yolor_d2.visualization import CAPTIONS, KINDS, PAPER, draw_each, draw_results
 
 CONFIG = get_config_file("toy/yolor_elan_n_toy.yaml")
-
-
-@pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    root = tmp_path_factory.mktemp("toys")
-    generate_toy_scenes(root, train=6, val=1, width=160, height=120, progress=False)
-    name = "toy_scenes_drawn"
-    register_toy_scenes(name, root, "train")
-    yield name
-    DatasetCatalog.remove(name)
-    MetadataCatalog.remove(name)
-    MetadataCatalog.remove(f"{name}_panoptic")
-
-
-def perfect_result(record: dict[str, Any]) -> dict[str, Any]:
-    """What a model that knows the annotations would say."""
-    size = {"width": record["width"], "height": record["height"]}
-    objects = read_objects(record)
-    outlines = [objects.outlines(index) for index in range(len(objects.classes))]
-    instances = Instances((record["height"], record["width"]))
-    instances.pred_boxes = Boxes(torch.from_numpy(objects.boxes).float())
-    instances.pred_classes = torch.from_numpy(objects.classes)
-    instances.scores = torch.linspace(0.9, 0.6, len(objects.classes))
-    instances.pred_masks = torch.from_numpy(rasterize_all(outlines, **size, stride=1))
-    labels = torch.from_numpy(read_index_png(record["sem_seg_file_name"]))
-    colors = read_image(record["pan_seg_file_name"], **size).astype(int)
-    return {
-        "instances": instances,
-        "sem_seg": SemanticMap(labels, num_classes=19),
-        "panoptic_seg": (
-            torch.from_numpy(colors @ [1, 256, 65536]),
-            [{"id": s["id"], "category_id": s["category_id"]} for s in record["segments_info"]],
-        ),
-        "caption": record["captions"][0],
-    }
 
 
 @pytest.fixture
@@ -68,33 +26,33 @@ def record(scenes: str) -> dict[str, Any]:
     return next(r for r in DatasetCatalog.get(scenes) if len(r["annotations"]) > 1)
 
 
+def test_the_truth_shows_in_every_kind_of_picture(scenes: str, record: dict[str, Any]) -> None:
+    """None of them is the plain image, and no two of them are alike."""
+    image = record_image(record)
+    truth = draw_each(image, true_result(record), MetadataCatalog.get(scenes))
+    assert list(truth) == [*KINDS, CAPTIONS]
+    plain = draw_results(image, {}, None)
+    changed = [(truth[kind] != plain).any(axis=2).mean() for kind in KINDS]
+    assert 0.01 < changed[0] < 0.9
+    assert min(changed[1:]) > 0.9  # every pixel has a class and a segment
+    assert len({picture.tobytes() for picture in truth.values()}) == len(truth)
+    assert (truth[CAPTIONS] < 100).any()
+
+
 def test_perfect_predictions_look_like_annotations(scenes: str, record: dict[str, Any]) -> None:
-    metadata = MetadataCatalog.get(scenes)
-    truth = draw_annotations(record, metadata)
-    found = draw_predictions(record, perfect_result(record), metadata, threshold=0.5)
+    metadata, image, truth = MetadataCatalog.get(scenes), record_image(record), true_result(record)
+    found = {**truth, "instances": Instances(truth["instances"].image_size)}
+    for key, value in truth["instances"].get_fields().items():
+        found["instances"].set(key, value)
+    found["instances"].scores = torch.linspace(0.9, 0.6, len(found["instances"]))
 
-    assert list(found) == list(truth) == [OBJECTS, SEMANTIC, PANOPTIC, CAPTIONS]
-    np.testing.assert_array_equal(found[SEMANTIC], truth[SEMANTIC])
-    np.testing.assert_array_equal(found[PANOPTIC], truth[PANOPTIC])
-    differs = (found[OBJECTS] != truth[OBJECTS]).any(axis=2)
+    true_pictures = draw_each(image, truth, metadata)
+    found_pictures = draw_each(image, found, metadata)
+    objects, *maps = KINDS
+    for kind in maps:
+        np.testing.assert_array_equal(found_pictures[kind], true_pictures[kind])
+    differs = (found_pictures[objects] != true_pictures[objects]).any(axis=2)
     assert 0 < differs.mean() < 0.1  # scores stand at the boxes
-    height = found[CAPTIONS].shape[0]
-    assert (found[CAPTIONS][: height - 10] == truth[CAPTIONS][: height - 10]).all()
-
-
-def test_objects_below_the_threshold_are_left_out(scenes: str, record: dict[str, Any]) -> None:
-    metadata, result = MetadataCatalog.get(scenes), perfect_result(record)
-    image = draw_predictions(record, result, metadata, threshold=1.0)[OBJECTS]
-    some = draw_predictions(record, result, metadata, threshold=0.8)[OBJECTS]
-    every = draw_predictions(record, result, metadata, threshold=0.5)[OBJECTS]
-    assert 0 < (some != image).mean() < (every != image).mean()
-
-
-def test_data_that_know_captions_only_get_captions_only(record: dict[str, Any]) -> None:
-    metadata = MetadataCatalog.get("no classes")
-    found = draw_predictions(record, perfect_result(record), metadata, threshold=0.5)
-    MetadataCatalog.remove("no classes")
-    assert list(found) == [CAPTIONS]
 
 
 def test_without_a_test_set_there_is_nothing_to_draw(
@@ -108,7 +66,9 @@ def test_without_a_test_set_there_is_nothing_to_draw(
 
 def test_what_one_side_lacks_is_a_gap() -> None:
     black = np.zeros((30, 40, 3), np.uint8)
-    picture = compare({OBJECTS: black, CAPTIONS: black}, {SEMANTIC: black, OBJECTS: black})
+    picture = compare(
+        {"boxes, masks": black, CAPTIONS: black}, {"semantic map": black, "boxes, masks": black}
+    )
     columns = [(picture[:, start : start + 40] == 0).all(axis=2).sum() for start in (0, 48, 96)]
     assert columns == [2400, 1200, 1200]
     assert (picture[-20, 96:136] == PAPER).all()  # no caption is predicted

@@ -2,12 +2,20 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from pycocotools import mask as coco_mask
 
 Json = dict[str, Any]
+
+
+class Match(NamedTuple):
+    """An object and a result that belong together, or one of them that is alone."""
+
+    annotation: Json | None
+    result: Json | None
+    overlap: float  # 0 of one that is alone
 
 
 def box_confusion(
@@ -44,21 +52,23 @@ def box_confusion(
             found[result["image_id"]].append(result)
     matrix = np.zeros((nothing + 1, nothing + 1), np.int64)
     for image_id in objects.keys() | found.keys():
-        for pair in _pairs(objects[image_id], found[image_id], min_overlap):
-            row, column = (nothing if c is None else row_of[c] for c in pair)
+        for match in match_boxes(objects[image_id], found[image_id], min_overlap=min_overlap):
+            row, column = (
+                nothing if item is None else row_of[item["category_id"]] for item in match[:2]
+            )
             matrix[row, column] += 1
     return matrix
 
 
-def _pairs(
-    annotations: list[Json], results: list[Json], min_overlap: float
-) -> list[tuple[int | None, int | None]]:
-    """The categories of the objects and results of an image, paired or alone."""
+def match_boxes(
+    annotations: Sequence[Json], results: Sequence[Json], *, min_overlap: float
+) -> list[Match]:
+    """The objects and results of an image, paired or alone, as `box_confusion` says."""
     objects = [a for a in annotations if not a.get("iscrowd")]
     crowds = [a for a in annotations if a.get("iscrowd")]
-    overlaps = _overlaps(results, objects, crowd=False)  # (results, objects)
-    on_crowd = (_overlaps(results, crowds, crowd=True) > min_overlap).any(axis=1)  # (results,)
-    pairs: list[tuple[int | None, int | None]] = []
+    overlaps = box_overlaps(results, objects, crowd=False)  # (results, objects)
+    on_crowd = (box_overlaps(results, crowds, crowd=True) > min_overlap).any(axis=1)  # (results,)
+    matches: list[Match] = []
     free_results, free_objects = set(range(len(results))), set(range(len(objects)))
     for position in np.argsort(-overlaps, axis=None, kind="stable"):
         result, item = divmod(int(position), len(objects))
@@ -67,14 +77,15 @@ def _pairs(
         if result in free_results and item in free_objects:
             free_results.remove(result)
             free_objects.remove(item)
-            pairs.append((objects[item]["category_id"], results[result]["category_id"]))
+            overlap = float(overlaps[result, item])
+            matches.append(Match(objects[item], results[result], overlap))
     alone = free_results - set(np.flatnonzero(on_crowd))
-    pairs += [(None, results[result]["category_id"]) for result in alone]
-    pairs += [(objects[item]["category_id"], None) for item in free_objects]
-    return pairs
+    matches += [Match(None, results[result], 0.0) for result in sorted(alone)]
+    matches += [Match(objects[item], None, 0.0) for item in sorted(free_objects)]
+    return matches
 
 
-def _overlaps(results: list[Json], objects: list[Json], *, crowd: bool) -> Any:
+def box_overlaps(results: Sequence[Json], objects: Sequence[Json], *, crowd: bool) -> Any:
     """Intersection over union of boxes, over the result alone where the objects are crowds."""
     if not results or not objects:
         return np.zeros((len(results), len(objects)))

@@ -3,6 +3,7 @@
 python -m yolor_d2.tools.benchmark data         the data pipeline, in samples per second of CPU time
 python -m yolor_d2.tools.benchmark model        the network, beside those of others
 python -m yolor_d2.tools.benchmark evaluation   scores of boxes and masks, beside pycocotools
+python -m yolor_d2.tools.benchmark pictures     the drawing of results, beside detectron2's
 """
 
 import argparse
@@ -10,10 +11,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import benchmark_data, benchmark_evaluation, benchmark_model
+from . import benchmark_data, benchmark_evaluation, benchmark_model, benchmark_pictures
 from .benchmark_timing import machine_facts
 
-COMMANDS = {"data": benchmark_data, "model": benchmark_model, "evaluation": benchmark_evaluation}
+COMMANDS = {
+    "data": benchmark_data,
+    "model": benchmark_model,
+    "evaluation": benchmark_evaluation,
+    "pictures": benchmark_pictures,
+}
 
 
 def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:

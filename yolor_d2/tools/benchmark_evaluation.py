@@ -243,17 +243,19 @@ def _print_scoring(scoring: dict[str, dict[str, float]], processes: int) -> None
 def _measure_counting(detections: int) -> dict[str, float]:
     """Milliseconds that each kind of result takes in an image."""
     _, results = synthetic_data(MAP_IMAGES, detections)
-    found = [_instances(results[n * detections : (n + 1) * detections]) for n in range(MAP_IMAGES)]
+    found = [
+        to_instances(results[n * detections : (n + 1) * detections]) for n in range(MAP_IMAGES)
+    ]
     plain = [Instances(i.image_size, **i.get_fields()) for i in found]
     for instances in plain:
         instances.pred_masks = torch.from_numpy(np.asarray(instances.pred_masks))
     with TemporaryDirectory() as folder, _registered_maps(Path(folder)) as records:
-        maps = [_labels(number) for number in range(MAP_IMAGES)]
+        maps = [made_up_labels(number) for number in range(MAP_IMAGES)]
         semantic, panoptic = SemanticEvaluator(NAME), PanopticEvaluator(NAME)
         outputs = [
             {
                 "sem_seg": SemanticMap(torch.from_numpy(labels), len(COCO_LEAVES)),
-                "panoptic_seg": (torch.from_numpy(labels + 1).int(), _segments(labels)),
+                "panoptic_seg": (torch.from_numpy(labels + 1).int(), to_segments(labels)),
             }
             for labels in maps
         ]
@@ -266,7 +268,7 @@ def _measure_counting(detections: int) -> dict[str, float]:
         return {name: 1000 * cpu_seconds(job) / MAP_IMAGES for name, job in jobs.items()}
 
 
-def _instances(results: list[Json]) -> Instances:
+def to_instances(results: list[Json]) -> Instances:
     """What a model would have given."""
     instances = Instances((HEIGHT, WIDTH))
     boxes = torch.tensor([result["bbox"] for result in results])  # (D, 4)
@@ -279,14 +281,14 @@ def _instances(results: list[Json]) -> Instances:
     return instances
 
 
-def _labels(number: int) -> np.ndarray:
+def made_up_labels(number: int) -> np.ndarray:
     """A map of patches of some classes, (HEIGHT, WIDTH) uint8."""
     rng = np.random.default_rng(number)
     patches = rng.integers(80, 92, (6, 8)).astype(np.uint8)
     return np.kron(patches, np.ones((HEIGHT // 6, WIDTH // 8), np.uint8))
 
 
-def _segments(labels: np.ndarray) -> list[Json]:
+def to_segments(labels: np.ndarray) -> list[Json]:
     """One segment of each label, with the label and one as its id."""
     present = np.unique(labels).tolist()
     return [{"id": label + 1, "category_id": label, "isthing": False} for label in present]
@@ -298,7 +300,7 @@ def _registered_maps(folder: Path) -> Iterator[list[Json]]:
     (folder / "semantic").mkdir()
     annotations = []
     for number in range(MAP_IMAGES):
-        labels = _labels(number)
+        labels = made_up_labels(number)
         write_index_png(folder / f"semantic/{number}.png", labels)
         ids = labels.astype(int) * ID_STEP
         colors = np.stack([ids % 256, ids // 256 % 256, ids // 256**2], axis=2)

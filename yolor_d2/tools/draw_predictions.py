@@ -16,33 +16,16 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import Instances
 from torch import nn
 from tqdm import tqdm
 
 from yolor_d2.data import build_test_loader
 from yolor_d2.data.errors import BadFileError
-from yolor_d2.data.images import read_image
 from yolor_d2.engine.main import build_for_inference
 from yolor_d2.engine.tokenizing import resolve_tokenizer
 from yolor_d2.model_zoo import load_config
-from yolor_d2.tools.show_views import (
-    CAPTIONS,
-    KINDS,
-    OBJECTS,
-    PANOPTIC,
-    SEMANTIC,
-    draw_annotations,
-)
-from yolor_d2.visualization import (
-    PAPER,
-    Layers,
-    caption_strip,
-    draw_layers,
-    readable_scale,
-    side_by_side,
-    stack,
-)
+from yolor_d2.tools.true_results import record_image, true_result
+from yolor_d2.visualization import CAPTIONS, KINDS, PAPER, draw_each, side_by_side, stack
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,7 +62,7 @@ def draw_test_set(cfg: CfgNode, *, number: int, threshold: float) -> int:
     name = cfg.DATASETS.TEST[0]
     items = islice(chain.from_iterable(build_test_loader(cfg, name)), number)
     records = {record["file_name"]: record for record in DatasetCatalog.get(name)}
-    pictures = draw_results(
+    pictures = compare_all(
         model, items, records=records, metadata=MetadataCatalog.get(name), threshold=threshold
     )
     count = 0
@@ -90,7 +73,7 @@ def draw_test_set(cfg: CfgNode, *, number: int, threshold: float) -> int:
     return count
 
 
-def draw_results(
+def compare_all(
     model: nn.Module,
     items: Iterable[dict[str, Any]],
     *,
@@ -109,16 +92,16 @@ def draw_results(
     """
     for item in items:
         record = records[item["file_name"]]
-        result = model([item])[0]
+        image = record_image(record)
         yield compare(
-            draw_annotations(record, metadata),
-            draw_predictions(record, result, metadata, threshold=threshold),
+            draw_each(image, true_result(record), metadata),
+            draw_each(image, model([item])[0], metadata, score_threshold=threshold),
         )
 
 
 def compare(truth: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> np.ndarray:
     """Two rows of pictures of the same kinds, with gaps where one has none."""
-    kinds = [kind for kind in KINDS if kind in truth or kind in found]
+    kinds = [kind for kind in (*KINDS, CAPTIONS) if kind in truth or kind in found]
     size = next(iter((found or truth).values())).shape[1]
     gap = np.full((1, size, 3), PAPER, dtype=np.uint8)
     rows = []
@@ -126,50 +109,6 @@ def compare(truth: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> np.nd
         titles = [f"{name}: {kind}" if kind in pictures else "" for kind in kinds]
         rows.append(side_by_side([pictures.get(kind, gap) for kind in kinds], titles=titles))
     return stack(rows)
-
-
-def draw_predictions(
-    record: dict[str, Any], result: dict[str, Any], metadata: Any, *, threshold: float
-) -> dict[str, np.ndarray]:
-    """An image with each kind of what a model says of it, some of KINDS.
-
-    Classes are drawn where the metadata have their colours, captions always.
-    """
-    image = read_image(record["file_name"], width=record["width"], height=record["height"])
-    scale = readable_scale(image)
-    layers = {}
-    if "instances" in result and metadata.get("thing_colors"):
-        found = result["instances"].to("cpu")
-        layers[OBJECTS] = _found_layers(found[found.scores >= threshold], metadata)
-    if "sem_seg" in result and metadata.get("stuff_colors"):
-        labels = result["sem_seg"].argmax(dim=0).cpu().numpy()
-        layers[SEMANTIC] = Layers(sem_seg=labels, sem_seg_colors=metadata.stuff_colors)
-    if "panoptic_seg" in result and metadata.get("panoptic_colors"):
-        ids, segments = result["panoptic_seg"]
-        layers[PANOPTIC] = _segment_layers(ids.cpu().numpy(), segments, metadata)
-    pictures = {kind: draw_layers(image, layer, scale=scale) for kind, layer in layers.items()}
-    if "caption" in result:
-        pictures[CAPTIONS] = caption_strip(result["caption"], image.shape[1] * scale)
-    return pictures
-
-
-def _found_layers(instances: Instances, metadata: Any) -> Layers:
-    classes = instances.pred_classes.tolist()
-    names = [metadata.thing_classes[c] for c in classes]
-    scores = instances.scores.tolist()
-    return Layers(
-        boxes=instances.pred_boxes.tensor.numpy(),
-        labels=[f"{name} {score:.2f}" for name, score in zip(names, scores, strict=True)],
-        colors=[tuple(metadata.thing_colors[c]) for c in classes],
-        masks=np.asarray(instances.pred_masks) if instances.has("pred_masks") else None,
-    )
-
-
-def _segment_layers(ids: np.ndarray, segments: list[dict[str, Any]], metadata: Any) -> Layers:
-    return Layers(
-        masks=np.array([ids == segment["id"] for segment in segments]),
-        colors=[tuple(metadata.panoptic_colors[s["category_id"]]) for s in segments],
-    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,150 @@
+"""A page of what a model does well and badly: best and worst images, mistakes, worst captions.
+
+It reads the result files that an evaluation has written, and runs no model.
+
+python -m yolor_d2.tools.visualize_results --config-file FILE --results DIR --output DIR
+    [--number N] [--score-threshold S] [KEY VALUE ...]
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from yolor_d2.data.errors import BadFileError
+from yolor_d2.evaluation.mistakes import Verdict, caption_scores, explain_false, judge_boxes
+from yolor_d2.model_zoo import load_config
+from yolor_d2.tools.html_page import Figure, Section, write_page
+from yolor_d2.tools.results_album import Album, read_results
+
+NOTE = (
+    "Objects are found with a score of at least {threshold:.2f}, and right when their class is and "
+    "their box overlaps the true one by more than half (intersection over union). On the left is "
+    "what is true, on the right what was found."
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Draw the extremes of an evaluation's result files."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config-file", required=True, help="a file of configs/")
+    parser.add_argument(
+        "--results", type=Path, required=True, help="OUTPUT_DIR/inference/<data set> of --eval-only"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder for the page")
+    parser.add_argument("--number", type=int, default=8, help="pictures of each kind (8)")
+    parser.add_argument(
+        "--score-threshold", type=float, default=0.25, help="objects below are left out (0.25)"
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ... of the configuration")
+    args = parser.parse_args(arguments)
+    try:
+        cfg = load_config(args.config_file, args.opts)
+        album = read_results(args.results, cfg.DATASETS.TEST, threshold=args.score_threshold)
+        sections = [*object_sections(album, args.number), *caption_sections(album, args.number)]
+        path = write_page(
+            args.output,
+            title=f"Results on {album.dataset_name}",
+            note=NOTE.format(threshold=args.score_threshold),
+            sections=sections,
+        )
+    except (ValueError, KeyError, OSError, BadFileError) as error:
+        print(f"visualize_results: {error}", file=sys.stderr)
+        return 2
+    print(f"{sum(len(section.figures) for section in sections)} pictures are in {path}")
+    return 0
+
+
+def object_sections(album: Album, number: int) -> list[Section]:
+    """Best and worst images, false and missed objects; none without results of objects."""
+    if album.objects is None:
+        return []
+    verdicts = {
+        image_id: judge_boxes(annotations, album.objects[image_id], min_score=album.threshold)
+        for image_id, annotations in album.annotations.items()
+    }
+    known = [i for i, verdict in verdicts.items() if verdict.quality is not None]
+    best_first = sorted(known, key=lambda i: -_rank(verdicts[i]))
+    false = [(i, match) for i, verdict in verdicts.items() for match in verdict.false]
+    missed = [(i, match) for i, verdict in verdicts.items() for match in verdict.missed]
+    false.sort(key=lambda pair: -(pair[1].result or {})["score"])
+    missed.sort(key=lambda pair: -_area((pair[1].annotation or {})["bbox"]))
+    return [
+        Section("Worst images", _images(album, verdicts, best_first[::-1][:number])),
+        Section("Best images", _images(album, verdicts, best_first[:number])),
+        Section(
+            f"False positives: {len(false)}, the surest first",
+            [
+                album.closeup(
+                    image_id,
+                    annotations=album.annotations[image_id],
+                    results=[match.result],
+                    box=match.result["bbox"],
+                    title=f"{album.name_of(match.result)} {match.result['score']:.0%}",
+                    note=explain_false(match, album.annotations[image_id], album.class_names),
+                )
+                for image_id, match in false[:number]
+                if match.result is not None
+            ],
+        ),
+        Section(
+            f"Missed objects: {len(missed)}, the largest first",
+            [
+                album.closeup(
+                    image_id,
+                    annotations=[match.annotation],
+                    results=album.objects[image_id],
+                    box=match.annotation["bbox"],
+                    title=album.name_of(match.annotation),
+                    note=f"taken for {album.name_of(match.result)}" if match.result else "",
+                )
+                for image_id, match in missed[:number]
+                if match.annotation is not None
+            ],
+        ),
+    ]
+
+
+def _rank(verdict: Verdict) -> float:
+    """Of images with the same quality, those with more objects are the more remarkable ones."""
+    many = len(verdict.right) + len(verdict.false) + len(verdict.missed)
+    quality = verdict.quality or 0.0
+    return quality + (1e-3 * many if quality > 0.5 else -1e-3 * many)
+
+
+def _area(bbox: Sequence[float]) -> float:
+    return bbox[2] * bbox[3]
+
+
+def _images(album: Album, verdicts: dict[int, Verdict], ids: Iterable[int]) -> list[Figure]:
+    figures = []
+    for image_id in ids:
+        verdict = verdicts[image_id]
+        title = f"{album.file_name(image_id)}: {verdict.quality:.2f}"
+        note = (
+            f"{len(verdict.right)} right, {len(verdict.false)} false, {len(verdict.missed)} missed"
+        )
+        figures.append(Figure(album.beside_truth(image_id), title, note))
+    return figures
+
+
+def caption_sections(album: Album, number: int) -> list[Section]:
+    """The worst and the best captions; none without results of captions."""
+    if album.captions is None:
+        return []
+    scores = caption_scores(album.references, album.captions)
+    worst_first = sorted(scores, key=lambda image_id: scores[image_id])
+    chosen = {"Worst captions": worst_first, "Best captions": worst_first[::-1]}
+    sections = []
+    for title, ids in chosen.items():
+        figures = []
+        for image_id in ids[:number]:
+            references = "\n".join(f"- {text}" for text in album.references[image_id])
+            heading = f"{scores[image_id]:.2f}: {album.captions[image_id]}"
+            figures.append(Figure(album.plain(image_id), heading, references))
+        sections.append(Section(title, figures, note="CIDEr-D, the caption, and what people say"))
+    return sections
+
+
+if __name__ == "__main__":
+    sys.exit(main())

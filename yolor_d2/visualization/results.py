@@ -1,0 +1,287 @@
+"""A model's answer, or the truth in the same form, drawn on its image."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from detectron2.structures import Instances
+
+from .colors import PAPER, Classes, Color, readable_ink
+from .painting import Area, area_middles, compact, line_width_for, paint_map, paint_mask
+from .placement import around_box, around_point, place_labels
+from .text import (
+    MIN_STRIP_WIDTH,
+    caption_strip,
+    line_height,
+    shorten,
+    text_size_for,
+    text_width,
+    write,
+)
+
+LAYERS = ("semantic", "panoptic", "masks", "boxes", "labels", "caption")  # from below to above
+
+# A picture whose longer side is shorter is enlarged, so that labels can be read.
+READABLE_SIDE = 480
+
+
+def draw_results(
+    image: np.ndarray,
+    result: Mapping[str, Any],
+    metadata: Any,
+    *,
+    layers: Sequence[str] = (),
+    score_threshold: float = 0.25,
+    opacity: float = 0.5,
+) -> np.ndarray:
+    """A picture of an image and what is known of it.
+
+    Args:
+        image: RGB uint8 (H, W, 3); is not changed.
+        result: of a model, any of "instances" (pred_boxes, pred_classes; scores and pred_masks
+            where there are any; masks may be of another resolution), "sem_seg" (a `SemanticMap` or
+            logits), "panoptic_seg" (a map of ids and what the segments are), "caption".
+        metadata: thing_classes, thing_colors, the same of stuff and of panoptic. Whatever is
+            missing is made up: a class's number as its name, a colour that follows from its name.
+        layers: some of LAYERS; of those, the ones that the result has are drawn. None named: the
+            panoptic map or else masks and boxes or else the semantic map, with labels and caption.
+        score_threshold: objects below are left out.
+        opacity: of masks and maps, 0 to 1.
+
+    Returns:
+        RGB uint8. A small image is enlarged by a whole factor; a caption is added below it.
+    """
+    _check(image, layers, opacity)
+    chosen = set(layers) or _sensible_layers(result)
+    picture = _enlarged(image)
+    settings = _Settings(metadata, score_threshold, opacity)
+    labels: list[_Label] = []
+    for layer, paint in _PAINTERS.items():
+        key = _SOURCES[layer]
+        if layer in chosen and key in result:
+            labels += paint(picture, result[key], settings)
+    if chosen.isdisjoint(_PAINTERS) and "instances" in result:
+        labels += _Objects.of(result["instances"], settings, picture).labels()
+    if "labels" in chosen:
+        _draw_labels(picture, _without_repetition(labels))
+    if "caption" in chosen and "caption" in result:
+        picture = _with_caption(picture, result["caption"])
+    return picture
+
+
+class _Settings(NamedTuple):
+    """How layers are painted."""
+
+    metadata: Any
+    threshold: float
+    opacity: float
+
+
+def _check(image: np.ndarray, layers: Sequence[str], opacity: float) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"an image is RGB uint8 (H, W, 3), not {image.dtype} {image.shape}")
+    if isinstance(layers, str) or not set(layers) <= set(LAYERS):
+        raise ValueError(f"layers are some of {', '.join(LAYERS)}, not {layers!r}")
+    if not 0 <= opacity <= 1:
+        raise ValueError(f"opacity is 0 to 1, not {opacity}")
+
+
+def _sensible_layers(result: Mapping[str, Any]) -> set[str]:
+    keys = {"panoptic_seg": {"panoptic"}, "instances": {"masks", "boxes"}, "sem_seg": {"semantic"}}
+    first = next((layers for key, layers in keys.items() if key in result), set())
+    return first | {"labels", "caption"}
+
+
+def picture_scale(image: np.ndarray) -> int:
+    """The whole factor by which a small image is enlarged."""
+    return -(-READABLE_SIDE // max(image.shape[:2]))
+
+
+def _enlarged(image: np.ndarray) -> np.ndarray:
+    """A copy, larger where the image is small."""
+    scale = picture_scale(image)
+    if scale == 1:
+        return np.array(image, order="C")
+    size = (image.shape[1] * scale, image.shape[0] * scale)
+    return cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
+
+
+class _Label(NamedTuple):
+    """A text, and where it may stand."""
+
+    text: str
+    color: Color
+    box: np.ndarray | None = None  # of an object, x0 y0 x1 y1
+    point: tuple[float, float] | None = None  # of an area
+    is_thing: bool = True
+
+    def places(self, size: tuple[int, int]) -> np.ndarray:
+        if self.point is not None:
+            return around_point(self.point, size)
+        assert self.box is not None
+        return around_box(self.box, size)
+
+
+class _Objects(NamedTuple):
+    """The objects that are drawn, in pixels of the picture, the best first."""
+
+    boxes: np.ndarray  # (G, 4)
+    colors: list[Color]
+    texts: list[str]
+    masks: Any  # by index; None: there are none
+    indices: list[int]  # of the masks
+
+    @classmethod
+    def of(cls, instances: Instances, settings: _Settings, picture: np.ndarray) -> "_Objects":
+        instances = instances.to("cpu")
+        classes = instances.pred_classes.tolist()
+        table = Classes.of(settings.metadata, "thing")
+        height, width = instances.image_size
+        scale = np.array([picture.shape[1] / width, picture.shape[0] / height] * 2)
+        boxes = instances.pred_boxes.tensor.double().numpy() * scale
+        scores = instances.scores.tolist() if instances.has("scores") else None
+        kept = [
+            index
+            for index in _visible(boxes, picture)
+            if scores is None or scores[index] >= settings.threshold
+        ]
+        if scores is not None:
+            kept.sort(key=lambda index: -scores[index])
+        names = [table.name(classes[index]) for index in kept]
+        ends = [""] * len(kept) if scores is None else [f" {scores[i]:.0%}" for i in kept]
+        limits = np.array([picture.shape[1], picture.shape[0]] * 2)
+        return cls(
+            boxes=boxes[kept].clip(0, limits),
+            colors=[table.color(classes[index]) for index in kept],
+            texts=[name + end for name, end in zip(names, ends, strict=True)],
+            masks=instances.pred_masks if instances.has("pred_masks") else None,
+            indices=kept,
+        )
+
+    def large_first(self) -> list[int]:
+        sides = self.boxes[:, 2:] - self.boxes[:, :2]
+        return np.argsort(-sides.prod(axis=1), kind="stable").tolist()
+
+    def labels(self) -> list[_Label]:
+        rows = zip(self.texts, self.colors, self.boxes, strict=True)
+        return [_Label(text, color, box=box) for text, color, box in rows]
+
+
+def _visible(boxes: np.ndarray, picture: np.ndarray) -> list[int]:
+    """Indices of the boxes (G, 4) of which something is in the picture."""
+    height, width = picture.shape[:2]
+    with np.errstate(invalid="ignore"):  # a network that has diverged gives NaN
+        inside = (boxes[:, 2:] >= 0) & (boxes[:, :2] < (width, height))
+    return np.flatnonzero(inside.all(axis=1) & np.isfinite(boxes).all(axis=1)).tolist()
+
+
+def _paint_masks(picture: np.ndarray, instances: Instances, settings: _Settings) -> list[_Label]:
+    objects = _Objects.of(instances, settings, picture)
+    if objects.masks is not None:
+        for row in objects.large_first():
+            mask = np.asarray(objects.masks[objects.indices[row]], dtype=bool)
+            paint_mask(picture, mask, objects.colors[row], opacity=settings.opacity)
+    return objects.labels()
+
+
+def _paint_boxes(picture: np.ndarray, instances: Instances, settings: _Settings) -> list[_Label]:
+    objects = _Objects.of(instances, settings, picture)
+    width = line_width_for(picture)
+    corners = np.rint(objects.boxes).astype(int)  # (G, 4)
+    for row in objects.large_first():
+        x0, y0, x1, y1 = corners[row].tolist()
+        end = (max(x1 - 1, x0), max(y1 - 1, y0))
+        cv2.rectangle(picture, (x0, y0), end, objects.colors[row], width, cv2.LINE_AA)
+    return objects.labels()
+
+
+def _paint_semantic(picture: np.ndarray, sem_seg: Any, settings: _Settings) -> list[_Label]:
+    labels = sem_seg.argmax(dim=0).cpu().numpy()  # (h, w)
+    table = Classes.of(settings.metadata, "stuff")
+    things = Classes.of(settings.metadata, "thing").names
+    areas = [
+        Area(table.name(index), table.color(index), table.name(index) in things)
+        for index in range(sem_seg.shape[0])
+    ]
+    numbers = compact(labels, {index: index for index in range(len(areas))})
+    paint_map(picture, numbers, areas, opacity=settings.opacity, outlined=False)
+    return _area_labels(picture, numbers, areas)
+
+
+def _paint_panoptic(picture: np.ndarray, panoptic_seg: Any, settings: _Settings) -> list[_Label]:
+    ids, segments = panoptic_seg
+    areas = [_segment_area(segment, settings.metadata) for segment in segments]
+    rows = {segment["id"]: row for row, segment in enumerate(segments)}
+    numbers = compact(ids.cpu().numpy(), rows)
+    paint_map(picture, numbers, areas, opacity=settings.opacity, outlined=True)
+    return _area_labels(picture, numbers, areas)
+
+
+def _segment_area(segment: Mapping[str, Any], metadata: Any) -> Area:
+    """Where a data set has no panoptic classes, things and stuff have their own numbers."""
+    is_thing, index = bool(segment.get("isthing")), segment["category_id"]
+    table = Classes.of(metadata, "panoptic")
+    if not table.names:
+        table = Classes.of(metadata, "thing" if is_thing else "stuff")
+    end = f" {segment['score']:.0%}" if "score" in segment else ""
+    return Area(table.name(index) + end, table.color(index), is_thing)
+
+
+def _area_labels(picture: np.ndarray, numbers: np.ndarray, areas: Sequence[Area]) -> list[_Label]:
+    height, width = picture.shape[:2]
+    return [
+        _Label(
+            areas[number].name,
+            areas[number].color,
+            point=(x * width, y * height),
+            is_thing=areas[number].is_thing,
+        )
+        for number, (x, y) in area_middles(numbers, len(areas)).items()
+    ]
+
+
+_Painter = Callable[[np.ndarray, Any, _Settings], list[_Label]]
+_PAINTERS: dict[str, _Painter] = {
+    "semantic": _paint_semantic,
+    "panoptic": _paint_panoptic,
+    "masks": _paint_masks,
+    "boxes": _paint_boxes,
+}
+_SOURCES = {"semantic": "sem_seg", "panoptic": "panoptic_seg"} | dict.fromkeys(
+    ("masks", "boxes"), "instances"
+)
+
+
+def _without_repetition(labels: Sequence[_Label]) -> list[_Label]:
+    """Objects once, be they masks, boxes or areas of a map; and before the stuff around them."""
+    objects = {(label.text, *label.box): label for label in labels if label.box is not None}
+    areas = [label for label in labels if label.box is None]
+    return [*objects.values(), *(a for a in areas if not (objects and a.is_thing))]
+
+
+def _draw_labels(picture: np.ndarray, labels: Sequence[_Label]) -> None:
+    """Small plates with text; those that find no room are left out."""
+    height, width = picture.shape[:2]
+    size = text_size_for(picture)
+    margin = max(2, size // 5)
+    texts = [shorten(label.text, size=size, width=width - 2 * margin) for label in labels]
+    sizes = [(text_width(text, size) + 2 * margin, line_height(size)) for text in texts]
+    places = [label.places(extent) for label, extent in zip(labels, sizes, strict=True)]
+    corners = place_labels(sizes, places, width=width, height=height)
+    for label, text, (w, h), corner in zip(labels, texts, sizes, corners, strict=True):
+        if corner is not None:
+            x, y = corner
+            picture[y : y + h, x : x + w] = label.color
+            ink = readable_ink(label.color)
+            write(picture, text, (x + margin, y), size=size, ink=ink)
+
+
+def _with_caption(picture: np.ndarray, caption: str) -> np.ndarray:
+    """A picture that is too narrow for text gets a margin to its right."""
+    height, width = picture.shape[:2]
+    strip = caption_strip(caption, max(width, MIN_STRIP_WIDTH), size=text_size_for(picture))
+    if strip.shape[1] == width:
+        return np.concatenate([picture, strip])
+    margin = np.full((height, strip.shape[1] - width, 3), PAPER, dtype=np.uint8)
+    return np.concatenate([np.concatenate([picture, margin], axis=1), strip])

@@ -1,0 +1,89 @@
+"""Training samples: what the network is fed, drawn like its answers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from detectron2.structures import BitMasks, Instances, PolygonMasks
+from torch import Tensor
+
+from ..structures import SemanticMap
+from ..tokenizer import Tokenizer
+from .results import draw_results
+from .sheets import draw_each, side_by_side
+
+IGNORE_LABEL = 255
+
+VIEWS = {"": "strong view", "weak_": "weak view"}  # by the prefix of their keys
+
+
+def draw_sample(
+    item: Mapping[str, Any], metadata: Any, tokenizer: Tokenizer | None, *, image_format: str
+) -> np.ndarray:
+    """The pictures of a training sample next to each other; arguments as of `sample_pictures`."""
+    pictures = sample_pictures(item, metadata, tokenizer, image_format=image_format)
+    return side_by_side(list(pictures.values()), titles=list(pictures))
+
+
+def sample_pictures(
+    item: Mapping[str, Any], metadata: Any, tokenizer: Tokenizer | None, *, image_format: str
+) -> dict[str, np.ndarray]:
+    """The views of a training sample with all targets: instances, semantic map, caption.
+
+    Args:
+        item: of a mapper.
+        metadata: of its data set: names and colours of classes.
+        tokenizer: to read its caption.
+        image_format: "RGB" or "BGR".
+
+    Returns:
+        Pictures by title.
+    """
+    pictures: dict[str, np.ndarray] = {}
+    for prefix, view in VIEWS.items():
+        if f"{prefix}image" not in item:
+            continue
+        image = _to_rgb(item[f"{prefix}image"], image_format)
+        kinds = draw_each(image, _targets(item, prefix), metadata)
+        pictures |= {f"{view}: {kind}": picture for kind, picture in kinds.items()}
+        if prefix or "weak_image" not in item:  # the view that captions are learnt from
+            caption = _caption(item, tokenizer)
+            title = f"{view}: caption" if caption else view
+            pictures[title] = draw_results(image, caption, metadata, layers=("caption",))
+    return pictures
+
+
+def _to_rgb(image: Tensor, image_format: str) -> np.ndarray:
+    """What a mapper made of an image, (3, H, W) -> (H, W, 3) RGB."""
+    array = image.permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(array if image_format == "RGB" else array[..., ::-1])
+
+
+def _targets(item: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Objects and map of a view in the form of a model's answer."""
+    targets: dict[str, Any] = {}
+    if f"{prefix}instances" in item:
+        targets["instances"] = _as_found(item[f"{prefix}instances"])
+    if f"{prefix}sem_seg" in item:
+        labels = item[f"{prefix}sem_seg"]
+        targets["sem_seg"] = SemanticMap(labels, num_classes=IGNORE_LABEL)
+    return targets
+
+
+def _caption(item: Mapping[str, Any], tokenizer: Tokenizer | None) -> dict[str, str]:
+    """The first caption of a sample; none without a tokenizer."""
+    if tokenizer is None or "caption_ids" not in item:
+        return {}
+    return {"caption": tokenizer.decode(item["caption_ids"][0])}
+
+
+def _as_found(targets: Instances) -> Instances:
+    found = Instances(targets.image_size)
+    found.pred_boxes = targets.gt_boxes
+    found.pred_classes = targets.gt_classes
+    if targets.has("gt_masks"):
+        masks = targets.gt_masks
+        if isinstance(masks, PolygonMasks):
+            masks = BitMasks.from_polygon_masks(masks, *targets.image_size)
+        found.pred_masks = masks.tensor
+    return found
