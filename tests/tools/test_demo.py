@@ -104,6 +104,17 @@ def test_some_tasks_and_keys(saved: Saved, tmp_path: Path, run: Any) -> None:
     assert not {"caption", "sem_seg", "segments_info"} & line.keys()
 
 
+def test_layers(saved: Saved, tmp_path: Path, run: Any) -> None:
+    drawn = ()
+    for layers in (("caption",), ("masks",), ("semantic",)):
+        assert run(saved.images[0], options=("--layers", *layers))[0] == 0
+        drawn += (cv2.imread(str(tmp_path / "out" / lines(tmp_path)[0]["picture"])),)
+    plain, *others = drawn
+    for other in others:
+        height = min(plain.shape[0], other.shape[0])
+        assert np.abs(plain[:height].astype(int) - other[:height]).mean() > 5
+
+
 def test_without_a_codec(
     saved: Saved, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

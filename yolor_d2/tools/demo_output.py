@@ -31,18 +31,20 @@ class Output:
     Args:
         folder: made if need be. It holds no inputs, so that none is overwritten.
         inputs: of the demo.
+        layers: what is drawn; none: what `draw_results` finds sensible.
 
     Attributes:
         count: predictions so far.
     """
 
-    def __init__(self, folder: Path, *, inputs: Sequence[str]) -> None:
+    def __init__(self, folder: Path, *, inputs: Sequence[str], layers: Sequence[str] = ()) -> None:
         place = folder.resolve()
         for path in map(Path, inputs):
             home = path if path.is_dir() else path.parent
             if path.exists() and home.resolve() == place:
                 raise ValueError(f"{folder}: has {path} in it, choose another folder for output")
         self.folder = folder
+        self.layers = layers
         self.count = 0
         self._taken = {LINES}
 
@@ -69,11 +71,16 @@ class Output:
             return
         video = Video(self.folder, self._free_name, fps=media.fps or DEFAULT_FPS)
         with video:
-            yield lambda prediction: self._write_line(prediction, video.add(prediction))
+
+            def append(prediction: Prediction) -> None:
+                name = video.add(prediction, prediction.draw(self.layers))
+                self._write_line(prediction, name)
+
+            yield append
 
     def _write_picture(self, prediction: Prediction) -> None:
         name = self._free_name(prediction.source, ".jpg")
-        picture = cv2.cvtColor(prediction.draw(), cv2.COLOR_RGB2BGR)
+        picture = cv2.cvtColor(prediction.draw(self.layers), cv2.COLOR_RGB2BGR)
         content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
         replace_file(self.folder / name, content.tobytes())
         self._write_line(prediction, name)
@@ -126,9 +133,8 @@ class Video:
             self._writer.release()
             os.replace(self._temporary, self._folder / self._name)
 
-    def add(self, prediction: Prediction) -> str:
-        """Append a frame; the video's name."""
-        picture = prediction.draw()
+    def add(self, prediction: Prediction, picture: np.ndarray) -> str:
+        """Append the picture of a prediction; the video's name."""
         if self._writer is None:
             self._begin(prediction, picture)
         assert self._writer is not None
