@@ -42,7 +42,9 @@ def train(folder: Path, rank: int, *, part: int = 0, save_seconds: float = 0.0) 
         (folder / f"ready{rank}_{part}").write_text("ready")
         while not summed(signals.requested() is not None):
             time.sleep(0.01)  # a step
-        time.sleep(save_seconds)
+        saved = time.monotonic() + save_seconds
+        while time.monotonic() < saved:  # another thread may get a signal, and not wake this one
+            time.sleep(0.05)
         (folder / f"saved{rank}_{part}").write_text(str(signals.requested()))
         comm.synchronize()
         raise signals.Interrupted

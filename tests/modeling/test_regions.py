@@ -8,7 +8,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances
 from torchvision.ops import batched_nms, box_iou
 
-from yolor_d2.modeling.heads.visual_tokens import RegionTokens
+from yolor_d2.modeling.heads.visual_tokens import CountingAttention, RegionTokens
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.modeling.objects import Objects
 from yolor_d2.modeling.regions import Regions, found_regions, true_regions
@@ -96,9 +96,9 @@ class TestTokens:
         feature = torch.randn(1, 2, 16, 16)
         changed = feature.clone()
         changed[..., 2:6, 2:6] += 1  # within the first box
-        before, after = (self.tokens(boxes=boxes, feature=f) for f in (feature, changed))
-        assert not torch.allclose(before[0], after[0])
-        assert torch.equal(before[1], after[1])
+        for box, same in zip(boxes, (False, True), strict=True):
+            before, after = (self.tokens(boxes=[box], feature=f) for f in (feature, changed))
+            assert torch.equal(before, after) == same
 
     @pytest.mark.parametrize("side", range(4))
     def test_each_side_of_a_box_is_told(self, side: int) -> None:
@@ -120,6 +120,19 @@ class TestTokens:
             tokens = model.caption_head(features, None, Regions(boxes, scores, padding))
             texts.append(model.caption_head.text_logits(tokens, torch.tensor([[1, 5, 6]])))
         assert torch.equal(*texts)
+
+
+def test_two_alike_are_not_one() -> None:
+    """What ordinary attention cannot tell: a second object, the same as the first."""
+    torch.manual_seed(0)
+    counting = CountingAttention(16)
+    one = torch.randn(1, 1, 16)
+    two, nobody = one.expand(1, 2, 16), torch.tensor([[False, True]])
+    alone = counting(one, torch.zeros(1, 1).bool())[:, 0] - counting.output.bias
+    beside = counting(two, torch.zeros(1, 2).bool())[:, 0] - counting.output.bias
+    padded = counting(two, nobody)[:, 0] - counting.output.bias
+    torch.testing.assert_close(beside, 2 * alone)
+    torch.testing.assert_close(padded, alone)
 
 
 def test_training_tells_the_truth_where_all_of_it_is_known() -> None:

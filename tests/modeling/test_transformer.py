@@ -145,6 +145,29 @@ def test_steps_equal_the_whole_text(beam_size) -> None:
     torch.testing.assert_close(torch.stack(found, dim=2), expected, rtol=1e-10, atol=1e-10)
 
 
+@torch.no_grad()
+def test_images_are_read_alike_projected_or_not() -> None:
+    attention = next(iter(decoder().layers)).visual_attention
+    tokens, padding = visual()
+    x, mask = text(2, 3), attention_mask(padding)
+    expected = attention(x, attention.project(tokens), mask)
+    torch.testing.assert_close(attention(x, tokens, mask), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("images", "queries", "projected"), [(2, 15, False), (2, 16, True), (1, 15, True)]
+)
+def test_images_are_projected_if_that_is_less_work(images, queries, projected) -> None:
+    module = decoder()
+    tokens, padding = visual(images)
+    with_keys = 2 * DIM**2 + queries * 2 * DIM  # multiplications for each visual token
+    without = queries * 2 * DIM * HEADS
+    if images > 1:
+        assert projected == (with_keys <= without)
+    cache = module.start(tokens, padding, beam_size=1, max_length=queries)
+    assert (cache.visual[0] is not tokens) == projected
+
+
 def test_reordered_beams_go_on_from_their_parents() -> None:
     module = decoder()
     tokens, padding = visual()

@@ -2,6 +2,7 @@
 
 python -m yolor_d2.tools.benchmark data         the data pipeline, in samples per second of CPU time
 python -m yolor_d2.tools.benchmark model        the network, beside those of others
+python -m yolor_d2.tools.benchmark caption      captions, beside those of transformers
 python -m yolor_d2.tools.benchmark evaluation   scores of boxes and masks, beside pycocotools
 python -m yolor_d2.tools.benchmark pictures     the drawing of results, beside detectron2's
 """
@@ -11,12 +12,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import benchmark_data, benchmark_evaluation, benchmark_model, benchmark_pictures
+from . import (
+    benchmark_caption,
+    benchmark_data,
+    benchmark_evaluation,
+    benchmark_model,
+    benchmark_pictures,
+)
 from .benchmark_timing import machine_facts
 
 COMMANDS = {
     "data": benchmark_data,
     "model": benchmark_model,
+    "caption": benchmark_caption,
     "evaluation": benchmark_evaluation,
     "pictures": benchmark_pictures,
 }

@@ -2,13 +2,11 @@
 
 import argparse
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.modeling import build_model
-from tabulate import tabulate
 
 from ..model_zoo import get_config_file, load_config
 from ..modeling.heads import (
@@ -22,14 +20,13 @@ from .benchmark_model_captions import measure_captions
 from .benchmark_model_inference import measure_forward, measure_results
 from .benchmark_model_memory import measure_memory
 from .benchmark_model_setting import (
-    Aim,
     Result,
     Setting,
-    Table,
     calibrate,
     random_images,
 )
 from .benchmark_model_training import measure_training
+from .benchmark_printing import chosen_device, device_name, positive, print_result
 from .benchmark_rivals import BUILDERS, build_rivals
 
 DEFAULT_CONFIG = "COCO/yolor_elan_mtl.yaml"
@@ -43,35 +40,26 @@ NEEDS: dict[str, frozenset[str]] = {
     "memory": VISION,
 }
 OWN_HEADS = (AnchorFreeHead, PrototypeMaskHead, SemanticHead, TransformerCaptionHead)
-FORMATS = {
-    "M parameters": ".1f",
-    "share": ".1%",
-    "times as fast": ".2f",
-    "peak MB": ",.0f",
-    "gradients MB": ",.0f",
-    "rest MB": ",.0f",
-}  # of columns; else:
-DEFAULT_FORMAT = ",.1f"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
     parser.add_argument("--config-file", metavar="FILE", help=f"of the network ({DEFAULT_CONFIG})")
-    parser.add_argument("--size", type=_positive, default=640, help="of square images (640)")
+    parser.add_argument("--size", type=positive, default=640, help="of square images (640)")
     parser.add_argument(
-        "--batch", type=_positive, nargs="+", metavar="N", help="of the forward pass (1; GPU: 1 32)"
+        "--batch", type=positive, nargs="+", metavar="N", help="of the forward pass (1; GPU: 1 32)"
     )
     parser.add_argument(
-        "--train-batch", type=_positive, nargs="+", metavar="N", help="of training (2; GPU: 1 32)"
+        "--train-batch", type=positive, nargs="+", metavar="N", help="of training (2; GPU: 1 32)"
     )
     parser.add_argument(
-        "--memory-batch", type=_positive, default=32, metavar="N", help="of the losses (32)"
+        "--memory-batch", type=positive, default=32, metavar="N", help="of the losses (32)"
     )
     parser.add_argument(
-        "--repeats", type=_positive, default=5, help="of which the median counts (5)"
+        "--repeats", type=positive, default=5, help="of which the median counts (5)"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=_positive, default=2, help="of the CPU (2)")
+    parser.add_argument("--threads", type=positive, default=2, help="of the CPU (2)")
     parser.add_argument(
         "--parts",
         type=lambda text: _chosen(text, list(NEEDS)),
@@ -84,12 +72,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=list(BUILDERS),
         help=f"measured beside ours, if installed: some of {','.join(BUILDERS)}, or none (all)",
     )
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return int(text)
 
 
 def _chosen(text: str, known: list[str]) -> list[str]:
@@ -116,7 +98,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "settings": {
             "config_file": args.config_file or DEFAULT_CONFIG,
-            "device": _device_name(setting.device),
+            "device": device_name(setting.device),
             "batches": setting.batches,
             "train_batches": setting.train_batches,
             **{key: getattr(args, key) for key in keys},
@@ -126,10 +108,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _setting(args: argparse.Namespace) -> Setting:
-    has_gpu = torch.cuda.is_available()
-    if args.device == "cuda" and not has_gpu:
-        raise ValueError("--device cuda: PyTorch sees no GPU")
-    device = torch.device("cuda" if has_gpu and args.device != "cpu" else "cpu")
+    device = chosen_device(args.device)
     cfg = load_config(args.config_file or get_config_file(DEFAULT_CONFIG))
     cfg.MODEL.DEVICE = str(device)
     torch.manual_seed(0)
@@ -155,7 +134,7 @@ def _setting(args: argparse.Namespace) -> Setting:
 def _measure(args: argparse.Namespace, setting: Setting, work: Path) -> dict[str, Result]:
     """The parts, each printed as soon as it is there."""
     print(
-        f"\n{_device_name(setting.device)}, {args.threads} threads: wall time, median of "
+        f"\n{device_name(setting.device)}, {args.threads} threads: wall time, median of "
         f"{args.repeats} turns, which what is compared takes by turns"
     )
     model = setting.model
@@ -168,7 +147,7 @@ def _measure(args: argparse.Namespace, setting: Setting, work: Path) -> dict[str
             print(f"\n{part} is left out: this network has no {', '.join(sorted(missing))}")
             continue
         results[part] = _measure_part(part, args, setting, work)
-        _print_result(results[part])
+        print_result(results[part])
     return results
 
 
@@ -183,38 +162,3 @@ def _measure_part(part: str, args: argparse.Namespace, setting: Setting, work: P
         "memory": measure_memory,
     }
     return measure[part](setting)
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-
-
-def _print_result(result: Result) -> None:
-    """In Markdown, for docs/performance.md."""
-    for table in result.tables:
-        _print_table(table)
-    for aim in result.aims:
-        print(f"\n{_verdict(aim)}: {aim.text} ({aim.value:.2f})")
-
-
-def _print_table(table: Table) -> None:
-    columns = list(next(iter(table.rows.values())))
-    rows = [[name, *_cells(row, columns)] for name, row in table.rows.items()]
-    print()
-    print(
-        tabulate(
-            rows,
-            headers=[table.title, *columns],
-            tablefmt="pipe",
-            colalign=["left", *["right"] * len(columns)],
-            disable_numparse=True,
-        )
-    )
-
-
-def _cells(row: Mapping[str, float], columns: list[str]) -> list[str]:
-    return [format(row[column], FORMATS.get(column, DEFAULT_FORMAT)) for column in columns]
-
-
-def _verdict(aim: Aim) -> str:
-    return "reached" if aim.reached else "MISSED"

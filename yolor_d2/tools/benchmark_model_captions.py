@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..modeling.decoding import Captions, beam_search, greedy_search
 from ..modeling.heads import TransformerCaptionHead, VisualTokens
+from ..modeling.meta_arch import YOLOR
 from .benchmark_model_setting import (
     Aim,
     Result,
@@ -32,7 +33,7 @@ def measure_captions(setting: Setting) -> Result:
     head = endless(setting.model.caption_head)
     tables, aims = [], []
     for batch in BATCHES:
-        tokens = _visual_tokens(setting, head, batch)
+        tokens = visual_tokens(setting.model, head, batch, size=setting.size)
         rows: dict[str, Row] = {}
         for name, beam_size in BEAMS.items():
             slow, fast = f"{name}, recomputed", f"{name}, cached"
@@ -90,12 +91,15 @@ def recompute(
     )
 
 
-def _visual_tokens(setting: Setting, head: TransformerCaptionHead, batch: int) -> VisualTokens:
+def visual_tokens(
+    model: YOLOR, head: TransformerCaptionHead, batch: int, *, size: int
+) -> VisualTokens:
+    """Of made-up maps of square images, on the model's device."""
     rng = torch.Generator().manual_seed(0)
-    shapes = setting.model.backbone.output_shape()
+    shapes = model.backbone.output_shape()
     features = {}
     for name in head.in_features:
-        cells = setting.size // shapes[name].stride
+        cells = size // shapes[name].stride
         map_ = torch.randn(batch, shapes[name].channels, cells, cells, generator=rng)
-        features[name] = map_.to(setting.device)
+        features[name] = map_.to(model.device)
     return head(features)

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from ...letterbox import Content
-from ..layers.transformer import FeedForward, linear_layer, sine_encoding
+from ..layers.transformer import (
+    FeedForward,
+    linear_layer,
+    merge_heads,
+    sine_encoding,
+    split_heads,
+)
 from ..regions import Regions
 
 CELLS = 3  # that an object is cut into, along each side
@@ -46,6 +52,7 @@ class RegionTokens(nn.Module):
         nn.init.normal_(self.classes.weight)  # as loud as a place
         self.norm = nn.LayerNorm(dim)
         self.ffn = FeedForward(dim, 2 * dim, 0.0)
+        self.counting = CountingAttention(dim)
 
     def forward(
         self, feature: Tensor, regions: Regions, contents: Sequence[Content] | Tensor | None
@@ -60,6 +67,7 @@ class RegionTokens(nn.Module):
         x = self.look(look) + self.classes(regions.scores.to(look.dtype))
         x = x + self._places(regions.boxes, feature, contents).to(x.dtype)
         x = x + self.ffn(self.norm(x))
+        x = x + self.counting(x, regions.padding)
         return VisualTokens(x.masked_fill(regions.padding[:, :, None], 0), regions.padding)
 
     def _places(
@@ -72,6 +80,30 @@ class RegionTokens(nn.Module):
         middle, extent = ((first + last) / 2 - start) / size, (last - first) / size
         values = torch.cat([middle, extent], dim=2)  # (N, M, 4)
         return sine_encoding(values, self.norm.normalized_shape[0] // 4).flatten(2)
+
+
+class CountingAttention(nn.Module):
+    """Objects add up what they see of each other.
+
+    The softmax of ordinary attention takes means: two balls look like one to it. Here each object
+    has a weight of its own, and a sum tells how many there are.
+    """
+
+    def __init__(self, dim: int, num_heads: int = 4) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.LayerNorm(dim)
+        self.query_key_value = linear_layer(dim, dim, parts=3)
+        self.output = linear_layer(dim, dim)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        """Tokens (N, M, D) -> (N, M, D); those that are padding (N, M) are not seen."""
+        heads = split_heads(self.query_key_value(self.norm(x)), self.num_heads, parts=3)
+        query, key, value = heads  # (N, H, M, E) each
+        likeness = query @ key.transpose(2, 3) / query.shape[3] ** 0.5  # (N, H, M, M)
+        weights = (likeness - 1).sigmoid()  # a new network adds up a quarter
+        seen = weights.masked_fill(padding[:, None, None], 0) @ value
+        return self.output(merge_heads(seen))
 
 
 def pixel_tokens(

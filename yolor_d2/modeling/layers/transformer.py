@@ -17,7 +17,7 @@ class DecoderCache(NamedTuple):
     """What a decoder keeps between steps: keys and values of each layer."""
 
     text: Tensor  # (layers, 2, R, H, T, E) of the tokens so far; later columns are empty
-    visual: tuple[Tensor, ...]  # (2, N, H, L, E) of each layer
+    visual: tuple[Tensor, ...]  # of each layer (2, N, H, L, E), or (N, L, D): not projected
     mask: Tensor  # (N, 1, 1, L)
 
     def reorder(self, parents: Tensor, position: int) -> None:
@@ -71,12 +71,48 @@ class CrossAttention(nn.Module):
         """Visual tokens (N, L, D) -> their keys and values (2, N, H, L, E)."""
         return split_heads(self.key_value(visual), self.num_heads, parts=2)
 
+    def projects(self, queries: int) -> bool:
+        """Whether to `project` takes fewer multiplications, for so many queries to each image.
+
+        Of each visual token, keys and values take 2 D * D, and each query 2 D with them. Without,
+        a query takes 2 D in each head.
+        """
+        dim = self.query.in_features
+        return dim + queries <= queries * self.num_heads
+
     def forward(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
-        """x (N, T or K, D), what `project` returned, mask (N, 1, 1, L) -> as x."""
+        """Read the image.
+
+        Args:
+            x: (N, T or K, D).
+            visual: what `project` returned, or the visual tokens themselves (N, L, D).
+            mask: (N, 1, 1, L).
+
+        Returns:
+            as x.
+        """
+        if visual.dim() == 3:
+            return self._read_tokens(x, visual, mask)
         (query,) = split_heads(self.query(x), self.num_heads, parts=1)  # (N, H, T or K, E)
         key, value = visual
         y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.output(merge_heads(y))
+
+    def _read_tokens(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
+        """What `project` would do to all visual tokens is done to queries and results instead.
+
+        x (N, K, D), visual (N, L, D), mask (N, 1, 1, L) -> (N, K, D).
+        """
+        heads = (self.num_heads, x.shape[-1] // self.num_heads)  # H, E
+        to_key, to_value = self.key_value.weight.unflatten(0, (2, *heads))  # (H, E, D) each
+        # The keys' bias adds the same to all of a query's scores, which softmax does not see.
+        query = self.query(x).view(-1, *heads).transpose(0, 1) @ to_key  # (H, N * K, D)
+        query = query.transpose(0, 1).reshape(len(x), 1, -1, x.shape[-1])  # (N, 1, K * H, D)
+        tokens, scale = visual[:, None], heads[1] ** -0.5
+        y = F.scaled_dot_product_attention(query, tokens, tokens, attn_mask=mask, scale=scale)
+        y = y.view(-1, self.num_heads, x.shape[-1]).transpose(0, 1)  # (H, N * K, D)
+        y = (y @ to_value.mT).transpose(0, 1).reshape(x.shape)
+        return self.output(y + self.key_value.bias.chunk(2)[1])
 
 
 class FeedForward(nn.Sequential):
@@ -215,11 +251,25 @@ class TransformerDecoder(nn.Module):
     def start(
         self, visual: Tensor, padding: Tensor, *, beam_size: int, max_length: int
     ) -> DecoderCache:
-        """Project the image once, and make room for texts of at most max_length tokens."""
-        projected = tuple(layer.visual_attention.project(visual) for layer in self.layers)
-        _, num_images, heads, _, width = projected[0].shape
-        room = (len(projected), 2, num_images * beam_size, heads, max_length, width)
-        return DecoderCache(projected[0].new_empty(room), projected, attention_mask(padding))
+        """Project the image once, if that pays, and make room for texts of up to max_length."""
+        layers = list(self.layers)
+        visuals = tuple(visual for _ in layers)
+        if self._projects(visual, queries=beam_size * max_length):
+            visuals = tuple(layer.visual_attention.project(visual) for layer in layers)
+        heads = layers[0].text_attention.num_heads
+        room = (len(layers), 2, len(visual) * beam_size, heads, max_length)
+        past = visuals[0].new_empty(*room, visual.shape[2] // heads)
+        return DecoderCache(past, visuals, attention_mask(padding))
+
+    def _projects(self, visual: Tensor, queries: int) -> bool:
+        """Whether so many queries to each image are sooner done with its keys and values."""
+        device = visual.device.type
+        return (
+            device != "cpu"  # GPUs have no fast kernel for heads as wide as a token
+            or torch.is_autocast_enabled(device)  # each step would convert all visual tokens
+            or len(visual) == 1  # whose keys and values a CPU's cache can hold
+            or next(iter(self.layers)).visual_attention.projects(queries)
+        )
 
     @torch.no_grad()
     def step(self, x: Tensor, cache: DecoderCache, position: int) -> Tensor:
