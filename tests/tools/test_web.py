@@ -200,7 +200,14 @@ def test_what_the_page_needs_comes_in(guard: Guard) -> None:
     "path",
     [
         *("file=/etc/passwd", "file=/tmp/page/../x", "file=/tmp/pages/x", "file=http://127.0.0.1/"),
-        *("proxy=http://127.0.0.1/", "info", "vibe-code", "run/predict", "call/predict", "stream/1"),
+        *(
+            "proxy=http://127.0.0.1/",
+            "info",
+            "vibe-code",
+            "run/predict",
+            "call/predict",
+            "stream/1",
+        ),
     ],
 )
 def test_all_else_does_not(path: str, guard: Guard) -> None:

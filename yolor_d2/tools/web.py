@@ -16,6 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ..predictor import Predictor
 from ..tasks import TASKS
@@ -26,6 +27,20 @@ from .web_uploads import HARD_PIXELS
 WRONG_USE = 2
 LOWEST_SCORE = 0.05  # that the slider goes down to
 MISSING = "Gradio is not installed: pip install 'yolor_d2[web]'"
+
+# Whatever lets somebody in, or tells somebody, and is not needed here.
+CLOSED: dict[str, Any] = {
+    "share": False,
+    "show_error": False,
+    "allowed_paths": [],  # none but the folder, and the guard sees to it
+    "footer_links": [],
+    "run_history": False,
+    "enable_monitoring": False,
+    "strict_cors": True,
+    "ssr_mode": False,
+    "pwa": False,
+    "mcp_server": False,
+}
 
 
 def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -110,27 +125,21 @@ def serving(network: Network, *, host: str, port: int, max_upload: int) -> Itera
         hosts = LOOPBACK if host in LOOPBACK else None
         guard = Middleware(Guard, files=folder, max_upload=max_upload, hosts=hosts)
         blocks = Page(network, Path(folder)).blocks
-        _, url, _ = blocks.launch(
-            server_name=host,
-            server_port=port,
-            share=False,
-            quiet=True,
-            prevent_thread_lock=True,
-            show_error=False,
-            allowed_paths=[],  # none but the folder, and the guard sees to it
-            max_file_size=max_upload,
-            state_session_capacity=MAX_SESSIONS,
-            app_kwargs={"middleware": [guard], "docs_url": None, "redoc_url": None},
-            footer_links=[],
-            run_history=False,
-            enable_monitoring=False,
-            strict_cors=True,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
-            theme=theme(),
-            css=CSS,
-        )
+        try:
+            _, url, _ = blocks.launch(
+                server_name=host,
+                server_port=port,
+                max_file_size=max_upload,
+                state_session_capacity=MAX_SESSIONS,
+                app_kwargs={"middleware": [guard], "docs_url": None, "redoc_url": None},
+                quiet=True,
+                prevent_thread_lock=True,
+                theme=theme(),
+                css=CSS,
+                **CLOSED,
+            )
+        except OSError:  # Gradio's own words are on variables that do not count here
+            raise OSError(f"port {port} of {host} cannot be used") from None
         try:
             yield url
         finally:
