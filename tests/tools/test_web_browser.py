@@ -101,7 +101,7 @@ class Tab:
 
 @pytest.fixture
 def open_tab(page: ServedPage, chromium: Any) -> Iterator[Callable[[], Tab]]:
-    """Opens tabs, and closes them: Chromium has six connections for a server, each tab needs one."""
+    """Opens tabs, and closes them: of six connections to a server, each tab keeps one."""
     (home,) = chromium.window_handles
     yield lambda: Tab(chromium, page.url)
     for handle in set(chromium.window_handles) - {home}:
