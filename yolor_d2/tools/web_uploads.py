@@ -13,7 +13,7 @@ from ..media import to_picture
 
 # No format that starts another program (EPS) or that nobody has in a browser.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-HARD_PIXELS = 100_000_000  # more are refused: decoded, they take 300 MB and more
+HARD_PIXELS = 100_000_000  # more are refused: decoded, a PNG takes up to 1.7 GB even so
 HARD_SIDE = 50_000
 HARD_RATIO = 500  # of the sides; what is longer has no pixel left when the network sees it
 
