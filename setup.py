@@ -50,6 +50,8 @@ setup(
         "slurm": ["submitit>=1.5"],
         "supervision": ["supervision>=0.25"],
         "wandb": ["wandb>=0.17"],
+        "web": ["gradio>=6.31,<7"],  # what web_guard.py lets through is this version's
+        "browser": ["selenium>=4.25"],  # for the tests of the web page, with Debian's Chromium
         "dev": [
             *EXPORT,
             "submitit>=1.5",

@@ -9,7 +9,9 @@ from yolor_d2.data.builtin import register_toy_scenes
 from yolor_d2.data.toy_scenes import generate_toy_scenes
 from yolor_d2.tools import check_data
 
+from ..saved_networks import Saved
 from .made_up import MadeUp
+from .web_pages import ServedPage, serve
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +47,11 @@ def check(capsys):
         DatasetCatalog.remove(name)
     for name in set(MetadataCatalog.list()) - known_metadata:
         MetadataCatalog.remove(name)
+
+
+@pytest.fixture(scope="module")
+def page(saved: Saved) -> Iterator[ServedPage]:
+    """The web page of a small network, served on this machine."""
+    pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'yolor_d2[web]'")
+    with serve(saved) as served:
+        yield served
