@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ..modeling.heads import AnchorFreeHead, PrototypeMaskHead, TransformerCaptionHead
-from ..modeling.layers.transformer import TransformerDecoder
+from ..modeling.layers.transformer import TransformerDecoder, attention_mask
 from ..modeling.meta_arch import YOLOR
 
 VISION, START, STEP = "vision", "caption_start", "caption_step"
@@ -79,8 +79,7 @@ class CaptionStart(nn.Module):
 
     def forward(self, tokens: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         """(layers, 2, N, H, L, E), and where to look (N, 1, 1, L)."""
-        cache = self.decoder.start(tokens, padding, beam_size=1, max_length=0)
-        return torch.stack(cache.visual), cache.mask
+        return torch.stack(self.decoder.project(tokens)), attention_mask(padding)
 
 
 class CaptionStep(nn.Module):

@@ -256,11 +256,15 @@ class TransformerDecoder(nn.Module):
         layers = list(self.layers)
         visuals = tuple(visual for _ in layers)
         if self._projects(visual, queries=beam_size * max_length):
-            visuals = tuple(layer.visual_attention.project(visual) for layer in layers)
+            visuals = self.project(visual)
         heads = layers[0].text_attention.num_heads
         room = (len(layers), 2, len(visual) * beam_size, heads, max_length)
         past = visuals[0].new_empty(*room, visual.shape[2] // heads)
         return DecoderCache(past, visuals, attention_mask(padding))
+
+    def project(self, visual: Tensor) -> tuple[Tensor, ...]:
+        """The image's keys and values in each layer, (2, N, H, L, E)."""
+        return tuple(layer.visual_attention.project(visual) for layer in self.layers)
 
     def _projects(self, visual: Tensor, queries: int) -> bool:
         """Whether so many queries to each image are sooner done with its keys and values."""
