@@ -37,11 +37,15 @@ def wait(folder: Path, rank: int) -> None:
     time.sleep(60)
 
 
-def train(folder: Path, rank: int, *, part: int = 0, save_seconds: float = 0.0) -> None:
+def train(
+    folder: Path, rank: int, *, part: int = 0, save_seconds: float = 0.0, everyone: bool = False
+) -> None:
     with signals.watching():
         (folder / f"ready{rank}_{part}").write_text("ready")
         while not summed(signals.requested() is not None):
             time.sleep(0.01)  # a step
+        while everyone and signals.requested() is None:
+            time.sleep(0.01)  # this process's own signal must not find it between two parts
         saved = time.monotonic() + save_seconds
         while time.monotonic() < saved:  # another thread may get a signal, and not wake this one
             time.sleep(0.05)
@@ -54,7 +58,7 @@ def rounds(folder: Path, rank: int) -> None:
     """Be interrupted several times, and end by the last one."""
     for part in range(ROUNDS - 1):
         try:
-            train(folder, rank, part=part)
+            train(folder, rank, part=part, everyone=True)
         except signals.Interrupted:
             comm.synchronize()
     train(folder, rank, part=ROUNDS - 1)
