@@ -7,12 +7,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import (
-    META_ARCH_REGISTRY,
-    Backbone,
-    build_backbone,
-    build_sem_seg_head,
-)
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, build_sem_seg_head
 from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import Tensor, nn
 
@@ -218,7 +213,7 @@ class YOLOR(nn.Module):
     @property
     def _tells_objects(self) -> bool:
         """Whether captions are told of objects."""
-        return bool(self.detection_head and getattr(self.caption_head, "regions", None))
+        return "detection" in self.heads and getattr(self.caption_head, "regions", None) is not None
 
     def in_features(self, tasks: frozenset[str]) -> set[str]:
         """The maps that the heads of some tasks read."""
@@ -298,7 +293,7 @@ class YOLOR(nn.Module):
         points: PointPredictions | None = None,
         objects: Objects | None = None,
     ) -> VisualTokens | None:
-        """What captions are made from, where there is a caption head.
+        """What captions are made from; None without a caption head.
 
         Args:
             features: the maps.
@@ -307,8 +302,10 @@ class YOLOR(nn.Module):
             objects: the true ones, to learn from; None: those that are found.
         """
         head, detector = self.caption_head, self.detection_head
-        if head is None or detector is None or not self._tells_objects:
-            return None if head is None else head(features, contents)
+        if head is None:
+            return None
+        if detector is None or not self._tells_objects:
+            return head(features, contents)
         if points is None:
             # Captions listen to the detection head; they neither teach it nor move its statistics.
             with torch.no_grad(), norm_momentum(detector, 0.0):

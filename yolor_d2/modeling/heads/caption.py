@@ -122,6 +122,7 @@ class TransformerCaptionHead(nn.Module):
         self.self_critical = self_critical
 
         sizes: dict[str, Any] = {"dim": dim, "num_heads": num_heads, "ffn_dim": ffn_dim}
+        sizes["dropout"] = dropout
         self.projections = nn.ModuleDict(
             {name: linear_layer(shape.channels, dim) for name, shape in maps.items()}
         )
@@ -131,10 +132,9 @@ class TransformerCaptionHead(nn.Module):
             shape = region_map(input_shape, region_feature)
             self.regions = RegionTokens(shape, num_classes=num_classes, dim=dim)
             self.in_features = list(dict.fromkeys([*in_features, region_feature]))
-        encoder = TransformerEncoder(encoder_layers, dropout=dropout, **sizes)
-        self.encoder = encoder if encoder_layers else None
+        self.encoder = TransformerEncoder(encoder_layers, **sizes) if encoder_layers else None
         self.text = TextEmbedding(vocab_size, max_positions, dim, pad_id=pad_id, dropout=dropout)
-        self.decoder = TransformerDecoder(decoder_layers, dropout=dropout, **sizes)
+        self.decoder = TransformerDecoder(decoder_layers, **sizes)
         self.output = None if tied else _perceptron(dim, *output_dims, vocab_size)
 
     @classmethod
@@ -225,66 +225,71 @@ class TransformerCaptionHead(nn.Module):
         if known is not None:
             learnt = learnt & known.view(-1, *[1] * (learnt.dim() - 1))
         if self.self_critical is None or not self.training:
-            loss = self._cross_entropy(tokens, caption_ids, learnt)
-        else:
-            described = learnt.flatten(1).any(dim=1)  # (N,)
-            loss = self._self_critical(tokens, described, images)
-            if self.self_critical.ce_weight:
-                truth = self._cross_entropy(tokens, caption_ids, learnt)
-                loss = loss + self.self_critical.ce_weight * truth
+            return {"loss_caption": self.loss_weight * self._likely(tokens, caption_ids, learnt)}
+        described = learnt.flatten(1).any(dim=1)  # (N,)
+        loss = self._rewarded(self.self_critical, tokens, described, images)
+        if self.self_critical.ce_weight:
+            likely = self._likely(tokens, caption_ids, learnt)
+            loss = loss + self.self_critical.ce_weight * likely
         return {"loss_caption": self.loss_weight * loss}
+
+    def _likely(self, tokens: VisualTokens, ids: Tensor, learnt: Tensor) -> Tensor:
+        """Make true captions (N, [K,] T) likelier, as far as (N, [K,] T - 1) is to be learnt."""
+        smoothing = self.label_smoothing
+        return self._cross_entropy(tokens, self._unheard(ids), ids, learnt, smoothing).sum()
+
+    def _rewarded(
+        self, how: SelfCritical, tokens: VisualTokens, described: Tensor, images: Sequence[str]
+    ) -> Tensor:
+        """Make drawn captions likelier that earn more than the others of their image."""
+        if self.reward is None:
+            raise RuntimeError("MODEL.CAPTION_HEAD.SCST.SAMPLES: nobody has set the head's reward")
+        length = self.decoding.max_tokens
+        with torch.no_grad():
+            uniform = torch.rand(len(images), how.samples, length, device=tokens.tokens.device)
+            step = self._stepper(tokens, width=how.samples, max_tokens=length)
+            ids = draw_texts(step, self.vocabulary, uniform, num_images=len(images)).ids
+            worth = advantages(self.reward(images, ids).to(ids.device))  # (N, K)
+        learnt = (ids[..., 1:] != self.pad_id) & described[:, None, None]
+        learnt[..., -1] = False  # where nothing but the end may be said
+        losses = self._cross_entropy(tokens, ids, ids, learnt)
+        return (losses * worth[..., None].to(losses.dtype)).sum()
 
     def _cross_entropy(
         self,
         tokens: VisualTokens,
+        heard: Tensor,
         ids: Tensor,
         learnt: Tensor,
-        worth: Tensor | None = None,
+        label_smoothing: float = 0.0,
     ) -> Tensor:
-        """The mean over the tokens (N, [K,] T - 1) behind the first that are to be learnt.
+        """Shares of the mean over tokens behind the first: (N, [K,] T - 1), 0 if not learnt.
 
         Args:
             tokens: of `forward`.
-            ids: (N, [K,] T).
+            heard: (N, [K,] T) what the decoder goes on from.
+            ids: (N, [K,] T) what it should say.
             learnt: (N, [K,] T - 1) bool.
-            worth: (N, K) factors of texts, which may be negative.
+            label_smoothing: share of a target that is spread over all words.
         """
-        texts = ids[..., :-1].flatten(0, -2)  # (R, T - 1)
-        logits = self.text_logits(tokens, self._unheard(texts)).flatten(0, 1)
+        logits = self.text_logits(tokens, heard[..., :-1].flatten(0, -2)).flatten(0, 1)
         losses = F.cross_entropy(
             logits.to(torch.promote_types(logits.dtype, torch.float32)),
             ids[..., 1:].masked_fill(~learnt, -1).flatten(),
             ignore_index=-1,
-            reduction="none" if worth is not None else "sum",
-            label_smoothing=0.0 if worth is not None else self.label_smoothing,
+            reduction="none",
+            label_smoothing=label_smoothing,
         )
-        total = losses if worth is None else (losses.view_as(learnt) * worth[..., None]).sum()
         words, processes = over_processes(learnt.sum())
-        return total * processes / words.clamp(min=1)
+        return losses.view_as(learnt) * processes / words.clamp(min=1)
 
     def _unheard(self, texts: Tensor) -> Tensor:
-        """Texts (R, T) in training, some words of which are as silent as padding."""
+        """Texts of any shape; in training some words are as silent as padding."""
         if not (self.training and self.word_dropout):
             return texts
         silent = torch.rand(texts.shape, device=texts.device) < self.word_dropout
         silent &= texts != self.vocabulary.bos_id
         return texts.masked_fill(silent, self.pad_id)
-
-    def _self_critical(
-        self, tokens: VisualTokens, described: Tensor, images: Sequence[str]
-    ) -> Tensor:
-        """Make drawn captions likelier that earn more than the others of their image."""
-        if self.reward is None or self.self_critical is None:
-            raise RuntimeError("MODEL.CAPTION_HEAD.SCST.SAMPLES: nobody has set the head's reward")
-        count, length = self.self_critical.samples, self.decoding.max_tokens
-        with torch.no_grad():
-            uniform = torch.rand(len(images), count, length, device=tokens.tokens.device)
-            step = self._stepper(tokens, width=count, max_tokens=length)
-            ids = draw_texts(step, self.vocabulary, uniform, num_images=len(images)).ids
-            worth = advantages(self.reward(images, ids).to(ids.device))  # (N, K)
-        learnt = (ids[..., 1:] != self.pad_id) & described[:, None, None]
-        learnt[..., -1] = False  # where nothing but the end may be said
-        return self._cross_entropy(tokens, ids, learnt, worth.to(torch.float32))
 
     @torch.no_grad()
     def generate(self, tokens: VisualTokens, **changes: Any) -> Captions:

@@ -291,7 +291,7 @@ class TransformerDecoder(nn.Module):
         Args:
             x: (N, K, D) the newest token of each beam.
             past: (layers, 2, N, K, H, T, E) keys and values of the tokens before.
-            visual: (layers, 2, N, H, L, E) what `start` projected.
+            visual: (layers, 2, N, H, L, E) what `project` returned, stacked.
             mask: (N, 1, 1, L).
 
         Returns:
