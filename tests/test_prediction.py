@@ -55,6 +55,12 @@ def prediction(**changes: Any) -> Prediction:
     return Prediction(image, **values)
 
 
+def test_a_diverged_network_makes_json_too() -> None:
+    found = prediction(caption="", caption_score=float("nan")).to_json()
+    assert json.loads(json.dumps(found, allow_nan=False))["caption_score"] is None
+    assert prediction(caption_score=None).to_json()["caption_score"] is None
+
+
 def test_json_by_the_conventions_of_coco() -> None:
     found = prediction().to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found

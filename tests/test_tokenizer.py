@@ -116,6 +116,13 @@ def test_unclean_captions_train_the_same_vocabulary():
     assert Tokenizer.train(iter(unclean), vocab_size=99) == Tokenizer.train(CAPTIONS, vocab_size=99)
 
 
+def test_captions_of_any_length_count():
+    long = "a long story " * 1000 + "with a zebra"
+    for captions in ([*CAPTIONS, long], [long]):
+        tokenizer = Tokenizer.train(captions, vocab_size=200)
+        assert tokenizer.decode(tokenizer.encode("zebra")) == "zebra"
+
+
 @pytest.mark.parametrize("captions", [[], [" ", "\n"]])
 def test_no_captions(captions):
     with pytest.raises(ValueError, match="no captions"):

@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from .evaluation.coco import coco_results
+from .evaluation.files import json_number
 from .structures import SemanticMap, run_lengths_of
 from .visualization import draw_results
 
@@ -74,7 +75,8 @@ class Prediction:
         if self.sem_seg is not None:
             content["sem_seg"] = self._regions(self.sem_seg.argmax(dim=0))
         if self.caption is not None:
-            content |= {"caption": self.caption, "caption_score": self.caption_score}
+            score = None if self.caption_score is None else json_number(self.caption_score)
+            content |= {"caption": self.caption, "caption_score": score}
         return content
 
     def to_supervision(self) -> Any:

@@ -8,6 +8,8 @@ from typing import Any
 
 import sentencepiece
 
+LONGEST_LINE = 4192  # bytes: sentencepiece's own limit, which is stored in the model
+
 
 class Tokenizer:
     """A trained vocabulary.
@@ -74,6 +76,8 @@ class Tokenizer:
                 model_type=model_type,
                 normalization_rule_name="nmt_nfkc_cf",
                 character_coverage=1.0,
+                # Longer ones are left out without a word.
+                max_sentence_length=max(LONGEST_LINE, *(len(line.encode()) for line in lines)),
                 num_threads=1,  # is stored in the model and changes the ids of "unigram"
                 pad_id=0,
                 bos_id=1,

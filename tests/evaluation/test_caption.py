@@ -88,6 +88,15 @@ def test_the_result_file_has_log_probabilities(album: None, tmp_path: Path) -> N
     assert answer == {"image_id": 3, "caption": "a", "score": -1.5}
 
 
+@pytest.mark.parametrize("score", [math.nan, -math.inf])
+def test_a_diverged_network_is_evaluated_too(album: None, tmp_path: Path, score: float) -> None:
+    evaluator = CaptionEvaluator("album", output_dir=str(tmp_path), meteor=False)
+    evaluator.process([{"image_id": 3}], [{"caption": "", "caption_score": score}])
+    assert evaluator.evaluate()["caption"]["Bleu_1"] == 0
+    (answer,) = json.loads((tmp_path / "captions_results.json").read_text())
+    assert answer == {"image_id": 3, "caption": "", "score": None}
+
+
 def test_images_without_a_reference_or_a_prediction_do_not_count(album: None) -> None:
     some = {3: PREDICTED[3], 12: PREDICTED[12]}
     metrics = evaluated(some | {99: "no reference"})
@@ -165,6 +174,14 @@ def test_karpathys_file(tmp_path: Path) -> None:
     content = {"images": [{"cocoid": 5, "split": "val", "sentences": sentences}]}
     (tmp_path / "dataset_coco.json").write_text(json.dumps(content))
     assert read_captions(tmp_path / "dataset_coco.json") == {5: ["A cat.", "a tom"]}
+
+
+def test_images_that_nobody_describes_are_left_out(tmp_path: Path) -> None:
+    content = {
+        "images": [{"cocoid": 5, "sentences": []}, {"cocoid": 6, "sentences": [{"raw": "a"}]}]
+    }
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    assert read_captions(tmp_path / "captions.json") == {6: ["a"]}
 
 
 @pytest.mark.parametrize(

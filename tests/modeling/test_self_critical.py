@@ -94,6 +94,30 @@ def test_cross_entropy_beside() -> None:
     torch.testing.assert_close(both, alone + 0.25 * truth)
 
 
+@pytest.mark.parametrize(("samples", "options"), [(1, {}), (3, {"ce_weight": -0.1})])
+def test_nonsense_is_refused(samples: int, options: dict) -> None:
+    with pytest.raises(ValueError, match=r"MODEL\.CAPTION_HEAD\.SCST\."):
+        critical_head(samples, **options)
+
+
+def test_captions_that_earn_alike_teach_nothing() -> None:
+    head = critical_head()
+    head.reward = lambda images, ids: torch.full(ids.shape[:2], 0.3, dtype=torch.float64)
+    head.losses(head(make_features()), CAPTIONS, None, IMAGES)["loss_caption"].backward()
+    gradients = [p.grad for p in head.parameters() if p.grad is not None]
+    assert gradients
+    assert max(gradient.abs().max() for gradient in gradients) < 1e-7
+
+
+def test_a_batch_that_nobody_describes_teaches_nothing() -> None:
+    head = critical_head()
+    nothing = torch.full_like(CAPTIONS, PAD)
+    loss = head.losses(head(make_features()), nothing, None, IMAGES)["loss_caption"]
+    loss.backward()
+    assert loss == 0
+    assert not any(p.grad.any() for p in head.parameters() if p.grad is not None)
+
+
 def test_without_a_reward_it_says_so() -> None:
     head = critical_head()
     head.reward = None

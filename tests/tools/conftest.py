@@ -7,7 +7,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from yolor_d2.data.builtin import register_toy_scenes
 from yolor_d2.data.toy_scenes import generate_toy_scenes
-from yolor_d2.tools import check_data
+from yolor_d2.tools import benchmark_model_setting, check_data
 
 from ..saved_networks import Saved
 from .made_up import MadeUp
@@ -25,6 +25,14 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)
     MetadataCatalog.remove(f"{name}_panoptic")
+
+
+@pytest.fixture(scope="module")
+def short_turns() -> Iterator[None]:
+    """Benchmarks of networks measure each thing once, however short it takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(benchmark_model_setting, "MIN_TURN", 0.0)
+        yield
 
 
 @pytest.fixture

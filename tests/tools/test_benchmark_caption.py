@@ -1,6 +1,5 @@
 """The benchmark of captions: what is compared is the same network, and numbers are complete."""
 
-import json
 import math
 
 import pytest
@@ -8,27 +7,18 @@ import torch
 
 from tests.modeling.factory import tiny_config, tiny_model
 from yolor_d2.modeling.heads import TransformerCaptionHead, VisualTokens
-from yolor_d2.tools import benchmark, benchmark_caption_peer, benchmark_model_setting
+from yolor_d2.tools import benchmark_caption_peer
 from yolor_d2.tools.benchmark_caption import make_jobs
 from yolor_d2.tools.benchmark_caption_peer import Peer
 from yolor_d2.tools.benchmark_model_captions import endless, visual_tokens
 
-FEW = ["--size", "64", "--repeats", "1", "--device", "cpu", "--threads", "1", "--tokens", "4"]
+from . import benchmarks
 
-
-@pytest.fixture(autouse=True, scope="module")
-def short_turns():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark_model_setting, "MIN_TURN", 0.0)
-        yield
+pytestmark = pytest.mark.usefixtures("short_turns")
 
 
 def numbers_of(folder, cfg, *arguments) -> dict:
-    config, numbers = folder / "config.yaml", folder / "numbers.json"
-    config.write_text(cfg.dump())
-    options = ["--config-file", str(config), *FEW, "--json", str(numbers)]
-    benchmark.main(["caption", *options, *arguments])
-    return json.loads(numbers.read_text())["caption"]
+    return benchmarks.numbers_of("caption", folder, cfg, "--tokens", "4", *arguments)
 
 
 def network() -> tuple[TransformerCaptionHead, VisualTokens]:

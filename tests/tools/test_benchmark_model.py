@@ -1,13 +1,12 @@
 """The benchmark of the network: its numbers are complete, and it measures the real thing."""
 
-import json
 import math
 
 import pytest
 import torch
 
 from tests.modeling.factory import random_batch, tiny_config, tiny_model
-from yolor_d2.tools import benchmark, benchmark_model_setting, benchmark_rivals
+from yolor_d2.tools import benchmark, benchmark_rivals
 from yolor_d2.tools.benchmark_model_captions import endless, recompute
 from yolor_d2.tools.benchmark_model_inference import FASTEST, UNFUSED
 from yolor_d2.tools.benchmark_model_inputs import trained_outputs, training_samples
@@ -24,27 +23,19 @@ from yolor_d2.tools.benchmark_model_training import (
 )
 from yolor_d2.tools.benchmark_timing import StopWatch
 
+from . import benchmarks
+
 CPU = torch.device("cpu")
-FEW = ["--size", "64", "--repeats", "1", "--memory-batch", "2", "--device", "cpu", "--threads", "1"]
 
-
-@pytest.fixture(autouse=True, scope="module")
-def short_turns():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark_model_setting, "MIN_TURN", 0.0)
-        yield
+pytestmark = pytest.mark.usefixtures("short_turns")
 
 
 def numbers_of(folder, cfg, *arguments) -> dict:
-    config, numbers = folder / "config.yaml", folder / "numbers.json"
-    config.write_text(cfg.dump())
-    options = ["--config-file", str(config), *FEW, "--json", str(numbers)]
-    benchmark.main(["model", *options, *arguments])
-    return json.loads(numbers.read_text())["model"]
+    return benchmarks.numbers_of("model", folder, cfg, "--memory-batch", "2", *arguments)
 
 
 @pytest.fixture(scope="module")
-def numbers(tmp_path_factory) -> dict:
+def numbers(tmp_path_factory, short_turns) -> dict:
     folder = tmp_path_factory.mktemp("model")
     return numbers_of(folder, tiny_config(), "--rivals", "none", "--batch", "1", "2")
 

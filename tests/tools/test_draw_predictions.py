@@ -65,13 +65,18 @@ def test_without_a_test_set_there_is_nothing_to_draw(
 
 
 def test_what_one_side_lacks_is_a_gap() -> None:
-    black = np.zeros((30, 40, 3), np.uint8)
+    black = np.zeros((30, 200, 3), np.uint8)
     picture = compare(
         {"boxes, masks": black, CAPTIONS: black}, {"semantic map": black, "boxes, masks": black}
     )
-    columns = [(picture[:, start : start + 40] == 0).all(axis=2).sum() for start in (0, 48, 96)]
-    assert columns == [2400, 1200, 1200]
-    assert (picture[-20, 96:136] == PAPER).all()  # no caption is predicted
+    columns = [(picture[:, at : at + 200] == 0).all(axis=2).sum() for at in (0, 208, 416)]
+    assert columns == [12000, 6000, 6000]
+    assert (picture[-20, 416:616] == PAPER).all()  # no caption is predicted
+
+
+def test_neither_captions_nor_names_of_classes_are_nothing_to_draw() -> None:
+    with pytest.raises(ValueError, match="nothing to draw: neither captions nor names"):
+        compare({}, {})
 
 
 def options(scenes: str, weights: Path) -> list[str]:

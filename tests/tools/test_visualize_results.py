@@ -148,3 +148,33 @@ def test_results_of_images_that_the_data_set_does_not_have_do_not_count(
         (results / file).write_text(json.dumps([*content, {**content[0], "image_id": 123456789}]))
     assert run(results, tmp_path / "page") == 0
     assert "False positives: 1," in Page(tmp_path / "page/index.html").text
+
+
+def test_results_of_another_data_set_are_refused(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in (OBJECTS_FILE, CAPTIONS_FILE):
+        content = json.loads((results / file).read_text())
+        others = [{**entry, "image_id": entry["image_id"] + 10**6} for entry in content]
+        (results / file).write_text(json.dumps(others))
+    assert run(results, tmp_path / "page") == 2
+    assert "none of its results is of an image of" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists()
+
+
+def test_a_model_that_finds_nothing_has_a_page(results: Path, tmp_path: Path) -> None:
+    (results / OBJECTS_FILE).write_text("[]")
+    (results / CAPTIONS_FILE).unlink()
+    assert run(results, tmp_path / "page") == 0
+    page = Page(tmp_path / "page/index.html")
+    assert "False positives: 0, the surest first" in page.headings
+    assert len(page.pictures) == 9  # the worst and the best images, and what is missed
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "many"])
+def test_how_many_is_a_positive_number(
+    results: Path, tmp_path: Path, number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(results, tmp_path / "page", "--number", number)
+    assert f"{number} is not a positive number" in capsys.readouterr().err

@@ -12,10 +12,22 @@ IMAGE = np.full((60, 80, 3), 120, np.uint8)
 
 
 def test_side_by_side() -> None:
-    tall = np.zeros((100, 50, 3), np.uint8)
-    picture = side_by_side([IMAGE, tall], titles=["one", "two"])
-    assert picture.shape[1] == 80 + 8 + 50
-    assert (picture[-1, :80] == PAPER).all()  # the shorter one is padded
+    tall, wide = np.zeros((100, 300, 3), np.uint8), np.full((60, 200, 3), 120, np.uint8)
+    picture = side_by_side([wide, tall], titles=["one", "two"])
+    assert picture.shape[1] == 200 + 8 + 300
+    np.testing.assert_array_equal(picture[-100:-40, :200], wide)
+    assert (picture[-40:, :200] == PAPER).all()  # the shorter one is padded
+    np.testing.assert_array_equal(picture[-100:, 208:], tall)
+
+
+def test_narrow_pictures_have_room_for_words() -> None:
+    narrow = np.zeros((1000, 4, 3), np.uint8)
+    picture = side_by_side([narrow] * 2, titles=["true: boxes, masks", "predicted: boxes, masks"])
+    assert picture.shape[0] < 1100
+    assert (picture[-1000:, [0, 3]] == 0).all()
+    assert (picture[-1000:, 4:100] == PAPER).all()
+    strip = draw_each(narrow, {"caption": "a few words that make some lines"}, None)[CAPTIONS]
+    assert strip.shape[0] < 100
 
 
 def test_stack() -> None:

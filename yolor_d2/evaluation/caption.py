@@ -12,7 +12,7 @@ from detectron2.evaluation import DatasetEvaluator
 
 from .baselines import baseline_captions
 from .caption_metrics import score_tokenized, tokenize_captions
-from .files import write_json, write_text
+from .files import json_number, write_json, write_text
 from .gathering import gather
 from .java_metrics import meteor, spice
 from .ptb import tokenize
@@ -75,7 +75,7 @@ class CaptionEvaluator(DatasetEvaluator):
                 )
             answer = {"image_id": sample["image_id"], "caption": output["caption"]}
             if "caption_score" in output:
-                answer["score"] = output["caption_score"]
+                answer["score"] = json_number(output["caption_score"])
             self._answers.append((sample["image_id"], answer))
 
     def evaluate(self) -> dict[str, dict[str, float]]:
@@ -128,7 +128,10 @@ class CaptionEvaluator(DatasetEvaluator):
 
 
 def read_captions(path: Path) -> dict[int, list[str]]:
-    """The captions of each image of a file in COCO's format, or of Karpathy's dataset_coco.json."""
+    """The captions of each image of a file in COCO's format, or of Karpathy's dataset_coco.json.
+
+    Images without any are left out.
+    """
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
@@ -145,4 +148,4 @@ def read_captions(path: Path) -> dict[int, list[str]]:
                 captions[image["cocoid"]] += [sentence["raw"] for sentence in image["sentences"]]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: is no file of captions ({error!r})") from None
-    return dict(captions)
+    return {image_id: texts for image_id, texts in captions.items() if texts}

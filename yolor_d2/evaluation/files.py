@@ -1,6 +1,7 @@
 """Writing results, whole or not at all."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,11 @@ def write_text(path: Path, text: str) -> None:
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)
+
+
+def json_number(number: float) -> float | None:
+    """What JSON has in place of a number: null where it is infinite or none at all."""
+    return float(number) if math.isfinite(number) else None
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from tabulate import tabulate
 
 from .baselines import caption_table
-from .files import write_json, write_text
+from .files import json_number, write_json, write_text
 from .missing import Missing
 
 logger = logging.getLogger(__name__)
@@ -60,9 +60,7 @@ def flat_metrics(results: Results) -> dict[str, Any]:
         for task, metrics in headline(results).items()
         for name, number in metrics.items()
     }
-    metrics: dict[str, Any] = {
-        key: float(number) if math.isfinite(number) else None for key, number in numbers.items()
-    }
+    metrics: dict[str, Any] = {key: json_number(number) for key, number in numbers.items()}
     reasons = {key: number.reason for key, number in numbers.items() if isinstance(number, Missing)}
     return metrics | ({"reasons": reasons} if reasons else {})
 

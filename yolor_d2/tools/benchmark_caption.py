@@ -15,8 +15,9 @@ from . import benchmark_caption_peer
 from .benchmark_caption_peer import Peer
 from .benchmark_model_captions import BEAMS, endless, recompute, visual_tokens
 from .benchmark_model_setting import Aim, Result, Row, Table, speedup, time_in_turns
-from .benchmark_printing import chosen_device, device_name, positive, print_result
+from .benchmark_printing import chosen_device, device_name, print_result
 from .benchmark_timing import Job
+from .options import positive
 
 DEFAULT_CONFIGS = ("toy/yolor_elan_n_toy.yaml", "COCO/yolor_elan_mtl.yaml")
 AIMS = {1: 1.0, 32: 1.5}  # of batches: how many times as fast as transformers

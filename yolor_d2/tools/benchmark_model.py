@@ -26,8 +26,9 @@ from .benchmark_model_setting import (
     random_images,
 )
 from .benchmark_model_training import measure_training
-from .benchmark_printing import chosen_device, device_name, positive, print_result
+from .benchmark_printing import chosen_device, device_name, print_result
 from .benchmark_rivals import BUILDERS, build_rivals
+from .options import positive
 
 DEFAULT_CONFIG = "COCO/yolor_elan_mtl.yaml"
 VISION = frozenset({"detection", "mask", "semantic"})

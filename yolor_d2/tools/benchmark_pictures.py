@@ -27,6 +27,7 @@ from .benchmark_evaluation import (
     to_segments,
 )
 from .benchmark_timing import Job, measure_in_turns
+from .options import positive
 
 MAX_MILLISECONDS = 60.0
 AIMED = "dense masks, boxes, labels"
@@ -35,8 +36,8 @@ RIVAL = "detectron2's Visualizer"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of this benchmark."""
-    parser.add_argument("--objects", type=int, default=20, help="in the picture (20)")
-    parser.add_argument("--repeats", type=int, default=5, help="(5)")
+    parser.add_argument("--objects", type=positive, default=20, help="in the picture (20)")
+    parser.add_argument("--repeats", type=positive, default=5, help="(5)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,6 +1,5 @@
-"""What benchmarks of networks share: their options, and tables and aims in Markdown."""
+"""What benchmarks of networks share: their device, and tables and aims in Markdown."""
 
-import argparse
 from collections.abc import Mapping
 
 import torch
@@ -18,13 +17,6 @@ FORMATS = {
     "rest MB": ",.0f",
 }  # of columns; else:
 DEFAULT_FORMAT = ",.1f"
-
-
-def positive(text: str) -> int:
-    """An option's value."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return int(text)
 
 
 def chosen_device(name: str) -> torch.device:

@@ -24,6 +24,7 @@ from yolor_d2.data.errors import BadFileError
 from yolor_d2.engine.main import build_for_inference
 from yolor_d2.engine.tokenizing import resolve_tokenizer
 from yolor_d2.model_zoo import load_config
+from yolor_d2.tools.options import add_picture_options, add_score_threshold
 from yolor_d2.tools.true_results import record_image, true_result
 from yolor_d2.visualization import CAPTIONS, KINDS, PAPER, draw_each, side_by_side, stack
 
@@ -31,13 +32,8 @@ from yolor_d2.visualization import CAPTIONS, KINDS, PAPER, draw_each, side_by_si
 def main(arguments: list[str] | None = None) -> int:
     """Draw what a model finds in the first images of the test set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config-file", required=True, help="a file of configs/")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the pictures")
-    parser.add_argument("--number", type=int, default=12, help="how many images")
-    parser.add_argument(
-        "--score-threshold", type=float, default=0.25, help="objects below are left out"
-    )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ... of the configuration")
+    add_picture_options(parser, number=12, counted="how many images")
+    add_score_threshold(parser)
     args = parser.parse_args(arguments)
     try:
         cfg = load_config(args.config_file, args.opts)
@@ -67,7 +63,7 @@ def draw_test_set(cfg: CfgNode, *, number: int, threshold: float) -> int:
     )
     count = 0
     for picture in tqdm(pictures, total=min(number, len(records))):
-        path = Path(cfg.OUTPUT_DIR) / f"predictions_{count:02d}.png"
+        path = Path(cfg.OUTPUT_DIR) / f"predictions_{count:04d}.png"
         cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         count += 1
     return count
@@ -102,6 +98,8 @@ def compare_all(
 def compare(truth: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> np.ndarray:
     """Two rows of pictures of the same kinds, with gaps where one has none."""
     kinds = [kind for kind in (*KINDS, CAPTIONS) if kind in truth or kind in found]
+    if not kinds:
+        raise ValueError("there is nothing to draw: neither captions nor names of classes")
     size = next(iter((found or truth).values())).shape[1]
     gap = np.full((1, size, 3), PAPER, dtype=np.uint8)
     rows = []

@@ -96,11 +96,8 @@ class Album:
         scale = pictures[0].shape[1] / self.records[image_id]["width"]
         crops = [_crop(picture, np.array(box) * scale) for picture in pictures]
         where = self.file_name(image_id)
-        return Figure(
-            side_by_side(crops, titles=["true", "found"]),
-            f"{title} in {where}",
-            note or "not found",
-        )
+        picture = side_by_side(crops, titles=["true", "found"])
+        return Figure(picture, f"{title} in {where}", note)
 
     def _pair(
         self, image_id: int, annotations: Sequence[Json], results: Sequence[Json]
@@ -162,6 +159,9 @@ def read_results(folder: Path, test_sets: Sequence[str], *, threshold: float) ->
     if objects is None and captions is None:
         raise ValueError(f"{folder}: has neither {OBJECTS_FILE} nor {CAPTIONS_FILE}")
     records = {record["image_id"]: record for record in DatasetCatalog.get(name)}
+    found = {result["image_id"] for result in [*(objects or ()), *(captions or ())]}
+    if found and found.isdisjoint(records):
+        raise ValueError(f"{folder}: none of its results is of an image of {name}")
     metadata = MetadataCatalog.get(name)
     return Album(
         dataset_name=name,

@@ -20,6 +20,7 @@ from yolor_d2.data import build_tokenizer, build_train_loader
 from yolor_d2.data.errors import BadFileError
 from yolor_d2.model_zoo import load_config
 from yolor_d2.tools.html_page import Figure, Section, write_page
+from yolor_d2.tools.options import add_picture_options
 from yolor_d2.tools.true_results import record_image, true_result
 from yolor_d2.visualization import draw_each, draw_results, sample_pictures
 
@@ -32,10 +33,7 @@ NOTE = (
 def main(arguments: list[str] | None = None) -> int:
     """Draw samples of a configuration's training loader."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config-file", required=True, help="a file of configs/")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the page")
-    parser.add_argument("--number", type=int, default=8, help="how many samples (8)")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ... of the configuration")
+    add_picture_options(parser, number=8, counted="how many samples")
     args = parser.parse_args(arguments)
     try:
         cfg = load_config(args.config_file, args.opts)

@@ -8,13 +8,14 @@ python -m yolor_d2.tools.visualize_results --config-file FILE --results DIR --ou
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from yolor_d2.data.errors import BadFileError
 from yolor_d2.evaluation.mistakes import Verdict, caption_scores, explain_false, judge_boxes
 from yolor_d2.model_zoo import load_config
 from yolor_d2.tools.html_page import Figure, Section, write_page
+from yolor_d2.tools.options import add_picture_options, add_score_threshold
 from yolor_d2.tools.results_album import Album, read_results
 
 NOTE = (
@@ -27,16 +28,11 @@ NOTE = (
 def main(arguments: list[str] | None = None) -> int:
     """Draw the extremes of an evaluation's result files."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config-file", required=True, help="a file of configs/")
     parser.add_argument(
         "--results", type=Path, required=True, help="OUTPUT_DIR/inference/<data set> of --eval-only"
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder for the page")
-    parser.add_argument("--number", type=int, default=8, help="pictures of each kind (8)")
-    parser.add_argument(
-        "--score-threshold", type=float, default=0.25, help="objects below are left out (0.25)"
-    )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ... of the configuration")
+    add_picture_options(parser, number=8, counted="pictures of each kind")
+    add_score_threshold(parser)
     args = parser.parse_args(arguments)
     try:
         cfg = load_config(args.config_file, args.opts)
@@ -65,58 +61,71 @@ def object_sections(album: Album, number: int) -> list[Section]:
     }
     known = [i for i, verdict in verdicts.items() if verdict.quality is not None]
     best_first = sorted(known, key=lambda i: -_rank(verdicts[i]))
-    false = [(i, match) for i, verdict in verdicts.items() for match in verdict.false]
-    missed = [(i, match) for i, verdict in verdicts.items() for match in verdict.missed]
-    false.sort(key=lambda pair: -(pair[1].result or {})["score"])
-    missed.sort(key=lambda pair: -_area((pair[1].annotation or {})["bbox"]))
     return [
         Section("Worst images", _images(album, verdicts, best_first[::-1][:number])),
         Section("Best images", _images(album, verdicts, best_first[:number])),
-        Section(
-            f"False positives: {len(false)}, the surest first",
-            [
-                album.closeup(
-                    image_id,
-                    annotations=album.annotations[image_id],
-                    results=[match.result],
-                    box=match.result["bbox"],
-                    title=f"{album.name_of(match.result)} {match.result['score']:.0%}",
-                    note=explain_false(match, album.annotations[image_id], album.class_names),
-                )
-                for image_id, match in false[:number]
-                if match.result is not None
-            ],
-        ),
-        Section(
-            f"Missed objects: {len(missed)}, the largest first",
-            [
-                album.closeup(
-                    image_id,
-                    annotations=[match.annotation],
-                    results=album.objects[image_id],
-                    box=match.annotation["bbox"],
-                    title=album.name_of(match.annotation),
-                    note=f"taken for {album.name_of(match.result)}" if match.result else "",
-                )
-                for image_id, match in missed[:number]
-                if match.annotation is not None
-            ],
-        ),
+        _false_section(album, verdicts, number),
+        _missed_section(album, verdicts, number),
     ]
 
 
 def _rank(verdict: Verdict) -> float:
-    """Of images with the same quality, those with more objects are the more remarkable ones."""
+    """Quality; of nearly as good images, those with more objects are the more remarkable ones."""
     many = len(verdict.right) + len(verdict.false) + len(verdict.missed)
     quality = verdict.quality or 0.0
     return quality + (1e-3 * many if quality > 0.5 else -1e-3 * many)
+
+
+def _false_section(album: Album, verdicts: Mapping[int, Verdict], number: int) -> Section:
+    every = [
+        (image_id, match, match.result)
+        for image_id, verdict in verdicts.items()
+        for match in verdict.false
+        if match.result is not None
+    ]
+    every.sort(key=lambda item: -item[2]["score"])
+    figures = [
+        album.closeup(
+            image_id,
+            annotations=album.annotations[image_id],
+            results=[result],
+            box=result["bbox"],
+            title=f"{album.name_of(result)} {result['score']:.0%}",
+            note=explain_false(match, album.annotations[image_id], album.class_names),
+        )
+        for image_id, match, result in every[:number]
+    ]
+    return Section(f"False positives: {len(every)}, the surest first", figures)
+
+
+def _missed_section(album: Album, verdicts: Mapping[int, Verdict], number: int) -> Section:
+    assert album.objects is not None
+    every = [
+        (image_id, match.annotation, match.result)
+        for image_id, verdict in verdicts.items()
+        for match in verdict.missed
+        if match.annotation is not None
+    ]
+    every.sort(key=lambda item: -_area(item[1]["bbox"]))
+    figures = [
+        album.closeup(
+            image_id,
+            annotations=[annotation],
+            results=album.objects[image_id],
+            box=annotation["bbox"],
+            title=album.name_of(annotation),
+            note=f"taken for {album.name_of(result)}" if result else "not found",
+        )
+        for image_id, annotation, result in every[:number]
+    ]
+    return Section(f"Missed objects: {len(every)}, the largest first", figures)
 
 
 def _area(bbox: Sequence[float]) -> float:
     return bbox[2] * bbox[3]
 
 
-def _images(album: Album, verdicts: dict[int, Verdict], ids: Iterable[int]) -> list[Figure]:
+def _images(album: Album, verdicts: Mapping[int, Verdict], ids: Iterable[int]) -> list[Figure]:
     figures = []
     for image_id in ids:
         verdict = verdicts[image_id]

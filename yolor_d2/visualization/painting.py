@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .colors import Color
+from .colors import PAPER, Color
 
 LABELLED_SHARE = 0.01  # of the picture, that an area with a name has at least
 SKETCH_SIDE = 256  # pixels in which the middle of an area is looked for
@@ -24,6 +24,13 @@ def line_width_for(picture: np.ndarray) -> int:
     """Of outlines and boxes, that grows as the picture does."""
     height, width = picture.shape[:2]
     return max(1, round((height * width) ** 0.5 / 350))
+
+
+def on_paper(picture: np.ndarray, *, height: int, width: int) -> np.ndarray:
+    """A picture in the upper left corner of an empty page that is no smaller."""
+    page = np.full((height, width, 3), PAPER, dtype=np.uint8)
+    page[: picture.shape[0], : picture.shape[1]] = picture
+    return page
 
 
 def paint_mask(picture: np.ndarray, mask: np.ndarray, color: Color, *, opacity: float) -> None:

@@ -7,8 +7,16 @@ import cv2
 import numpy as np
 from detectron2.structures import Instances
 
-from .colors import PAPER, Classes, Color, readable_ink
-from .painting import Area, area_middles, compact, line_width_for, paint_map, paint_mask
+from .colors import Classes, Color, readable_ink
+from .painting import (
+    Area,
+    area_middles,
+    compact,
+    line_width_for,
+    on_paper,
+    paint_map,
+    paint_mask,
+)
 from .placement import around_box, around_point, place_labels
 from .text import (
     MIN_STRIP_WIDTH,
@@ -279,9 +287,6 @@ def _draw_labels(picture: np.ndarray, labels: Sequence[_Label]) -> None:
 
 def _with_caption(picture: np.ndarray, caption: str) -> np.ndarray:
     """A picture that is too narrow for text gets a margin to its right."""
-    height, width = picture.shape[:2]
-    strip = caption_strip(caption, max(width, MIN_STRIP_WIDTH), size=text_size_for(picture))
-    if strip.shape[1] == width:
-        return np.concatenate([picture, strip])
-    margin = np.full((height, strip.shape[1] - width, 3), PAPER, dtype=np.uint8)
-    return np.concatenate([np.concatenate([picture, margin], axis=1), strip])
+    width = max(picture.shape[1], MIN_STRIP_WIDTH)
+    strip = caption_strip(caption, width, size=text_size_for(picture))
+    return np.concatenate([on_paper(picture, height=picture.shape[0], width=width), strip])

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .colors import PAPER
+from .painting import on_paper
 from .results import draw_results, picture_scale
-from .text import caption_strip
+from .text import MIN_STRIP_WIDTH, caption_strip
 
 GAP = 8
 
@@ -48,32 +48,28 @@ def draw_each(
         if kind.source in result and getattr(metadata, kind.classes, None)
     }
     if "caption" in result:
-        width = image.shape[1] * picture_scale(image)
+        width = max(image.shape[1] * picture_scale(image), MIN_STRIP_WIDTH)
         pictures[CAPTIONS] = caption_strip(result["caption"], width)
     return pictures
 
 
 def side_by_side(pictures: Sequence[np.ndarray], *, titles: Sequence[str]) -> np.ndarray:
-    """Pictures next to each other, each below its title."""
-    titled = [
-        np.concatenate([caption_strip(title, picture.shape[1]), picture])
-        for picture, title in zip(pictures, titles, strict=True)
-    ]
-    height = max(column.shape[0] for column in titled)
-    columns = []
-    for column in titled:
-        padded = np.full((height, column.shape[1] + GAP, 3), PAPER, dtype=np.uint8)
-        padded[: column.shape[0], : column.shape[1]] = column
-        columns.append(padded)
-    return np.concatenate(columns, axis=1)[:, :-GAP]
+    """Pictures next to each other, each below its title; narrow ones get a margin for it."""
+    widths = [max(picture.shape[1], MIN_STRIP_WIDTH) for picture in pictures]
+    strips = [caption_strip(title, width) for title, width in zip(titles, widths, strict=True)]
+    rows = []
+    for parts in (strips, pictures):
+        height = max(part.shape[0] for part in parts)
+        padded = [
+            on_paper(part, height=height, width=width + GAP)
+            for part, width in zip(parts, widths, strict=True)
+        ]
+        rows.append(np.concatenate(padded, axis=1))
+    return np.concatenate(rows)[:, :-GAP]
 
 
 def stack(pictures: Sequence[np.ndarray]) -> np.ndarray:
     """Pictures below each other, the narrower ones padded."""
     width = max(picture.shape[1] for picture in pictures)
-    rows = []
-    for picture in pictures:
-        row = np.full((picture.shape[0] + GAP, width, 3), PAPER, dtype=np.uint8)
-        row[: picture.shape[0], : picture.shape[1]] = picture
-        rows.append(row)
+    rows = [on_paper(picture, height=picture.shape[0] + GAP, width=width) for picture in pictures]
     return np.concatenate(rows)

@@ -30,6 +30,7 @@ from .caption_config import (
     check_layers,
     check_learning,
     check_length,
+    check_rewarded,
     check_widths,
     chosen_maps,
     decoding_options,
@@ -105,12 +106,13 @@ class TransformerCaptionHead(nn.Module):
         self_critical: SelfCritical | None = None,
     ) -> None:
         super().__init__()
-        decoding = decoding or Decoding()
+        self.decoding, self.self_critical = decoding or Decoding(), self_critical
         check_range(KEY, {"VOCAB_SIZE": vocab_size}, low=max(pad_id, bos_id, eos_id) + 1)
         check_layers(num_heads, ffn_dim, decoder=decoder_layers, encoder=encoder_layers)
         check_learning(dropout, word_dropout, label_smoothing, loss_weight=loss_weight)
         check_widths(dim, num_heads, output_dims, tied=tied)
-        check_decoding(decoding, max_positions)
+        check_decoding(self.decoding, max_positions)
+        check_rewarded(self_critical)
         maps = chosen_maps(input_shape, in_features)
         self.in_features = list(in_features)
         self.strides = {name: shape.stride for name, shape in maps.items()}
@@ -118,8 +120,6 @@ class TransformerCaptionHead(nn.Module):
         self.label_smoothing = label_smoothing
         self.loss_weight = loss_weight
         self.word_dropout = word_dropout
-        self.decoding = decoding
-        self.self_critical = self_critical
 
         sizes: dict[str, Any] = {"dim": dim, "num_heads": num_heads, "ffn_dim": ffn_dim}
         sizes["dropout"] = dropout

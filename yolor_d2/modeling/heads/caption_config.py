@@ -122,6 +122,14 @@ def check_decoding(how: Decoding, max_positions: int) -> None:
     check_range(key, {"TEMPERATURE": how.temperature}, low=MIN_TEMPERATURE)
 
 
+def check_rewarded(how: SelfCritical | None) -> None:
+    if how is None:
+        return
+    # A caption that is drawn alone has no others to be compared with.
+    check_range(f"{KEY}.SCST", {"SAMPLES": how.samples}, low=2)
+    check_range(f"{KEY}.SCST", {"CE_WEIGHT": how.ce_weight})
+
+
 def decoding_options(cfg: CfgNode) -> Decoding:
     test = cfg.MODEL.CAPTION_HEAD.TEST
     return Decoding(**{name: test[name.upper()] for name in Decoding._fields})
@@ -132,6 +140,4 @@ def self_critical_options(cfg: CfgNode) -> SelfCritical | None:
     scst = cfg.MODEL.CAPTION_HEAD.SCST
     if scst.SAMPLES == 0:
         return None
-    check_range(f"{KEY}.SCST", {"SAMPLES": scst.SAMPLES}, low=2)
-    check_range(f"{KEY}.SCST", {"CE_WEIGHT": scst.CE_WEIGHT})
     return SelfCritical(scst.SAMPLES, ce_weight=scst.CE_WEIGHT, end_token=scst.END_TOKEN)
