@@ -115,6 +115,16 @@ def test_layers(saved: Saved, tmp_path: Path, run: Any) -> None:
         assert np.abs(plain[:height].astype(int) - other[:height]).mean() > 5
 
 
+def test_opacity(saved: Saved, tmp_path: Path, run: Any) -> None:
+    drawn = []
+    for opacity in ("0", "1"):
+        options = ("--layers", "semantic", "--opacity", opacity)
+        assert run(saved.images[0], options=options)[0] == 0
+        drawn.append(cv2.imread(str(tmp_path / "out" / lines(tmp_path)[0]["picture"])))
+    clear, opaque = drawn
+    assert np.abs(clear.astype(int) - opaque).mean() > 5
+
+
 def test_without_a_codec(
     saved: Saved, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

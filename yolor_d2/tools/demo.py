@@ -41,6 +41,7 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, help="by default all")
     parser.add_argument("--layers", nargs="+", choices=LAYERS, help="what is drawn")
+    parser.add_argument("--opacity", type=float, default=0.5, metavar="O", help="of masks and maps")
     parser.add_argument("--score-threshold", type=float, default=0.25, metavar="S")
     parser.add_argument("--device", help="cuda, cpu, ...; by default a GPU, if there is one")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N")
@@ -64,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             batch_size=args.batch_size,
             opts=args.opts,
         )
-        with Output(args.output, inputs=args.input, layers=args.layers or ()) as output:
+        output = Output(
+            args.output, inputs=args.input, layers=args.layers or (), opacity=args.opacity
+        )
+        with output:
             failures = predict_all(predictor, args.input, output)
     except (ValueError, OSError) as error:
         say(error)

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -32,19 +33,27 @@ class Output:
         folder: made if need be. It holds no inputs, so that none is overwritten.
         inputs: of the demo.
         layers: what is drawn; none: what `draw_results` finds sensible.
+        opacity: of masks and maps, 0 to 1.
 
     Attributes:
         count: predictions so far.
     """
 
-    def __init__(self, folder: Path, *, inputs: Sequence[str], layers: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        inputs: Sequence[str],
+        layers: Sequence[str] = (),
+        opacity: float = 0.5,
+    ) -> None:
         place = folder.resolve()
         for path in map(Path, inputs):
             home = path if path.is_dir() else path.parent
             if path.exists() and home.resolve() == place:
                 raise ValueError(f"{folder}: has {path} in it, choose another folder for output")
         self.folder = folder
-        self.layers = layers
+        self.draw = partial(Prediction.draw, layers=layers, opacity=opacity)
         self.count = 0
         self._taken = {LINES}
 
@@ -73,14 +82,14 @@ class Output:
         with video:
 
             def append(prediction: Prediction) -> None:
-                name = video.add(prediction, prediction.draw(self.layers))
+                name = video.add(prediction, self.draw(prediction))
                 self._write_line(prediction, name)
 
             yield append
 
     def _write_picture(self, prediction: Prediction) -> None:
         name = self._free_name(prediction.source, ".jpg")
-        picture = cv2.cvtColor(prediction.draw(self.layers), cv2.COLOR_RGB2BGR)
+        picture = cv2.cvtColor(self.draw(prediction), cv2.COLOR_RGB2BGR)
         content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
         replace_file(self.folder / name, content.tobytes())
         self._write_line(prediction, name)
