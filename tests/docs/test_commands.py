@@ -1,0 +1,250 @@
+"""Command lines of documents: the programs' own parsers take them, and so does the configuration.
+
+Nothing is run. A wrong flag, key, value, file or target fails.
+"""
+
+import argparse
+import importlib.util
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import pytest
+from detectron2.config import LazyConfig
+from torch.distributed.run import get_args_parser
+
+import yolor_d2_cli
+from yolor_d2.engine.arguments import argument_parser
+from yolor_d2.model_zoo import load_config
+
+from .documents import DOCUMENTS, FENCED, ROOT, SHELL, read_blocks
+
+PROGRAMS = ("python", "yolor-d2", "make", "torchrun", "srun", "pip", "pytest")
+FOREIGN = {  # first words of lines that are not ours to check
+    "cd": "the shell's",
+    "for": "the shell's",
+    "done": "the shell's",
+    ".venv/bin/pre-commit": "of the environment that make sets up",
+}
+CHECKOUT = "/path/to/yolor_d2/"  # what documents call the folder of the repository
+ELSEWHERE = {  # files that documents write or that commands make, and what they are here
+    "exported/runner.py": "yolor_d2/tools/runner/runner.py",
+    "train.py": "train_net.py",
+    "my_config.yaml": "configs/Base-YOLOR.yaml",
+}
+
+
+class Parsed(Exception):
+    """A parser has taken a command line."""
+
+    def __init__(self, found: argparse.Namespace) -> None:
+        self.found = found
+
+
+def commands(document: str) -> Iterator[str]:
+    """Lines of shell blocks, and those of other blocks and of code in the text that are commands.
+
+    Code in the text that only names a program is the question for its help.
+    """
+    values: dict[str, str] = {}
+    for block in read_blocks(document):
+        if block.language in ("", *SHELL):
+            yield from shell_lines(block.code, values, everything=block.language in SHELL)
+    prose = FENCED.sub("", (ROOT / document).read_text())
+    indented = "\n".join(re.findall(r"^ {4,}(\S.*)$", prose, re.MULTILINE))
+    yield from shell_lines(indented, values, everything=False)
+    for line in re.findall(r"`([^`\n]+)`", prose):
+        if line.split()[0] in PROGRAMS:
+            is_name = re.fullmatch(r"yolor-d2|python (-m )?\S+", line)
+            yield f"{line} --help" if is_name else line
+
+
+def shell_lines(code: str, values: dict[str, str], *, everything: bool) -> Iterator[str]:
+    """Commands, with the variables that lines before them have set.
+
+    Args:
+        code: several lines.
+        values: of variables, by name; grows.
+        everything: also lines that begin with no program that is known here.
+    """
+    for line in code.replace("\\\n", " ").splitlines():
+        if set_here := re.match(r"(?:for )?(\w+)(?:=| in )\"?([^\"#;]*)", line):
+            name, value = set_here.groups()
+            values[name] = value.split()[0] if line.startswith("for ") else value.strip()
+            continue
+        for name, value in values.items():
+            line = line.replace(f"${name}", value)
+        program = line.partition(" ")[0]
+        if program in PROGRAMS or (everything and program and not line.startswith("#")):
+            yield line
+
+
+def check(line: str) -> None:
+    """One command line."""
+    program, *arguments = shlex.split(line, comments=True)
+    if program == "srun":
+        program, *arguments = arguments
+    if program in FOREIGN or program not in PROGRAMS:
+        assert program in FOREIGN, f"of which program is {line}?"
+    else:
+        CHECKS[program](arguments)
+
+
+def check_python(arguments: Sequence[str]) -> None:
+    match arguments:
+        case ["-m", "venv", *_] | ["-c", *_]:
+            pass
+        case ["-m", module, *rest]:
+            check_configuration(parsed(import_module(module).main, rest))
+        case [script, *rest]:
+            check_script(script, rest)
+
+
+def check_script(script: str, arguments: Sequence[str]) -> None:
+    """`python FILE ...`."""
+    path = ROOT / ELSEWHERE.get(script, script.removeprefix(CHECKOUT))
+    assert path.is_file(), script
+    if path.name == "train_net.py":
+        check_configuration(argument_parser().parse_args(arguments))
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", [script, *arguments])
+        patch.syspath_prepend(path.parent)
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        check_configuration(parsed(lambda _: module.main(), arguments))
+
+
+def parsed(run: Callable[[list[str]], object], arguments: Sequence[str]) -> argparse.Namespace:
+    """What a program's parser makes of a command line. The program goes no further."""
+    original = argparse.ArgumentParser.parse_args
+
+    def parse(parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> NoReturn:
+        raise Parsed(original(parser, *args, **kwargs))  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse)
+        with pytest.raises(Parsed) as stop:
+            run(list(arguments))
+    return stop.value.found
+
+
+def check_configuration(found: argparse.Namespace) -> None:
+    """The configuration is there, and takes the overrides; that of a script which is started, too.
+
+    Without a file they are for the configuration that a checkpoint has in it.
+    """
+    if hasattr(found, "script"):
+        check_script(str(found.script), found.arguments)
+    file = getattr(found, "config_file", None) or "configs/Base-YOLOR.yaml"
+    path = ROOT / ELSEWHERE.get(file, file)
+    assert path.is_file(), file
+    overrides = list(getattr(found, "opts", getattr(found, "overrides", None)) or [])
+    if path.suffix == ".py":
+        lazy = LazyConfig.load(str(path))
+        assert all(word.partition("=")[0].split(".")[0] in lazy for word in overrides)
+        LazyConfig.apply_overrides(lazy, overrides)
+    else:
+        load_config(str(path), overrides)
+
+
+def check_console(arguments: Sequence[str]) -> None:
+    """`yolor-d2 COMMAND ...`."""
+    command, *rest = arguments
+    if command == "--help":
+        return
+    assert command in yolor_d2_cli.SUMMARIES
+    if command in ("train", "eval"):
+        check_configuration(argument_parser().parse_args(rest))
+    else:
+        check_configuration(parsed(yolor_d2_cli.main, arguments if rest else [command, "--help"]))
+
+
+def check_torchrun(arguments: Sequence[str]) -> None:
+    found = get_args_parser().parse_args(arguments)
+    check_python([found.training_script, *found.training_script_args])
+
+
+def check_make(targets: Sequence[str]) -> None:
+    known = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(targets) <= set(known)
+
+
+def check_pip(arguments: Sequence[str]) -> None:
+    """Only that our extras are some."""
+    setup = (ROOT / "setup.py").read_text()
+    for group in re.findall(r"\[([\w,]+)\]", " ".join(arguments)):
+        assert all(f'"{extra}": ' in setup for extra in group.split(","))
+
+
+def check_pytest(arguments: Sequence[str]) -> None:
+    assert all((ROOT / word).exists() for word in arguments if word.startswith("tests/"))
+
+
+CHECKS = {
+    "python": check_python,
+    "yolor-d2": check_console,
+    "torchrun": check_torchrun,
+    "make": check_make,
+    "pip": check_pip,
+    "pytest": check_pytest,
+}
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["yolor-d2"])  # which the console script replaces
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_commands(document: str) -> None:
+    for line in commands(document):
+        try:
+            check(line)
+        except SystemExit as stop:
+            if stop.code:
+                pytest.fail(f"{document}: {line}: exit code {stop.code}")
+        except Exception as error:
+            error.add_note(f"{document}: {line}")
+            raise
+
+
+def test_they_are_found() -> None:
+    found = {document: list(commands(document)) for document in DOCUMENTS}
+    assert "make demo   # set up" in " ".join(found["README.md"])
+    assert "torchrun --standalone" in " ".join(found["docs/training.md"])
+    assert "python exported/runner.py image.jpg --output result.json" in found["docs/deploy.md"]
+    assert "python -m yolor_d2.tools.demo --help" in found["docs/predict.md"]
+    assert sum(map(len, found.values())) > 60
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "make nothing",
+        "pip install 'yolor_d2[nothing]'",
+        "pytest tests/nothing.py",
+        "python nothing.py",
+        "python -m yolor_d2.tools.nothing",
+        "python -m yolor_d2.tools.check_data --nothing",
+        "python -m yolor_d2.tools.model_info --config-file configs/nothing.yaml",
+        "python train_net.py --config-file configs/COCO/yolor_elan_mtl.yaml SOLVER.NOTHING 3",
+        "srun python train_net.py --config-file configs/COCO/yolor_elan_mtl.yaml SOLVER.MAX_ITER x",
+        "python train_net.py --config-file configs/lazy/yolor_elan_mtl.py nothing.max_iter=3",
+        "torchrun --nothing train_net.py",
+        "python -m yolor_d2.tools.slurm_train --nodes 2 train_net.py --nothing",
+        "yolor-d2 nothing",
+        "yolor-d2 predict --weights model.pth",
+        "nothing",
+    ],
+)
+def test_wrong_ones_are_noticed(line: str) -> None:
+    with pytest.raises((AssertionError, ImportError, SystemExit, ValueError)) as stop:
+        check(line)
+    assert getattr(stop.value, "code", 2) == 2

@@ -1,0 +1,90 @@
+"""The code of docs/extend.md, run as a reader would run it."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from yolor_d2.data.builtin import register_toy_scenes
+from yolor_d2.data.toy_scenes import generate_toy_scenes
+
+from ..data.coco_files import restored_catalogues
+from .documents import Names, run_blocks
+
+TRAIN = "toy_scenes_train"
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
+    """What the blocks leave behind."""
+    folder = tmp_path_factory.mktemp("extend")
+    scenes = folder / "datasets/toy_scenes"
+    generate_toy_scenes(scenes, train=16, val=4, progress=False)
+    names: Names = {"__name__": "extend"}
+    with restored_catalogues(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        DatasetCatalog.remove(TRAIN)
+        for name in (TRAIN, f"{TRAIN}_panoptic"):
+            MetadataCatalog.remove(name)
+        register_toy_scenes(TRAIN, scenes, "train")
+        torch.manual_seed(0)
+        run_blocks("docs/extend.md", names)
+        yield names
+
+
+def test_the_model(names: Names) -> None:
+    assert len(names["batch"]) == 4
+    assert {"loss_cls", "loss_mask", "loss_sem_focal", "loss_caption"} <= names["losses"].keys()
+    assert names["predicted"].image_size == (240, 320)
+
+
+def test_another_head(names: Names) -> None:
+    assert type(names["cautious"].detection_head).__name__ == "CautiousHead"
+
+
+def test_a_task_of_ones_own_is_learnt(names: Names) -> None:
+    model, batch = names["counting"].train(), names["batch"]
+    assert set(names["first_losses"]) == {*names["losses"], "loss_count"}
+    assert names["counted"].shape == (10,)
+    optimizer = torch.optim.AdamW(model.count_head.parameters(), lr=0.05)
+    values = []
+    for _ in range(8):
+        loss = model(batch)["loss_count"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        values.append(loss.item())
+    assert values[-1] < values[0] - 0.1
+
+
+def test_unknown_objects_teach_no_counting(names: Names) -> None:
+    head = names["CountHead"](8, 3)
+    counts = head({"p5": torch.rand(2, 8, 1, 1)})
+    loss = head.losses(counts, [None, None])["loss_count"]
+    loss.backward()
+    assert loss == 0
+    assert not any(p.grad.any() for p in head.parameters())
+
+
+def test_answers_belong_to_their_images(names: Names) -> None:
+    """Images of two canvases, which go through the network one after the other."""
+    model = names["counting"].eval()
+    images = [torch.full((3, side, 64), 40 + side, dtype=torch.uint8) for side in (64, 128, 64)]
+    together = model([{"image": image} for image in images])
+    for image, result in zip(images, together, strict=True):
+        alone = model([{"image": image}])[0]["counts"]
+        torch.testing.assert_close(result["counts"], alone, atol=1e-4, rtol=1e-4)
+
+
+def test_the_backbone(names: Names) -> None:
+    assert names["shapes"]["p3"].channels == names["maps"]["p3"].shape[1] == 64
+
+
+def test_other_architectures(names: Names) -> None:
+    full_size, plain = names["full_size"], names["plain"]
+    assert "weak_image" not in full_size
+    assert full_size["image"].shape == (3, 128, 128)
+    assert full_size["instances"].gt_masks.tensor.shape[1:] == (128, 128)
+    assert plain["image"].shape == (3, 240, 320)
+    assert plain["instances"].has("gt_masks")

@@ -1,0 +1,85 @@
+"""docs/own_data.md from pictures to predictions, every file and every command of it."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from ..data.coco_files import restored_catalogues
+from .documents import ROOT, Names, read_blocks, run_blocks
+
+DOCUMENT = "docs/own_data.md"
+FASTER = ("SOLVER.MAX_ITER", "4", "DATALOADER.NUM_WORKERS", "0", "LOG.PICTURES", "2")
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
+    """What the blocks leave behind, in the folder `folder`."""
+    folder = tmp_path_factory.mktemp("own_data")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    names: Names = {"__name__": "own_data", "folder": folder}
+    with restored_catalogues(), pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(folder)
+        patch.setattr(sys, "argv", ["yolor-d2"])  # which the console script replaces
+        run_blocks(DOCUMENT, names, overrides=FASTER)
+        yield names
+    del sys.modules["my_data"]
+
+
+def test_nothing_is_left_out() -> None:
+    assert [block.file for block in read_blocks(DOCUMENT) if block.file] == [
+        "my_data.py",
+        "my_config.yaml",
+        "train.py",
+    ]
+    languages = [block.language for block in read_blocks(DOCUMENT)]
+    assert {name: languages.count(name) for name in set(languages)} == {
+        "python": 7,
+        "yaml": 1,
+        "bash": 4,
+    }
+
+
+def test_the_record(names: Names) -> None:
+    assert names["picture_file"] == "second/images/1.png"
+    assert names["caption"] == f"a {names['class_name']} in the dark"
+    assert names["classes"] == ["ball", "box"]
+
+
+def test_the_batch(names: Names) -> None:
+    assert names["strong_image"].shape == (3, 160, 160)
+    assert names["weak_image"].shape == (3, 120, 160)
+    assert names["strong_image"].dtype == names["weak_image"].dtype == torch.uint8
+    assert set(names["instances"].get_fields()) == {"gt_boxes", "gt_classes"}
+    assert names["words"] in ("a ball in the dark", "a box in the dark")
+
+
+def test_the_mixture_and_what_is_missing(names: Names) -> None:
+    epoch, without_caption = names["epoch"], names["without_caption"]
+    assert (len(epoch), len(without_caption), len(names["with_boxes"])) == (24, 8, 24)
+    assert all(s["file_name"].startswith("first/") for s in without_caption)
+    assert any(len(sample["instances"]) for sample in epoch)
+
+
+def test_training_and_evaluation(names: Names) -> None:
+    folder: Path = names["folder"]
+    assert (folder / "output/mine/curves.png").is_file()
+    assert len(list((folder / "output/mine/samples").glob("sample_*.jpg"))) == 2
+    metrics = json.loads((folder / "output/test/metrics.json").read_text())
+    assert {"bbox/AP", "caption/CIDEr"} <= metrics.keys()
+
+
+def test_prediction(names: Names) -> None:
+    folder, seen = names["folder"], names["seen"]
+    assert isinstance(seen.caption, str)
+    assert seen.instances.image_size == (120, 160)
+    assert seen.metadata.thing_classes == ["ball", "box"]
+    drawn = cv2.imread(str(folder / "seen.png"))
+    assert (drawn[:, :, ::-1] == seen.draw()).all()
+    (line,) = (folder / "seen/predictions.jsonl").read_text().splitlines()
+    assert json.loads(line)["caption"] == seen.caption

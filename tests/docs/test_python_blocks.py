@@ -1,0 +1,78 @@
+"""The Python of documents other than docs/own_data.md and docs/extend.md, which have own tests."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from yolor_d2 import Predictor
+
+from ..saved_networks import Saved
+from .documents import DOCUMENTS, ROOT, Names, read_blocks, run_blocks
+
+OWN_TESTS = ("docs/own_data.md", "docs/extend.md")
+NOT_RUN = {"docs/deploy.md": "the runner, on an exported network: tests/tools/test_export.py does"}
+WITH_PYTHON = [
+    document
+    for document in DOCUMENTS
+    if any(block.language == "python" for block in read_blocks(document))
+]
+
+
+@pytest.fixture
+def folder(saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the documents speak of: a trained network, pictures."""
+    for name in ("output", "photos"):
+        (tmp_path / name).mkdir()
+    shutil.copy(saved.path, tmp_path / "output/model_final.pth")
+    for name in ("street.jpg", "photos/1.jpg", "photos/2.jpg"):
+        shutil.copy(saved.images[0], tmp_path / name)
+    (tmp_path / "photos/3.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(document: str, **names: object) -> Names:
+    every: Names = {"__name__": "document", **names}
+    run_blocks(document, every)
+    return every
+
+
+def test_predicting(folder: Path) -> None:
+    names = run("docs/predict.md")
+    assert names["picture"].shape[2] == 3
+    assert [error.path for error in names["errors"]] == ["photos/3.jpg"]
+    assert names["areas"]
+
+
+def test_pictures(folder: Path) -> None:
+    seen = Predictor("output/model_final.pth", device="cpu")("street.jpg")
+    names = run("docs/pictures.md", image=seen.image, result=seen.results)
+    assert names["picture"].shape[1] >= seen.width
+    assert np.ptp(names["picture"]) > 0
+
+
+REST = {
+    "README.md": "model",
+    "docs/architecture.md": "backbone",
+    "docs/training.md": "cfg",
+    "docs/evaluation.md": "score",
+}
+
+
+@pytest.mark.parametrize("document", REST)
+def test_the_rest(folder: Path, document: str) -> None:
+    assert run(document)[REST[document]]
+
+
+def test_no_document_is_forgotten() -> None:
+    tested = {"docs/predict.md", "docs/pictures.md", *REST, *OWN_TESTS}
+    assert set(WITH_PYTHON) == tested
+
+
+def test_what_is_not_run_is_known() -> None:
+    """Python in other blocks than those of Python."""
+    pattern = re.compile(r"^ {4,}(?:from [\w.]+ )?import \w+", re.MULTILINE)
+    assert {d for d in DOCUMENTS if pattern.search((ROOT / d).read_text())} == set(NOT_RUN)
