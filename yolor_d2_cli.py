@@ -64,14 +64,7 @@ def run_training(name: str, arguments: Sequence[str]) -> int:
 
 def run_tool(name: str, arguments: Sequence[str]) -> int:
     """What `python -m yolor_d2.tools.<module>` does."""
-    module = f"yolor_d2.tools.{MODULES[name]}"
-    try:
-        tool = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
-        print(f"yolor-d2 {name}: this version does not have it", file=sys.stderr)
-        return WRONG_USE
+    tool = importlib.import_module(f"yolor_d2.tools.{MODULES[name]}")
     return tool.main(arguments) or 0
 
 

@@ -96,16 +96,23 @@ def test_arrays_that_are_no_images(array: np.ndarray) -> None:
         to_picture(array)
 
 
-def test_other_things_are_no_sources() -> None:
-    with pytest.raises(ValueError, match=r"a source must be a path.*not float"):
-        open_media(1.5)  # type: ignore[arg-type]
+@pytest.mark.parametrize("thing", [1.5, None, True])
+def test_other_things_are_no_sources(thing: Any) -> None:
+    with pytest.raises(ValueError, match=rf"a source must be a path.*not {type(thing).__name__}"):
+        open_media(thing)
+
+
+def test_brightness_is_not_guessed() -> None:
+    """From 0 to 1, Pillow would call everything black."""
+    with pytest.raises(ValueError, match="a PIL image of floating point numbers"):
+        to_picture(Image.fromarray(np.full((4, 5), 0.7, np.float32)))
 
 
 def test_a_folder_is_its_images_in_order(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.jpg", "c.jpeg"):
         Image.fromarray(gradient()).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no image")
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.jpg").mkdir()
     media = open_media(tmp_path)
     assert (media.kind, media.count) == ("images", 3)
     assert [Path(p.name).name for p in media.pictures(raise_error)] == ["a.jpg", "b.PNG", "c.jpeg"]
@@ -119,13 +126,16 @@ def test_a_folder_is_its_images_in_order(tmp_path: Path) -> None:
         ("nothing.mp4", "No such file or directory"),
         ("text.jpg", "is not an image"),
         ("text.mp4", "cannot be read as a video"),
+        ("\udcff.mp4", "a video's name must be UTF-8"),
+        ("x" * 300, "File name too long"),
+        ("x" * 300 + ".mp4", "No such file or directory"),
         ("empty.png", "is empty"),
         ("cut.jpg", "is truncated"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "folder").mkdir()
-    for text in ("text.jpg", "text.mp4"):
+    for text in ("text.jpg", "text.mp4", "\udcff.mp4"):
         (tmp_path / text).write_text("no picture at all")
     (tmp_path / "empty.png").touch()
     Image.fromarray(gradient(200, 200)).save(tmp_path / "whole.jpg")
@@ -134,6 +144,29 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, reason: str) ->
         pictures(tmp_path / name)
     assert str(caught.value).startswith(f"{tmp_path / name}: {reason}")
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(BadFileError, match=f"^{tmp_path}: Permission denied$"):
+        open_media(tmp_path)
+
+
+def test_a_damaged_pil_image_among_others(tmp_path: Path) -> None:
+    """It is a file, too: it is found out when it is decoded."""
+    noise = np.random.default_rng(0).integers(256, size=(90, 90, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
+    errors: list[BadFileError] = []
+    sources = [Image.open(tmp_path / "cut.jpg"), noise]
+    found = list(open_media(sources).pictures(errors.append))
+    assert [picture.name for picture in found] == [""]
+    assert [error.path for error in errors] == [str(tmp_path / "cut.jpg")]
+    with pytest.raises(BadFileError, match=r"cut\.jpg: cannot be decoded"):
+        pictures(Image.open(tmp_path / "cut.jpg"))
 
 
 def test_cameras_and_streams_that_are_not_there() -> None:

@@ -138,10 +138,12 @@ def test_from_a_release_and_from_a_configuration(
     config = tmp_path / "config.yaml"
     config.write_text(saved.cfg.dump())
     expected = predictor(saved.images[0])
-    for arguments in ({"config_or_checkpoint": release}, {"config_or_checkpoint": config}):
-        weights = saved.path if config in arguments.values() else None
-        other = Predictor(**arguments, weights=weights, device="cpu", score_threshold=THRESHOLD)
+    frozen = saved.cfg.clone()
+    frozen.freeze()
+    for source, weights in [(release, None), (config, saved.path), (frozen, saved.path)]:
+        other = Predictor(source, weights=weights, device="cpu", score_threshold=THRESHOLD)
         assert_same([other(saved.images[0])], [expected.results])
+    assert frozen == saved.cfg
 
 
 @pytest.mark.parametrize(
@@ -243,16 +245,15 @@ def test_a_network_of_captions_alone(tmp_path: Path) -> None:
 def test_what_does_not_fit_together(saved: Saved, tmp_path: Path) -> None:
     content = load_checkpoint(saved.path)
     save_checkpoint({"model": content["model"]}, tmp_path / "bare.pth")
-    content["provenance"]["config"] = "cfg.model = dict(a=1)\n"
-    save_checkpoint(content, tmp_path / "lazy.pth")
+    content["provenance"]["config"] = "MODEL: {NO_SUCH_KEY: 1}\n"
+    save_checkpoint(content, tmp_path / "newer.pth")
     detection = save_network(tmp_path / "few", ("detection",))
     for arguments, message in [
         ((tmp_path / "nothing.pth",), "there is no such file"),
         ((tmp_path / "bare.pth",), "has no configuration in it"),
-        ((tmp_path / "lazy.pth",), "a LazyConfig or another version's"),
+        ((tmp_path / "newer.pth",), "its configuration is another version's"),
         (("COCO/yolor_elan_mtl.yaml",), "a configuration needs weights"),
         (("COCO/yolor_elan_mlt.yaml",), "there is COCO/yolor_elan_mtl.yaml|no configuration"),
-        (("config.py",), "a LazyConfig cannot be predicted with"),
     ]:
         with pytest.raises(ValueError, match=message):
             Predictor(*arguments, device="cpu")
@@ -263,6 +264,9 @@ def test_what_does_not_fit_together(saved: Saved, tmp_path: Path) -> None:
         ({"opts": ["MODEL.FOO", 1]}, r"MODEL\.FOO"),
         ({"weights": saved.path}, "is no configuration"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
+        *(({"score_threshold": t}, "must be from 0 to 1") for t in (-0.1, 25, float("nan"))),
+        ({"opts": ["MODEL.META_ARCHITECTURE", "RetinaNet"]}, "is RetinaNet; it must be YOLOR"),
+        ({"opts": ["MODEL.META_ARCHITECTURE", "Nothing"]}, "is Nothing; it must be YOLOR"),
     ]:
         with pytest.raises(ValueError, match=message):
             Predictor(detection.path, **{"device": "cpu", **options})

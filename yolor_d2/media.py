@@ -70,7 +70,9 @@ def open_media(source: Source) -> Media:
     """
     if isinstance(source, list | tuple):
         return _images(source)
-    if isinstance(source, int) or (isinstance(source, str) and "://" in source):
+    if isinstance(source, str) and "://" in source:
+        return _video(source, kind="live")
+    if isinstance(source, int) and not isinstance(source, bool):
         return _video(source, kind="live")
     if isinstance(source, str | os.PathLike):
         return _open_path(Path(source))
@@ -88,8 +90,7 @@ def to_picture(source: Any) -> Picture:
     if isinstance(source, str | os.PathLike):
         return Picture(read_upright(os.fspath(source)), os.fspath(source))
     if isinstance(source, Image.Image):
-        name = getattr(source, "filename", "")
-        return Picture(_from_pil(source), name if isinstance(name, str) else "")
+        return _from_pil(source)
     if isinstance(source, np.ndarray):
         return Picture(to_rgb(source))
     kinds = "a path, an array, a PIL image, a list of them, or the number of a camera"
@@ -112,22 +113,37 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[..., :3])
 
 
-def _from_pil(image: Image.Image) -> np.ndarray:
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
-        return to_rgb(np.asarray(upright).clip(0, 65535).astype(np.uint16))
-    return np.array(upright.convert("RGB"))
+def _from_pil(image: Image.Image) -> Picture:
+    name = getattr(image, "filename", "")
+    name = name if isinstance(name, str) else ""
+    if image.mode == "F":  # which `convert` would make black where it is from 0 to 1
+        raise ValueError("a PIL image of floating point numbers: nobody knows how bright they are")
+    try:  # a file is decoded now
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
+            deep = np.asarray(upright).clip(0, 65535).astype(np.uint16)
+            return Picture(to_rgb(deep), name)
+        return Picture(np.array(upright.convert("RGB")), name)
+    except (OSError, SyntaxError) as error:
+        raise BadFileError(name, f"cannot be decoded ({error})") from None
 
 
 def _open_path(path: Path) -> Media:
-    if path.is_dir():
-        files = sorted(f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+    if os.path.isdir(path):  # False, too, for a name that cannot be
+        try:
+            files = sorted(f for f in path.iterdir() if _is_image_name(f))
+        except OSError as error:
+            raise BadFileError(str(path), error.strerror or str(error)) from None
         if not files:
             raise BadFileError(str(path), "has no images")
         return _images(files)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return _video(str(path), kind="video")
     return Media(lambda on_error: _read_all([path], on_error))
+
+
+def _is_image_name(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
 
 
 def _images(sources: Sequence[Any]) -> Media:
@@ -145,8 +161,12 @@ def _read_all(sources: Iterable[Any], on_error: OnError) -> Iterator[Picture]:
 def _video(source: str | int, *, kind: str) -> Media:
     """Frames of a file, a stream or a camera, which is open until they have been read."""
     name = f"camera {source}" if isinstance(source, int) else source
-    if kind == "video" and not Path(name).is_file():
+    if kind == "video" and not os.path.isfile(name):
         raise BadFileError(name, "No such file or directory")
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # at which OpenCV crashes
+        raise BadFileError(name, "a video's name must be UTF-8") from None
     capture = cv2.VideoCapture(source)
     if not capture.isOpened():
         reason = "cannot be read as a video" if kind == "video" else "cannot be opened"

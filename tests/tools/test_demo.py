@@ -80,6 +80,21 @@ def test_equal_names_and_a_broken_file(saved: Saved, tmp_path: Path, run: Any) -
     assert (tmp_path / "one/x.jpg").read_bytes() == saved.images[0].read_bytes()
 
 
+def test_odd_names_and_sizes(saved: Saved, tmp_path: Path, run: Any) -> None:
+    """None of them keeps the others from being done."""
+    image = saved.images[0].read_bytes()
+    odd = ["a #b%20?.jpg", "\udcff.jpg"]
+    for name in odd:
+        (tmp_path / name).write_bytes(image)
+    cv2.imwrite(str(tmp_path / "wide.png"), np.zeros((2, 66_000, 3), np.uint8))
+    names = [*odd, "wide.png", "x" * 300]
+    code, _, err = run(*(tmp_path / name for name in names))
+    assert (code, err[0]) == (1, f"demo: {tmp_path / names[-1]}: File name too long")
+    found = lines(tmp_path)
+    assert [line["picture"] for line in found] == ["a_#b%20?.jpg", "\udcff.jpg", "wide.png"]
+    assert cv2.imread(str(tmp_path / "out/wide.png")).shape[1] == 66_000
+
+
 def test_a_video(saved: Saved, tmp_path: Path, run: Any) -> None:
     write_video(tmp_path / "film.avi", saved.images[:3], fps=5)
     code, _, err = run(tmp_path / "film.avi")

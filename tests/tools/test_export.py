@@ -220,6 +220,7 @@ def test_largest_error() -> None:
     [
         (["--weights", "nowhere.pth"], "no such file"),
         (["--weights", "bare.pth"], "--config-file is needed"),
+        (["--weights", "lazy.pth"], "--config-file is needed"),
         (["--weights", "model.pth", "MODEL.NOPE", "1"], "NOPE"),
     ],
 )
@@ -228,6 +229,8 @@ def test_errors_are_one_line(
 ) -> None:
     monkeypatch.chdir(told.parent)
     torch.save({"a.weight": torch.zeros(1)}, "bare.pth")
+    lazy = {"config": "cfg.model = yolor_d2.modeling.YOLOR()\n"}
+    save_checkpoint({"iteration": 1, "model": {}, "provenance": lazy}, Path("lazy.pth"))
     command = ["--output", str(tmp_path), "--format", "torchscript", *arguments]
     assert export.main(command) == 2
     error = capsys.readouterr().err

@@ -20,9 +20,9 @@ from tqdm import tqdm
 from ..data.errors import BadFileError
 from ..media import Media, OnError, open_media
 from ..predictor import Predictor
-from ..tasks import TASKS
 from ..visualization import LAYERS
 from .demo_output import Output
+from .network_arguments import add_network_arguments, load_predictor
 
 FAILED, WRONG_USE = 1, 2
 
@@ -31,21 +31,15 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--weights", required=True, metavar="FILE", help="checkpoint or release")
-    parser.add_argument(
-        "--config-file", metavar="FILE", help="for weights without a configuration in them"
-    )
+    add_network_arguments(parser)
     parser.add_argument(
         "--input", nargs="+", required=True, help="images, folders, videos, cameras, streams"
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, help="by default all")
     parser.add_argument("--layers", nargs="+", choices=LAYERS, help="what is drawn")
     parser.add_argument("--opacity", type=float, default=0.5, metavar="O", help="of masks and maps")
     parser.add_argument("--score-threshold", type=float, default=0.25, metavar="S")
-    parser.add_argument("--device", help="cuda, cpu, ...; by default a GPU, if there is one")
     parser.add_argument("--batch-size", type=int, default=8, metavar="N")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ... of the configuration")
     return parser.parse_args(arguments)
 
 
@@ -56,14 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(0)
     try:
-        predictor = Predictor(
-            args.config_file or args.weights,
-            weights=args.weights if args.config_file else None,
-            device=args.device,
-            tasks=args.tasks,
-            score_threshold=args.score_threshold,
-            batch_size=args.batch_size,
-            opts=args.opts,
+        predictor = load_predictor(
+            args, score_threshold=args.score_threshold, batch_size=args.batch_size
         )
         output = Output(
             args.output, inputs=args.input, layers=args.layers or (), opacity=args.opacity

@@ -20,6 +20,7 @@ from ..visualization import PAPER, caption_strip
 LINES = "predictions.jsonl"
 # Those that OpenCV mostly can write, the better first.
 VIDEO_FORMATS = ((".mp4", "mp4v"), (".avi", "MJPG"))
+JPEG_SIDE = 65_500  # which OpenCV writes at most
 DEFAULT_FPS = 25.0
 CAPTION_ROOM = 3  # lines below a video, whose frames are all of one size
 
@@ -48,10 +49,10 @@ class Output:
         opacity: float = 0.5,
     ) -> None:
         place = folder.resolve()
-        for path in map(Path, inputs):
-            home = path if path.is_dir() else path.parent
-            if path.exists() and home.resolve() == place:
-                raise ValueError(f"{folder}: has {path} in it, choose another folder for output")
+        for name in inputs:
+            home = name if os.path.isdir(name) else os.path.dirname(name)
+            if os.path.exists(name) and Path(home).resolve() == place:
+                raise ValueError(f"{folder}: has {name} in it, choose another folder for output")
         self.folder = folder
         self.draw = partial(Prediction.draw, layers=layers, opacity=opacity)
         self.count = 0
@@ -88,9 +89,10 @@ class Output:
             yield append
 
     def _write_picture(self, prediction: Prediction) -> None:
-        name = self._free_name(prediction.source, ".jpg")
         picture = cv2.cvtColor(self.draw(prediction), cv2.COLOR_RGB2BGR)
-        content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+        suffix = ".jpg" if max(picture.shape) <= JPEG_SIDE else ".png"
+        name = self._free_name(prediction.source, suffix)
+        content = cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
         replace_file(self.folder / name, content.tobytes())
         self._write_line(prediction, name)
 

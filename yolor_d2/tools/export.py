@@ -20,18 +20,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from .. import __version__
 from ..checkpoint.saving import CheckpointError
 from ..checkpoint.weights import read_weights
-from ..config import add_yolor_config
 from ..engine.main import build_for_inference
 from ..engine.tokenizing import FILE_NAME, resolve_tokenizer
 from ..letterbox import PAD_VALUE
 from ..model_zoo import load_config
 from ..modeling.meta_arch import YOLOR
+from ..recipe_yaml import parse_yaml
 from .export_graphs import SUFFIXES, Part, cache_shape, open_graph, parts_of, write_graph
 from .export_parity import TOLERANCE, Difference, compare, table_of
 
@@ -101,25 +101,16 @@ def read_config(
     if config_file:
         cfg = load_config(config_file, overrides)
     else:
-        cfg = _stored_config(weights, stored.provenance.get("config", ""))
-        if stored.tokenizer:
-            cfg.TOKENIZER.MODEL = ""  # a path on the machine that it was trained on
+        text = stored.provenance.get("config", "")
+        cfg = parse_yaml(text) if text else None
+        if cfg is None:
+            raise ValueError(f"{weights} has no configuration of a *.yaml: --config-file is needed")
         try:
             cfg.merge_from_list(overrides)
         except (AssertionError, KeyError) as error:  # yacs's ways of naming a wrong key
             raise ValueError(f"configuration: {error.args[0]}") from None
     cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = str(weights), "cpu"
     return cfg, class_names(cfg, stored.provenance.get("classes", {}))
-
-
-def _stored_config(weights: str, text: str) -> CfgNode:
-    stored = CfgNode.load_cfg(text) if text else None
-    if stored is None or "META_ARCHITECTURE" not in stored.get("MODEL", {}):
-        raise ValueError(f"{weights} has no configuration of a *.yaml: --config-file is needed")
-    cfg = get_cfg()
-    add_yolor_config(cfg)
-    cfg.merge_from_other_cfg(stored)
-    return cfg
 
 
 def class_names(cfg: CfgNode, stored: dict[str, list[str]]) -> dict[str, list[str]]:

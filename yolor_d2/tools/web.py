@@ -18,8 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..predictor import Predictor
-from ..tasks import TASKS
+from .network_arguments import add_network_arguments, load_predictor
 from .web_guard import LOOPBACK, Guard
 from .web_session import Network
 from .web_uploads import HARD_PIXELS
@@ -47,12 +46,7 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--weights", required=True, metavar="FILE", help="checkpoint or release")
-    parser.add_argument(
-        "--config-file", metavar="FILE", help="for weights without a configuration in them"
-    )
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, help="by default all")
-    parser.add_argument("--device", help="cuda, cpu, ...; by default a GPU, if there is one")
+    add_network_arguments(parser)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: for everybody, no login")
     parser.add_argument("--port", type=int, default=7860)
     parser.add_argument("--max-upload-mb", type=_positive, default=20, metavar="MB")
@@ -63,7 +57,6 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="larger pictures are scaled down first (default: 4000000)",
     )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ... of the configuration")
     return parser.parse_args(arguments)
 
 
@@ -88,15 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"web: {MISSING}", file=sys.stderr)
         return WRONG_USE
     try:
-        predictor = Predictor(
-            args.config_file or args.weights,
-            weights=args.weights if args.config_file else None,
-            device=args.device,
-            tasks=args.tasks,
-            score_threshold=LOWEST_SCORE,
-            batch_size=1,
-            opts=args.opts,
-        )
+        predictor = load_predictor(args, score_threshold=LOWEST_SCORE, batch_size=1)
         network = Network(predictor, max_pixels=args.max_pixels)
         max_upload = int(args.max_upload_mb * 1e6)
         with serving(network, host=args.host, port=args.port, max_upload=max_upload) as url:

@@ -83,8 +83,8 @@ class Network:
     @property
     def panoptic_floor(self) -> float | None:
         """The lowest score of things in panoptic maps; None: there are no such maps."""
-        combine = self.predictor.cfg.MODEL.PANOPTIC_FPN.COMBINE
-        return combine.INSTANCES_CONFIDENCE_THRESH if combine.ENABLED else None
+        merger = self.predictor.model.panoptic
+        return None if merger is None else merger.score_threshold
 
     def see(self, path: str | os.PathLike[str]) -> Seen:
         """Predict on a file.
