@@ -47,11 +47,11 @@ class Network(NamedTuple):
 def load_network(
     source: PathLike | Config,
     *,
-    weights: PathLike | None,
-    device: str | None,
-    tasks: Sequence[str] | None,
-    score_threshold: float,
-    opts: Sequence[Any],
+    weights: PathLike | None = None,
+    device: str | None = None,
+    tasks: Sequence[str] | None = None,
+    score_threshold: float = 0.0,
+    opts: Sequence[Any] = (),
 ) -> Network:
     """The network that the arguments of `Predictor` describe."""
     if not 0 <= score_threshold <= 1:
@@ -147,11 +147,11 @@ def _classes(recipe: Recipe, stored: StoredWeights) -> Iterator[Metadata]:
     if known is not None:
         yield known
         return
-    # Of classes of which nobody knows more than how many there are.
+    # Classes of which nobody knows more than how many there are.
     numbered = {
         key: [f"class {index}" for index in range(count)]
         for key, count in recipe.class_counts.items()
     }
-    made = make_metadata(classes or numbered, stored.provenance.get("class_ids", {}))
+    made = make_metadata(numbered | classes, stored.provenance.get("class_ids", {}))
     with registered(made) as metadata:
         yield metadata

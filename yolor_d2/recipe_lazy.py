@@ -36,7 +36,12 @@ class LazyRecipe:
     """
 
     def __init__(
-        self, cfg: DictConfig, *, device: str, score_threshold: float, opts: Sequence[Any]
+        self,
+        cfg: DictConfig,
+        *,
+        device: str,
+        score_threshold: float = 0.0,
+        opts: Sequence[Any] = (),
     ) -> None:
         model, mapper = (cfg.get(name) or {} for name in ("model", "test_mapper"))
         if "_target_" not in model or _last_name(mapper.get("_target_")) != MAPPER:

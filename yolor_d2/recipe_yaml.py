@@ -37,7 +37,7 @@ class YamlRecipe:
     """
 
     def __init__(
-        self, cfg: CfgNode, *, device: str, score_threshold: float, opts: Sequence[Any]
+        self, cfg: CfgNode, *, device: str, score_threshold: float = 0.0, opts: Sequence[Any] = ()
     ) -> None:
         cfg.defrost()
         test = cfg.MODEL.DETECTION_HEAD.TEST

@@ -12,12 +12,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 from pycocotools import mask as coco_mask
 
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data.transforms import resize_long_side, to_planes
-from yolor_d2.engine.main import build_for_inference
+from yolor_d2.engine.trainer import describe
+from yolor_d2.loading import load_network
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.tasks import TASKS
 from yolor_d2.tokenizer import Tokenizer
@@ -25,7 +27,7 @@ from yolor_d2.tools import benchmark, benchmark_export, benchmark_model_setting,
 from yolor_d2.tools.benchmark_model_setting import calibrate, random_images
 from yolor_d2.tools.export_parity import largest_error
 
-from ..modeling.factory import THINGS, tiny_config
+from ..modeling.factory import tiny_config
 
 DAMPING = 1.25
 ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -57,10 +59,7 @@ def write_checkpoint(folder: Path, *overrides: Any, tasks: tuple[str, ...] = TAS
         "iteration": 1,
         "model": model.state_dict(),
         "tokenizer": torch.frombuffer(bytearray(tokenizer.model_proto), dtype=torch.uint8),
-        "provenance": {
-            "config": cfg.dump(),
-            "classes": {"thing_classes": [f"thing {n}" for n in range(THINGS)]},
-        },
+        "provenance": describe(cfg),
     }
     save_checkpoint(content, path)
     return path
@@ -88,11 +87,9 @@ def runner(onnx_folder: Path) -> Iterator[Any]:
         del sys.modules[name]
 
 
-def eager(weights: Path, tokenizer: Path) -> tuple[YOLOR, int]:
-    cfg, _ = export.read_config(str(weights), None, ["TOKENIZER.MODEL", str(tokenizer)])
-    model = build_for_inference(cfg)
-    assert isinstance(model, YOLOR)
-    return model, cfg.INPUT.TEST_SIZE
+def eager(weights: Path) -> tuple[YOLOR, int]:
+    network = load_network(weights, device="cpu", opts=["MODEL.MASK_HEAD.MASK_FORMAT", "dense"])
+    return network.model, network.recipe.test_size
 
 
 def picture(size: tuple[int, int], seed: int) -> np.ndarray:
@@ -104,7 +101,7 @@ def picture(size: tuple[int, int], seed: int) -> np.ndarray:
 def test_the_runner_finds_what_the_network_finds(
     told: Path, onnx_folder: Path, runner: Any
 ) -> None:
-    model, size = eager(told, onnx_folder / "tokenizer.model")
+    model, size = eager(told)
     exported = runner.Runner(onnx_folder, threads=1)
     for seed, (height, width) in enumerate(SIZES):
         image = picture((height, width), seed)
@@ -144,7 +141,8 @@ def test_the_runner_stands_alone(onnx_folder: Path, tmp_path: Path) -> None:
     found = json.loads(printed.stdout)
     assert found.keys() >= {"image", "height", "instances", "semantic", "panoptic", "caption"}
     first = found["instances"][0]
-    assert first["category"] == f"thing {first['category_id']}"
+    names = MetadataCatalog.get("toy_scenes_train").thing_classes
+    assert first["category"] == names[first["category_id"]]
     assert min(each["score"] for each in found["instances"]) > 0.2
     areas = [
         coco_mask.area(coco_mask.frPyObjects(s["segmentation"], *SIZES[0]))
@@ -219,8 +217,8 @@ def test_largest_error() -> None:
     ("arguments", "message"),
     [
         (["--weights", "nowhere.pth"], "no such file"),
-        (["--weights", "bare.pth"], "--config-file is needed"),
-        (["--weights", "lazy.pth"], "--config-file is needed"),
+        (["--weights", "bare.pth"], "bare.pth: has no configuration in it: give one"),
+        (["--weights", "lazy.pth"], "must have a model"),
         (["--weights", "model.pth", "MODEL.NOPE", "1"], "NOPE"),
     ],
 )

@@ -10,18 +10,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
+from detectron2.data import Metadata
 from detectron2.modeling import build_model
 
 from ..data.transforms import resize_long_side, to_planes
+from ..loading import Network, Recipe, load_network
 from ..model_zoo import get_config_file, load_config
 from ..modeling.deploy import deploy, to_channels_last
 from ..modeling.meta_arch import YOLOR
+from ..recipe_yaml import YamlRecipe
 from .benchmark_model import DEFAULT_CONFIG
 from .benchmark_model_setting import Result, Table, calibrate, time_in_turns, time_rows
 from .benchmark_printing import print_result
 from .benchmark_timing import Job
-from .export import build, check_installed, class_names, export, load_runner, read_config
+from .export import check_installed, export, load_runner
 from .export_graphs import VISION, open_graph, parts_of, random_inputs
 
 NAMES = NCHW, NHWC, ONNX = "eager, fused", "eager, fused, channels_last", "onnxruntime"
@@ -57,8 +59,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 @torch.no_grad()
 def measure(args: argparse.Namespace, folder: Path) -> Result:
     """Export a network into a folder, and time it."""
-    cfg, classes, model = _network(args, folder)
-    export(model, cfg, classes, folder=folder, kind="onnx", sizes=[])
+    network = _network(args)
+    model = network.model
+    if model.mask_head is not None:
+        model.mask_head.mask_format = "dense"  # as the runner gives them
+    export(network, weights=args.weights or "", folder=folder, kind="onnx", sizes=[])
     tables = []
     fastest = to_channels_last(deploy(model))
     part = parts_of(model)[VISION]
@@ -73,28 +78,29 @@ def measure(args: argparse.Namespace, folder: Path) -> Result:
                 ONNX: partial(graph, *arguments),
             }
             tables.append(_timed(f"forward, {batch} x {size} x {size}", jobs, args.repeats))
-    return Result([*tables, _whole_images(fastest, cfg, folder, args)], [])
+    return Result([*tables, _whole_images(fastest, network.recipe, folder, args)], [])
 
 
-def _network(args: argparse.Namespace, folder: Path) -> tuple[CfgNode, dict[str, list[str]], YOLOR]:
+def _network(args: argparse.Namespace) -> Network:
+    """A trained network, or a new one that finds something everywhere."""
     if args.weights:
-        cfg, classes = read_config(args.weights, args.config_file, [])
-        return cfg, classes, build(cfg, folder)
+        weights = args.weights if args.config_file else None
+        return load_network(args.config_file or args.weights, weights=weights, device="cpu")
     cfg = load_config(args.config_file or get_config_file(DEFAULT_CONFIG))
-    cfg.MODEL.DEVICE = "cpu"
+    recipe = YamlRecipe(cfg, device="cpu")
     torch.manual_seed(0)
     model = build_model(cfg)
     images = random_inputs(model, batch=1, height=320, width=320)["images"]
     calibrate(model, lambda: model.raw_outputs(images))
-    return cfg, class_names(cfg, {}), deploy(model)
+    return Network(deploy(model), tuple(recipe.tasks), recipe, Metadata())
 
 
-def _whole_images(model: YOLOR, cfg: CfgNode, folder: Path, args: argparse.Namespace) -> Table:
+def _whole_images(model: YOLOR, recipe: Recipe, folder: Path, args: argparse.Namespace) -> Table:
     """From an image to its boxes, masks, maps and caption."""
     runner_module: ModuleType = load_runner(folder)
     facts = json.loads((folder / "model.json").read_text("utf-8"))
     runner = runner_module.Runner(folder, threads=args.threads)
-    size = cfg.INPUT.TEST_SIZE
+    size = recipe.test_size
     image = random_inputs(model, batch=1, height=size * 3 // 4, width=size)["images"][0]
     pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
 

@@ -20,22 +20,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
-
 from .. import __version__
 from ..checkpoint.saving import CheckpointError
-from ..checkpoint.weights import read_weights
-from ..engine.main import build_for_inference
-from ..engine.tokenizing import FILE_NAME, resolve_tokenizer
 from ..letterbox import PAD_VALUE
-from ..model_zoo import load_config
+from ..loading import Network, load_network
 from ..modeling.meta_arch import YOLOR
-from ..recipe_yaml import parse_yaml
 from .export_graphs import SUFFIXES, Part, cache_shape, open_graph, parts_of, write_graph
 from .export_parity import TOLERANCE, Difference, compare, table_of
 
 NAMES = ("thing_classes", "stuff_classes", "panoptic_classes")
+TOKENIZER = "tokenizer.model"
 RUNNER = Path(__file__).parent / "runner"
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 BATCHES = (1, 2)
@@ -48,11 +42,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         check_installed(args.format)
-        cfg, classes = read_config(args.weights, args.config_file, args.opts)
+        network = load_network(
+            args.config_file or args.weights,
+            weights=args.weights if args.config_file else None,
+            device="cpu",
+            opts=args.opts,
+        )
         args.output.mkdir(parents=True, exist_ok=True)
-        model = build(cfg, args.output)
-        sizes = canvas_sizes(cfg.INPUT.TEST_SIZE, model.canvas_divisor)
-        differences = export(model, cfg, classes, folder=args.output, kind=args.format, sizes=sizes)
+        sizes = canvas_sizes(network.recipe.test_size, network.model.canvas_divisor)
+        differences = export(
+            network, weights=args.weights, folder=args.output, kind=args.format, sizes=sizes
+        )
     except (ValueError, KeyError, CheckpointError, OSError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
@@ -87,64 +87,10 @@ def check_installed(kind: str) -> None:
         )
 
 
-def read_config(
-    weights: str, config_file: str | None, overrides: list[str]
-) -> tuple[CfgNode, dict[str, list[str]]]:
-    """The configuration of a network on the CPU, and the names of its classes.
-
-    Args:
-        weights: a file of weights.
-        config_file: None takes what the file of weights says.
-        overrides: KEY VALUE pairs.
-    """
-    stored = read_weights(weights)
-    if config_file:
-        cfg = load_config(config_file, overrides)
-    else:
-        text = stored.provenance.get("config", "")
-        cfg = parse_yaml(text) if text else None
-        if cfg is None:
-            raise ValueError(f"{weights} has no configuration of a *.yaml: --config-file is needed")
-        try:
-            cfg.merge_from_list(overrides)
-        except (AssertionError, KeyError) as error:  # yacs's ways of naming a wrong key
-            raise ValueError(f"configuration: {error.args[0]}") from None
-    cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE = str(weights), "cpu"
-    return cfg, class_names(cfg, stored.provenance.get("classes", {}))
-
-
-def class_names(cfg: CfgNode, stored: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Names of classes by kind. What a file of weights says is told to those who ask the data set.
-
-    On this machine the data set need not exist, nor be registered. (Without its panoptic classes
-    the network makes a panoptic map all the same, and takes the tables from its weights.)
-    """
-    data_sets = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-    if not data_sets:
-        return dict(stored)
-    metadata = MetadataCatalog.get(data_sets[0])
-    for kind in ("thing_classes", "stuff_classes"):
-        if kind in stored and not metadata.get(kind):
-            metadata.set(**{kind: stored[kind]})
-    known = {kind: stored.get(kind) or metadata.get(kind) for kind in NAMES}
-    return {kind: list(names) for kind, names in known.items() if names}
-
-
-def build(cfg: CfgNode, folder: Path) -> YOLOR:
-    """The network of a configuration, deployed; its tokenizer goes into the folder."""
-    cfg.OUTPUT_DIR = str(folder)
-    resolve_tokenizer(cfg)
-    model = build_for_inference(cfg)
-    if not isinstance(model, YOLOR):
-        raise ValueError(f"cannot export {cfg.MODEL.META_ARCHITECTURE}; only YOLOR")
-    return model
-
-
 def export(
-    model: YOLOR,
-    cfg: CfgNode,
-    classes: dict[str, list[str]],
+    network: Network,
     *,
+    weights: str,
     folder: Path,
     kind: str,
     sizes: Sequence[tuple[int, int]],
@@ -152,22 +98,24 @@ def export(
     """Write everything, and compare the graphs with the network.
 
     Args:
-        model: deployed, on the CPU.
-        cfg: of the model.
-        classes: their names.
+        network: on the CPU.
+        weights: the file that they come from.
         folder: to be written into.
         kind: one of the SUFFIXES'.
         sizes: heights and widths of the canvases that are compared on.
     """
     # Its warnings are of code that is not the user's.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    model = network.model
     parts = parts_of(model)
     files = {name: f"{name}{SUFFIXES[kind]}" for name in parts}
     for name, part in parts.items():
         print(f"writing {folder / files[name]}", flush=True)
         write_graph(part, folder / files[name], kind)
-    facts = describe(model, cfg, parts, files) | {"classes": classes}
+    facts = {"weights": Path(weights).name, **describe(network, parts, files)}
     (folder / "model.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    if model.tokenizer is not None:
+        model.tokenizer.save(folder / TOKENIZER)
     if kind == "onnx":
         for path in RUNNER.glob("*.py"):
             shutil.copyfile(path, folder / path.name)
@@ -181,20 +129,22 @@ def canvas_sizes(size: int, unit: int) -> list[tuple[int, int]]:
     return [(whole, whole), (part, whole), (part, half)]
 
 
-def describe(model: YOLOR, cfg: CfgNode, parts: dict[str, Part], files: dict[str, str]) -> Facts:
+def describe(network: Network, parts: dict[str, Part], files: dict[str, str]) -> Facts:
     """What a user of the graphs has to know, as runner.py reads it."""
+    model, recipe = network.model, network.recipe
+    names = {kind: network.metadata.get(kind) for kind in NAMES}
     facts: Facts = {
         "yolor_d2": __version__,
-        "weights": Path(cfg.MODEL.WEIGHTS).name,
+        "classes": {kind: list(known) for kind, known in names.items() if known},
         "graphs": files,
         "inputs": {name: list(part.inputs) for name, part in parts.items()},
         "outputs": {name: part.outputs for name, part in parts.items()},
         "input": {
-            "size": cfg.INPUT.TEST_SIZE,
+            "size": recipe.test_size,
             "divisor": model.canvas_divisor,
             "pad": model.pad,
             "pad_value": PAD_VALUE,
-            "channels": cfg.INPUT.FORMAT,
+            "channels": recipe.image_format,
         },
     }
     detection, masks, merger = model.detection_head, model.mask_head, model.panoptic
@@ -240,7 +190,7 @@ def _describe_captions(model: YOLOR) -> Facts:
             **{name: getattr(how, name) for name in searched},
         },
         "caption_cache": cache_shape(head),
-        **({"tokenizer": FILE_NAME} if model.tokenizer is not None else {}),
+        **({"tokenizer": TOKENIZER} if model.tokenizer is not None else {}),
     }
 
 
