@@ -2,9 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from queue import Empty, Queue
+from threading import Event, Thread
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -22,6 +26,7 @@ VIDEO_SUFFIXES = frozenset(
 
 OneSource = str | os.PathLike[str] | int | np.ndarray | Image.Image
 Source = OneSource | Sequence[OneSource]
+T = TypeVar("T")
 OnError = Callable[[BadFileError], None]
 
 
@@ -31,7 +36,8 @@ class Picture(NamedTuple):
     Attributes:
         pixels: uint8 RGB (height, width, 3).
         name: of its file, stream or camera; "" of an array.
-        frame: its number in a video, from 0 on; None of others.
+        frame: its number in a video, from 0 on; None of others. Of what is live, numbers are
+            missing: those that came while nobody looked.
     """
 
     pixels: np.ndarray
@@ -45,7 +51,7 @@ class Media:
 
     Attributes:
         pictures: gives them one by one, once; it is told what to do with what cannot be read.
-        kind: "image", one; "images"; "video"; or "live", where nobody wants to wait for a batch.
+        kind: "image", one; "images"; "video"; or "live", which goes on while nobody looks.
         count: how many there are, None where only the end will tell.
         fps: frames a second of a video, 0 where it does not say.
     """
@@ -171,25 +177,60 @@ def _video(source: str | int, *, kind: str) -> Media:
     if not capture.isOpened():
         reason = "cannot be read as a video" if kind == "video" else "cannot be opened"
         raise BadFileError(name, f"{reason} (or its codec is missing)")
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if kind == "video" else 0
+    frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+    if frames > 0:
+        kind = "video"  # also a URL's, if that is of a file
     return Media(
-        lambda on_error: _read_frames(capture, name, on_error),
+        lambda on_error: _read_frames(capture, name, on_error, waits=kind == "video"),
         kind=kind,
-        count=count if count > 0 else None,
+        count=frames or None,
         fps=max(capture.get(cv2.CAP_PROP_FPS), 0.0),
     )
 
 
-def _read_frames(capture: cv2.VideoCapture, name: str, on_error: OnError) -> Iterator[Picture]:
-    number = 0
+def _read_frames(
+    capture: cv2.VideoCapture, name: str, on_error: OnError, *, waits: bool
+) -> Iterator[Picture]:
+    """All frames of what waits until they have been looked at; of others always the newest."""
+    frames = _frames(capture)
+    is_empty = True
     try:
-        while True:
-            is_there, frame = capture.read()
-            if not is_there:
-                break
+        for number, frame in frames if waits else newest(frames):
+            is_empty = False
             yield Picture(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), name, number)
-            number += 1
     finally:
         capture.release()
-    if number == 0:
+    if is_empty:
         on_error(BadFileError(name, "has no frame that can be read"))
+
+
+def _frames(capture: cv2.VideoCapture) -> Iterator[tuple[int, np.ndarray]]:
+    for number in count():
+        is_there, frame = capture.read()
+        if not is_there:
+            return
+        yield number, frame
+
+
+def newest(items: Iterator[T]) -> Iterator[T]:
+    """What comes while nobody looks is passed over, all but the last: a camera does not wait."""
+    waiting: Queue[T] = Queue(maxsize=1)
+    has_stopped = Event()
+
+    def keep_newest() -> None:
+        for item in items:
+            if has_stopped.is_set():
+                return
+            with suppress(Empty):
+                waiting.get_nowait()
+            waiting.put(item)
+
+    reader = Thread(target=keep_newest, name=newest.__name__, daemon=True)
+    reader.start()
+    try:
+        while reader.is_alive() or not waiting.empty():
+            with suppress(Empty):
+                yield waiting.get(timeout=0.1)
+    finally:
+        has_stopped.set()
+        reader.join()  # before somebody closes what it reads from

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -107,6 +108,17 @@ def test_a_video(saved: Saved, tmp_path: Path, run: Any) -> None:
     assert (len(frames), fps) == (3, 5)
     assert frames[0].shape[0] > 120
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["film.mp4", "predictions.jsonl"]
+
+
+def test_a_video_of_what_is_live_keeps_its_time(tmp_path: Path) -> None:
+    shades = {0: 40, 3: 120, 4: 200}  # the camera went on while the first was looked at
+    with demo_output.Video(tmp_path, lambda source, suffix: f"seen{suffix}", fps=5) as video:
+        for number, shade in shades.items():
+            prediction: Any = SimpleNamespace(source="camera 0", frame=number, caption=None)
+            name = video.add(prediction, np.full((48, 64, 3), shade, np.uint8))
+    frames, _ = read_video(tmp_path / name)
+    means = [frame.mean() for frame in frames]
+    assert means == pytest.approx([40, 120, 120, 120, 200], abs=8)
 
 
 def test_some_tasks_and_keys(saved: Saved, tmp_path: Path, run: Any) -> None:

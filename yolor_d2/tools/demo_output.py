@@ -129,6 +129,7 @@ class Video:
         self._name = ""
         self._temporary = Path()
         self._writer: cv2.VideoWriter | None = None
+        self._frames = 0
         self._canvas = np.empty((0, 0, 3), np.uint8)
 
     def __enter__(self) -> "Video":
@@ -152,7 +153,10 @@ class Video:
         self._canvas[:] = PAPER
         height, width = np.minimum(picture.shape[:2], self._canvas.shape[:2])
         self._canvas[:height, :width] = picture[:height, :width]
-        self._writer.write(cv2.cvtColor(self._canvas, cv2.COLOR_RGB2BGR))
+        frame, number = cv2.cvtColor(self._canvas, cv2.COLOR_RGB2BGR), prediction.frame or 0
+        for _ in range(self._frames, number + 1):  # more than one where a camera did not wait
+            self._writer.write(frame)
+        self._frames = number + 1
         return self._name
 
     def _begin(self, prediction: Prediction, picture: np.ndarray) -> None:
