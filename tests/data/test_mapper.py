@@ -243,6 +243,7 @@ def test_a_semantic_map_that_cannot_be_used(
         ({"strong": POLICY._replace(mixup=15)}, r"INPUT\.STRONG\.MIXUP must be between 0 and 1"),
         ({"strong": POLICY._replace(view=ViewPolicy(scale=1.5))}, r"INPUT\.STRONG\.SCALE"),
         ({"test_size": 0}, r"INPUT\.TEST_SIZE must be positive"),
+        ({"captions_per_image": -1}, r"INPUT\.CAPTIONS_PER_IMAGE is -1"),
     ],
 )
 def test_nonsense_names_the_key(
