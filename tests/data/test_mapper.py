@@ -206,6 +206,13 @@ def test_several_captions_of_an_image(
     assert set(texts) <= set(known)
 
 
+def test_each_time_another_caption(record: Record, tokenizer: Tokenizer) -> None:
+    make = mapper(tokenizer)
+    items = [make(record, draw_of(record, seed)) for seed in range(30)]
+    texts = {tokenizer.decode(item["caption_ids"][0]) for item in items}
+    assert texts == {tokenizer.decode(tokenizer.encode(caption)) for caption in CAPTIONS}
+
+
 def test_a_record_alone_makes_a_sample(record: Record, tokenizer: Tokenizer) -> None:
     """So that detectron2's own loaders can use the mapper."""
     item = mapper(tokenizer)(record)
