@@ -206,6 +206,13 @@ def test_several_captions_of_an_image(
     assert set(texts) <= set(known)
 
 
+def test_each_time_another_caption(record: Record, tokenizer: Tokenizer) -> None:
+    make = mapper(tokenizer)
+    items = [make(record, draw_of(record, seed)) for seed in range(30)]
+    texts = {tokenizer.decode(item["caption_ids"][0]) for item in items}
+    assert texts == {tokenizer.decode(tokenizer.encode(caption)) for caption in CAPTIONS}
+
+
 def test_a_record_alone_makes_a_sample(record: Record, tokenizer: Tokenizer) -> None:
     """So that detectron2's own loaders can use the mapper."""
     item = mapper(tokenizer)(record)
@@ -243,6 +250,7 @@ def test_a_semantic_map_that_cannot_be_used(
         ({"strong": POLICY._replace(mixup=15)}, r"INPUT\.STRONG\.MIXUP must be between 0 and 1"),
         ({"strong": POLICY._replace(view=ViewPolicy(scale=1.5))}, r"INPUT\.STRONG\.SCALE"),
         ({"test_size": 0}, r"INPUT\.TEST_SIZE must be positive"),
+        ({"captions_per_image": -1}, r"INPUT\.CAPTIONS_PER_IMAGE is -1"),
     ],
 )
 def test_nonsense_names_the_key(

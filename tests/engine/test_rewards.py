@@ -56,6 +56,10 @@ def test_unknown_images_earn_nothing(tokenizer: Tokenizer) -> None:
     found = reward(["x.jpg", "a.jpg"], torch.stack([ids, ids]))
     assert not found[0].any()
     assert found[1, 0] > found[1, 1]
+    # Nor do they lower what the others are said to earn on average.
+    assert reward.means == [pytest.approx(found[1].mean().item())]
+    reward(["x.jpg"], ids[None])
+    assert len(reward.means) == 1
 
 
 def test_a_run_says_what_captions_earn(configure: Configure) -> None:

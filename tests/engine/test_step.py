@@ -124,12 +124,17 @@ def test_what_is_logged(configure: Configure) -> None:
     assert latest["gradient/caption"][0] > 0
 
 
-def test_half_precision_trains(configure: Configure) -> None:
-    trainer, gradients = build(configure, "SOLVER.MAX_ITER", 2)
+@pytest.mark.parametrize("samples", [0, 3])
+def test_half_precision_trains(configure: Configure, samples: int) -> None:
+    """Also where captions are drawn in it, and learn from what they earn."""
+    overrides = ("SOLVER.MAX_ITER", 2, "MODEL.CAPTION_HEAD.SCST.SAMPLES", samples)
+    trainer, gradients = build(configure, *overrides)
     trainer._trainer.dtype = torch.bfloat16  # CPUs are asked for single precision otherwise
     trainer.train()
     assert len(gradients.steps) == 2
     assert all(torch.isfinite(g).all() for g in gradients.steps[1].values())
+    captions = [g for name, g in gradients.steps[1].items() if "caption_head" in name]
+    assert any(g.any() for g in captions)
 
 
 def test_wrong_words(configure: Configure) -> None:

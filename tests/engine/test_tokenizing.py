@@ -47,7 +47,7 @@ def sources(tmp_path: Path, tokenizers: dict[str, Tokenizer]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("given", "chosen"),
     [
-        (("resume_from", "weights", "model"), "run"),
+        (("resume_from", "weights"), "run"),
         (("resume_from",), "run"),
         (("weights",), "weights"),
         (("model",), "model"),
@@ -90,6 +90,17 @@ def test_weights_without_a_tokenizer_do_not_count(
     assert choose_tokenizer(**bare, train=pytest.fail) == tokenizers["model"]
     found = choose_tokenizer(**bare | {"model": ""}, train=lambda: tokenizers["trained"])
     assert found == tokenizers["trained"]
+
+
+def test_a_run_goes_on_with_its_own_tokenizer(
+    sources: dict[str, str], tokenizers: dict[str, Tokenizer]
+) -> None:
+    with pytest.raises(ValueError, match=r"given\.model is not the tokenizer that the run in"):
+        choose_tokenizer(**sources, train=pytest.fail)
+    tokenizers["run"].save(sources["model"])
+    assert choose_tokenizer(**sources, train=pytest.fail) == tokenizers["run"]
+    Path(sources["model"]).unlink()
+    assert choose_tokenizer(**sources, train=pytest.fail) == tokenizers["run"]
 
 
 def test_two_that_differ_are_refused(

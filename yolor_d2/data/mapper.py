@@ -85,7 +85,7 @@ class MultiTaskMapper:
         """
         check_tasks(tasks, weak_view_tasks)
         check_policy(strong, strides=(mask_stride, sem_seg_stride))
-        check_images(sizes=(weak_size, test_size), image_format=image_format)
+        check_input((weak_size, test_size), image_format, captions_per_image)
         if is_train and "caption" in tasks and tokenizer is None:
             raise ValueError('MODEL.YOLOR.TASKS has "caption": the mapper needs a tokenizer')
         self.is_train = is_train
@@ -265,12 +265,14 @@ def _as_tensor(image: np.ndarray, image_format: str) -> torch.Tensor:
     return torch.from_numpy(planes if image_format == "RGB" else planes[::-1].copy())
 
 
-def check_images(*, sizes: Sequence[int], image_format: str) -> None:
+def check_input(sizes: Sequence[int], image_format: str, captions_per_image: int) -> None:
     """A ValueError that names the key when they make no sense."""
     if min(sizes) <= 0:
         raise ValueError("INPUT.WEAK.SIZE and INPUT.TEST_SIZE must be positive")
     if image_format not in ("RGB", "BGR"):
         raise ValueError(f"INPUT.FORMAT must be RGB or BGR, not {image_format}")
+    if captions_per_image < 0:
+        raise ValueError(f"INPUT.CAPTIONS_PER_IMAGE is {captions_per_image}; it must be at least 0")
 
 
 def _instances(

@@ -20,7 +20,8 @@ class CaptionReward:
     """CIDEr-D by the document frequencies of the training captions.
 
     Attributes:
-        means, milliseconds: of the calls since somebody cleared them.
+        means, milliseconds: of the calls since somebody cleared them; means are over the images
+            that have references.
 
     Args:
         references: captions, by the image's file.
@@ -59,7 +60,7 @@ class CaptionReward:
             numbers = [self.numbers[images[i]] for i in described for _ in range(ids.shape[1])]
             scores = self.cider.score(numbers, tokenize(texts))  # (images * K,)
             rewards[described] = torch.from_numpy(scores).view(len(described), -1)
-        self.means.append(rewards.mean().item())
+            self.means.append(float(scores.mean()))
         self.milliseconds.append(1000 * (time.perf_counter() - begin))
         return rewards
 

@@ -66,16 +66,25 @@ def choose_tokenizer(
     """
     found = RunFolder(resume_from).latest() if resume_from else None
     if found is not None and "tokenizer" in found[1]:
-        return Tokenizer(found[1]["tokenizer"].numpy().tobytes())
+        tokenizer = Tokenizer(found[1]["tokenizer"].numpy().tobytes())
+        if Path(model).is_file():  # runs also go on where the file is gone
+            check_given(model, tokenizer, f"the run in {resume_from}")
+        return tokenizer
     proto = read_tokenizer(weights) if weights else None
-    given = Tokenizer.load(model) if model else None
     if proto is None:
-        tokenizer = given or train()
+        tokenizer = Tokenizer.load(model) if model else train()
         logger.info("tokenizer of %d pieces: %s", len(tokenizer), model or "trained")
         return tokenizer
-    if given is not None and given.model_proto != proto:
+    tokenizer = Tokenizer(proto)
+    if model:
+        check_given(model, tokenizer, f"MODEL.WEIGHTS {weights}")
+    return tokenizer
+
+
+def check_given(model: str, tokenizer: Tokenizer, owner: str) -> None:
+    """Refuse a sentencepiece model that is not the tokenizer of its owner's weights."""
+    if Tokenizer.load(model) != tokenizer:
         raise ValueError(
-            f"TOKENIZER.MODEL {model} is not the tokenizer that MODEL.WEIGHTS {weights} was "
-            'trained with; "" takes the latter'
+            f"TOKENIZER.MODEL {model} is not the tokenizer that {owner} was trained with; "
+            '"" takes the latter'
         )
-    return Tokenizer(proto)
