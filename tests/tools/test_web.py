@@ -113,7 +113,6 @@ def test_sizes_that_fit() -> None:
 
 def test_one_run_of_the_network_for_many_pictures(network: Network, saved: Saved) -> None:
     seen = network.see(saved.images[0])
-    assert network.layers == LAYERS
     assert list(seen.seconds) == ["reading", "network"]
     assert size_of(seen) == "160 x 120 pixels"
     views = [View((layer,)) for layer in LAYERS] + [View(()), View(), View(opacity=0.9)]
@@ -152,11 +151,6 @@ def test_scaled_pictures_say_so(network: Network, saved: Saved, tmp_path: Path) 
 def test_the_smallest_pictures(size: tuple[int, int], network: Network, tmp_path: Path) -> None:
     Image.new("RGB", size).save(tmp_path / "x.png")
     assert decode(picture_of(network.see(tmp_path / "x.png"), View())[0]).size
-
-
-def test_layers_are_those_of_the_network(saved: Saved) -> None:
-    predictor = Predictor(saved.path, device="cpu", tasks=["detection", "caption"])
-    assert Network(predictor, max_pixels=100).layers == ("boxes", "labels", "caption")
 
 
 # The door
