@@ -232,9 +232,19 @@ def test_names_of_the_server(host: str, status: int, guard: Guard) -> None:
 def test_only_this_machine_by_default() -> None:
     args = web.parse_args(["--weights", "x.pth"])
     assert (args.host in LOOPBACK, args.port, args.max_upload_mb) == (True, 7860, 20)
-    for flags in (["--max-pixels", "0"], ["--max-pixels", "1e9"], ["--max-upload-mb", "nan"]):
-        with pytest.raises(SystemExit):
-            web.parse_args(["--weights", "x.pth", *flags])
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *(("--max-pixels", "0"), ("--max-pixels", "1e9"), ("--max-pixels", "1000000000")),
+        *(("--max-upload-mb", "nan"), ("--port", "0"), ("--port", "65536"), ("--port", "-4")),
+    ],
+)
+def test_numbers_that_cannot_be(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        web.parse_args(["--weights", "x.pth", f"{flag}={value}"])
+    assert f"argument {flag}: {value} is not" in capsys.readouterr().err
 
 
 def test_without_gradio_it_is_one_line(
