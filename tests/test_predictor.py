@@ -23,6 +23,8 @@ from yolor_d2.data import build_test_loader
 from yolor_d2.data.errors import BadFileError
 from yolor_d2.engine.main import build_for_inference
 from yolor_d2.prediction import Prediction
+from yolor_d2.tasks import TASKS
+from yolor_d2.visualization import LAYERS
 
 from .saved_networks import NAME, Saved, own_scenes, save_network
 
@@ -163,6 +165,21 @@ def test_some_tasks(saved: Saved, predictor: Predictor, tasks: list[str], known:
     assert found.caption in (None, everything.caption)
     assert ("mask" in tasks) == ("mask" in some.model.heads)
     assert found.draw().shape[2] == 3
+
+
+@pytest.mark.parametrize(
+    ("tasks", "layers"),
+    [
+        (TASKS, LAYERS),
+        (["detection", "caption"], ("boxes", "labels", "caption")),
+        (["detection", "mask"], ("masks", "boxes", "labels")),
+        (["semantic"], ("semantic", "labels")),
+    ],
+)
+def test_layers_that_predictions_fill(
+    saved: Saved, tasks: Sequence[str], layers: tuple[str, ...]
+) -> None:
+    assert Predictor(saved.path, device="cpu", tasks=tasks).layers == layers
 
 
 def test_the_threshold(saved: Saved, predictor: Predictor) -> None:

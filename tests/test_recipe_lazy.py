@@ -1,5 +1,6 @@
 """A LazyConfig's network is predicted with from its checkpoint alone, of which nothing is run."""
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from yolor_d2.model_zoo import config_folder
 from yolor_d2.modeling import deploy
 from yolor_d2.recipe_lazy import parse_lazy
 from yolor_d2.tokenizer import Tokenizer
+from yolor_d2.tools import export
 
 from .saved_networks import NAME, Saved, find_much, own_scenes
 
@@ -88,6 +90,15 @@ def test_it_sees_what_the_network_sees(lazy: Lazy, saved: Saved, kind: str) -> N
     assert found.panoptic_seg is not None
     assert found.to_json()["instances"][0]["category_name"] in predictor.metadata.thing_classes
     assert predictor.metadata.thing_classes[0] == "ball"
+
+
+def test_it_is_exported(lazy: Lazy, tmp_path: Path) -> None:
+    arguments = ["--weights", str(lazy.path), "--output", str(tmp_path), "--format", "torchscript"]
+    assert export.main([*arguments, "model.detection_head.nms_thresh=0.3"]) == 0
+    facts = json.loads((tmp_path / "model.json").read_text())
+    assert (facts["input"]["size"], facts["detection"]["nms_threshold"]) == (96, 0.3)
+    assert facts["graphs"].keys() == {"vision", "caption_start", "caption_step"}
+    assert facts["class_ids"]["thing_classes"] == [*range(1, 11)]
 
 
 def test_some_tasks_and_options(lazy: Lazy, saved: Saved) -> None:

@@ -13,6 +13,7 @@ from .data.mapper import make_test_image
 from .loading import Config, PathLike, load_network
 from .media import Media, OnError, OneSource, Picture, Source, open_media, raise_error
 from .prediction import Prediction
+from .visualization import LAYERS
 
 
 class Predictor:
@@ -63,6 +64,23 @@ class Predictor:
         )
         self.cfg = recipe.cfg
         self._test_size, self._image_format = recipe.test_size, recipe.image_format
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Those of pictures that its predictions fill."""
+        needs: dict[str, set[str]] = {
+            "semantic": {"semantic"},
+            "panoptic": {"semantic", "mask"},
+            "masks": {"mask"},
+            "boxes": {"detection"},
+            "caption": {"caption"},
+        }
+        has_panoptic = self.model.panoptic is not None
+        return tuple(
+            layer
+            for layer in LAYERS
+            if needs.get(layer, set()) <= set(self.tasks) and (layer != "panoptic" or has_panoptic)
+        )
 
     @overload
     def __call__(

@@ -1,6 +1,7 @@
 """Classes on their way into a checkpoint and out of it."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from detectron2.data import MetadataCatalog
@@ -18,8 +19,12 @@ def catalogues() -> Iterator[None]:
         yield
 
 
+def described_sets(*names: str) -> dict[str, Any]:
+    return describe_classes(MetadataCatalog.get(name) for name in names)
+
+
 def test_coco_and_back() -> None:
-    described = describe_classes(["coco_karpathy_train", "coco_2017_train_multitask"])
+    described = described_sets("coco_karpathy_train", "coco_2017_train_multitask")
     assert described["class_ids"] == {
         "thing_classes": list(COCO_THINGS.ids),
         "stuff_classes": list(COCO_LEAVES.ids),
@@ -37,11 +42,11 @@ def test_coco_and_back() -> None:
 def test_the_first_data_set_that_has_some_says_which_classes() -> None:
     MetadataCatalog.get("mine").set(thing_classes=["cat"])
     MetadataCatalog.get("other").set(thing_classes=["dog"], stuff_classes=["sea", "sky"])
-    assert describe_classes(["mine", "other"]) == {
+    assert described_sets("mine", "other") == {
         "classes": {"thing_classes": ["cat"], "stuff_classes": ["sea", "sky"]},
         "class_ids": {},  # neither says
     }
-    assert describe_classes([]) == {"classes": {}, "class_ids": {}}
+    assert described_sets() == {"classes": {}, "class_ids": {}}
 
 
 def test_numbers_are_in_the_order_of_the_classes() -> None:
@@ -49,7 +54,7 @@ def test_numbers_are_in_the_order_of_the_classes() -> None:
     MetadataCatalog.get("mine").set(
         thing_classes=["cat", "dog"], thing_dataset_id_to_contiguous_id=table
     )
-    described = describe_classes(["mine"])
+    described = described_sets("mine")
     assert described["class_ids"] == {"thing_classes": [3, 7]}
     made = make_metadata(described["classes"], described["class_ids"])
     assert made["thing_dataset_id_to_contiguous_id"] == table

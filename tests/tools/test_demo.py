@@ -142,6 +142,22 @@ def test_layers(saved: Saved, tmp_path: Path, run: Any) -> None:
         assert np.abs(plain[:height].astype(int) - other[:height]).mean() > 5
 
 
+def test_everything_is_drawn_unless_told_otherwise(saved: Saved, tmp_path: Path, run: Any) -> None:
+    drawn = []
+    for layers in ((), ("panoptic", "masks", "boxes", "labels", "caption"), ("panoptic",)):
+        options = ("--layers", *layers) if layers else ()
+        assert run(saved.images[0], options=options)[0] == 0
+        drawn.append((tmp_path / "out" / lines(tmp_path)[0]["picture"]).read_bytes())
+    default, everything, panoptic = drawn
+    assert default == everything != panoptic
+
+
+def test_layers_that_nothing_fills(saved: Saved, run: Any) -> None:
+    options = ("--layers", "masks", "boxes", "semantic", "--tasks", "detection")
+    said = "demo: layers masks, semantic: not of this network, which fills boxes, labels"
+    assert run(saved.images[0], options=options) == (2, "", [said])
+
+
 def test_opacity(saved: Saved, tmp_path: Path, run: Any) -> None:
     drawn = []
     for opacity in ("0", "1"):

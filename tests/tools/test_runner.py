@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from detectron2.data import Metadata
 from detectron2.structures import Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
 import yolor_d2.tools
+from yolor_d2.data.class_tables import describe_classes
 from yolor_d2.data.transforms import resize_long_side, to_planes
 from yolor_d2.letterbox import Content, boxes_to_image, pad_images
 from yolor_d2.modeling.decoding import Decoding, Vocabulary, decode
@@ -26,6 +28,7 @@ from yolor_d2.modeling.semantic_maps import labels_at
 from ..modeling.factory import tiny_model
 from ..modeling.test_decoding import Language, LanguageStep
 from ..modeling.test_full_masks import FRAMES, STRIDE, masks_of, objects
+from ..test_prediction import METADATA, prediction
 
 RUNNER = Path(yolor_d2.tools.__file__).parent / "runner"
 
@@ -196,6 +199,29 @@ def test_the_same_canvas(runner: Any, size: tuple[int, int], pad: str) -> None:
     assert content == contents[0]
     swapped, _ = runner.letterbox(image, **shared, channels="BGR")
     np.testing.assert_array_equal(swapped, canvas[:, ::-1])
+
+
+@pytest.mark.parametrize("metadata", [METADATA, Metadata()])
+def test_the_same_json(runner: Any, metadata: Metadata) -> None:
+    """Names and numbers are those of the data set, for whoever scores it with COCO's tools."""
+    seen = prediction(metadata=metadata)
+    ids, segments = seen.panoptic_seg
+    found = {
+        "boxes": seen.instances.pred_boxes.tensor.numpy(),
+        "scores": seen.instances.scores.numpy(),
+        "classes": seen.instances.pred_classes.numpy(),
+        "masks": seen.instances.pred_masks.numpy(),
+        "semantic": seen.sem_seg.argmax(dim=0).numpy(),
+        "panoptic": ids.numpy(),
+        "segments": segments,
+    }
+    said = runner.to_json(found, describe_classes([metadata]))
+    for name, plain in said.items():
+        for each in plain:
+            rle = coco_mask.frPyObjects(each["segmentation"], *each["segmentation"]["size"])
+            each["segmentation"] = {**rle, "counts": rle["counts"].decode()}
+        assert plain == seen.to_json()[name]
+    assert said.keys() == {"instances", "segments_info", "sem_seg"}
 
 
 @pytest.mark.parametrize("fill", [0.0, 0.5, 1.0])

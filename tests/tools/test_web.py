@@ -113,7 +113,6 @@ def test_sizes_that_fit() -> None:
 
 def test_one_run_of_the_network_for_many_pictures(network: Network, saved: Saved) -> None:
     seen = network.see(saved.images[0])
-    assert network.layers == LAYERS
     assert list(seen.seconds) == ["reading", "network"]
     assert size_of(seen) == "160 x 120 pixels"
     views = [View((layer,)) for layer in LAYERS] + [View(()), View(), View(opacity=0.9)]
@@ -152,11 +151,6 @@ def test_scaled_pictures_say_so(network: Network, saved: Saved, tmp_path: Path) 
 def test_the_smallest_pictures(size: tuple[int, int], network: Network, tmp_path: Path) -> None:
     Image.new("RGB", size).save(tmp_path / "x.png")
     assert decode(picture_of(network.see(tmp_path / "x.png"), View())[0]).size
-
-
-def test_layers_are_those_of_the_network(saved: Saved) -> None:
-    predictor = Predictor(saved.path, device="cpu", tasks=["detection", "caption"])
-    assert Network(predictor, max_pixels=100).layers == ("boxes", "labels", "caption")
 
 
 # The door
@@ -238,9 +232,19 @@ def test_names_of_the_server(host: str, status: int, guard: Guard) -> None:
 def test_only_this_machine_by_default() -> None:
     args = web.parse_args(["--weights", "x.pth"])
     assert (args.host in LOOPBACK, args.port, args.max_upload_mb) == (True, 7860, 20)
-    for flags in (["--max-pixels", "0"], ["--max-pixels", "1e9"], ["--max-upload-mb", "nan"]):
-        with pytest.raises(SystemExit):
-            web.parse_args(["--weights", "x.pth", *flags])
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *(("--max-pixels", "0"), ("--max-pixels", "1e9"), ("--max-pixels", "1000000000")),
+        *(("--max-upload-mb", "nan"), ("--port", "0"), ("--port", "65536"), ("--port", "-4")),
+    ],
+)
+def test_numbers_that_cannot_be(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        web.parse_args(["--weights", "x.pth", f"{flag}={value}"])
+    assert f"argument {flag}: {value} is not" in capsys.readouterr().err
 
 
 def test_without_gradio_it_is_one_line(

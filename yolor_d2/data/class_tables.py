@@ -14,7 +14,7 @@ KINDS = ("thing", "stuff", "panoptic")
 Table = dict[str, list[Any]]
 
 
-def describe_classes(names: Iterable[str]) -> dict[str, Table]:
+def describe_classes(known: Iterable[Metadata]) -> dict[str, Table]:
     """The classes of data sets, as far as they are known, in plain data for checkpoints.
 
     Returns:
@@ -24,7 +24,7 @@ def describe_classes(names: Iterable[str]) -> dict[str, Table]:
     """
     classes: Table = {}
     ids: Table = {}
-    for metadata in map(MetadataCatalog.get, names):
+    for metadata in known:
         for kind in KINDS:
             key = f"{kind}_classes"
             if key in classes or not metadata.get(key):

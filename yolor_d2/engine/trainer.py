@@ -209,5 +209,5 @@ def describe_data(config_text: str, names: Iterable[str]) -> dict[str, Any]:
         config_text,
         argv=sys.argv[1:],
         data={name: dataset_fingerprint(name) for name in unique},
-        **describe_classes(unique),
+        **describe_classes(map(MetadataCatalog.get, unique)),
     )

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..data.errors import BadFileError
 from ..media import Media, OnError, open_media
 from ..predictor import Predictor
-from ..visualization import LAYERS
+from ..visualization import LAYERS, clear_layers
 from .demo_output import Output
 from .network_arguments import add_network_arguments, load_predictor
 
@@ -53,9 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         predictor = load_predictor(
             args, score_threshold=args.score_threshold, batch_size=args.batch_size
         )
-        output = Output(
-            args.output, inputs=args.input, layers=args.layers or (), opacity=args.opacity
-        )
+        layers = choose_layers(args.layers or (), predictor.layers)
+        output = Output(args.output, inputs=args.input, layers=layers, opacity=args.opacity)
         with output:
             failures = predict_all(predictor, args.input, output)
     except (ValueError, OSError) as error:
@@ -65,6 +64,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if failures:
         say(f"{failures} of the inputs could not be used")
     return FAILED if failures else 0
+
+
+def choose_layers(wanted: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    """What is drawn: what somebody wants, else all that the network fills, one map of the two."""
+    if missing := [layer for layer in wanted if layer not in known]:
+        raise ValueError(
+            f"layers {', '.join(missing)}: not of this network, which fills {', '.join(known)}"
+        )
+    return wanted or clear_layers(known)
 
 
 def predict_all(predictor: Predictor, inputs: Sequence[str], output: Output) -> int:

@@ -33,7 +33,7 @@ class Output:
     Args:
         folder: made if need be. It holds no inputs, so that none is overwritten.
         inputs: of the demo.
-        layers: what is drawn; none: what `draw_results` finds sensible.
+        layers: what is drawn.
         opacity: of masks and maps, 0 to 1.
 
     Attributes:
@@ -45,7 +45,7 @@ class Output:
         folder: Path,
         *,
         inputs: Sequence[str],
-        layers: Sequence[str] = (),
+        layers: Sequence[str],
         opacity: float = 0.5,
     ) -> None:
         place = folder.resolve()

@@ -22,13 +22,13 @@ from typing import Any
 
 from .. import __version__
 from ..checkpoint.saving import CheckpointError
+from ..data.class_tables import describe_classes
 from ..letterbox import PAD_VALUE
 from ..loading import Network, load_network
 from ..modeling.meta_arch import YOLOR
 from .export_graphs import SUFFIXES, Part, cache_shape, open_graph, parts_of, write_graph
 from .export_parity import TOLERANCE, Difference, compare, table_of
 
-NAMES = ("thing_classes", "stuff_classes", "panoptic_classes")
 TOKENIZER = "tokenizer.model"
 RUNNER = Path(__file__).parent / "runner"
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
@@ -132,10 +132,9 @@ def canvas_sizes(size: int, unit: int) -> list[tuple[int, int]]:
 def describe(network: Network, parts: dict[str, Part], files: dict[str, str]) -> Facts:
     """What a user of the graphs has to know, as runner.py reads it."""
     model, recipe = network.model, network.recipe
-    names = {kind: network.metadata.get(kind) for kind in NAMES}
     facts: Facts = {
         "yolor_d2": __version__,
-        "classes": {kind: list(known) for kind, known in names.items() if known},
+        **describe_classes([network.metadata]),
         "graphs": files,
         "inputs": {name: list(part.inputs) for name, part in parts.items()},
         "outputs": {name: part.outputs for name, part in parts.items()},

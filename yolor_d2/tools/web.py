@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from .web_session import Network
 from .web_uploads import HARD_PIXELS
 
 WRONG_USE = 2
+HIGHEST_PORT = 65_535
 LOWEST_SCORE = 0.05  # that the slider goes down to
 MISSING = "Gradio is not installed: pip install 'yolor_d2[web]'"
 
@@ -48,11 +50,11 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add_network_arguments(parser)
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: for everybody, no login")
-    parser.add_argument("--port", type=int, default=7860)
+    parser.add_argument("--port", type=partial(_whole, highest=HIGHEST_PORT), default=7860)
     parser.add_argument("--max-upload-mb", type=_positive, default=20, metavar="MB")
     parser.add_argument(
         "--max-pixels",
-        type=_pixels,
+        type=partial(_whole, highest=HARD_PIXELS),
         default=4_000_000,
         metavar="N",
         help="larger pictures are scaled down first (default: 4000000)",
@@ -67,11 +69,10 @@ def _positive(text: str) -> float:
     return number
 
 
-def _pixels(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= HARD_PIXELS:
-        raise argparse.ArgumentTypeError(f"{text} is not between 1 and {HARD_PIXELS}")
-    return number
+def _whole(text: str, *, highest: int) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= highest:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number between 1 and {highest}")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

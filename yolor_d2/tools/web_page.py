@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
+from ..visualization import clear_layers
 from .web_session import Network, Seen, View, json_of, picture_of, size_of, times_of
 from .web_uploads import BadUploadError
 
@@ -71,10 +72,10 @@ class Page:
     def _build_controls(self) -> None:
         self.upload = upload_place()
         self.note = gr.Markdown("Drop a picture above.", elem_id="note")
-        layers = self.network.layers
-        # Panoptic and semantic map over each other are mud.
-        first = [name for name in layers if name != "semantic" or "panoptic" not in layers]
-        self.layers = gr.CheckboxGroup(list(layers), value=first, label="Layers", elem_id="layers")
+        layers = self.network.predictor.layers
+        self.layers = gr.CheckboxGroup(
+            list(layers), value=clear_layers(layers), label="Layers", elem_id="layers"
+        )
         self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", elem_id="opacity")
         floor = self.network.panoptic_floor
         self.score = gr.Slider(
@@ -105,7 +106,7 @@ class Page:
             label="Caption",
             interactive=False,
             elem_id="caption",
-            visible="caption" in self.network.layers,
+            visible="caption" in self.network.predictor.layers,
         )
         self.times = gr.Textbox(label="Time", interactive=False, elem_id="times")
         with gr.Row():

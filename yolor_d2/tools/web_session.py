@@ -67,20 +67,6 @@ class Network:
         self._lock = threading.Lock()
 
     @property
-    def layers(self) -> tuple[str, ...]:
-        """Those that this network can fill."""
-        tasks = self.predictor.tasks
-        needs: dict[str, set[str]] = {
-            "semantic": {"semantic"},
-            "panoptic": {"semantic", "mask"} if self.panoptic_floor is not None else {""},
-            "masks": {"mask"},
-            "boxes": {"detection"},
-            "labels": set(),
-            "caption": {"caption"},
-        }
-        return tuple(layer for layer in LAYERS if needs[layer] <= set(tasks))
-
-    @property
     def panoptic_floor(self) -> float | None:
         """The lowest score of things in panoptic maps; None: there are no such maps."""
         merger = self.predictor.model.panoptic

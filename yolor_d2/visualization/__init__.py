@@ -1,7 +1,7 @@
 """Drawing annotations and results on images. Everything is RGB uint8 (H, W, 3)."""
 
 from .colors import PAPER
-from .results import LAYERS, draw_results
+from .results import LAYERS, clear_layers, draw_results
 from .samples import draw_sample, sample_pictures
 from .sheets import CAPTIONS, KINDS, draw_each, side_by_side, stack
 from .text import caption_strip
@@ -12,6 +12,7 @@ __all__ = [
     "LAYERS",
     "PAPER",
     "caption_strip",
+    "clear_layers",
     "draw_each",
     "draw_results",
     "draw_sample",

@@ -34,6 +34,11 @@ LAYERS = ("semantic", "panoptic", "masks", "boxes", "labels", "caption")  # from
 READABLE_SIDE = 480
 
 
+def clear_layers(layers: Sequence[str]) -> list[str]:
+    """Those that may lie over each other: panoptic and semantic map together are mud."""
+    return [name for name in layers if name != "semantic" or "panoptic" not in layers]
+
+
 def draw_results(
     image: np.ndarray,
     result: Mapping[str, Any],

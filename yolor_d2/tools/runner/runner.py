@@ -162,46 +162,66 @@ def letterbox(
     return canvas, Content(left, top, w, h)
 
 
-def to_json(found: Results, classes: dict[str, list[str]]) -> Results:
-    """Results as plain data: boxes as x y width height, masks as COCO's run lengths.
+def to_json(found: Results, facts: dict[str, Any]) -> Results:
+    """Plain data by the names of `yolor-d2 predict`; masks are COCO's uncompressed run lengths.
 
     Args:
         found: what a runner returned.
-        classes: names by kind, as far as they are known.
+        facts: what model.json says, of which the classes count.
     """
     plain: Results = {}
     if "boxes" in found:
         sides = np.hstack([found["boxes"][:, :2], found["boxes"][:, 2:] - found["boxes"][:, :2]])
-        named = _names(found["classes"].tolist(), classes.get("thing_classes"))
-        scores = found["scores"].tolist()
+        columns = (found["classes"].tolist(), sides.tolist(), found["scores"].tolist())
         plain["instances"] = [
-            {"bbox": box, "score": score, **name}
-            for box, score, name in zip(sides.tolist(), scores, named, strict=True)
+            {**_category(facts, "thing", index), "bbox": box, "score": score}
+            for index, box, score in zip(*columns, strict=True)
         ]
         for instance, mask in zip(plain["instances"], found.get("masks", ()), strict=False):
             instance["segmentation"] = run_lengths(mask)
-    if "semantic" in found:
-        labels = np.unique(found["semantic"]).tolist()
-        named = _names(labels, classes.get("stuff_classes"))
-        plain["semantic"] = [
-            {**name, "segmentation": run_lengths(found["semantic"] == label)}
-            for label, name in zip(labels, named, strict=True)
-        ]
     if "segments" in found:
-        categories = [segment["category_id"] for segment in found["segments"]]
-        named = _names(categories, classes.get("panoptic_classes"))
-        plain["panoptic"] = [
-            {**segment, **name, "segmentation": run_lengths(found["panoptic"] == segment["id"])}
-            for segment, name in zip(found["segments"], named, strict=True)
+        plain["segments_info"] = [
+            _segment(facts, segment, found["panoptic"]) for segment in found["segments"]
+        ]
+    if "semantic" in found:
+        plain["sem_seg"] = [
+            {**_category(facts, "stuff", index), **_area(found["semantic"] == index)}
+            for index in np.unique(found["semantic"]).tolist()
         ]
     return plain | {key: found[key] for key in found if key.startswith("caption")}
 
 
-def _names(numbers: list[int], names: list[str] | None) -> list[Results]:
-    return [
-        {"category_id": n} | ({"category": names[n]} if names and n < len(names) else {})
-        for n in numbers
-    ]
+def _segment(facts: dict[str, Any], segment: Results, ids: np.ndarray) -> Results:
+    # Without panoptic classes, segments have the numbers of the heads' classes.
+    has_table = "panoptic_classes" in facts["classes"]
+    kind = "panoptic" if has_table else "thing" if segment["isthing"] else "stuff"
+    return {
+        "id": segment["id"],
+        **_category(facts, kind, segment["category_id"]),
+        "isthing": int(segment["isthing"]),
+        "iscrowd": 0,
+        **({"score": segment["score"]} if "score" in segment else {}),
+        **_area(ids == segment["id"]),
+    }
+
+
+def _category(facts: dict[str, Any], kind: str, index: int) -> Results:
+    """A class in the data set's words, as far as they are known."""
+    names, numbers = (facts[key].get(f"{kind}_classes", ()) for key in ("classes", "class_ids"))
+    return {
+        "category_id": numbers[index] if index < len(numbers) else index,
+        "category_name": names[index] if index < len(names) else str(index),
+    }
+
+
+def _area(mask: np.ndarray) -> Results:
+    """How many pixels a mask (height, width) has, its bounding box and its run lengths."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return {
+        "area": int(mask.sum()),
+        "bbox": [float(side) for side in (x, y, width, height)],
+        "segmentation": run_lengths(mask),
+    }
 
 
 def run_lengths(mask: np.ndarray) -> Results:
@@ -220,7 +240,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("image", metavar="IMAGE")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write it here instead")
     parser.add_argument("--model", type=Path, default=Path(__file__).parent, metavar="FOLDER")
-    parser.add_argument("--score-threshold", type=float, metavar="S", help="of objects")
+    parser.add_argument(
+        "--score-threshold", type=float, default=0.25, metavar="S", help="of objects (0.25)"
+    )
     parser.add_argument("--threads", type=int, default=0, help="of the CPU")
     args = parser.parse_args(argv)
     image = cv2.imread(args.image, cv2.IMREAD_COLOR)
@@ -232,12 +254,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FileNotFoundError as error:
         print(f"runner: {error}", file=sys.stderr)
         return 2
-    if args.score_threshold is not None and "detection" in runner.facts:
+    if "detection" in runner.facts:
         runner.facts["detection"]["score_threshold"] = args.score_threshold
     found = runner(np.ascontiguousarray(image[:, :, ::-1]))
     height, width = image.shape[:2]
-    plain = {"image": args.image, "height": height, "width": width}
-    text = json.dumps(plain | to_json(found, runner.facts["classes"])) + "\n"
+    plain = {"file_name": args.image, "width": width, "height": height}
+    text = json.dumps(plain | to_json(found, runner.facts)) + "\n"
     if args.output is None:
         sys.stdout.write(text)
     else:
