@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import pickle
+import time
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,20 @@ def test_real_captions(real_captions):
         for caption, ids in zip(held_out, encoded, strict=True)
     ]
     assert exact.count(False) <= 1  # one has a character, "]", that no other caption has
+
+
+@pytest.mark.slow
+def test_six_hundred_thousand_captions():
+    """As many as COCO has, all different, are a matter of seconds."""
+    rng = np.random.default_rng(0)
+    syllables = [first + second for first in "bcdfghklmnprst" for second in "aeiou"]
+    words = ["".join(rng.choice(syllables, size=rng.integers(1, 5))) for _ in range(20_000)]
+    often = 1 / np.arange(1, len(words) + 1)  # as words of a language are
+    said = rng.choice(words, size=(600_000, 10), p=often / often.sum())
+    started = time.process_time()
+    tokenizer = Tokenizer.train(map(" ".join, said), vocab_size=8000)
+    assert len(tokenizer) == 8000
+    assert time.process_time() - started < 60
 
 
 def test_script_reads_every_format(tmp_path, capsys):

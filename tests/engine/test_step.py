@@ -141,6 +141,7 @@ def test_wrong_words(configure: Configure) -> None:
     for overrides, complaint in (
         (("SOLVER.NONFINITE", "hope"), "SOLVER.NONFINITE must be stop or skip, not hope"),
         (("SOLVER.ACCUM_STEPS", 0), "SOLVER.ACCUM_STEPS is 0; it must be at least 1"),
+        (("SOLVER.AMP.DTYPE", "half"), "SOLVER.AMP.DTYPE must be one of bf16, fp16, not half"),
     ):
         with pytest.raises(ValueError, match=complaint):
             build(configure, *overrides)

@@ -5,6 +5,9 @@ import warnings
 import pytest
 import torch
 
+from yolor_d2.modeling.heads.self_critical import SelfCritical
+
+from .caption_factory import CAPTIONS, make_features, make_head
 from .factory import random_batch, tiny_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -39,3 +42,28 @@ def test_results_are_those_of_the_cpu() -> None:
     assert torch.allclose(found["instances"].scores.cpu(), expected["instances"].scores, atol=1e-4)
     same = found["sem_seg"].argmax(dim=0).cpu() == expected["sem_seg"].argmax(dim=0)
     assert same.float().mean() > 0.99
+
+
+@pytest.mark.parametrize("how", [{"beam_size": 1}, {"beam_size": 5}, {"top_p": 0.9, "seed": 3}])
+def test_captions_are_those_of_the_cpu(how: dict[str, float]) -> None:
+    head, features = make_head(), make_features()
+    expected = head.generate(head(features), **how)
+    head = head.cuda()
+    found = head.generate(head({name: map_.cuda() for name, map_ in features.items()}), **how)
+
+    assert found.ids.device.type == "cuda"
+    assert torch.equal(found.ids.cpu(), expected.ids)
+    torch.testing.assert_close(found.score.cpu(), expected.score, atol=1e-4, rtol=0)
+
+
+def test_captions_learn_from_rewards_in_half_precision() -> None:
+    head = make_head(self_critical=SelfCritical(samples=4), dropout=0.0).train().cuda()
+    head.reward = lambda images, ids: (ids == 7).sum(dim=2).double()
+    features = {name: map_.cuda() for name, map_ in make_features().items()}
+    with torch.autocast("cuda", dtype=torch.bfloat16):
+        loss = head.losses(head(features), CAPTIONS.cuda(), None, ["a", "b", "c"])["loss_caption"]
+    loss.backward()
+    gradients = [p.grad for p in head.parameters() if p.grad is not None]
+    assert torch.isfinite(loss)
+    assert any(gradient.any() for gradient in gradients)
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)

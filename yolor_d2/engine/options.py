@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from ..modeling.checks import check_choice, check_range
 from .optimizer import clip_gradients
 
+PRECISIONS = ("bf16", "fp16")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -69,6 +71,7 @@ class RunOptions:
         solver, test, log, model = cfg.SOLVER, cfg.TEST, cfg.LOG, cfg.MODEL.YOLOR
         clip = solver.CLIP_GRADIENTS
         on_cpu = cfg.MODEL.DEVICE == "cpu"
+        check_choice("SOLVER.AMP.DTYPE", solver.AMP.DTYPE, PRECISIONS)  # there as well
         values: dict[str, Any] = {
             "output_dir": cfg.OUTPUT_DIR,
             "max_iter": solver.MAX_ITER,
