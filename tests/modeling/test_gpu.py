@@ -53,7 +53,7 @@ def test_captions_are_those_of_the_cpu(how: dict[str, float]) -> None:
 
     assert found.ids.device.type == "cuda"
     assert torch.equal(found.ids.cpu(), expected.ids)
-    torch.testing.assert_close(found.score.cpu(), expected.score, atol=1e-4, rtol=0)
+    torch.testing.assert_close(found.scores.cpu(), expected.scores, atol=1e-4, rtol=0)
 
 
 def test_captions_learn_from_rewards_in_half_precision() -> None:
