@@ -44,16 +44,21 @@ def detect(
     points, classes = points[order], classes[order]
     wide = boxes[points].astype(np.float64)
     areas = (wide[:, 2:] - wide[:, :2]).prod(axis=1)
-    left = np.arange(len(points))
+    rivals = {number: np.flatnonzero(classes == number) for number in np.unique(classes).tolist()}
+    is_covered = np.zeros(len(points), bool)
     kept: list[int] = []
-    while len(left) and len(kept) < detections_per_image:
-        best, left = int(left[0]), left[1:]
+    for best in range(len(points)):
+        if is_covered[best]:
+            continue
         kept.append(best)
+        if len(kept) == detections_per_image:
+            break
+        left = rivals[int(classes[best])]
+        left = left[(left > best) & ~is_covered[left]]
         low = np.maximum(wide[left, :2], wide[best, :2])
         high = np.minimum(wide[left, 2:], wide[best, 2:])
         shared = (high - low).clip(min=0).prod(axis=1)
-        covered = shared > nms_threshold * (areas[left] + areas[best] - shared)
-        left = left[~covered | (classes[left] != classes[best])]
+        is_covered[left] = shared > nms_threshold * (areas[left] + areas[best] - shared)
     return boxes[points[kept]], points[kept], classes[kept]
 
 
