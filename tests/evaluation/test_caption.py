@@ -81,7 +81,7 @@ def test_result_file_has_each_image_once(album: None, tmp_path: Path) -> None:
 
 
 def test_the_result_file_has_log_probabilities(album: None, tmp_path: Path) -> None:
-    evaluator = CaptionEvaluator("album", output_dir=str(tmp_path))
+    evaluator = CaptionEvaluator("album", output_dir=str(tmp_path), meteor=False)
     evaluator.process([{"image_id": 3}], [{"caption": "a", "caption_score": -1.5}])
     evaluator.evaluate()
     (answer,) = json.loads((tmp_path / "captions_results.json").read_text())
