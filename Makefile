@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-all lint clean
+.PHONY: help setup demo test test-all test-web lint clean
 
 help:
 	@echo "make demo      set up, make toy scenes, train the four tasks, evaluate, draw pictures"
 	@echo "make test      set up, lint, types, import rules, tests"
 	@echo "make test-all  the same with the slow tests"
+	@echo "make test-web  the tests of the page in the browser (Debian: apt-get install chromium chromium-driver)"
 	@echo "make lint      ruff, mypy, lint-imports"
 
 setup: $(VENV)/ready
@@ -64,5 +65,20 @@ test-all: lint
 	@echo "== pytest, the slow tests too"
 	$(BIN)/pytest -m ''
 
+# Gradio wants an older Pillow: an environment of its own, which sees the rest of the other one.
+WEB := .venv-web
+SITE := import site; print(site.getsitepackages()[0])
+$(WEB)/ready: $(VENV)/ready
+	@echo "== Setting up $(WEB): Gradio, Selenium"
+	$(BIN)/python -m venv $(WEB)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" \
+	  > "$$($(WEB)/bin/python -c '$(SITE)')/main.pth"
+	$(WEB)/bin/python -m pip install -q -e '.[web,browser]'
+	@touch $@
+
+test-web: $(WEB)/ready
+	$(WEB)/bin/python -m pytest -n 0 -rs tests/tools/test_web.py tests/tools/test_web_page.py \
+	  tests/tools/test_web_browser.py
+
 clean:
-	rm -rf $(VENV) output build dist *.egg-info
+	rm -rf $(VENV) $(WEB) output build dist *.egg-info
