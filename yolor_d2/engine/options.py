@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from ..modeling.checks import check_choice, check_range
 from .optimizer import clip_gradients
-
-PRECISIONS = ("bf16", "fp16")
+from .step import PRECISIONS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,8 @@ class RunOptions:
         solver, test, log, model = cfg.SOLVER, cfg.TEST, cfg.LOG, cfg.MODEL.YOLOR
         clip = solver.CLIP_GRADIENTS
         on_cpu = cfg.MODEL.DEVICE == "cpu"
-        check_choice("SOLVER.AMP.DTYPE", solver.AMP.DTYPE, PRECISIONS)  # there as well
+        # Also where it has no effect: the same configuration may go to a GPU.
+        check_choice("SOLVER.AMP.DTYPE", solver.AMP.DTYPE, [name for name in PRECISIONS if name])
         values: dict[str, Any] = {
             "output_dir": cfg.OUTPUT_DIR,
             "max_iter": solver.MAX_ITER,
