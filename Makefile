@@ -77,8 +77,8 @@ $(WEB)/ready: $(VENV)/ready
 	@touch $@
 
 test-web: $(WEB)/ready
-	$(WEB)/bin/python -m pytest -n 0 -rs tests/tools/test_web.py tests/tools/test_web_page.py \
-	  tests/tools/test_web_browser.py
+	$(WEB)/bin/python -m pytest -n 0 -rs tests/web/test_web.py tests/web/test_page.py \
+	  tests/web/test_browser.py
 
 clean:
 	rm -rf $(VENV) $(WEB) output build dist *.egg-info

@@ -24,7 +24,7 @@ setup(
     package_dir={"yolor_d2.configs": "configs"},
     package_data={
         # The runner is no package: its files are copied beside exported graphs.
-        "yolor_d2": ["py.typed", "tools/runner/*.py"],
+        "yolor_d2": ["py.typed", "export/runner/*.py"],
         "yolor_d2.configs": ["**/*.yaml", "**/*.py"],
     },
     install_requires=[

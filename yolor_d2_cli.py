@@ -19,7 +19,7 @@ SUMMARIES = {
     "web": "show a network in the browser",
 }
 MODULES = {
-    "predict": "demo",
+    "predict": "predict",
     "export": "export",
     "check-data": "check_data",
     "info": "model_info",
@@ -53,8 +53,8 @@ def usage() -> str:
 
 def run_training(name: str, arguments: Sequence[str]) -> int:
     """What train_net.py does."""
-    from yolor_d2.engine.arguments import argument_parser
-    from yolor_d2.engine.launch import launch
+    from yolor_d2.engine.launch.arguments import argument_parser
+    from yolor_d2.engine.launch.processes import launch
     from yolor_d2.engine.main import main as train_or_evaluate
 
     flags = ["--eval-only"] if name == "eval" else []

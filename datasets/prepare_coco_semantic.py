@@ -20,15 +20,15 @@ from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from yolor_d2.data.categories import COCO_LEAVES, COCO_PANOPTIC
-from yolor_d2.data.errors import DataError
-from yolor_d2.data.semantic_sources import (
+from yolor_d2.data.catalog.categories import COCO_LEAVES, COCO_PANOPTIC
+from yolor_d2.data.catalog.semantic_sources import (
     SemanticSource,
     annotation_sources,
     panoptic_sources,
     stuffthing_sources,
     write_semantic_pngs,
 )
+from yolor_d2.data.errors import DataError
 
 MAX_LISTED_FAILURES = 20
 SOURCES = ("stuffthingmaps", "stuff_json", "instances_json", "panoptic_json", "panoptic_dir")

@@ -20,8 +20,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from yolor_d2.compat import dataset_root
-from yolor_d2.data.categories import COCO_THINGS, IGNORE_LABEL
-from yolor_d2.data.semantic_files import write_index_png
+from yolor_d2.data.catalog.categories import COCO_THINGS, IGNORE_LABEL
+from yolor_d2.data.files.semantic_files import write_index_png
 
 Json = dict[str, Any]
 

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from yolor_d2.data.toy_scenes import generate_toy_scenes
+from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

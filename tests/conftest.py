@@ -1,10 +1,15 @@
 """What several tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from yolor_d2.toy_scenes.builtin import register_toy_scenes
+from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
 from .saved_networks import Saved, save_network
 
@@ -25,3 +30,16 @@ def shared_dir() -> Path:
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """A checkpoint of all four tasks."""
     return save_network(tmp_path_factory.mktemp("saved"))
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of a data set of eight small toy scenes."""
+    root = tmp_path_factory.mktemp("toys")
+    generate_toy_scenes(root, train=8, val=1, width=160, height=120, progress=False)
+    name = "toy_scenes_drawn"
+    register_toy_scenes(name, root, "train")
+    yield name
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+    MetadataCatalog.remove(f"{name}_panoptic")

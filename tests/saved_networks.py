@@ -13,11 +13,11 @@ from torch import nn
 
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data import build_tokenizer
-from yolor_d2.data.builtin import register_toy_scenes
-from yolor_d2.data.images import read_upright
-from yolor_d2.data.toy_scenes import generate_toy_scenes
+from yolor_d2.data.files.images import read_upright
 from yolor_d2.engine.trainer import describe
 from yolor_d2.tasks import TASKS
+from yolor_d2.toy_scenes.builtin import register_toy_scenes
+from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
 from .data.coco_files import restored_catalogues
 from .modeling.factory import tiny_config

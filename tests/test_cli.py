@@ -76,7 +76,9 @@ def test_prediction_and_its_exit_codes(
 
 def test_evaluation_is_train_net_with_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr("yolor_d2.engine.launch.launch", lambda main, args: seen.append(args))
+    monkeypatch.setattr(
+        "yolor_d2.engine.launch.processes.launch", lambda main, args: seen.append(args)
+    )
     for name in ("train", "eval"):
         assert yolor_d2_cli.main([name, "--config-file", "x.yaml", "SEED", "3"]) == 0
     assert [args.eval_only for args in seen] == [False, True]

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolor_d2.data.transforms import long_side_size
+from yolor_d2.data.views.transforms import long_side_size
 from yolor_d2.letterbox import (
     PAD_VALUE,
     Content,

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("yolor_d2", "tests", "datasets")
+FOLDERS = ("yolor_d2", "benchmarks", "tests", "datasets")
 FILES = [*ROOT.glob("*.py"), *(file for name in FOLDERS for file in (ROOT / name).rglob("*.py"))]
 
 

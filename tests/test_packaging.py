@@ -48,7 +48,7 @@ def test_configs_travel_with_the_package(tmp_path: Path) -> None:
 import yolor_d2, yolor_d2.model_zoo as zoo
 from pathlib import Path
 cfg = zoo.get_config("COCO/yolor_elan_mtl.yaml")
-assert (Path(yolor_d2.__file__).parent / "tools/runner/runner.py").is_file()
+assert (Path(yolor_d2.__file__).parent / "export/runner/runner.py").is_file()
 print(Path(yolor_d2.__file__).parent, cfg.DATASETS.TRAIN[0], cfg.INPUT.FORMAT)
 """
     result = run(code, tmp_path, PYTHONPATH=str(target))

@@ -14,11 +14,13 @@ if find_spec("detectron2") is None:
         "`python install_detectron2.py` from the yolor_d2 repository."
     )
 
-from . import data, modeling  # noqa: F401
+from . import data, earlier_names, modeling, toy_scenes  # noqa: F401
 from .config import add_yolor_config
 
+earlier_names.install()
+
 if TYPE_CHECKING:
-    from .predictor import Predictor
+    from .inference.predictor import Predictor
 
 __all__ = ["Predictor", "__version__", "add_yolor_config"]
 
@@ -27,6 +29,6 @@ def __getattr__(name: str) -> Any:
     """The predictor is imported when it is asked for: training has no use for it."""
     if name != "Predictor":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .predictor import Predictor
+    from .inference.predictor import Predictor
 
     return Predictor

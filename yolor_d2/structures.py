@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.structures import BoxMode, Instances
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
@@ -114,3 +115,21 @@ def run_lengths_of(masks: Tensor | RLEMasks) -> list[dict[str, Any]]:
         rle = coco_mask.encode(columns.numpy().T)
         rles.append({"size": rle["size"], "counts": rle["counts"].decode()})
     return rles
+
+
+def instances_to_coco_json(instances: Instances, image_id: Any) -> list[dict[str, Any]]:
+    """Detections of one image in COCO's result format; category ids are class indices from 0."""
+    boxes = BoxMode.convert(
+        instances.pred_boxes.tensor.cpu(), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS
+    ).tolist()
+    columns = {
+        "category_id": instances.pred_classes.tolist(),
+        "bbox": boxes,
+        "score": instances.scores.tolist(),
+    }
+    if instances.has("pred_masks"):
+        columns["segmentation"] = run_lengths_of(instances.pred_masks)
+    return [
+        {"image_id": image_id, **dict(zip(columns, values, strict=True))}
+        for values in zip(*columns.values(), strict=True)
+    ]

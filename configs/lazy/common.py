@@ -7,10 +7,10 @@ arguments that are not here, run.accum_steps=4.
 from detectron2.config import LazyCall as L
 
 from yolor_d2.data import MultiTaskMapper
-from yolor_d2.data.strong_view import StrongPolicy
-from yolor_d2.engine.optimizer import make_optimizer
+from yolor_d2.data.views.strong_view import StrongPolicy
+from yolor_d2.engine.optim.optimizer import make_optimizer
+from yolor_d2.engine.optim.schedule import Schedule
 from yolor_d2.engine.options import run_options
-from yolor_d2.engine.schedule import Schedule
 from yolor_d2.evaluation.build import build_evaluators
 from yolor_d2.tasks import TASKS
 

@@ -4,15 +4,15 @@ from detectron2.config import LazyCall as L
 from detectron2.data import MetadataCatalog
 
 from yolor_d2.modeling import PAN, YOLOR
-from yolor_d2.modeling.assigner import TaskAlignedAssigner
 from yolor_d2.modeling.backbone import pan_shapes
-from yolor_d2.modeling.decoding import Decoding
 from yolor_d2.modeling.heads import (
     AnchorFreeHead,
     PrototypeMaskHead,
     TransformerCaptionHead,
     UConvHead,
 )
+from yolor_d2.modeling.heads.caption.decoding import Decoding
+from yolor_d2.modeling.heads.detection.assigner import TaskAlignedAssigner
 from yolor_d2.modeling.panoptic import PanopticMerger, panoptic_tables
 
 from .common import (  # noqa: F401  the recipe

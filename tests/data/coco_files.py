@@ -11,8 +11,8 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from pycocotools import mask as mask_util
 
-from yolor_d2.data.datasets import register_coco_multitask
-from yolor_d2.data.semantic_files import write_index_png
+from yolor_d2.data.catalog.datasets import register_coco_multitask
+from yolor_d2.data.files.semantic_files import write_index_png
 
 Json = dict[str, Any]
 

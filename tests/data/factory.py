@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from detectron2.structures import BoxMode
 
-from yolor_d2.data.semantic_files import write_index_png
+from yolor_d2.data.files.semantic_files import write_index_png
 
 Record = dict[str, Any]
 

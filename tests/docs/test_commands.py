@@ -16,7 +16,7 @@ from detectron2.config import LazyConfig
 from torch.distributed.run import get_args_parser
 
 import yolor_d2_cli
-from yolor_d2.engine.arguments import argument_parser
+from yolor_d2.engine.launch.arguments import argument_parser
 from yolor_d2.model_zoo import load_config
 
 from .documents import DOCUMENTS, FENCED, ROOT, SHELL, read_blocks
@@ -30,7 +30,7 @@ FOREIGN = {  # first words of lines that are not ours to check
 }
 CHECKOUT = "/path/to/yolor_d2/"  # what documents call the folder of the repository
 ELSEWHERE = {  # files that documents write or that commands make, and what they are here
-    "exported/runner.py": "yolor_d2/tools/runner/runner.py",
+    "exported/runner.py": "yolor_d2/export/runner/runner.py",
     "train.py": "train_net.py",
     "my_config.yaml": "configs/Base-YOLOR.yaml",
 }
@@ -97,7 +97,8 @@ def check_python(arguments: Sequence[str]) -> None:
         case ["-m", "venv", *_] | ["-c", *_]:
             pass
         case ["-m", module, *rest]:
-            check_configuration(parsed(import_module(module).main, rest))
+            name = f"{module}.__main__" if (ROOT / module / "__main__.py").is_file() else module
+            check_configuration(parsed(import_module(name).main, rest))
         case [script, *rest]:
             check_script(script, rest)
 
@@ -220,7 +221,7 @@ def test_they_are_found() -> None:
     assert "make demo   # set up" in " ".join(found["README.md"])
     assert "torchrun --standalone" in " ".join(found["docs/training.md"])
     assert "python exported/runner.py image.jpg --output result.json" in found["docs/deploy.md"]
-    assert "python -m yolor_d2.tools.demo --help" in found["docs/predict.md"]
+    assert "python -m yolor_d2.tools.predict --help" in found["docs/predict.md"]
     assert sum(map(len, found.values())) > 60
 
 

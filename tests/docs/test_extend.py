@@ -6,8 +6,8 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from yolor_d2.data.builtin import register_toy_scenes
-from yolor_d2.data.toy_scenes import generate_toy_scenes
+from yolor_d2.toy_scenes.builtin import register_toy_scenes
+from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
 from ..data.coco_files import restored_catalogues
 from .documents import Names, run_blocks

@@ -13,7 +13,7 @@ from ..saved_networks import Saved
 from .documents import DOCUMENTS, ROOT, Names, read_blocks, run_blocks
 
 OWN_TESTS = ("docs/own_data.md", "docs/extend.md")
-NOT_RUN = {"docs/deploy.md": "the runner, on an exported network: tests/tools/test_export.py does"}
+NOT_RUN = {"docs/deploy.md": "the runner, on an exported network: tests/export/test_export.py does"}
 WITH_PYTHON = [
     document
     for document in DOCUMENTS

@@ -8,8 +8,8 @@ import pytest
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from yolor_d2.data.builtin import register_toy_scenes
-from yolor_d2.data.toy_scenes import generate_toy_scenes
+from yolor_d2.toy_scenes.builtin import register_toy_scenes
+from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
 from ..modeling.factory import tiny_config
 

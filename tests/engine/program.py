@@ -11,10 +11,10 @@ import torch
 from detectron2.utils import comm
 from torch import distributed
 
-from yolor_d2.engine import signals
-from yolor_d2.engine.arguments import argument_parser
-from yolor_d2.engine.launch import launch
-from yolor_d2.engine.preflight import check_cluster
+from yolor_d2.engine.launch import signals
+from yolor_d2.engine.launch.arguments import argument_parser
+from yolor_d2.engine.launch.preflight import check_cluster
+from yolor_d2.engine.launch.processes import launch
 
 ROUNDS = 3  # signals that "rounds" wait for
 

@@ -17,8 +17,8 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from yolor_d2.engine.optimizer import keep_statistics
-from yolor_d2.modeling.heads import detection
+from yolor_d2.engine.optim.optimizer import keep_statistics
+from yolor_d2.modeling.heads.detection import head as detection
 from yolor_d2.modeling.layers import norm_momentum
 from yolor_d2.modeling.reduce import over_processes
 from yolor_d2.tasks import TASKS

@@ -9,7 +9,7 @@ from yolor_d2.checkpoint.weights import read_weights
 from yolor_d2.engine.trainer import Trainer
 
 from .conftest import Configure
-from .test_ema import assert_same, copied
+from .optim.test_ema import assert_same, copied
 from .test_resume import run
 from .test_step import Gradients
 

@@ -16,8 +16,8 @@ import torch
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
 from yolor_d2.checkpoint.run_folder import RunFolder
+from yolor_d2.engine.launch.signals import EXIT_SAVED
 from yolor_d2.engine.main import main
-from yolor_d2.engine.signals import EXIT_SAVED
 from yolor_d2.engine.trainer import Trainer
 
 from .conftest import SMALL, Configure

@@ -10,7 +10,7 @@ import torch
 from detectron2.config import LazyConfig
 from detectron2.evaluation.testing import flatten_results_dict
 
-from yolor_d2.engine.arguments import argument_parser
+from yolor_d2.engine.launch.arguments import argument_parser
 from yolor_d2.engine.lazy import LazySetup, config_changes
 from yolor_d2.engine.main import main
 from yolor_d2.engine.run import Run

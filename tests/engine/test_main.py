@@ -16,8 +16,8 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from yolor_d2.checkpoint.run_folder import RunFolder
-from yolor_d2.engine.arguments import argument_parser
-from yolor_d2.engine.launch import WRONG_USE
+from yolor_d2.engine.launch.arguments import argument_parser
+from yolor_d2.engine.launch.processes import WRONG_USE
 from yolor_d2.engine.main import main
 from yolor_d2.modeling.meta_arch import YOLOR
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from detectron2.engine import HookBase
 
-from yolor_d2.engine.guard import NonFiniteError
+from yolor_d2.engine.nonfinite import NonFiniteError
 from yolor_d2.engine.trainer import Trainer
 
 from .conftest import Configure

@@ -8,7 +8,7 @@ import torch
 
 from yolor_d2.engine.rewards import CaptionReward
 from yolor_d2.engine.trainer import Trainer
-from yolor_d2.evaluation.caption_metrics import score
+from yolor_d2.evaluation.caption.metrics import score
 from yolor_d2.tokenizer import Tokenizer
 
 from .conftest import Configure

@@ -9,7 +9,7 @@ import torch
 from detectron2.engine import HookBase
 from torch import Tensor, nn
 
-from yolor_d2.engine.optimizer import keep_statistics
+from yolor_d2.engine.optim.optimizer import keep_statistics
 from yolor_d2.engine.trainer import Trainer
 
 from .conftest import Configure

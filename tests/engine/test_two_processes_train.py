@@ -10,7 +10,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from yolor_d2.engine.guard import NonFiniteError
+from yolor_d2.engine.nonfinite import NonFiniteError
 from yolor_d2.engine.trainer import Trainer
 
 from ..processes import in_two_processes

@@ -9,9 +9,9 @@ from detectron2.data import MetadataCatalog
 from tests.data.coco_files import KINDS, Album
 from tests.modeling.factory import tiny_config
 from yolor_d2.evaluation import build, build_evaluator, build_evaluators
-from yolor_d2.evaluation.caption import CaptionEvaluator
-from yolor_d2.evaluation.coco import InstanceEvaluator
-from yolor_d2.evaluation.panoptic import PanopticEvaluator
+from yolor_d2.evaluation.caption.evaluator import CaptionEvaluator
+from yolor_d2.evaluation.coco.evaluator import InstanceEvaluator
+from yolor_d2.evaluation.panoptic.evaluator import PanopticEvaluator
 from yolor_d2.evaluation.semantic import SemanticEvaluator
 from yolor_d2.tasks import TASKS
 

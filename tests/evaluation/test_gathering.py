@@ -10,8 +10,8 @@ from detectron2.utils import comm
 
 from tests.data.coco_files import SIZES, Album
 from tests.processes import in_two_processes
-from yolor_d2.evaluation.coco import InstanceEvaluator
-from yolor_d2.evaluation.panoptic import PanopticEvaluator
+from yolor_d2.evaluation.coco.evaluator import InstanceEvaluator
+from yolor_d2.evaluation.panoptic.evaluator import PanopticEvaluator
 from yolor_d2.evaluation.semantic import SemanticEvaluator
 from yolor_d2.structures import SemanticMap
 

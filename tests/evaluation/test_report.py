@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from yolor_d2.evaluation import files, report
-from yolor_d2.evaluation.baselines import BASELINES
-from yolor_d2.evaluation.caption_metrics import METRICS
+from yolor_d2.evaluation.caption.baselines import BASELINES
+from yolor_d2.evaluation.caption.metrics import METRICS
 from yolor_d2.evaluation.missing import Missing
 from yolor_d2.evaluation.report import (
     flat_metrics,

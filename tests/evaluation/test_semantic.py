@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.data.coco_files import SEMANTIC, Album
 from tests.modeling.factory import random_batch, tiny_model
-from yolor_d2.data.semantic_files import write_index_png
+from yolor_d2.data.files.semantic_files import write_index_png
 from yolor_d2.evaluation.missing import Missing
 from yolor_d2.evaluation.semantic import SemanticEvaluator, SemanticScores, thing_flags
 from yolor_d2.structures import SemanticMap

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.modeling.factory import tiny_model
-from yolor_d2.data.transforms import long_side_size
+from yolor_d2.data.views.transforms import long_side_size
 from yolor_d2.evaluation import semantic
 from yolor_d2.evaluation.semantic import SemanticEvaluator
 from yolor_d2.letterbox import PAD_VALUE

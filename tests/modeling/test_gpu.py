@@ -5,10 +5,10 @@ import warnings
 import pytest
 import torch
 
-from yolor_d2.modeling.heads.self_critical import SelfCritical
+from yolor_d2.modeling.heads.caption.self_critical import SelfCritical
 
-from .caption_factory import CAPTIONS, make_features, make_head
 from .factory import random_batch, tiny_model
+from .heads.caption.factory import CAPTIONS, make_features, make_head
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

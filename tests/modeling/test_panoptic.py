@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from yolor_d2.data.categories import COCO_LEAVES, COCO_PANOPTIC
+from yolor_d2.data.catalog.categories import COCO_LEAVES, COCO_PANOPTIC
 from yolor_d2.modeling.panoptic import PanopticMerger, Segment, merge, panoptic_tables
 from yolor_d2.structures import RLEMasks, SemanticMap
 

@@ -12,7 +12,6 @@ from torch import nn
 
 from yolor_d2.model_zoo import config_folder, get_config
 from yolor_d2.modeling.backbone import PAN, YOLORELAN
-from yolor_d2.modeling.heads import semantic  # noqa: F401  (registers our head)
 
 SIZE = (64, 96)
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from yolor_d2.data import register_coco_multitask
-from yolor_d2.data.semantic_files import write_index_png
+from yolor_d2.data.files.semantic_files import write_index_png
 
 WIDTH, HEIGHT = 48, 32
 NUM_IMAGES = 3

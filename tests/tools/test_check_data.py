@@ -10,8 +10,8 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from yolor_d2.data import register_coco_multitask
-from yolor_d2.data.toy_scenes import generate_toy_scenes
 from yolor_d2.tools import check_data
+from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
 from .made_up import HEIGHT, WIDTH, MadeUp
 

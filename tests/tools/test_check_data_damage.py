@@ -7,7 +7,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from yolor_d2.data.rle import covers, run_lengths
+from yolor_d2.data.files.rle import covers, run_lengths
 
 from .made_up import HEIGHT, WIDTH
 

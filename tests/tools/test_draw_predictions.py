@@ -14,8 +14,8 @@ from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data import build_tokenizer
 from yolor_d2.model_zoo import get_config_file, load_config
 from yolor_d2.modeling.meta_arch import YOLOR
+from yolor_d2.reports.ground_truth import record_image, true_result
 from yolor_d2.tools.draw_predictions import compare, main
-from yolor_d2.tools.true_results import record_image, true_result
 from yolor_d2.visualization import CAPTIONS, KINDS, PAPER, draw_each, draw_results
 
 CONFIG = get_config_file("toy/yolor_elan_n_toy.yaml")

@@ -7,7 +7,7 @@ import pytest
 from yolor_d2.model_zoo import get_config_file
 from yolor_d2.tools.visualize_data import main
 
-from .pages import Page
+from ..reports.pages import Page
 
 CONFIG = get_config_file("toy/yolor_elan_n_toy.yaml")
 TRUTH = [f"annotations: {kind}" for kind in ("boxes, masks", "semantic map", "panoptic map")]

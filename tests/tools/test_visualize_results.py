@@ -9,12 +9,12 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from pycocotools import mask as coco_mask
 
-from yolor_d2.data.targets import rasterize_all, read_objects
+from yolor_d2.data.views.targets import rasterize_all, read_objects
 from yolor_d2.model_zoo import get_config_file
-from yolor_d2.tools.results_album import CAPTIONS_FILE, OBJECTS_FILE
+from yolor_d2.reports.album import CAPTIONS_FILE, OBJECTS_FILE
 from yolor_d2.tools.visualize_results import main
 
-from .pages import Page
+from ..reports.pages import Page
 
 CONFIG = get_config_file("toy/yolor_elan_n_toy.yaml")
 

@@ -1,9 +1,9 @@
 """Data sets of detectron2's catalogue, and the two views of their images."""
 
-from . import builtin as builtin  # registers
-from .build import build_test_loader, build_tokenizer, build_train_loader
-from .datasets import register_coco_multitask
-from .mapper import MultiTaskMapper
+from .catalog import builtin as builtin  # registers
+from .catalog.datasets import register_coco_multitask
+from .loading.build import build_test_loader, build_tokenizer, build_train_loader
+from .views.mapper import MultiTaskMapper
 
 __all__ = [
     "MultiTaskMapper",

@@ -23,22 +23,22 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..checkpoint.weights import load_weights
-from ..data.build import make_test_loader, make_train_loader, train_tokenizer
-from ..data.validation import PlainViews
-from ..evaluation.tta import TestTimeAugmentation
+from ..data.loading.build import make_test_loader, make_train_loader, train_tokenizer
+from ..data.loading.validation import PlainViews
 from ..modeling import deploy
 from ..modeling.deploy import best_device
+from ..modeling.test_time_augmentation import TestTimeAugmentation
 from ..tokenizer import Tokenizer
-from .changes import differences
-from .evaluating import Examination, Results, examine
+from .config_diff import differences
+from .evaluation import Examination, Results, examine
+from .hooks.evaluation import Evaluation
 from .hooks.samples import draw_first_samples
-from .judges import Evaluation
+from .hooks.standard import standard_hooks
 from .last_checkpoint import weights_to_evaluate
 from .options import RunOptions, run_options
 from .rewards import give_reward
 from .run import Run
 from .setup import begin, open_folder
-from .standard_hooks import standard_hooks
 from .tokenizing import choose_tokenizer, share_tokenizer
 from .trainer import describe_data
 from .writers import build_writers

@@ -12,10 +12,10 @@ from torch import nn
 from ..checkpoint.saving import CheckpointError
 from ..checkpoint.weights import load_weights
 from ..modeling import deploy
-from .guard import NonFiniteError
 from .hooks.memory_advice import explain_out_of_memory, is_out_of_memory
 from .last_checkpoint import weights_to_evaluate
-from .preflight import check_cluster
+from .launch.preflight import check_cluster
+from .nonfinite import NonFiniteError
 from .run import Run
 from .setup import one_line_errors, say_error, setup
 from .trainer import Trainer

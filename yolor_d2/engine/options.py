@@ -7,8 +7,8 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from ..modeling.checks import check_choice, check_range
-from .optimizer import clip_gradients
+from ..checks import check_choice, check_range
+from .optim.optimizer import clip_gradients
 from .step import PRECISIONS
 
 

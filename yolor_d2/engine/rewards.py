@@ -9,8 +9,8 @@ from detectron2.data import DatasetCatalog
 from detectron2.engine import HookBase
 from torch import Tensor, nn
 
-from ..evaluation.caption_metrics import tokenize
-from ..evaluation.cider import CiderD
+from ..evaluation.caption.cider import CiderD
+from ..evaluation.caption.metrics import tokenize
 from ..tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)

@@ -17,18 +17,18 @@ from ..checkpoint.run_folder import RunFolder
 from ..checkpoint.saving import CheckpointError, load_checkpoint
 from ..modeling import deploy
 from ..tokenizer import Tokenizer
-from . import signals
-from .changes import config_changes
-from .ema import ModelEMA
-from .evaluating import Results
-from .judges import Judges
+from .config_diff import config_changes
+from .evaluation import Results
+from .hooks.evaluation import Judges
 from .last_checkpoint import last_checkpoint
-from .optimizer import load_by_names, names_of
+from .launch import signals
+from .optim.ema import ModelEMA
+from .optim.optimizer import load_by_names, names_of
+from .optim.schedule import Schedule
 from .options import RunOptions
-from .schedule import Schedule
-from .state import random_state, set_random_state
+from .parallel import prepare, share_state, unwrap, wrap
+from .rng_state import random_state, set_random_state
 from .step import Batch, TrainStep
-from .wrap import prepare, share_state, unwrap, wrap
 
 logger = logging.getLogger(__name__)
 

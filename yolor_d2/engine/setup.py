@@ -20,7 +20,7 @@ from ..checkpoint.run_folder import RunFolder
 from ..checkpoint.saving import CheckpointError
 from ..model_zoo import load_config
 from ..modeling.deploy import best_device
-from .launch import WRONG_USE
+from .launch.processes import WRONG_USE
 from .tokenizing import resolve_tokenizer
 
 logger = logging.getLogger(__name__)

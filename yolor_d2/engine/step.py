@@ -19,12 +19,12 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .ema import ModelEMA
-from .guard import NonFiniteError, Statistics, report_nonfinite
-from .schedule import Schedule
+from .nonfinite import NonFiniteError, Statistics, report_nonfinite
+from .optim.ema import ModelEMA
+from .optim.schedule import Schedule
+from .parallel import unwrap
 from .stopwatch import Stopwatch
 from .task_gradients import task_gradient_norms
-from .wrap import unwrap
 
 logger = logging.getLogger(__name__)
 

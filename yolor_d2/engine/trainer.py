@@ -20,21 +20,21 @@ from torch.utils.data import DataLoader
 from ..checkpoint.provenance import describe_run
 from ..checkpoint.weights import load_weights
 from ..data import build_test_loader, build_train_loader
-from ..data.class_tables import describe_classes
-from ..data.fingerprint import dataset_fingerprint
-from ..data.validation import build_validation_loader
+from ..data.catalog.class_tables import describe_classes
+from ..data.catalog.fingerprint import dataset_fingerprint
+from ..data.loading.validation import build_validation_loader
 from ..evaluation import build_evaluator
-from ..evaluation.tta import TestTimeAugmentation
+from ..modeling.test_time_augmentation import TestTimeAugmentation
 from ..tokenizer import Tokenizer
-from .evaluating import Examination, Results, examine
+from .evaluation import Examination, Results, examine
+from .hooks.evaluation import Evaluation
 from .hooks.samples import draw_first_samples
-from .judges import Evaluation
-from .optimizer import build_optimizer
+from .hooks.standard import standard_hooks
+from .optim.optimizer import build_optimizer
+from .optim.schedule import Schedule, build_schedule
 from .options import RunOptions
 from .rewards import give_reward
 from .run import Run
-from .schedule import Schedule, build_schedule
-from .standard_hooks import standard_hooks
 from .tokenizing import resolve_tokenizer
 from .writers import build_writers
 

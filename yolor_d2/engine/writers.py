@@ -26,7 +26,7 @@ from detectron2.utils.events import (
     get_event_storage,
 )
 
-from ..data.files import replace_file
+from ..files import replace_file
 
 logger = logging.getLogger(__name__)
 

@@ -1,12 +1,12 @@
 """Scores of predictions, behind detectron2's DatasetEvaluator."""
 
+from ..modeling.test_time_augmentation import TestTimeAugmentation
 from .build import build_evaluator, build_evaluators
-from .caption import CaptionEvaluator
-from .coco import InstanceEvaluator
-from .panoptic import PanopticEvaluator
+from .caption.evaluator import CaptionEvaluator
+from .coco.evaluator import InstanceEvaluator
+from .panoptic.evaluator import PanopticEvaluator
 from .report import write_report
 from .semantic import SemanticEvaluator
-from .tta import TestTimeAugmentation
 
 __all__ = [
     "CaptionEvaluator",

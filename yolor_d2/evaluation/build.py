@@ -10,9 +10,9 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
 from ..tasks import TASKS
-from .caption import CaptionEvaluator
-from .coco import InstanceEvaluator
-from .panoptic import PanopticEvaluator
+from .caption.evaluator import CaptionEvaluator
+from .coco.evaluator import InstanceEvaluator
+from .panoptic.evaluator import PanopticEvaluator
 from .semantic import SemanticEvaluator
 
 logger = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from .baselines import caption_table
-from .files import json_number, write_json, write_text
+from ..files import json_number, write_json, write_text
+from .caption.baselines import caption_table
 from .missing import Missing
 
 logger = logging.getLogger(__name__)

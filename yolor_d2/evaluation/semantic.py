@@ -9,10 +9,10 @@ import numpy as np
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 
-from .files import write_json
+from ..files import write_json
 from .gathering import gather
 from .missing import Missing
-from .plots import draw_confusion
+from .mistakes.plots import draw_confusion
 from .truth_maps import read_map
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,6 @@ from ..letterbox import Content, pad_images
 from ..tasks import check_tasks
 from ..tokenizer import Tokenizer
 from .backbone import PAN, SIZE_DIVISIBILITY, YOLORELAN
-from .checks import check_pixels, check_views
 from .heads import (
     AnchorFreeHead,
     PointPredictions,
@@ -27,10 +26,10 @@ from .heads import (
     build_detection_head,
     build_mask_head,
 )
+from .heads.caption.regions import found_regions, true_regions
 from .layers import asked_for_losses, learns, norm_momentum
 from .objects import Objects
 from .panoptic import PanopticMerger
-from .regions import found_regions, true_regions
 from .results import Frame, RawOutputs, make_frames, place_instances, place_map
 from .views import (
     STRONG,
@@ -38,6 +37,8 @@ from .views import (
     Sample,
     View,
     caption_ids,
+    check_pixels,
+    check_views,
     make_view,
     same_canvas,
     view_instances,

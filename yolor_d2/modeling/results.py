@@ -9,7 +9,7 @@ from torch import Tensor
 from ..letterbox import Content, boxes_to_image
 from ..structures import SemanticMap
 from .heads import MaskPredictions, PointPredictions, PrototypeMaskHead, VisualTokens
-from .semantic_maps import labels_at, logits_at
+from .heads.semantic.maps import labels_at, logits_at
 
 
 class RawOutputs(NamedTuple):

@@ -4,7 +4,7 @@ Views are padded at the right and at the bottom, so that targets stay where they
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from detectron2.structures import BitMasks, Instances, PolygonMasks
 from torch import Tensor
 
-from ..letterbox import Content, pad_images
-from .mask_loss import GroundTruthMasks
+from ..checks import check_choice
+from ..letterbox import MODES, Content, pad_images
+from .heads.mask.loss import GroundTruthMasks
 
 Sample = dict[str, Any]
 
 STRONG, WEAK = "", "weak_"  # prefixes of a sample's keys
+WEAK_BN = ("update", "frozen")
 STRIDES = (1, 2, 4, 8, 16, 32)  # that targets may have
 
 
@@ -165,3 +167,23 @@ def _stride(planes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> int:
 def _pad(planes: Tensor, height: int, width: int, *, value: int) -> Tensor:
     missing = (0, width - planes.shape[-1], 0, height - planes.shape[-2])
     return F.pad(planes, missing, value=value)
+
+
+def check_views(*, weak_bn: str, pad: str, strong_tasks: Collection[str]) -> None:
+    """Refuse what is no way to treat the two views."""
+    check_choice("MODEL.YOLOR.WEAK_BN", weak_bn, WEAK_BN)
+    check_choice("MODEL.YOLOR.PAD", pad, MODES)
+    if weak_bn == "frozen" and not strong_tasks:
+        raise ValueError(
+            "MODEL.YOLOR.WEAK_BN is frozen, but INPUT.WEAK_VIEW_TASKS has all tasks: nothing "
+            "would ever move the statistics of batch norms"
+        )
+
+
+def check_pixels(mean: Sequence[float], deviation: Sequence[float]) -> None:
+    """Refuse what images cannot be normalised by."""
+    if len(mean) != len(deviation) or not all(deviation):
+        raise ValueError(
+            f"MODEL.PIXEL_MEAN is {list(mean)} and MODEL.PIXEL_STD is {list(deviation)}; they need "
+            "a number for each channel, and deviations are not 0"
+        )

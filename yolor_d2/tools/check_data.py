@@ -28,9 +28,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from tabulate import tabulate
 from tqdm import tqdm
 
-from ..data.errors import DataError
-from ..data.json_checks import JSON_KEYS, json_problems
-from ..data.record_checks import (
+from ..data.checks.json_files import JSON_KEYS, json_problems
+from ..data.checks.records import (
     TASKS,
     ClassTables,
     Problem,
@@ -39,6 +38,7 @@ from ..data.record_checks import (
     check_records,
     repeated_images,
 )
+from ..data.errors import DataError
 
 MAX_EXAMPLES = 5
 REPORT_COLUMNS = ("file", "id", "kind", "detail")

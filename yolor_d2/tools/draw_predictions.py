@@ -24,8 +24,8 @@ from yolor_d2.data.errors import BadFileError
 from yolor_d2.engine.main import build_for_inference
 from yolor_d2.engine.tokenizing import resolve_tokenizer
 from yolor_d2.model_zoo import load_config
+from yolor_d2.reports.ground_truth import record_image, true_result
 from yolor_d2.tools.options import add_picture_options, add_score_threshold
-from yolor_d2.tools.true_results import record_image, true_result
 from yolor_d2.visualization import CAPTIONS, KINDS, PAPER, draw_each, side_by_side, stack
 
 

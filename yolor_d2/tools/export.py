@@ -22,15 +22,15 @@ from typing import Any
 
 from .. import __version__
 from ..checkpoint.saving import CheckpointError
-from ..data.class_tables import describe_classes
+from ..data.catalog.class_tables import describe_classes
+from ..export.graphs import SUFFIXES, Part, cache_shape, open_graph, parts_of, write_graph
+from ..export.parity import TOLERANCE, Difference, compare, table_of
+from ..inference.loading import Network, load_network
 from ..letterbox import PAD_VALUE
-from ..loading import Network, load_network
 from ..modeling.meta_arch import YOLOR
-from .export_graphs import SUFFIXES, Part, cache_shape, open_graph, parts_of, write_graph
-from .export_parity import TOLERANCE, Difference, compare, table_of
 
 TOKENIZER = "tokenizer.model"
-RUNNER = Path(__file__).parent / "runner"
+RUNNER = Path(__file__).parents[1] / "export/runner"
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 BATCHES = (1, 2)
 

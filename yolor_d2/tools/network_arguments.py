@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from ..predictor import Predictor
+from ..inference.predictor import Predictor
 from ..tasks import TASKS
 
 

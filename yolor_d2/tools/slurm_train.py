@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..engine import signals
+from ..engine.launch import signals
 
 SECONDS_TO_SAVE = 120  # between SLURM's SIGUSR2 and the end of a job
 MAX_TIMEOUTS = 1000  # how often a run may queue up again: as often as it needs

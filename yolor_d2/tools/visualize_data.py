@@ -19,9 +19,9 @@ from tqdm import tqdm
 from yolor_d2.data import build_tokenizer, build_train_loader
 from yolor_d2.data.errors import BadFileError
 from yolor_d2.model_zoo import load_config
-from yolor_d2.tools.html_page import Figure, Section, write_page
+from yolor_d2.reports.ground_truth import record_image, true_result
+from yolor_d2.reports.html_page import Figure, Section, write_page
 from yolor_d2.tools.options import add_picture_options
-from yolor_d2.tools.true_results import record_image, true_result
 from yolor_d2.visualization import draw_each, draw_results, sample_pictures
 
 NOTE = (

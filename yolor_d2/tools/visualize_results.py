@@ -12,11 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from yolor_d2.data.errors import BadFileError
-from yolor_d2.evaluation.mistakes import Verdict, caption_scores, explain_false, judge_boxes
+from yolor_d2.evaluation.mistakes.mistakes import (
+    Verdict,
+    caption_scores,
+    explain_false,
+    judge_boxes,
+)
 from yolor_d2.model_zoo import load_config
-from yolor_d2.tools.html_page import Figure, Section, write_page
+from yolor_d2.reports.album import Album, read_results
+from yolor_d2.reports.html_page import Figure, Section, write_page
 from yolor_d2.tools.options import add_picture_options, add_score_threshold
-from yolor_d2.tools.results_album import Album, read_results
 
 NOTE = (
     "Objects are found with a score of at least {threshold:.2f}, and right when their class is and "

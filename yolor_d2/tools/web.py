@@ -19,10 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..web.guard import LOOPBACK, Guard
+from ..web.session import Network
+from ..web.uploads import HARD_PIXELS
 from .network_arguments import add_network_arguments, load_predictor
-from .web_guard import LOOPBACK, Guard
-from .web_session import Network
-from .web_uploads import HARD_PIXELS
 
 WRONG_USE = 2
 HIGHEST_PORT = 65_535
@@ -106,7 +106,7 @@ def serving(network: Network, *, host: str, port: int, max_upload: int) -> Itera
         prepare_gradio(folder)
         from starlette.middleware import Middleware
 
-        from .web_page import CSS, MAX_SESSIONS, Page, theme
+        from ..web.page import CSS, MAX_SESSIONS, Page, theme
 
         hosts = LOOPBACK if host in LOOPBACK else None
         guard = Middleware(Guard, files=folder, max_upload=max_upload, hosts=hosts)

@@ -13,7 +13,7 @@ from tests.data.factory import make_record
 from tests.data.loading import assert_same, config
 from tests.randomness import randomness
 from yolor_d2.data import build_tokenizer, build_train_loader
-from yolor_d2.data.targets import Objects
+from yolor_d2.data.views.targets import Objects
 from yolor_d2.engine.hooks import draw_first_samples
 from yolor_d2.engine.hooks.samples import label_summary
 

@@ -10,9 +10,9 @@ from torch import nn
 
 from tests.modeling.factory import LEAVES, random_batch, tiny_model
 from tests.randomness import randomness
-from yolor_d2.engine.ema import ModelEMA
 from yolor_d2.engine.hooks import ValidationLoss
 from yolor_d2.engine.hooks.validation_loss import mean_losses
+from yolor_d2.engine.optim.ema import ModelEMA
 
 TASKS = ("detection", "mask", "semantic", "caption")
 DROPOUT = ("MODEL.CAPTION_HEAD.DROPOUT", 0.3)

@@ -11,7 +11,7 @@ from detectron2.data import Metadata
 from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
-from ...data.targets import Objects, read_objects
+from ...data.views.targets import Objects, read_objects
 from ...tokenizer import Tokenizer
 from ...visualization import draw_sample
 from .harmless import never_fatal

@@ -13,9 +13,9 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ...modeling.meta_arch import YOLOR
-from ..ema import ModelEMA
-from ..evaluating import InterruptibleLoader, obey_signals
-from ..wrap import share_state
+from ..evaluation import InterruptibleLoader, obey_signals
+from ..optim.ema import ModelEMA
+from ..parallel import share_state
 
 logger = logging.getLogger(__name__)
 

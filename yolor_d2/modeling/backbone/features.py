@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 
 from detectron2.layers import ShapeSpec
 
-from ..checks import check_names
+from ...checks import check_names
 
 # Every choice of maps wants the same canvas, so that leaving one out changes none of the others. A
 # canvas of other sides would not do: pooling and strided convolutions round odd sizes differently.

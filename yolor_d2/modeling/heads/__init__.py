@@ -1,6 +1,6 @@
 """One file for each task: network, losses, inference."""
 
-from .caption import TransformerCaptionHead
+from .caption import TransformerCaptionHead, VisualTokens
 from .detection import AnchorFreeHead, PointPredictions
 from .mask import MaskPredictions, PrototypeMaskHead
 from .registry import (
@@ -12,7 +12,6 @@ from .registry import (
     build_mask_head,
 )
 from .semantic import MultiScaleSemanticHead, PlainSemanticHead, SemanticHead, UConvHead
-from .visual_tokens import VisualTokens
 
 __all__ = [
     "CAPTION_HEAD_REGISTRY",

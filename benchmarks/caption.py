@@ -1,0 +1,155 @@
+"""Captions a second: the caption head beside full recomputation and beside transformers."""
+
+import argparse
+import statistics
+from functools import partial
+from typing import Any
+
+import torch
+from detectron2.modeling import build_model
+
+from yolor_d2.model_zoo import get_config_file, load_config
+from yolor_d2.modeling.heads import TransformerCaptionHead, VisualTokens
+from yolor_d2.modeling.meta_arch import YOLOR
+from yolor_d2.tools.options import positive
+
+from . import caption_peer as benchmark_caption_peer
+from .caption_peer import Peer
+from .model_captions import BEAMS, endless, recompute, visual_tokens
+from .model_setting import Aim, Result, Row, Table, speedup, time_in_turns
+from .printing import chosen_device, device_name, print_result
+from .timing import Job
+
+DEFAULT_CONFIGS = ("toy/yolor_elan_n_toy.yaml", "COCO/yolor_elan_mtl.yaml")
+AIMS = {1: 1.0, 32: 1.5}  # of batches: how many times as fast as transformers
+OURS, RECOMPUTED, PEER = "ours", "recomputed", "transformers"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
+    parser.add_argument(
+        "--config-file", nargs="+", metavar="FILE", help="of networks (toy and COCO)"
+    )
+    parser.add_argument(
+        "--size", type=positive, help="of square images (the network's INPUT.TEST_SIZE)"
+    )
+    parser.add_argument(
+        "--batch", type=positive, nargs="+", default=list(AIMS), metavar="N", help="(1 32)"
+    )
+    parser.add_argument("--tokens", type=positive, default=20, help="of each caption (20)")
+    parser.add_argument(
+        "--repeats", type=positive, default=5, help="of which the median counts (5)"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=positive, default=2, help="of the CPU (2)")
+    parser.add_argument(
+        "--peer", choices=("transformers", "none"), default="transformers", help="(transformers)"
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print, and return what --json writes."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(args.threads)
+    try:
+        return _run(args)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"benchmark caption: {error}") from None
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _run(args: argparse.Namespace) -> dict[str, Any]:
+    device = chosen_device(args.device)
+    version = benchmark_caption_peer.version() if args.peer != "none" else None
+    print(
+        f"\n{device_name(device)}, {args.threads} threads: captions of {args.tokens} tokens, "
+        f"median of {args.repeats} turns, which what is compared takes by turns"
+    )
+    results = {}
+    for name in args.config_file or [get_config_file(name) for name in DEFAULT_CONFIGS]:
+        results[str(name)] = _measure_network(str(name), args, device, version).as_json()
+    return {
+        "settings": {
+            "device": device_name(device),
+            "transformers": version,
+            **{key: getattr(args, key) for key in ("batch", "tokens", "repeats", "threads")},
+        },
+        "networks": results,
+    }
+
+
+@torch.no_grad()
+def _measure_network(
+    config_file: str, args: argparse.Namespace, device: torch.device, version: str | None
+) -> Result:
+    cfg = load_config(config_file)
+    cfg.MODEL.DEVICE = str(device)
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    if not isinstance(model, YOLOR) or not isinstance(model.caption_head, TransformerCaptionHead):
+        raise ValueError(f"{config_file} is of no network with a caption head of yolor_d2")
+    head = endless(model.caption_head)
+    peer = Peer(head) if version else None
+    result = Result([], [])
+    for batch in args.batch:
+        tokens = visual_tokens(model, head, batch, size=args.size or cfg.INPUT.TEST_SIZE)
+        rows: dict[str, Row] = {}
+        for search, beam_size in BEAMS.items():
+            jobs = make_jobs(head, peer, tokens, beam_size=beam_size, new_tokens=args.tokens)
+            times = time_in_turns(jobs, repeats=args.repeats, device=device)
+            rows |= {f"{search}, {name}": row for name, row in _rows(times, batch).items()}
+            if peer is not None and batch in AIMS:
+                factor = speedup(times[PEER], times[OURS])
+                text = f"{search}, batch {batch}: at least {AIMS[batch]} times as fast as {PEER}"
+                result.aims.append(Aim(text, factor, factor >= AIMS[batch]))
+        result.tables.append(Table(f"{_shape(head, tokens)}; batch {batch}", rows))
+    print_result(result)
+    return result
+
+
+def make_jobs(
+    head: TransformerCaptionHead,
+    peer: Peer | None,
+    tokens: VisualTokens,
+    *,
+    beam_size: int,
+    new_tokens: int,
+) -> dict[str, Job]:
+    """What is compared. Each says so many tokens behind the begin, which is tried out first.
+
+    The last of ours is the end.
+    """
+    how = {"beam_size": beam_size, "max_tokens": new_tokens + 1}
+    jobs: dict[str, Job] = {
+        RECOMPUTED: partial(recompute, head, tokens, **how),
+        OURS: partial(head.generate, tokens, **how),
+    }
+    lengths = {OURS: head.generate(tokens, **how).lengths}
+    if peer is not None:
+        job = partial(peer.generate, tokens, beam_size=beam_size, new_tokens=new_tokens)
+        lengths[PEER] = (job() != head.pad_id).sum(dim=1)
+        jobs[PEER] = job
+    for name, said in lengths.items():
+        if not bool((said == new_tokens + 1).all()):
+            raise RuntimeError(f"{name} said {said.tolist()} tokens instead of {new_tokens + 1}")
+    return jobs
+
+
+def _rows(times: dict[str, list[float]], captions: int) -> dict[str, Row]:
+    """Captions a second, and how many times as many of them ours makes."""
+    rows = {}
+    for name, runs in times.items():
+        rows[name] = {
+            "captions / s": captions / statistics.median(runs),
+            "lowest": captions / max(runs),
+            "highest": captions / min(runs),
+            "ours is faster": speedup(runs, times[OURS]),
+        }
+    return rows
+
+
+def _shape(head: TransformerCaptionHead, tokens: VisualTokens) -> str:
+    words, dim = head.text.words.weight.shape
+    layers = len(list(head.decoder.layers))
+    return f"{layers} layers of {dim}, {words:,} words, {tokens.tokens.shape[1]} visual tokens"

@@ -1,0 +1,241 @@
+"""The data pipeline, in samples per second of CPU time on one core."""
+
+import argparse
+import itertools
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import DatasetCatalog, DatasetFromList, MetadataCatalog
+
+from yolor_d2.config import add_yolor_config
+from yolor_d2.data.loading.build import build_tokenizer, build_train_loader
+from yolor_d2.data.loading.workers import use_one_thread
+from yolor_d2.data.views import canvas, strong_view
+from yolor_d2.data.views.reading import RecordReader
+from yolor_d2.tokenizer import Tokenizer
+
+from . import data_peer as benchmark_peer
+from .datasets import coco_set, toy_set
+from .timing import (
+    Job,
+    StopWatch,
+    cpu_seconds,
+    measure_in_turns,
+    seconds_per_watched_call,
+)
+
+CACHE_MB = 4096
+STRONG_TASKS = ("detection", "mask", "semantic")
+
+
+class Case(NamedTuple):
+    """One way to make samples."""
+
+    label: str
+    tasks: Sequence[str]
+    is_cached: bool
+
+
+CASES = {
+    "strong_cold": Case("strong view: boxes, masks, semantic map", STRONG_TASKS, False),
+    "strong_warm": Case("the same from memory", STRONG_TASKS, True),
+    "weak_cold": Case("weak view: image, caption", ("caption",), False),
+    "weak_warm": Case("the same from memory", ("caption",), True),
+    "four_tasks_cold": Case("all four tasks, both views", (*STRONG_TASKS, "caption"), False),
+    "four_tasks_warm": Case("the same from memory", (*STRONG_TASKS, "caption"), True),
+}
+
+# Own time of these functions, without that of the others; all else is the rest.
+PARTS: dict[str, Sequence[tuple[Any, str]]] = {
+    "decoding images": [(RecordReader, "pixels")],
+    "reading semantic maps": [(RecordReader, "labels")],
+    "resizing, warping": [(canvas.Canvas, "paint"), (canvas, "warp")],
+    "colours (HSV)": [(canvas, "multiply_hsv"), (strong_view, "random_hsv_factors")],
+    "objects and masks": [
+        (RecordReader, "objects"),
+        (canvas.Canvas, "add"),
+        (canvas.Canvas, "paste"),
+        (canvas.Canvas, "finish"),
+        (strong_view.StrongView, "_copy_paste"),
+    ],
+    "unpickling records": [(DatasetFromList, "__getitem__")],
+}
+REST = "rest"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--coco",
+        type=Path,
+        metavar="DIR",
+        help="has train2017/ and annotations/{instances,captions}_train2017.json",
+    )
+    source.add_argument(
+        "--toy", type=int, default=64, metavar="N", help="make N toy scenes instead (64)"
+    )
+    parser.add_argument("--images", type=int, default=250, help="of COCO, at most (250)")
+    parser.add_argument("--samples", type=int, default=400, help="of each repeat (400)")
+    parser.add_argument("--repeats", type=int, default=5, help="of which the median counts (5)")
+    parser.add_argument("--size", type=int, default=640, help="of both views, in pixels (640)")
+    parser.add_argument(
+        "--peer",
+        choices=("ultralytics", "none"),
+        default="ultralytics",
+        help="measured beside ours, if installed (ultralytics)",
+    )
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print, and return what --json writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        with _data_set(args, work) as name:
+            results = _run(args, name, work)
+    _print_results(results)
+    return results
+
+
+def _data_set(args: argparse.Namespace, work: Path) -> AbstractContextManager[str]:
+    if args.coco is not None:
+        return coco_set(args.coco, images=args.images, work=work)
+    return toy_set(images=args.toy, width=args.size, work=work)
+
+
+def _run(args: argparse.Namespace, name: str, work: Path) -> dict[str, Any]:
+    version = benchmark_peer.prepare(work / "config") if args.peer == "ultralytics" else None
+    use_one_thread()
+    records = DatasetCatalog.get(name)
+    own = _own_jobs(args, name, work)
+    jobs = {"strong_cold": own["strong_cold"]}
+    if version is not None:  # next to what it is compared with
+        jobs["peer"] = benchmark_peer.peer_job(
+            records,
+            MetadataCatalog.get(name).thing_classes,
+            size=args.size,
+            samples=args.samples,
+            work=work / "peer",
+        )
+        use_one_thread()  # again, as it may have changed that
+    jobs |= own
+    seconds = measure_in_turns(jobs, repeats=args.repeats)
+    rates = {case: [args.samples / s for s in runs] for case, runs in seconds.items()}
+    peer_rates = rates.pop("peer", None)
+    return {
+        "data": {
+            "source": "toy scenes" if args.coco is None else "COCO train2017",
+            "images": len(records),
+            "objects": sum(len(record["annotations"]) for record in records),
+        },
+        "settings": {key: getattr(args, key) for key in ("samples", "repeats", "size")},
+        "samples_per_second": {case: _summary(values) for case, values in rates.items()},
+        "strong_view_time": _time_split(
+            jobs["strong_cold"], samples=args.samples, repeats=args.repeats
+        ),
+        "peer": peer_rates and _comparison(version, rates["strong_cold"], peer_rates),
+    }
+
+
+def _own_jobs(args: argparse.Namespace, name: str, work: Path) -> dict[str, Job]:
+    configs = {key: _config(case, name, args.size, work) for key, case in CASES.items()}
+    tokenizer = build_tokenizer(next(iter(configs.values())))
+    return {key: _sample_job(cfg, tokenizer, args.samples) for key, cfg in configs.items()}
+
+
+def _config(case: Case, name: str, size: int, work: Path) -> CfgNode:
+    cfg = get_cfg()
+    add_yolor_config(cfg)
+    cfg.OUTPUT_DIR = str(work / "output")
+    cfg.DATASETS.TRAIN = (name,)
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
+    cfg.DATALOADER.IMAGE_CACHE_MB = CACHE_MB if case.is_cached else 0
+    cfg.MODEL.YOLOR.TASKS = list(case.tasks)
+    cfg.INPUT.STRONG.SIZE = size
+    cfg.INPUT.WEAK.SIZE = size
+    return cfg
+
+
+def _sample_job(cfg: CfgNode, tokenizer: Tokenizer, samples: int) -> Job:
+    """What a worker of the training loader does; which sample comes when is the main process's."""
+    loader = build_train_loader(cfg, tokenizer=tokenizer)
+    requests = list(itertools.islice(iter(loader.sampler), samples))
+
+    def make_samples() -> None:
+        for request in requests:
+            loader.dataset[request]
+
+    return make_samples
+
+
+def _time_split(job: Job, *, samples: int, repeats: int) -> dict[str, Any]:
+    """Milliseconds a sample of each part, and the share that watching them added.
+
+    Of the repeat with the median time.
+    """
+    runs: list[tuple[float, StopWatch]] = []
+    for _ in range(repeats):
+        watch = StopWatch()
+        with watch.watch(PARTS):
+            runs.append((cpu_seconds(job), watch))
+    total, watch = sorted(runs, key=lambda run: run[0])[repeats // 2]
+    parts = {part: watch.seconds[part] for part in PARTS}
+    parts[REST] = total - sum(parts.values())
+    return {
+        "parts": {
+            part: {"ms": 1000 * spent / samples, "share": spent / total}
+            for part, spent in parts.items()
+        },
+        "ms": 1000 * total / samples,
+        "overhead": seconds_per_watched_call() * watch.calls / total,
+    }
+
+
+def _summary(rates: Sequence[float]) -> dict[str, Any]:
+    return {"median": statistics.median(rates), "runs": list(rates)}
+
+
+def _comparison(
+    version: str | None, ours: Sequence[float], theirs: Sequence[float]
+) -> dict[str, Any]:
+    # Of neighbouring turns, which the same noise hit.
+    ratio = statistics.median(our / their for our, their in zip(ours, theirs, strict=True))
+    return {
+        "name": "ultralytics",
+        "version": version,
+        "samples_per_second": _summary(theirs),
+        "ratio": ratio,
+    }
+
+
+def _print_results(results: Mapping[str, Any]) -> None:
+    """In Markdown, for docs/performance.md."""
+    data, settings = results["data"], results["settings"]
+    print(
+        f"\n{data['images']} images of {data['source']}, size {settings['size']}, "
+        f"median of {settings['repeats']} x {settings['samples']} samples\n"
+    )
+    print("| | samples / s | lowest .. highest |\n|---|--:|--:|")
+    for case, rates in results["samples_per_second"].items():
+        _print_rate(CASES[case].label, rates)
+    peer = results["peer"]
+    if peer:
+        _print_rate(f"{peer['name']} {peer['version']}: boxes, masks", peer["samples_per_second"])
+        print(f"\nOur strong view is {peer['ratio']:.2f} times as fast as {peer['name']}.")
+    split = results["strong_view_time"]
+    print("\n| strong view, files decoded each time | ms | share |\n|---|--:|--:|")
+    for part, spent in split["parts"].items():
+        print(f"| {part} | {spent['ms']:.2f} | {spent['share']:.0%} |")
+    print(f"| together | {split['ms']:.2f} | 100% |")
+    print(f"\nMeasuring the parts added {split['overhead']:.1%}.")
+
+
+def _print_rate(label: str, rates: Mapping[str, Any]) -> None:
+    runs = rates["runs"]
+    print(f"| {label} | {rates['median']:.0f} | {min(runs):.0f} .. {max(runs):.0f} |")

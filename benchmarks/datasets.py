@@ -1,0 +1,89 @@
+"""Data sets for benchmarks: some images of COCO, or toy scenes, with the files of all tasks."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from yolor_d2.data.catalog.categories import COCO_LEAVES
+from yolor_d2.data.catalog.coco_join import read_json
+from yolor_d2.data.catalog.datasets import register_coco_multitask
+from yolor_d2.data.catalog.semantic_sources import annotation_sources, write_semantic_pngs
+from yolor_d2.data.errors import DataError
+from yolor_d2.toy_scenes.dataset import STUFF_CLASSES, THING_CLASSES, generate_toy_scenes
+
+NAME = "yolor_d2_benchmark"
+ASPECT = 0.75  # of toy scenes, height to width
+
+
+@contextmanager
+def coco_set(folder: Path, *, images: int, work: Path) -> Iterator[str]:
+    """The first images of COCO train2017, in the catalogue while the context is open.
+
+    Semantic maps are made of the things alone: they are what instances_train2017.json holds.
+
+    Args:
+        folder: with train2017/ and annotations/{instances,captions}_train2017.json.
+        images: how many, at most.
+        work: an empty folder to write to.
+    """
+    for kind in ("instances", "captions"):
+        content = read_json(folder / f"annotations/{kind}_train2017.json")
+        content["images"] = sorted(content["images"], key=lambda image: image["id"])[:images]
+        chosen = {image["id"] for image in content["images"]}
+        content["annotations"] = [a for a in content["annotations"] if a["image_id"] in chosen]
+        (work / f"{kind}.json").write_text(json.dumps(content), encoding="utf-8")
+    outcome = write_semantic_pngs(
+        annotation_sources(instances_json=work / "instances.json"),
+        output=work / "semantic",
+        categories=COCO_LEAVES,
+        made_from={"instances_json": "instances_train2017.json"},
+        workers=1,
+    )
+    if outcome.failures:
+        raise DataError(next(iter(outcome.failures.values())))
+    register_coco_multitask(
+        NAME,
+        folder / "train2017",
+        instances_json=work / "instances.json",
+        captions_json=work / "captions.json",
+        sem_seg_root=work / "semantic",
+        sem_seg=COCO_LEAVES,
+    )
+    with _forgotten_afterwards():
+        yield NAME
+
+
+@contextmanager
+def toy_set(*, images: int, width: int, work: Path) -> Iterator[str]:
+    """Toy scenes of a width in pixels, in the catalogue while the context is open."""
+    generate_toy_scenes(
+        work / "toy",
+        train=images,
+        val=0,
+        width=width,
+        height=round(ASPECT * width),
+        progress=False,
+    )
+    annotations = work / "toy/annotations"
+    register_coco_multitask(
+        NAME,
+        work / "toy/train",
+        instances_json=annotations / "instances_train.json",
+        captions_json=annotations / "captions_train.json",
+        sem_seg_root=annotations / "semantic_train",
+        sem_seg=[*THING_CLASSES, *STUFF_CLASSES],
+    )
+    with _forgotten_afterwards():
+        yield NAME
+
+
+@contextmanager
+def _forgotten_afterwards() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        DatasetCatalog.remove(NAME)
+        MetadataCatalog.remove(NAME)

@@ -1,0 +1,166 @@
+"""The network: forward pass, training step, results, captions, memory, beside others' networks."""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.modeling import build_model
+
+from yolor_d2.model_zoo import get_config_file, load_config
+from yolor_d2.modeling.heads import (
+    AnchorFreeHead,
+    PrototypeMaskHead,
+    SemanticHead,
+    TransformerCaptionHead,
+)
+from yolor_d2.modeling.meta_arch import YOLOR
+from yolor_d2.tools.options import positive
+
+from .model_captions import measure_captions
+from .model_inference import measure_forward, measure_results
+from .model_memory import measure_memory
+from .model_peers import BUILDERS, build_rivals
+from .model_setting import (
+    Result,
+    Setting,
+    calibrate,
+    random_images,
+)
+from .model_training import measure_training
+from .printing import chosen_device, device_name, print_result
+
+DEFAULT_CONFIG = "COCO/yolor_elan_mtl.yaml"
+VISION = frozenset({"detection", "mask", "semantic"})
+# Parts, and the tasks that the network must have for them.
+NEEDS: dict[str, frozenset[str]] = {
+    "forward": frozenset(),
+    "train": frozenset(),
+    "post": VISION,
+    "caption": frozenset({"caption"}),
+    "memory": VISION,
+}
+OWN_HEADS = (AnchorFreeHead, PrototypeMaskHead, SemanticHead, TransformerCaptionHead)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of this benchmark."""
+    parser.add_argument("--config-file", metavar="FILE", help=f"of the network ({DEFAULT_CONFIG})")
+    parser.add_argument("--size", type=positive, default=640, help="of square images (640)")
+    parser.add_argument(
+        "--batch", type=positive, nargs="+", metavar="N", help="of the forward pass (1; GPU: 1 32)"
+    )
+    parser.add_argument(
+        "--train-batch", type=positive, nargs="+", metavar="N", help="of training (2; GPU: 1 32)"
+    )
+    parser.add_argument(
+        "--memory-batch", type=positive, default=32, metavar="N", help="of the losses (32)"
+    )
+    parser.add_argument(
+        "--repeats", type=positive, default=5, help="of which the median counts (5)"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=positive, default=2, help="of the CPU (2)")
+    parser.add_argument(
+        "--parts",
+        type=lambda text: _chosen(text, list(NEEDS)),
+        default=list(NEEDS),
+        help=f"some of {','.join(NEEDS)} (all)",
+    )
+    parser.add_argument(
+        "--rivals",
+        type=lambda text: [] if text == "none" else _chosen(text, list(BUILDERS)),
+        default=list(BUILDERS),
+        help=f"measured beside ours, if installed: some of {','.join(BUILDERS)}, or none (all)",
+    )
+
+
+def _chosen(text: str, known: list[str]) -> list[str]:
+    names = text.split(",")
+    if unknown := sorted(set(names) - set(known)):
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)} is not one of {', '.join(known)}")
+    return names
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure, print, and return what --json writes."""
+    try:
+        setting = _setting(args)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"benchmark model: {error}") from None
+    threads = torch.get_num_threads()
+    torch.set_num_threads(args.threads)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            parts = _measure(args, setting, Path(folder))
+    finally:
+        torch.set_num_threads(threads)
+    keys = ("size", "repeats", "threads", "memory_batch")
+    return {
+        "settings": {
+            "config_file": args.config_file or DEFAULT_CONFIG,
+            "device": device_name(setting.device),
+            "batches": setting.batches,
+            "train_batches": setting.train_batches,
+            **{key: getattr(args, key) for key in keys},
+        },
+        "parts": {name: result.as_json() for name, result in parts.items()},
+    }
+
+
+def _setting(args: argparse.Namespace) -> Setting:
+    device = chosen_device(args.device)
+    cfg = load_config(args.config_file or get_config_file(DEFAULT_CONFIG))
+    cfg.MODEL.DEVICE = str(device)
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    if not isinstance(model, YOLOR):
+        raise ValueError(f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, not YOLOR")
+    if not all(isinstance(head, OWN_HEADS) for head in model.heads.values()):
+        raise ValueError("only yolor_d2's own heads can be taken apart")
+    if args.size % model.canvas_divisor:
+        raise ValueError(f"--size must be a multiple of {model.canvas_divisor}, not {args.size}")
+    return Setting(
+        cfg=cfg,
+        model=model,
+        size=args.size,
+        batches=args.batch or ([1, 32] if device.type == "cuda" else [1]),
+        train_batches=args.train_batch or ([1, 32] if device.type == "cuda" else [2]),
+        memory_batch=args.memory_batch,
+        repeats=args.repeats,
+        device=device,
+    )
+
+
+def _measure(args: argparse.Namespace, setting: Setting, work: Path) -> dict[str, Result]:
+    """The parts, each printed as soon as it is there."""
+    print(
+        f"\n{device_name(setting.device)}, {args.threads} threads: wall time, median of "
+        f"{args.repeats} turns, which what is compared takes by turns"
+    )
+    model = setting.model
+    images = random_images(1, setting.size, setting.size, setting.device)
+    calibrate(model, lambda: model.raw_outputs(images))
+    results = {}
+    for part in args.parts:
+        missing = NEEDS[part] - model.heads.keys()
+        if missing:
+            print(f"\n{part} is left out: this network has no {', '.join(sorted(missing))}")
+            continue
+        results[part] = _measure_part(part, args, setting, work)
+        print_result(results[part])
+    return results
+
+
+def _measure_part(part: str, args: argparse.Namespace, setting: Setting, work: Path) -> Result:
+    if part == "forward":
+        rivals = build_rivals(args.rivals, size=args.size, device=setting.device, work=work)
+        return measure_forward(setting, rivals)
+    measure = {
+        "train": measure_training,
+        "post": measure_results,
+        "caption": measure_captions,
+        "memory": measure_memory,
+    }
+    return measure[part](setting)

@@ -1,0 +1,128 @@
+"""How long it takes to use a network: its forward pass, and results from its outputs."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from yolor_d2.letterbox import Content
+from yolor_d2.modeling.deploy import deploy, to_channels_last
+from yolor_d2.modeling.meta_arch import YOLOR
+from yolor_d2.modeling.results import Frame, place_instances, place_map
+
+from .model_inputs import trained_outputs
+from .model_peers import Rival
+from .model_setting import (
+    Aim,
+    Result,
+    Row,
+    Setting,
+    Table,
+    million_parameters,
+    random_images,
+    speedup,
+    time_in_turns,
+    time_rows,
+)
+from .timing import Job
+
+UNFUSED, FASTEST = "unfused, NCHW", "fused, channels_last"
+MAX_TIME_SHARE = 0.85  # of the fastest, relative to unfused
+
+
+@torch.no_grad()
+def measure_forward(setting: Setting, rivals: Mapping[str, Rival]) -> Result:
+    """From padded images to what the heads of detection, masks and semantics say."""
+    vision = setting.vision_model()
+    deployed, fastest = deploy(vision), to_channels_last(deploy(vision))
+    tables, aims = [], []
+    for batch in setting.batches:
+        images = random_images(batch, setting.size, setting.size, setting.device)
+        jobs = _forward_jobs(setting, vision, deployed, fastest, images)
+        parameters = {name: million_parameters(vision) for name in jobs}
+        if batch == setting.batches[0]:
+            for name, rival in rivals.items():
+                jobs[name] = rival.make_job(images)
+                parameters[name] = rival.million_parameters
+        times = time_in_turns(jobs, repeats=setting.repeats, device=setting.device)
+        rows: dict[str, Row] = {
+            name: {"M parameters": parameters[name], **row}
+            for name, row in time_rows(times, base=UNFUSED).items()
+        }
+        tables.append(Table(f"forward, {batch} x {setting.size} x {setting.size}", rows))
+        if batch == setting.batches[0]:
+            share = 1 / speedup(times[UNFUSED], times[FASTEST])
+            text = f"fused + channels_last takes at most {MAX_TIME_SHARE:.0%} of unfused NCHW"
+            aims.append(Aim(text, share, share <= MAX_TIME_SHARE))
+    return Result(tables, aims)
+
+
+def _forward_jobs(
+    setting: Setting, vision: YOLOR, deployed: YOLOR, fastest: YOLOR, images: Tensor
+) -> dict[str, Job]:
+    by_pixel = images.contiguous(memory_format=torch.channels_last)
+    jobs: dict[str, Job] = {
+        UNFUSED: lambda: vision.raw_outputs(images),
+        "fused": lambda: deployed.raw_outputs(images),
+        FASTEST: lambda: fastest.raw_outputs(by_pixel),
+    }
+    if setting.on_gpu:
+        compiled = torch.compile(fastest.raw_outputs, dynamic=False)
+
+        def in_half_precision() -> None:
+            with setting.half_precision():
+                fastest.raw_outputs(by_pixel)
+
+        def compiled_in_half_precision() -> None:
+            with setting.half_precision():
+                compiled(by_pixel)
+
+        jobs[f"{FASTEST}, bf16"] = in_half_precision
+        jobs[f"{FASTEST}, bf16, compiled"] = compiled_in_half_precision
+    return jobs
+
+
+@torch.no_grad()
+def measure_results(setting: Setting) -> Result:
+    """From what the heads say of an image of 4 : 3 to its results."""
+    vision = setting.vision_model()
+    unit = vision.canvas_divisor
+    width, height = setting.size, -(-setting.size * 3 // 4 // unit) * unit
+    frame = Frame(Content(0, 0, width, height), (height, width), height, width)
+    raw = trained_outputs(vision.raw_outputs(random_images(1, height, width, setting.device)))
+    head, masks = vision.detection_head, vision.mask_head
+    points, outlines, semantic = raw.points, raw.outlines, raw.semantic
+    assert head is not None
+    assert masks is not None
+    assert points is not None
+    assert semantic is not None
+    found = head.inference(points)[0]
+    candidates = int((points.logits.sigmoid() > head.score_thresh).sum())
+
+    def place(resolution: str, mask_format: str = "dense") -> Job:
+        def job() -> None:
+            masks.resolution, masks.mask_format = resolution, mask_format
+            place_instances(found, frame, masks, outlines, image=0)
+
+        return job
+
+    jobs: dict[str, Job] = {
+        "boxes, non-maximum suppression": lambda: head.inference(points),
+        'masks, "input"': place("input"),
+        'masks, "input", run lengths': place("input", "rle"),
+        'masks, "fast"': place("fast"),
+        "semantic map, labels": lambda: place_map(semantic[0], frame, full_logits=False),
+        "semantic map, logits": lambda: place_map(semantic[0], frame, full_logits=True),
+    }
+    if vision.panoptic is not None:
+        merger = vision.panoptic
+        masks.resolution, masks.mask_format = "input", "dense"
+        instances = place_instances(found, frame, masks, outlines, image=0)
+        labels = place_map(semantic[0], frame, full_logits=False)
+        jobs["panoptic map"] = lambda: merger(instances, labels)
+    times = time_in_turns(jobs, repeats=setting.repeats, device=setting.device)
+    title = (
+        f"results of one image, {width} x {height}: "
+        f"{candidates} boxes above {head.score_thresh}, {len(found)} kept"
+    )
+    return Result([Table(title, time_rows(times))], [])

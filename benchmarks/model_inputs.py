@@ -1,0 +1,127 @@
+"""Made-up samples and network outputs that cost what real ones do."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from detectron2.structures import BitMasks, Boxes, Instances
+from torch import Tensor
+
+from yolor_d2.modeling.classes import number_of_classes
+from yolor_d2.modeling.heads import MaskPredictions, PointPredictions
+from yolor_d2.modeling.results import RawOutputs
+
+from .model_setting import Setting, random_images
+
+# COCO has 7.3 objects an image. At 640 pixels 41 % of them are smaller than 32 x 32 and a quarter
+# are larger than 96 x 96, as of this distribution of the square root of their area.
+OBJECTS = 7
+MEDIAN_SIDE, SPREAD = 40 / 640, 1.1
+TARGET_STRIDE = 4
+CAPTION_WORDS = 11
+
+FOUND_OBJECTS = 40  # that the made-up outputs see, each from so many points:
+POINTS_PER_OBJECT = 60
+CONFUSED_CLASSES = 3
+
+
+def training_samples(setting: Setting, batch: int) -> list[dict[str, Any]]:
+    """Samples of the mapper, with both views and every target."""
+    rng = torch.Generator().manual_seed(0)
+    size = setting.size
+    model = setting.model
+    samples = []
+    for image in random_images(batch, size, size, torch.device("cpu")).to(torch.uint8):
+        sample: dict[str, Any] = {"image": image, "weak_image": image.flip(2)}
+        if model.detection_head is not None:
+            classes = number_of_classes(setting.cfg, "DETECTION_HEAD", "thing_classes")
+            sample["instances"] = _objects(size, classes, rng)
+        if model.semantic_head is not None:
+            classes = number_of_classes(setting.cfg, "SEM_SEG_HEAD", "stuff_classes")
+            rough = torch.randint(classes, (1, 1, 8, 8), generator=rng).float()
+            cells = size // TARGET_STRIDE
+            sample["sem_seg"] = F.interpolate(rough, size=(cells, cells))[0, 0].long()
+        if model.caption_head is not None:
+            pad, begin, end, usable = model.caption_head.vocabulary
+            words = torch.randint(max(pad, begin, end) + 1, usable, (CAPTION_WORDS,), generator=rng)
+            sample["caption_ids"] = torch.tensor([begin, *words.tolist(), end])
+        for key in ("instances", "sem_seg"):
+            if key in sample:
+                sample[f"weak_{key}"] = sample[key]  # whichever view a task reads
+        samples.append(sample)
+    return samples
+
+
+def _objects(size: int, num_classes: int, rng: torch.Generator) -> Instances:
+    """Ellipses of COCO's sizes."""
+    scale = torch.randn(OBJECTS, generator=rng).mul(SPREAD).exp() * MEDIAN_SIDE * size
+    stretch = torch.randn(OBJECTS, 1, generator=rng).mul(0.4).exp()
+    sides = torch.cat([scale[:, None] * stretch, scale[:, None] / stretch], dim=1)
+    sides = sides.clamp(2, 0.95 * size)  # (G, 2)
+    first = torch.rand(OBJECTS, 2, generator=rng) * (size - sides)
+    centres = (first + sides / 2)[:, :, None]  # (G, 2, 1)
+    cells = torch.arange(size // TARGET_STRIDE) * TARGET_STRIDE
+    x, y = ((cells - centres) / sides[:, :, None] * 2).square().unbind(dim=1)  # (G, cells) each
+    instances = Instances((size, size))
+    instances.gt_boxes = Boxes(torch.cat([first, first + sides], dim=1))
+    instances.gt_classes = torch.randint(num_classes, (OBJECTS,), generator=rng)
+    instances.gt_masks = BitMasks(y[:, :, None] + x[:, None, :] <= 1)
+    return instances
+
+
+def trained_outputs(raw: RawOutputs) -> RawOutputs:
+    """What a trained network might say, of the shapes of what a new one does.
+
+    Thousands of boxes above 0.001, many of the same objects, smooth masks and maps.
+    """
+    rng = torch.Generator().manual_seed(0)
+    points, outlines, semantic = raw.points, raw.outlines, raw.semantic
+    assert points is not None
+    assert outlines is not None
+    assert semantic is not None
+    device = semantic.device
+    smooth = _smooth(outlines.prototypes, rng)
+    return RawOutputs(
+        points=_sightings(points, rng),
+        outlines=MaskPredictions(
+            coefficients=torch.randn(outlines.coefficients.shape, generator=rng).to(device),
+            prototypes=F.silu(smooth),
+        ),
+        semantic=3 * _smooth(semantic, rng),
+        tokens=None,
+    )
+
+
+def _sightings(points: PointPredictions, rng: torch.Generator) -> PointPredictions:
+    """Each object is seen by the points next to its centre, with some doubt about its class."""
+    num_images, _, num_classes = points.logits.shape
+    places, strides = points.points.cpu(), points.strides.cpu()
+    reach = points.bins.shape[2] // 4
+    logits = torch.randn(points.logits.shape, generator=rng) - 10  # (N, A, C)
+    distances = torch.rand((*points.logits.shape[:2], 4), generator=rng) * reach  # (N, A, 4) cells
+    width, height = (places[-1] + strides[-1] / 2).tolist()
+    canvas = torch.tensor([width, height])
+    for image in range(num_images):
+        for _ in range(FOUND_OBJECTS):
+            half = torch.randn(1, generator=rng).mul(SPREAD).exp() * MEDIAN_SIDE * width / 2
+            centre = torch.rand(2, generator=rng) * canvas
+            near = (places - centre).abs().amax(dim=1) + (half / strides - 4).abs() * strides
+            seen = near.topk(min(POINTS_PER_OBJECT, len(near)), largest=False).indices
+            first, last = (centre - half), (centre + half)
+            sides = torch.cat([places[seen] - first, last - places[seen]], dim=1)
+            noise = torch.randn(sides.shape, generator=rng) * 0.5
+            distances[image, seen] = sides / strides[seen, None] + noise
+            classes = torch.randint(num_classes, (1 + CONFUSED_CLASSES,), generator=rng)
+            level = torch.tensor([0.0, *[-4.0] * CONFUSED_CLASSES])
+            doubt = torch.randn(len(seen), len(classes), generator=rng) * 1.5
+            logits[image, seen[:, None], classes] = level - 1 + doubt
+    wanted = distances.clamp(0, reach - 1.01)[..., None]  # (N, A, 4, 1)
+    bins = -2 * (torch.arange(reach) - wanted).square()  # (N, A, 4, R)
+    device = points.logits.device
+    return points._replace(logits=logits.to(device), bins=bins.flatten(2).to(device))
+
+
+def _smooth(like: Tensor, rng: torch.Generator) -> Tensor:
+    rough = torch.randn(*like.shape[:2], 8, 8, generator=rng)
+    smooth = F.interpolate(rough, size=like.shape[2:], mode="bicubic", align_corners=False)
+    return smooth.to(like.device)

@@ -1,0 +1,156 @@
+"""How much memory the losses need, beside what the heads say."""
+
+import json
+import tempfile
+import warnings
+from collections.abc import Callable
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+
+from yolor_d2.modeling.heads import MaskPredictions, PointPredictions
+from yolor_d2.modeling.heads.mask import loss as mask_loss
+from yolor_d2.modeling.objects import Assignment, Objects
+from yolor_d2.modeling.views import make_view, view_instances, view_masks, view_sem_seg
+
+from .model_inputs import training_samples
+from .model_setting import Aim, Result, Setting, Table, random_images
+from .timing import Job
+
+ASSIGNER_NUMBERS = 40  # of a pair of a chunk, in float32, as the assigner's documentation says
+
+Losses = dict[str, Tensor]
+
+
+class Lesson(NamedTuple):
+    """What the losses of boxes, masks and the semantic map read."""
+
+    points: PointPredictions
+    outlines: MaskPredictions
+    semantic: Tensor
+    objects: Objects
+    masks: mask_loss.GroundTruthMasks
+    labels: Tensor
+
+    def leaves(self) -> list[Tensor]:
+        return [self.points.logits, self.points.bins, *self.outlines, self.semantic]
+
+
+def measure_memory(setting: Setting) -> Result:
+    """Peaks above the heads' outputs and the targets; gradients of the outputs are part of them."""
+    detection, mask, semantic = setting.vision_heads()
+    lesson = _make_lesson(setting)
+    points, objects = lesson.points, lesson.objects
+    assignment = detection.assign(points, objects)
+
+    def boxes(assignment: Assignment) -> Losses:
+        return detection.losses(points, objects, assignment)
+
+    def masks(assignment: Assignment) -> Losses:
+        return mask.losses(lesson.outlines, objects, assignment, lesson.masks)
+
+    def maps() -> Losses:
+        return semantic.losses(lesson.semantic, lesson.labels)
+
+    def everything() -> Losses:
+        found = detection.assign(points, objects)
+        return boxes(found) | masks(found) | maps()
+
+    jobs: dict[str, Job] = {
+        "assignment": lambda: detection.assign(points, objects),
+        "losses of boxes and classes": _backward(lambda: boxes(assignment)),
+        "loss of masks": _backward(lambda: masks(assignment)),
+        "losses of the semantic map": _backward(maps),
+        "all": _backward(everything),
+    }
+    rows = {}
+    for name, job in jobs.items():
+        job()  # fills what libraries keep
+        _take_gradients(lesson)
+        peak = peak_bytes(job, setting.device)
+        gradients = _take_gradients(lesson)
+        rows[name] = {
+            "peak MB": peak / 1e6,
+            "gradients MB": gradients / 1e6,
+            "rest MB": (peak - gradients) / 1e6,
+        }
+    outputs = sum(leaf.nbytes for leaf in lesson.leaves()) / 1e6
+    title = (
+        f"memory of the losses, batch {setting.memory_batch}, {setting.size}, "
+        f"above the {outputs:,.0f} MB of the heads' outputs"
+    )
+    bound = 4 * ASSIGNER_NUMBERS * detection.assigner.chunk_pairs / 1e6
+    needed = rows["assignment"]["peak MB"]
+    text = f"assignment needs at most the stated {bound:.0f} MB"
+    return Result([Table(title, rows)], [Aim(text, needed, needed <= bound)])
+
+
+def _take_gradients(lesson: Lesson) -> int:
+    """Remove the gradients of the heads' outputs, and tell how many bytes they were."""
+    taken = 0
+    for leaf in lesson.leaves():
+        if leaf.grad is not None:
+            taken += leaf.grad.nbytes
+            leaf.grad = None
+    return taken
+
+
+def _backward(losses: Callable[[], Losses]) -> Job:
+    return lambda: torch.stack(list(losses().values())).sum().backward()
+
+
+def _make_lesson(setting: Setting) -> Lesson:
+    """Outputs of a new network for one image, as often as the batch has images, and targets."""
+    model, device = setting.model, setting.device
+    samples = training_samples(setting, setting.memory_batch)
+    tasks = frozenset({"detection", "mask", "semantic"})
+    view = make_view(samples, prefix="", tasks=tasks, divisor=model.canvas_divisor, device=device)
+    instances = view_instances(samples, view)
+    vision = setting.vision_model()
+    assert vision.semantic_head is not None
+    vision.semantic_head.train()  # with the channels that only training has
+    with torch.no_grad():
+        image = random_images(1, setting.size, setting.size, device)
+        points, outlines, semantic, _ = vision.raw_outputs(image)
+    assert points is not None
+    assert outlines is not None
+    assert semantic is not None
+
+    def repeated(output: Tensor) -> Tensor:
+        shape = (setting.memory_batch, *[1] * (output.dim() - 1))
+        return output.repeat(shape).requires_grad_()
+
+    ignore = setting.vision_heads()[2].ignore_value
+    return Lesson(
+        points=points._replace(logits=repeated(points.logits), bins=repeated(points.bins)),
+        outlines=MaskPredictions(*map(repeated, outlines)),
+        semantic=repeated(semantic),
+        objects=Objects.from_instances(instances, device=device),
+        masks=view_masks(instances, view, device=device),
+        labels=view_sem_seg(samples, view, ignore_value=ignore, device=device),
+    )
+
+
+def peak_bytes(job: Job, device: torch.device) -> int:
+    """The most memory of tensors that a job has at once, beside what there was before it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        job()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the profiler, about its cycles
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            job()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e["name"] == "[memory]")
+    return max(accumulate(size for _, size in changes), default=0)

@@ -1,0 +1,169 @@
+"""What the parts of the model's benchmark share: the network, how it is timed, and numbers."""
+
+import copy
+import gc
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor, nn
+
+from yolor_d2.modeling.heads import AnchorFreeHead, PrototypeMaskHead, SemanticHead
+from yolor_d2.modeling.layers import norm_momentum
+from yolor_d2.modeling.meta_arch import YOLOR
+
+from .timing import Clock, Job
+
+MIN_TURN = 0.2  # seconds; shorter jobs run several times in a turn
+
+Row = dict[str, float]
+
+
+class Table(NamedTuple):
+    """Numbers of one kind. A column's name tells its unit, and so how it is printed."""
+
+    title: str
+    rows: dict[str, Row]
+
+
+class Aim(NamedTuple):
+    """What a number should be."""
+
+    text: str
+    value: float
+    reached: bool
+
+
+class Result(NamedTuple):
+    """What a part of the benchmark found."""
+
+    tables: list[Table]
+    aims: list[Aim]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "tables": [table._asdict() for table in self.tables],
+            "aims": [aim._asdict() for aim in self.aims],
+        }
+
+
+class Setting(NamedTuple):
+    """What is measured, and how."""
+
+    cfg: CfgNode
+    model: YOLOR
+    size: int  # side of the square images
+    batches: list[int]  # of the forward pass
+    train_batches: list[int]
+    memory_batch: int
+    repeats: int
+    device: torch.device
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def vision_model(self) -> YOLOR:
+        """A copy of the network for inference without captions."""
+        vision = copy.deepcopy(self.model).eval()
+        vision.caption_head = None
+        return vision
+
+    def vision_heads(self) -> tuple[AnchorFreeHead, PrototypeMaskHead, SemanticHead]:
+        """Those of boxes, masks and the semantic map, which must be there, and ours."""
+        detection, mask = self.model.detection_head, self.model.mask_head
+        semantic = self.model.semantic_head
+        assert isinstance(detection, AnchorFreeHead)
+        assert isinstance(mask, PrototypeMaskHead)
+        assert isinstance(semantic, SemanticHead)
+        return detection, mask, semantic
+
+    def half_precision(self, *, enabled: bool = True) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def device_clock(device: torch.device) -> Clock:
+    """A wall clock that waits until the device has done what it was told to."""
+    if device.type != "cuda":
+        return time.perf_counter
+
+    def now() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return now
+
+
+def time_in_turns(
+    jobs: Mapping[str, Job], *, repeats: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Wall seconds of each job, once a repeat, so that what else the machine does hits all alike.
+
+    Before that, each runs twice: to compile and warm up, and to see how often it fits in a turn.
+    """
+    now = device_clock(device)
+
+    def seconds(job: Job, calls: int) -> float:
+        gc.collect()
+        start = now()
+        for _ in range(calls):
+            job()
+        return (now() - start) / calls
+
+    calls = {}
+    for name, job in jobs.items():
+        job()
+        calls[name] = max(1, round(MIN_TURN / seconds(job, 1)))
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            times[name].append(seconds(job, calls[name]))
+    return times
+
+
+def time_rows(times: Mapping[str, Sequence[float]], *, base: str | None = None) -> dict[str, Row]:
+    """Medians, extremes, and how many times as fast as the row `base` each is."""
+    rows = {}
+    for name, runs in times.items():
+        row = {
+            "ms": 1000 * statistics.median(runs),
+            "lowest ms": 1000 * min(runs),
+            "highest ms": 1000 * max(runs),
+        }
+        if base is not None:
+            row["times as fast"] = speedup(times[base], runs)
+        rows[name] = row
+    return rows
+
+
+def speedup(slow: Sequence[float], fast: Sequence[float]) -> float:
+    """How many times as fast, of neighbouring turns, which the same noise hit."""
+    return statistics.median(one / other for one, other in zip(slow, fast, strict=True))
+
+
+def random_images(batch: int, height: int, width: int, device: torch.device) -> Tensor:
+    """(N, 3, height, width) in 0..255."""
+    rng = torch.Generator().manual_seed(0)
+    return torch.randint(256, (batch, 3, height, width), generator=rng).float().to(device)
+
+
+@torch.no_grad()
+def calibrate(module: nn.Module, job: Job) -> None:
+    """Give the batch norms of a new network the statistics of one batch, which a job lets through.
+
+    With those of its creation, numbers shrink from layer to layer until a CPU takes many times as
+    long for them.
+    """
+    was_training = module.training
+    module.train()
+    with norm_momentum(module, 1.0):
+        job()
+    module.train(was_training)
+
+
+def million_parameters(module: nn.Module) -> float:
+    return sum(parameter.numel() for parameter in module.parameters()) / 1e6

@@ -1,0 +1,62 @@
+"""What benchmarks of networks share: their device, and tables and aims in Markdown."""
+
+from collections.abc import Mapping
+
+import torch
+from tabulate import tabulate
+
+from .model_setting import Aim, Result, Table
+
+FORMATS = {
+    "M parameters": ".1f",
+    "share": ".1%",
+    "times as fast": ".2f",
+    "ours is faster": ".2f",
+    "peak MB": ",.0f",
+    "gradients MB": ",.0f",
+    "rest MB": ",.0f",
+}  # of columns; else:
+DEFAULT_FORMAT = ",.1f"
+
+
+def chosen_device(name: str) -> torch.device:
+    """Of --device: "auto", "cpu" or "cuda"."""
+    has_gpu = torch.cuda.is_available()
+    if name == "cuda" and not has_gpu:
+        raise ValueError("--device cuda: PyTorch sees no GPU")
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def print_result(result: Result) -> None:
+    """In Markdown, for docs/performance.md."""
+    for table in result.tables:
+        _print_table(table)
+    for aim in result.aims:
+        print(f"\n{_verdict(aim)}: {aim.text} ({aim.value:.2f})")
+
+
+def _print_table(table: Table) -> None:
+    columns = list(next(iter(table.rows.values())))
+    rows = [[name, *_cells(row, columns)] for name, row in table.rows.items()]
+    print()
+    print(
+        tabulate(
+            rows,
+            headers=[table.title, *columns],
+            tablefmt="pipe",
+            colalign=["left", *["right"] * len(columns)],
+            disable_numparse=True,
+        )
+    )
+
+
+def _cells(row: Mapping[str, float], columns: list[str]) -> list[str]:
+    return [format(row[column], FORMATS.get(column, DEFAULT_FORMAT)) for column in columns]
+
+
+def _verdict(aim: Aim) -> str:
+    return "reached" if aim.reached else "MISSED"

@@ -1,0 +1,48 @@
+"""The benchmark of evaluation: its numbers are complete, and it notices wrong ones."""
+
+import json
+from pathlib import Path
+
+import pytest
+from detectron2.data import DatasetCatalog
+
+from benchmarks import __main__ as benchmark
+from benchmarks import evaluation as benchmark_evaluation
+
+FEW = ["--images", "6", "--detections", "20", "--processes", "2"]
+
+
+@pytest.fixture(autouse=True)
+def little_work(monkeypatch) -> None:
+    monkeypatch.setattr(benchmark_evaluation, "SHAPES", 20)
+    monkeypatch.setattr(benchmark_evaluation, "MAP_IMAGES", 2)
+
+
+def test_numbers_are_complete(tmp_path: Path, capsys) -> None:
+    before = DatasetCatalog.list()
+    path = tmp_path / "numbers.json"
+
+    benchmark.main(["evaluation", *FEW, "--json", str(path)])
+
+    numbers = json.loads(path.read_text())["evaluation"]
+    assert numbers["settings"] == {"images": 6, "detections": 20, "processes": 2}
+    for task in ("bbox", "segm"):
+        scoring = numbers["scoring"][task]
+        assert scoring["times as fast"] == scoring["pycocotools"] / scoring["yolor_d2"]
+        assert 0 < scoring["AP"] < 100
+    assert all(cost > 0 for cost in numbers["milliseconds_per_image"].values())
+    assert len(numbers["milliseconds_per_image"]) == 4
+    assert "at least 2.3 times as fast" in capsys.readouterr().out
+    assert DatasetCatalog.list() == before
+
+
+def test_wrong_numbers_stop_it(monkeypatch) -> None:
+    right = benchmark_evaluation.score
+
+    def wrong(*args, **options):
+        scores = right(*args, **options)
+        return scores._replace(precision=scores.precision * 0.999)
+
+    monkeypatch.setattr(benchmark_evaluation, "score", wrong)
+    with pytest.raises(SystemExit, match="bbox differs by"):
+        benchmark.main(["evaluation", *FEW])

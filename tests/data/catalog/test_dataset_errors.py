@@ -1,0 +1,260 @@
+"""Data sets that contradict themselves: one line that names the file and the id."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from detectron2.data import DatasetCatalog
+
+from yolor_d2.data import register_coco_multitask
+from yolor_d2.data.catalog.categories import COCO_PANOPTIC, COCO_THINGS
+from yolor_d2.data.catalog.coco_join import CocoFiles, load_coco_multitask
+from yolor_d2.data.errors import DataError
+
+from ..coco_files import KINDS, Album, compressed, rectangle_mask, restored_catalogues
+
+Json = dict[str, Any]
+Change = Callable[[Json], object]
+
+
+@pytest.fixture(autouse=True)
+def _clean_catalogues() -> Iterator[None]:
+    with restored_catalogues():
+        yield
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Album:
+    return Album(tmp_path)
+
+
+def complaint(album: Album, kinds: tuple[str, ...] = KINDS, **more: Any) -> str:
+    """What loading says, on one line."""
+    with pytest.raises(DataError) as error:
+        album.load(*kinds, **more)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def first(key: str, **fields: Any) -> Change:
+    """Set fields of the first entry of a list; None takes one away."""
+
+    def change(content: Json) -> None:
+        for field, value in fields.items():
+            if value is None:
+                del content[key][0][field]
+            else:
+                content[key][0][field] = value
+
+    return change
+
+
+def twice(key: str) -> Change:
+    return lambda content: content[key].append(content[key][0])
+
+
+def segment(**fields: Any) -> Change:
+    return lambda content: first("segments_info", **fields)(content["annotations"][0])
+
+
+def test_the_untouched_data_set_is_fine(album: Album) -> None:
+    assert len(album.load(*KINDS)) == 3
+
+
+WRONG_SIZE = compressed(rectangle_mask(7, 0, 0, 5, 5))  # an image of 40 x 30, in one of 32 x 24
+
+CONTENTS: dict[str, tuple[str, Change, list[str]]] = {
+    "category": ("instances", first("annotations", category_id=77), ["annotation 1", "id 77"]),
+    "mask size": (
+        "instances",
+        first("annotations", segmentation=WRONG_SIZE),
+        ["annotation 1", "image 3", "[30, 40]", "[24, 32]"],
+    ),
+    "half a mask": (
+        "instances",
+        first("annotations", segmentation={"counts": "a"}),
+        ["annotation 1", "without size"],
+    ),
+    "object of no image": (
+        "instances",
+        first("annotations", image_id=99),
+        ["annotation 1", "image 99"],
+    ),
+    "caption of no image": ("captions", first("annotations", image_id=99), ["image 99"]),
+    "segments of no image": ("panoptic", first("annotations", image_id=99), ["image 99"]),
+    "image twice": ("instances", twice("images"), ["image id 3 is there twice"]),
+    "object twice": ("instances", twice("annotations"), ["annotation id 1 is there twice"]),
+    "segments twice": ("panoptic", twice("annotations"), ["image 3 has two annotations"]),
+    "no id": ("instances", first("annotations", id=None), ["annotations entry", "no id"]),
+    "no bbox": ("instances", first("annotations", bbox=None), ["entry 1", "no bbox"]),
+    "short bbox": (
+        "instances",
+        first("annotations", bbox=[1, 2, 3]),
+        ["annotation 1", "[1, 2, 3]"],
+    ),
+    "no category": (
+        "instances",
+        first("annotations", category_id=None),
+        ["entry 1", "category_id"],
+    ),
+    "image without id": ("captions", first("images", id=None), ["images entry", "no id"]),
+    "image without name": ("captions", first("images", file_name=None), ["entry 7", "file_name"]),
+    "no text": ("captions", first("annotations", caption=None), ["entry 0", "no caption"]),
+    "text is a number": ("captions", first("annotations", caption=5), ["image 7", "no text"]),
+    "no segments": ("panoptic", first("annotations", segments_info=None), ["segments_info"]),
+    "segment without id": ("panoptic", segment(id=None), ["segments_info entry", "no id"]),
+    "segment without category": ("panoptic", segment(category_id=None), ["entry 300"]),
+    "category of a segment": (
+        "panoptic",
+        segment(category_id=77),
+        ["segment 300 of image 3", "category id 77"],
+    ),
+    "size differs": (
+        "panoptic",
+        first("images", height=25),
+        ["image 3 has height 25, in another file 24"],
+    ),
+    "name differs": (
+        "panoptic",
+        first("images", file_name="000007.jpg"),
+        ["image 3", "000003.jpg"],
+    ),
+    "no list": ("captions", lambda content: content.pop("annotations"), ["no list of annotations"]),
+    "no entry": ("captions", lambda content: content["images"].append(8), ["entry 8 is no object"]),
+}
+
+
+@pytest.mark.parametrize(("kind", "change", "parts"), CONTENTS.values(), ids=CONTENTS)
+def test_a_contradiction_names_file_and_id(
+    album: Album, kind: str, change: Change, parts: list[str]
+) -> None:
+    with album.changed(kind) as content:
+        change(content)
+    message = complaint(album)
+    assert message.startswith(f"{album.path(kind)}: ")
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("folder", ["images", "semantic", "panoptic"])
+def test_a_missing_folder(album: Album, folder: str) -> None:
+    shutil.rmtree(album.root / folder)
+    assert complaint(album) == f"{album.root / folder}: there is no such folder"
+
+
+@pytest.mark.parametrize("kind", ["instances", "captions", "panoptic"])
+def test_a_missing_file(album: Album, kind: str) -> None:
+    album.path(kind).unlink()
+    assert complaint(album) == f"{album.path(kind)}: No such file or directory"
+
+
+@pytest.mark.parametrize("kind", ["instances", "captions", "panoptic"])
+@pytest.mark.parametrize(
+    "content", [b"", b'{"images": [', b'{"images": \n oh', b"\xff\xfe\xfa\x00"]
+)
+def test_a_broken_file(album: Album, kind: str, content: bytes) -> None:
+    album.path(kind).write_bytes(content)
+    assert complaint(album).startswith(f"{album.path(kind)}: is no JSON (")
+
+
+def test_a_file_that_breaks_after_its_categories_were_read(album: Album) -> None:
+    album.register("later", "instances")
+    album.path("instances").write_text("{")
+    with pytest.raises(DataError, match=r"instances\.json: is no JSON") as error:
+        DatasetCatalog.get("later")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_panoptic_png(album: Album) -> None:
+    (album.panoptic / "000003.png").unlink()
+    message = complaint(album)
+    assert message == f"{album.panoptic}: 000003.png is missing (panoptic.json lists it)"
+
+
+def test_an_image_that_is_needed_for_its_size(album: Album) -> None:
+    (album.images / "000007.jpg").write_bytes(b"no image")
+    with album.changed("captions") as content:
+        del content["images"][0]["width"]
+    message = complaint(album, ("captions",))
+    assert message.startswith(f"{album.images / '000007.jpg'}: cannot be read")
+
+
+def test_semantic_maps_of_other_images(album: Album) -> None:
+    for number in (3, 12):
+        (album.semantic / f"{number:06d}.png").unlink()
+    for kinds in (("semantic",), ("captions", "semantic")):
+        message = complaint(album, kinds)
+        assert message == f"{album.semantic}: has no PNG named like an image of {album.images}"
+
+
+def test_a_semantic_map_for_two_images(album: Album) -> None:
+    """Of the same name in two folders: one of them would get the other's map."""
+    album.add_image("more/000003.jpg", width=40, height=30, shade=9)
+    with album.changed("instances") as content:
+        content["images"][1]["file_name"] = "more/000003.jpg"
+    message = complaint(album, ("instances", "semantic"))
+    assert message == f"{album.semantic / '000003.png'}: is named like images 3 and 7"
+
+
+@pytest.mark.parametrize("name", ["03.jpg", "000003.png"])
+def test_two_images_of_a_folder_with_one_id(album: Album, name: str) -> None:
+    album.add_image(name, width=32, height=24, shade=9)
+    stem = Path(name).stem
+    if stem != "000003":
+        shutil.copy(album.semantic / "000003.png", album.semantic / f"{stem}.png")
+    message = complaint(album, ("semantic",))
+    assert "has the image id 3 like" in message
+    assert "000003.jpg" in message
+
+
+def test_semantic_maps_need_classes(album: Album) -> None:
+    message = complaint(album, ("semantic",), sem_seg=None)
+    assert "sem_seg_root needs sem_seg, the names of its classes" in message
+
+
+@pytest.mark.parametrize("missing", ["panoptic_root", "panoptic_json"])
+def test_panoptic_files_go_together(album: Album, missing: str) -> None:
+    message = complaint(album, ("panoptic",), **{missing: None})
+    assert "panoptic_root and panoptic_json go together" in message
+
+
+def test_what_is_not_there_may_be_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For the built-in sets: whoever has not downloaded everything trains on what is there."""
+    (tmp_path / "captions.json").write_text(
+        '{"images": [{"id": 1, "file_name": "a.jpg", "height": 4, "width": 4}],'
+        ' "annotations": [{"id": 1, "image_id": 1, "caption": "a dot"}]}'
+    )
+    files = CocoFiles(
+        tmp_path,
+        instances_json=tmp_path / "instances.json",
+        captions_json=tmp_path / "captions.json",
+        sem_seg_root=tmp_path / "semantic",
+        panoptic_root=tmp_path / "panoptic",
+        panoptic_json=tmp_path / "panoptic.json",
+    )
+    tables = {"things": COCO_THINGS, "panoptic": COCO_PANOPTIC}
+    with pytest.raises(DataError, match="semantic: there is no such folder"):
+        load_coco_multitask(files, **tables)
+    (record,) = load_coco_multitask(files, **tables, skip_missing=True)
+    assert record["captions"] == ["a dot"]
+    assert {"annotations", "sem_seg_file_name", "segments_info"}.isdisjoint(record)
+    assert all(name in caplog.text for name in ("instances.json", "semantic", "panoptic.json"))
+    (tmp_path / "captions.json").unlink()
+    with pytest.raises(DataError, match=r"there is no such folder|No such file"):
+        load_coco_multitask(files, **tables, skip_missing=True)
+
+
+def test_a_data_set_without_annotations(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing: has no annotations at all"):
+        register_coco_multitask("nothing", tmp_path)
+
+
+def test_more_classes_than_a_byte_holds(tmp_path: Path) -> None:
+    names = [f"class {k}" for k in range(300)]
+    with pytest.raises(DataError, match="many: has 300 semantic classes, of 254 at most"):
+        register_coco_multitask("many", tmp_path, sem_seg_root=tmp_path, sem_seg=names)

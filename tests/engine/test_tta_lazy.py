@@ -1,0 +1,80 @@
+"""Test-time augmentation of a LazyConfig."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.data.coco_files import Album
+from tests.engine.test_lazy import arguments, changes
+from yolor_d2.engine import lazy
+from yolor_d2.engine.lazy import LazySetup
+from yolor_d2.modeling.test_time_augmentation import TestTimeAugmentation
+
+VIEWS = ("tta.enabled=True", "tta.sizes=[64,96]")
+
+
+def setup_of(folder: Path, *more: str) -> LazySetup:
+    options = ("evaluators.tasks=[detection,mask]", "model.detection_head.num_classes=3", *more)
+    return LazySetup(arguments(("album", "album"), folder, "pan", *options))
+
+
+@pytest.mark.parametrize(
+    ("more", "sides"),
+    [
+        ((), [64]),
+        (VIEWS, [64, 64, 96, 96]),  # the plain image is one of the views
+        ((*VIEWS, "tta.flip=False"), [64, 96]),
+        (("tta.enabled=True",), [64, 64]),
+    ],
+)
+def test_the_network_sees_each_view(
+    album: Album, tmp_path: Path, more: tuple[str, ...], sides: list[int]
+) -> None:
+    album.register("album", "instances")
+    setup = setup_of(tmp_path / "out", *more)
+    model = setup.model().eval()
+    seen: list[torch.Tensor] = []
+    model.backbone.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+
+    results = setup.examine(model)
+
+    assert results.keys() == {"bbox", "segm"}
+    assert [images.shape[3] for images in seen] == sides
+    if "tta.flip=False" not in more and more:
+        assert torch.equal(seen[1][:, :, :48], seen[0][:, :, :48].flip(3))  # 64 x 48, padded below
+
+
+def test_boxes_of_views_compete_as_those_of_one(
+    album: Album, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the thresholds of the detection head."""
+    examined: list[TestTimeAugmentation] = []
+    monkeypatch.setattr(lazy, "examine", lambda model, *_, **__: examined.append(model))
+    head = ("model.detection_head.nms_thresh=0.4", "model.detection_head.detections_per_image=7")
+    setup = setup_of(tmp_path / "out", *VIEWS, *head)
+
+    setup.examine(setup.model())
+
+    (augmented,) = examined
+    assert augmented.views == [(64, False), (64, True), (96, False), (96, True)]
+    assert (augmented.nms_threshold, augmented.max_detections) == (0.4, 7)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.detection_head=null", "the model has no detection_head"),
+        ("tta.sizes=640", r"tta\.sizes must be a list: tta\.sizes=\[640\]"),
+        ("tta.size=[640]", "tta.size is not a name"),
+    ],
+)
+def test_what_cannot_work_is_said_before_the_run(
+    tmp_path: Path, override: str, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        setup_of(tmp_path / "out", "tta.enabled=True", override)
+
+
+def test_a_run_may_go_on_with_it() -> None:
+    assert changes(*VIEWS) == []

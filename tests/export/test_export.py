@@ -1,0 +1,276 @@
+"""Exported graphs say what the network says, and their runner finds what the network finds."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import build_model
+from pycocotools import mask as coco_mask
+
+from benchmarks import __main__ as benchmark
+from benchmarks import export as benchmark_export
+from benchmarks import model_setting as benchmark_model_setting
+from benchmarks.model_setting import calibrate, random_images
+from yolor_d2.checkpoint.saving import save_checkpoint
+from yolor_d2.data.views.transforms import resize_long_side, to_planes
+from yolor_d2.engine.trainer import describe
+from yolor_d2.export.parity import largest_error
+from yolor_d2.inference.loading import load_network
+from yolor_d2.modeling.meta_arch import YOLOR
+from yolor_d2.tasks import TASKS
+from yolor_d2.tokenizer import Tokenizer
+from yolor_d2.tools import export
+
+from ..modeling.factory import tiny_config
+
+DAMPING = 1.25
+ONNX = ("onnx", "onnxscript", "onnxruntime")
+SIZES = [(96, 128), (75, 110), (260, 190)]
+TOLD = ["MODEL.CAPTION_HEAD.REGION_FEATURE", "c2", "MODEL.CAPTION_HEAD.DECODER_LAYERS", 1]
+
+
+def write_checkpoint(folder: Path, *overrides: Any, tasks: tuple[str, ...] = TASKS) -> Path:
+    """Of a network that finds something everywhere, as if trained on toy scenes."""
+    texts = ["a red disc above a blue square", "two green stars", "a red star and a blue disc"]
+    tokenizer = Tokenizer.train(texts, vocab_size=50)
+    cfg = tiny_config(tasks, "INPUT.TEST_SIZE", 128, *overrides)
+    cfg.TOKENIZER.VOCAB_SIZE = len(tokenizer)
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    noise = random_images(4, 128, 128, torch.device("cpu"))
+    calibrate(model, lambda: model.raw_outputs(noise))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var *= DAMPING  # untrained, it would make much of roundings
+    head = model.detection_head
+    if head is not None:
+        for predictor in head.class_predictors.values():
+            torch.nn.init.normal_(predictor.weight, std=0.2)
+            torch.nn.init.constant_(predictor.bias, 0.0)
+    cfg.TOKENIZER.MODEL = "/nowhere/tokenizer.model"
+    path = folder / "model.pth"
+    content = {
+        "iteration": 1,
+        "model": model.state_dict(),
+        "tokenizer": torch.frombuffer(bytearray(tokenizer.model_proto), dtype=torch.uint8),
+        "provenance": describe(cfg),
+    }
+    save_checkpoint(content, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its captions are told of objects."""
+    return write_checkpoint(tmp_path_factory.mktemp("told"), *TOLD)
+
+
+@pytest.fixture(scope="module")
+def onnx_folder(told: Path) -> Path:
+    for name in ONNX:
+        pytest.importorskip(name)
+    folder = told.parent / "onnx"
+    assert export.main(["--weights", str(told), "--output", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runner(onnx_folder: Path) -> Iterator[Any]:
+    yield export.load_runner(onnx_folder)
+    for name in ("runner", "runner_results", "runner_captions"):
+        del sys.modules[name]
+
+
+def eager(weights: Path) -> tuple[YOLOR, int]:
+    network = load_network(weights, device="cpu", opts=["MODEL.MASK_HEAD.MASK_FORMAT", "dense"])
+    return network.model, network.recipe.test_size
+
+
+def picture(size: tuple[int, int], seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(256, size=(6, 7, 3), dtype=np.uint8)
+    return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def test_the_runner_finds_what_the_network_finds(
+    told: Path, onnx_folder: Path, runner: Any
+) -> None:
+    model, size = eager(told)
+    exported = runner.Runner(onnx_folder, threads=1)
+    for seed, (height, width) in enumerate(SIZES):
+        image = picture((height, width), seed)
+        resized = torch.from_numpy(to_planes(resize_long_side(image, size)))
+        sample = {"image": resized, "height": height, "width": width}
+        expected, found = model([sample])[0], exported(image)
+
+        instances = expected["instances"]
+        assert len(instances) > 20
+        np.testing.assert_array_equal(found["classes"], instances.pred_classes)
+        np.testing.assert_allclose(found["scores"], instances.scores, atol=1e-5)
+        np.testing.assert_allclose(found["boxes"], instances.pred_boxes.tensor, atol=1e-3)
+        masks = instances.pred_masks.numpy()
+        union = (masks | found["masks"]).sum(axis=(1, 2))
+        assert (masks & found["masks"]).sum(axis=(1, 2)) == pytest.approx(union, rel=0.01)
+        assert (found["semantic"] == expected["sem_seg"].argmax(0).numpy()).mean() > 0.999
+        ids, segments = expected["panoptic_seg"]
+        assert (found["panoptic"] == ids.numpy()).mean() > 0.999
+        assert [s["category_id"] for s in found["segments"]] == [s["category_id"] for s in segments]
+        assert found["caption_ids"] == expected["caption_ids"]
+        assert found["caption"] == expected["caption"]
+        assert found["caption_score"] == pytest.approx(expected["caption_score"], abs=1e-4)
+
+
+def test_the_runner_stands_alone(onnx_folder: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), picture(SIZES[0], 0))
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'detectron2', 'yolor_d2'): sys.modules[name] = None\n"
+        f"sys.path.insert(0, {str(onnx_folder)!r})\n"
+        "import runner; sys.exit(runner.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "a.png", "--model", str(onnx_folder)]
+    command += ["--threads", "1"]
+    run = partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    printed = run([*command, "--score-threshold", "0.2"])
+
+    found = json.loads(printed.stdout)
+    assert found.keys() >= {
+        "file_name",
+        "height",
+        "instances",
+        "sem_seg",
+        "segments_info",
+        "caption",
+    }
+    first = found["instances"][0]
+    toys = MetadataCatalog.get("toy_scenes_train")
+    index = toys.thing_dataset_id_to_contiguous_id[first["category_id"]]
+    assert first["category_name"] == toys.thing_classes[index]
+    assert min(each["score"] for each in found["instances"]) > 0.2
+    areas = [
+        coco_mask.area(coco_mask.frPyObjects(s["segmentation"], *SIZES[0]))
+        for s in found["sem_seg"]
+    ]
+    assert sum(areas) == SIZES[0][0] * SIZES[0][1]
+
+    written = run([*command, "--output", "b.json"])
+    assert written.stdout == ""
+    surest = [each for each in found["instances"] if each["score"] > 0.25]
+    assert json.loads((tmp_path / "b.json").read_text()) == {**found, "instances": surest}
+
+
+def test_what_the_runner_cannot_read(
+    onnx_folder: Path, runner: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.png").write_text("no image")
+    assert runner.main([str(tmp_path / "a.png")]) == 2
+    assert "cannot be read as an image" in capsys.readouterr().err
+    cv2.imwrite(str(tmp_path / "a.png"), picture(SIZES[0], 0))
+    assert runner.main([str(tmp_path / "a.png"), "--model", str(tmp_path)]) == 2
+    assert "model.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "kind", ["torchscript", pytest.param("torch_export", marks=pytest.mark.slow)]
+)
+def test_formats_of_pytorch(
+    told: Path, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export.main(["--weights", str(told), "--output", str(tmp_path), "--format", kind]) == 0
+    out = capsys.readouterr().out
+    assert "2 x 96 x 64" in out
+    assert "caption_step: longer_past" in out
+    assert not (tmp_path / "runner.py").exists()
+
+
+@pytest.mark.parametrize("tasks", [("detection",), ("semantic",), ("detection", "mask")])
+def test_some_tasks(tasks: tuple[str, ...], tmp_path: Path) -> None:
+    weights = write_checkpoint(tmp_path, tasks=tasks)
+    arguments = ["--weights", weights, "--output", tmp_path, "--format", "torchscript"]
+    assert export.main([*map(str, arguments)]) == 0
+    facts = json.loads((tmp_path / "model.json").read_text())
+    assert facts["inputs"] == {"vision": ["images"]}
+    assert ("mask" in facts) == ("mask" in tasks)
+    assert ("semantic" in facts["outputs"]["vision"]) == ("semantic" in tasks)
+    assert "caption" not in facts
+
+
+def test_a_graph_that_says_something_else(
+    told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def off(path: Path, part: Any) -> Any:
+        return lambda *inputs: tuple(x + x.new_ones(()) for x in part.module(*inputs))
+
+    monkeypatch.setattr(export, "write_graph", lambda *_: None)
+    monkeypatch.setattr(export, "open_graph", off)
+    assert export.main(["--weights", str(told), "--output", str(tmp_path)]) == 1
+    assert "do not say what the network says" in capsys.readouterr().err
+
+
+def test_largest_error() -> None:
+    x = torch.tensor([0.0, 100.0])
+    assert largest_error(x, x + 0.5) == pytest.approx(0.5)
+    assert largest_error(100 + x, 101 + x) == pytest.approx(0.01)
+    assert largest_error(x, x[:1]) == largest_error(x, x.double()) == float("inf")
+    assert largest_error(x, x * torch.nan) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--weights", "nowhere.pth"], "no such file"),
+        (["--weights", "bare.pth"], "bare.pth: has no configuration in it: give one"),
+        (["--weights", "lazy.pth"], "must have a model"),
+        (["--weights", "model.pth", "MODEL.NOPE", "1"], "NOPE"),
+    ],
+)
+def test_errors_are_one_line(
+    told: Path, arguments: list[str], message: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.chdir(told.parent)
+    torch.save({"a.weight": torch.zeros(1)}, "bare.pth")
+    lazy = {"config": "cfg.model = yolor_d2.modeling.YOLOR()\n"}
+    save_checkpoint({"iteration": 1, "model": {}, "provenance": lazy}, Path("lazy.pth"))
+    command = ["--output", str(tmp_path), "--format", "torchscript", *arguments]
+    assert export.main(command) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    assert export.main(["--weights", "a", "--output", "b"]) == 2
+    assert "onnx, onnxscript, onnxruntime" in capsys.readouterr().err
+
+
+def test_the_benchmark(
+    told: Path, onnx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Its numbers are complete."""
+
+    def already_exported(*_: Any, folder: Path, **__: Any) -> None:
+        shutil.copytree(onnx_folder, folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr(benchmark_export, "export", already_exported)
+    monkeypatch.setattr(benchmark_model_setting, "MIN_TURN", 0.0)
+    few = ["--size", "64", "96", "--repeats", "1", "--threads", "1"]
+    path = tmp_path / "numbers.json"
+    benchmark.main(["export", "--weights", str(told), *few, "--json", str(path)])
+
+    forward, _, whole = json.loads(path.read_text())["export"]["tables"]
+    assert forward["title"] == "forward, 1 x 64 x 64"
+    assert list(forward["rows"]) == [*benchmark_export.NAMES]
+    assert list(whole["rows"]) == [benchmark_export.NHWC, "runner.py"]
+    assert all(row["ms"] > 0 for table in (forward, whole) for row in table["rows"].values())
+    assert "onnxruntime" in capsys.readouterr().out

@@ -1,0 +1,189 @@
+"""Whatever is given, uint8 RGB comes out, upright."""
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from yolor_d2.data.errors import BadFileError
+from yolor_d2.inference.media import Picture, open_media, raise_error, to_picture, to_rgb
+
+
+def gradient(height: int = 24, width: int = 36) -> np.ndarray:
+    """RGB in which every corner and channel is different."""
+    rows, columns = np.mgrid[:height, :width]
+    planes = [rows * 255 / height, columns * 255 / width, 255 - rows * 255 / height]
+    return np.stack(planes, axis=2).astype(np.uint8)
+
+
+def pictures(source: Any) -> list[Picture]:
+    return list(open_media(source).pictures(raise_error))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["file", "PIL image"])
+def test_pictures_stand_upright(tmp_path: Path, orientation: int, kind: str) -> None:
+    """As the camera says that it was held."""
+    upright = Image.fromarray(gradient())
+    undo = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    stored = upright.transpose(undo[orientation]) if orientation > 1 else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.jpg"
+    stored.save(path, exif=exif, quality=100, subsampling=0)
+    found = to_picture(path if kind == "file" else Image.open(path))
+    assert found.name == str(path)
+    assert np.abs(found.pixels.astype(int) - gradient()).max() < 12  # of JPEG
+
+
+@pytest.mark.parametrize("kind", ["file", "PIL image"])
+@pytest.mark.parametrize(
+    ("mode", "name"),
+    [("L", "x.png"), ("RGBA", "x.png"), ("P", "x.png"), ("P", "x.gif"), ("LA", "x.png"),
+     ("1", "x.png"), ("CMYK", "x.jpg"), ("RGB", "x.bmp"), ("RGB", "x.webp"), ("RGB", "x.tif")],
+)  # fmt: skip
+def test_every_mode(tmp_path: Path, mode: str, name: str, kind: str) -> None:
+    image = Image.fromarray(gradient()).convert(mode)
+    image.save(tmp_path / name)
+    path = tmp_path / name
+    found = to_picture(path if kind == "file" else Image.open(path)).pixels
+    expected = np.asarray(image.convert("RGB")).astype(int)
+    assert found.dtype == np.uint8
+    assert found.shape == (24, 36, 3)
+    assert np.abs(found - expected).mean() < 5  # lossy formats
+
+
+@pytest.mark.parametrize("kind", ["file", "PIL image", "array"])
+def test_sixteen_bits(tmp_path: Path, kind: str) -> None:
+    deep = gradient()[..., 0].astype(np.uint16) * 257
+    path = tmp_path / "deep.png"
+    cv2.imwrite(str(path), deep)
+    source = {"file": path, "array": deep}.get(kind) if kind != "PIL image" else Image.open(path)
+    found = to_picture(source).pixels
+    assert np.abs(found.astype(int) - gradient()[..., :1]).max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (5, 4, 1), (5, 4, 3), (5, 4, 4)])
+def test_arrays(shape: tuple[int, ...]) -> None:
+    found = to_rgb(np.full(shape, 7, np.uint8))
+    assert found.shape == (5, 4, 3)
+    assert (found == 7).all()
+    assert found.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((5, 4, 2), np.uint8),
+        np.zeros((5, 4, 3)),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros(3),
+    ],
+)
+def test_arrays_that_are_no_images(array: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="an image must be an array uint8 or uint16"):
+        to_picture(array)
+
+
+@pytest.mark.parametrize("thing", [1.5, None, True])
+def test_other_things_are_no_sources(thing: Any) -> None:
+    with pytest.raises(ValueError, match=rf"a source must be a path.*not {type(thing).__name__}"):
+        open_media(thing)
+
+
+def test_brightness_is_not_guessed() -> None:
+    """From 0 to 1, Pillow would call everything black."""
+    with pytest.raises(ValueError, match="a PIL image of floating point numbers"):
+        to_picture(Image.fromarray(np.full((4, 5), 0.7, np.float32)))
+
+
+def test_a_folder_is_its_images_in_order(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.jpg", "c.jpeg"):
+        Image.fromarray(gradient()).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "folder.jpg").mkdir()
+    media = open_media(tmp_path)
+    assert (media.kind, media.count) == ("images", 3)
+    assert [Path(p.name).name for p in media.pictures(raise_error)] == ["a.jpg", "b.PNG", "c.jpeg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("folder", "has no images"),
+        ("nothing.jpg", "No such file or directory"),
+        ("nothing.mp4", "No such file or directory"),
+        ("text.jpg", "is not an image"),
+        ("text.mp4", "cannot be read as a video"),
+        ("\udcff.mp4", "a video's name must be UTF-8"),
+        ("x" * 300, "File name too long"),
+        ("x" * 300 + ".mp4", "No such file or directory"),
+        ("empty.png", "is empty"),
+        ("cut.jpg", "is truncated"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, reason: str) -> None:
+    (tmp_path / "folder").mkdir()
+    for text in ("text.jpg", "text.mp4", "\udcff.mp4"):
+        (tmp_path / text).write_text("no picture at all")
+    (tmp_path / "empty.png").touch()
+    Image.fromarray(gradient(200, 200)).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:900])
+    with pytest.raises(BadFileError) as caught:
+        pictures(tmp_path / name)
+    assert str(caught.value).startswith(f"{tmp_path / name}: {reason}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(BadFileError, match=f"^{tmp_path}: Permission denied$"):
+        open_media(tmp_path)
+
+
+def test_a_damaged_pil_image_among_others(tmp_path: Path) -> None:
+    """It is a file, too: it is found out when it is decoded."""
+    noise = np.random.default_rng(0).integers(256, size=(90, 90, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
+    errors: list[BadFileError] = []
+    sources = [Image.open(tmp_path / "cut.jpg"), noise]
+    found = list(open_media(sources).pictures(errors.append))
+    assert [picture.name for picture in found] == [""]
+    assert [error.path for error in errors] == [str(tmp_path / "cut.jpg")]
+    with pytest.raises(BadFileError, match=r"cut\.jpg: cannot be decoded"):
+        pictures(Image.open(tmp_path / "cut.jpg"))
+
+
+def test_cameras_and_streams_that_are_not_there() -> None:
+    for source, name in ((97, "camera 97"), ("file:///nowhere.sdp", "file:///nowhere.sdp")):
+        with pytest.raises(BadFileError, match=f"{name}: cannot be opened"):
+            open_media(source)
+
+
+def test_a_video(tmp_path: Path) -> None:
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12, (64, 48))
+    for shade in (0, 100, 200):
+        writer.write(np.full((48, 64, 3), (shade, 0, 255), np.uint8))  # BGR
+    writer.release()
+    media = open_media(path)
+    assert (media.kind, media.count, media.fps) == ("video", 3, 12)
+    frames = list(media.pictures(raise_error))
+    assert [(frame.name, frame.frame) for frame in frames] == [(str(path), n) for n in range(3)]
+    for frame, shade in zip(frames, (0, 100, 200), strict=True):
+        assert np.abs(frame.pixels.mean(axis=(0, 1)) - (255, 0, shade)).max() < 8

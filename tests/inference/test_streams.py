@@ -1,0 +1,92 @@
+"""What does not wait: cameras in the network."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
+from threading import Event, Thread
+from time import sleep
+from typing import Any
+
+import cv2
+import numpy as np
+
+from yolor_d2.inference.media import newest, open_media, raise_error
+
+
+def test_the_last_frame_is_never_passed_over() -> None:
+    came, looked = Event(), Event()
+
+    def camera() -> Iterator[int]:
+        yield from range(10)
+        came.set()
+        assert looked.wait(10)
+        yield 10
+
+    frames = newest(camera())
+    assert next(frames) < 10
+    assert came.wait(10)
+    looked.set()
+    assert list(frames)[-1] == 10
+
+
+def test_nobody_is_shown_what_has_been_passed_over() -> None:
+    came = Event()
+
+    def camera() -> Iterator[int]:
+        yield from range(10)
+        came.set()
+
+    frames = newest(camera())
+    first = next(frames)
+    assert came.wait(10)
+    assert list(frames) == [9] * (first < 9)
+
+
+def test_a_stream_until_nobody_looks_any_more() -> None:
+    with streaming(cycle(range(0, 250, 10))) as url:
+        media = open_media(url)
+        assert (media.kind, media.count) == ("live", None)
+        pictures = media.pictures(raise_error)
+        seen = []
+        for picture in pictures:
+            seen.append(picture)
+            sleep(0.05)  # a network is slower than a camera
+            if len(seen) == 5:
+                break
+        pictures.close()  # type: ignore[attr-defined]  # it is a generator
+    assert not [thread for thread in threading.enumerate() if thread.name == newest.__name__]
+    assert {picture.name for picture in seen} == {url}
+    assert {picture.pixels.shape for picture in seen} == {(48, 64, 3)}
+    numbers = [picture.frame or 0 for picture in seen]
+    assert numbers == sorted(set(numbers))
+
+
+@contextmanager
+def streaming(shades: Iterator[int]) -> Iterator[str]:
+    """The URL of a camera in the network, as many have it: JPEGs without end."""
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            with suppress(OSError):  # the other side hangs up
+                for shade in shades:
+                    jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), shade, np.uint8))[1].tobytes()
+                    head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}"
+                    self.wfile.write(head.encode() + b"\r\n\r\n" + jpeg + b"\r\n")
+                    sleep(0.01)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Camera)
+    server.daemon_threads = True
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/camera.mjpg"
+    finally:
+        server.shutdown()
+        server.server_close()

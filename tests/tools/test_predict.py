@@ -1,0 +1,209 @@
+"""What the demo leaves in its folder, and what it says when something is wrong."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools import mask as coco_mask
+
+from yolor_d2.inference import output as demo_output
+from yolor_d2.tools import predict as demo
+
+from ..saved_networks import Saved
+
+
+@pytest.fixture
+def run(saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the demo in this process; its exit code and what it says."""
+
+    def run(*inputs: Path | str, options: tuple[str, ...] = ()) -> tuple[int, str, list[str]]:
+        paths = ["--input", *map(str, inputs), "--output", str(tmp_path / "out")]
+        code = demo.main(["--weights", str(saved.path), "--device", "cpu", *options, *paths])
+        out, err = capsys.readouterr()
+        return code, out, err.strip().splitlines()
+
+    return run
+
+
+def lines(tmp_path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (tmp_path / "out/predictions.jsonl").open()]
+
+
+def write_video(path: Path, images: list[Path], *, fps: float) -> None:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), fps, (160, 120))
+    for image in images:
+        writer.write(cv2.imread(str(image)))
+    writer.release()
+
+
+def read_video(path: Path) -> tuple[list[np.ndarray], float]:
+    capture, frames = cv2.VideoCapture(str(path)), []
+    while (frame := capture.read())[0]:
+        frames.append(frame[1])
+    return frames, capture.get(cv2.CAP_PROP_FPS)
+
+
+def test_a_folder(saved: Saved, tmp_path: Path, run: Any) -> None:
+    code, out, err = run(saved.images[0].parent)
+    assert (code, out, err) == (0, f"6 predictions are in {tmp_path / 'out'}\n", [])
+    found = lines(tmp_path)
+    assert [line["file_name"] for line in found] == [str(path) for path in saved.images]
+    for line in found:
+        picture = cv2.imread(str(tmp_path / "out" / line["picture"]))
+        image = cv2.imread(line["file_name"])
+        assert picture.shape[0] > 120 * picture.shape[1] / 160  # the caption stands below
+        height = 120 * picture.shape[1] // 160
+        resized = cv2.resize(image, (picture.shape[1], height))
+        assert np.abs(resized.astype(int) - picture[:height]).mean() > 5
+        assert line["caption"]
+        assert line["instances"]
+        for thing in line["instances"]:
+            assert coco_mask.decode(thing["segmentation"]).shape == (120, 160)
+
+
+def test_equal_names_and_a_broken_file(saved: Saved, tmp_path: Path, run: Any) -> None:
+    """Each picture is there, and what is broken costs no more than itself."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.jpg").write_bytes(saved.images[0].read_bytes())
+    (tmp_path / "one/a.png").write_text("broken")
+    code, out, err = run(tmp_path / "one", tmp_path / "nothing.avi", tmp_path / "two/x.jpg")
+    assert (code, out) == (1, f"2 predictions are in {tmp_path / 'out'}\n")
+    assert err == [
+        f"demo: {tmp_path / 'nothing.avi'}: No such file or directory",
+        f"demo: {tmp_path / 'one/a.png'}: is not an image",
+        "demo: 2 of the inputs could not be used",
+    ]
+    assert [line["picture"] for line in lines(tmp_path)] == ["x.jpg", "x_2.jpg"]
+    assert (tmp_path / "one/x.jpg").read_bytes() == saved.images[0].read_bytes()
+
+
+def test_odd_names_and_sizes(saved: Saved, tmp_path: Path, run: Any) -> None:
+    """None of them keeps the others from being done."""
+    image = saved.images[0].read_bytes()
+    odd = ["a #b%20?.jpg", "\udcff.jpg"]
+    for name in odd:
+        (tmp_path / name).write_bytes(image)
+    cv2.imwrite(str(tmp_path / "wide.png"), np.zeros((2, 66_000, 3), np.uint8))
+    names = [*odd, "wide.png", "x" * 300]
+    code, _, err = run(*(tmp_path / name for name in names))
+    assert (code, err[0]) == (1, f"demo: {tmp_path / names[-1]}: File name too long")
+    found = lines(tmp_path)
+    assert [line["picture"] for line in found] == ["a_#b%20?.jpg", "\udcff.jpg", "wide.png"]
+    assert cv2.imread(str(tmp_path / "out/wide.png")).shape[1] == 66_000
+
+
+def test_a_video(saved: Saved, tmp_path: Path, run: Any) -> None:
+    write_video(tmp_path / "film.avi", saved.images[:3], fps=5)
+    code, _, err = run(tmp_path / "film.avi")
+    assert (code, err) == (0, [])
+    found = lines(tmp_path)
+    assert [(line["frame"], line["picture"]) for line in found] == [
+        (number, "film.mp4") for number in range(3)
+    ]
+    frames, fps = read_video(tmp_path / "out/film.mp4")
+    assert (len(frames), fps) == (3, 5)
+    assert frames[0].shape[0] > 120
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["film.mp4", "predictions.jsonl"]
+
+
+def test_a_video_of_what_is_live_keeps_its_time(tmp_path: Path) -> None:
+    shades = {0: 40, 3: 120, 4: 200}  # the camera went on while the first was looked at
+    with demo_output.Video(tmp_path, lambda source, suffix: f"seen{suffix}", fps=5) as video:
+        for number, shade in shades.items():
+            prediction: Any = SimpleNamespace(source="camera 0", frame=number, caption=None)
+            name = video.add(prediction, np.full((48, 64, 3), shade, np.uint8))
+    frames, _ = read_video(tmp_path / name)
+    means = [frame.mean() for frame in frames]
+    assert means == pytest.approx([40, 120, 120, 120, 200], abs=8)
+
+
+def test_some_tasks_and_keys(saved: Saved, tmp_path: Path, run: Any) -> None:
+    paths = ["--weights", str(saved.path), "--input", str(saved.images[0])]
+    where = ["--tasks", "detection", "--output", str(tmp_path / "out")]
+    keys = ["TEST.DETECTIONS_PER_IMAGE", "2"]
+    assert demo.main([*paths, "--device", "cpu", *where, *keys]) == 0
+    (line,) = lines(tmp_path)
+    assert len(line["instances"]) == 2
+    assert not {"caption", "sem_seg", "segments_info"} & line.keys()
+
+
+def test_layers(saved: Saved, tmp_path: Path, run: Any) -> None:
+    drawn = ()
+    for layers in (("caption",), ("masks",), ("semantic",)):
+        assert run(saved.images[0], options=("--layers", *layers))[0] == 0
+        drawn += (cv2.imread(str(tmp_path / "out" / lines(tmp_path)[0]["picture"])),)
+    plain, *others = drawn
+    for other in others:
+        height = min(plain.shape[0], other.shape[0])
+        assert np.abs(plain[:height].astype(int) - other[:height]).mean() > 5
+
+
+def test_everything_is_drawn_unless_told_otherwise(saved: Saved, tmp_path: Path, run: Any) -> None:
+    drawn = []
+    for layers in ((), ("panoptic", "masks", "boxes", "labels", "caption"), ("panoptic",)):
+        options = ("--layers", *layers) if layers else ()
+        assert run(saved.images[0], options=options)[0] == 0
+        drawn.append((tmp_path / "out" / lines(tmp_path)[0]["picture"]).read_bytes())
+    default, everything, panoptic = drawn
+    assert default == everything != panoptic
+
+
+def test_layers_that_nothing_fills(saved: Saved, run: Any) -> None:
+    options = ("--layers", "masks", "boxes", "semantic", "--tasks", "detection")
+    said = "demo: layers masks, semantic: not of this network, which fills boxes, labels"
+    assert run(saved.images[0], options=options) == (2, "", [said])
+
+
+def test_opacity(saved: Saved, tmp_path: Path, run: Any) -> None:
+    drawn = []
+    for opacity in ("0", "1"):
+        options = ("--layers", "semantic", "--opacity", opacity)
+        assert run(saved.images[0], options=options)[0] == 0
+        drawn.append(cv2.imread(str(tmp_path / "out" / lines(tmp_path)[0]["picture"])))
+    clear, opaque = drawn
+    assert np.abs(clear.astype(int) - opaque).mean() > 5
+
+
+def test_without_a_codec(
+    saved: Saved, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "film.avi", saved.images[:1], fps=5)
+    monkeypatch.setattr(demo_output, "VIDEO_FORMATS", ((".mp4", "WXYZ"), (".avi", "MJPG")))
+    assert run(tmp_path / "film.avi")[0] == 0
+    assert len(read_video(tmp_path / "out/film.avi")[0]) == 1
+    monkeypatch.setattr(demo_output, "VIDEO_FORMATS", ((".mp4", "WXYZ"),))
+    code, _, err = run(tmp_path / "film.avi")
+    message = "this OpenCV has no codec to write a video"
+    assert (code, err) == (2, [f"demo: {tmp_path / 'out'}: {message}"])
+
+
+def test_inputs_are_never_overwritten(saved: Saved, tmp_path: Path, run: Any) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    image = saved.images[0].read_bytes()
+    (out / "x.jpg").write_bytes(image)
+    for source in (out, out / "x.jpg"):
+        code, _, err = run(source)
+        message = f"has {source} in it, choose another folder for output"
+        assert (code, err) == (2, [f"demo: {out}: {message}"])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/x.jpg").write_bytes(image)
+    (out / "x.jpg").unlink()
+    (out / "x.jpg").symlink_to(tmp_path / "in/x.jpg")
+    assert run(tmp_path / "in")[0] == 0
+    assert (tmp_path / "in/x.jpg").read_bytes() == image
+    assert not (out / "x.jpg").is_symlink()
+
+
+def test_wrong_weights_are_one_line(saved: Saved, tmp_path: Path, run: Any) -> None:
+    (tmp_path / "text.pth").write_text("no weights")
+    for name in ("text.pth", "nothing.pth"):
+        options = ("--weights", str(tmp_path / name))
+        code, _, err = run(saved.images[0], options=options)
+        assert (code, len(err)) == (2, 1)
+        assert err[0].startswith(f"demo: {tmp_path / name}: ")

@@ -1,0 +1,1 @@
+"""Data sets: registration, class tables, annotation files."""

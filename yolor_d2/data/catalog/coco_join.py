@@ -1,0 +1,307 @@
+"""Reading COCO-format files of several tasks into one list of data set dicts, joined by image id.
+
+Whatever contradicts itself is one DataError that names the file and the id.
+"""
+
+import json
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pycocotools.mask as mask_util
+from detectron2.structures import BoxMode
+
+from ..errors import BadFileError, DataError
+from ..files.images import image_size
+from ..files.rle import covers
+from ..files.semantic_files import png_size
+from .categories import Categories
+
+logger = logging.getLogger(__name__)
+
+Record = dict[str, Any]
+Json = dict[str, Any]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+class CocoFiles(NamedTuple):
+    """Where the files of one data set are; None is what it does not have."""
+
+    image_root: Path
+    instances_json: Path | None = None
+    captions_json: Path | None = None
+    sem_seg_root: Path | None = None
+    panoptic_root: Path | None = None
+    panoptic_json: Path | None = None
+
+
+def load_coco_multitask(
+    files: CocoFiles,
+    *,
+    things: Categories | None,
+    panoptic: Categories | None,
+    skip_missing: bool = False,
+) -> list[Record]:
+    """The images that any of the files lists, with all that is known of each.
+
+    Args:
+        files: where to look.
+        things, panoptic: the tables of their categories.
+        skip_missing: go on, with a warning, without the annotations that are not there.
+
+    Returns:
+        Dicts with file_name, image_id, height, width and, where known, annotations, captions,
+        sem_seg_file_name, pan_seg_file_name and segments_info. Category ids are contiguous.
+    """
+    if skip_missing:
+        files = _present(files)
+    for folder in (files.image_root, files.sem_seg_root, files.panoptic_root):
+        if folder is not None and not folder.is_dir():
+            raise DataError(f"{folder}: there is no such folder")
+    records: dict[Any, Record] = {}
+    if files.instances_json is not None:
+        assert things is not None
+        content = _add_images(records, files.instances_json, files.image_root)
+        _add_instances(records, content, files.instances_json, things)
+    if files.captions_json is not None:
+        content = _add_images(records, files.captions_json, files.image_root)
+        _add_captions(records, content, files.captions_json)
+    if files.panoptic_json is not None:
+        assert panoptic is not None
+        assert files.panoptic_root is not None
+        content = _add_images(records, files.panoptic_json, files.image_root)
+        _add_panoptic(records, content, files.panoptic_json, files.panoptic_root, panoptic)
+    if files.sem_seg_root is not None:
+        _add_sem_seg(records, files.sem_seg_root, files.image_root)
+    return [
+        records[image_id] for image_id in sorted(records, key=lambda i: (isinstance(i, str), i))
+    ]
+
+
+def _present(files: CocoFiles) -> CocoFiles:
+    """Those of the files that are there; all of them where none is, for the error to name one."""
+    kinds = ("instances_json", "captions_json", "sem_seg_root", "panoptic_json")
+    paths = {kind: getattr(files, kind) for kind in kinds if getattr(files, kind) is not None}
+    missing = [kind for kind, path in paths.items() if not path.exists()]
+    if len(missing) == len(paths):
+        return files
+    for kind in missing:
+        logger.warning("%s is not there: its targets are missing", paths[kind])
+    if "panoptic_json" in missing:
+        missing.append("panoptic_root")
+    kept = {kind: path for kind, path in files._asdict().items() if kind not in missing}
+    return CocoFiles(**kept)
+
+
+def read_json(path: Path) -> Json:
+    """A JSON file, or one line that says what is wrong with it."""
+    try:
+        with path.open("rb") as file:
+            return json.load(file)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{path}: is no JSON ({error})") from None
+
+
+def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Json:
+    """Enter the images that a file lists, and return its content."""
+    content = read_json(path)
+    seen = set()
+    for image in entries(content, "images", path, ("id", "file_name")):
+        image_id = image["id"]
+        if image_id in seen:
+            raise DataError(f"{path}: image id {image_id} is there twice")
+        seen.add(image_id)
+        file_name = str(image_root / image["file_name"])
+        if "height" not in image or "width" not in image:
+            known = records.get(image_id)
+            size = (known["width"], known["height"]) if known else header_size(file_name)
+            image["width"], image["height"] = size
+        record = {
+            "file_name": file_name,
+            "image_id": image_id,
+            "height": image["height"],
+            "width": image["width"],
+        }
+        known = records.setdefault(image_id, record)
+        for key, value in record.items():
+            if known[key] != value:
+                raise DataError(
+                    f"{path}: image {image_id} has {key} {value}, in another file {known[key]}"
+                )
+    return content
+
+
+def header_size(path: str) -> tuple[int, int]:
+    """(width, height) of an image whose size no file tells."""
+    try:
+        return image_size(path)
+    except BadFileError as error:
+        raise DataError(str(error)) from None
+
+
+def entries(content: Any, key: str, path: Path, fields: tuple[str, ...]) -> Iterator[Json]:
+    """A list of a file's content, each entry of which has all the fields."""
+    if not isinstance(content, dict) or not isinstance(content.get(key), list):
+        raise DataError(f"{path}: has no list of {key}")
+    for entry in content[key]:
+        if not isinstance(entry, dict):
+            raise DataError(f"{path}: {key} entry {entry!r} is no object")
+        for field in fields:
+            if field not in entry:
+                raise DataError(f"{path}: {key} entry {entry.get('id', entry)} has no {field}")
+        yield entry
+
+
+def _record_of(records: dict[Any, Record], entry: Json, path: Path) -> Record:
+    """The image that an annotation belongs to."""
+    record = records.get(entry["image_id"])
+    if record is None:
+        what = f"annotation {entry['id']}" if "id" in entry else "an annotation"
+        raise DataError(f"{path}: {what} is of image {entry['image_id']}, which is not listed")
+    return record
+
+
+def _add_instances(
+    records: dict[Any, Record], content: Json, path: Path, things: Categories
+) -> None:
+    for image in content["images"]:
+        records[image["id"]]["annotations"] = []
+    seen = set()
+    without_shape = 0
+    fields = ("id", "image_id", "bbox", "category_id")
+    for entry in entries(content, "annotations", path, fields):
+        if entry["id"] in seen:
+            raise DataError(f"{path}: annotation id {entry['id']} is there twice")
+        seen.add(entry["id"])
+        record = _record_of(records, entry, path)
+        if not _are_numbers(entry["bbox"]) or len(entry["bbox"]) != 4:
+            raise DataError(
+                f"{path}: annotation {entry['id']} has bbox {entry['bbox']}, not 4 numbers"
+            )
+        annotation = {
+            "id": entry["id"],
+            "bbox": entry["bbox"],
+            "bbox_mode": BoxMode.XYWH_ABS,
+            "category_id": _index_of(
+                things, entry["category_id"], f"annotation {entry['id']}", path
+            ),
+            "iscrowd": entry.get("iscrowd", 0),
+        }
+        if entry.get("segmentation"):
+            segmentation = _read_segmentation(entry, record, path)
+            if not segmentation:
+                without_shape += 1
+                continue
+            annotation["segmentation"] = segmentation
+        record["annotations"].append(annotation)
+    if without_shape:
+        logger.warning("%s: left out %d objects without any valid polygon", path, without_shape)
+
+
+def _are_numbers(values: Any) -> bool:
+    """Whether it is a list of finite numbers."""
+    try:
+        return isinstance(values, list) and all(map(math.isfinite, values))
+    except TypeError:
+        return False
+
+
+def _index_of(categories: Categories, category_id: Any, what: str, path: Path) -> int:
+    index = categories.id_to_index.get(category_id)
+    if index is None:
+        raise DataError(f"{path}: {what} has category id {category_id}, which is not in the table")
+    return index
+
+
+def _read_segmentation(entry: Json, record: Record, path: Path) -> Any:
+    """Polygons of three points and more, or RLE with compressed counts, as detectron2 has it."""
+    segmentation = entry["segmentation"]
+    if isinstance(segmentation, list):
+        if not all(_are_numbers(ring) for ring in segmentation):
+            raise DataError(
+                f"{path}: annotation {entry['id']} has polygons that are no lists of numbers"
+            )
+        return [ring for ring in segmentation if len(ring) >= 6 and len(ring) % 2 == 0]
+    if not {"size", "counts"} <= segmentation.keys():
+        raise DataError(f"{path}: annotation {entry['id']} has a mask without size or counts")
+    size = [record["height"], record["width"]]
+    if list(segmentation["size"]) != size:
+        raise DataError(
+            f"{path}: annotation {entry['id']} has a mask of {list(segmentation['size'])}, "
+            f"its image {record['image_id']} is {size} (height, width)"
+        )
+    if not covers(segmentation["counts"], width=size[1], height=size[0]):
+        raise DataError(f"{path}: annotation {entry['id']} has runs that do not fill its image")
+    if isinstance(segmentation["counts"], list):
+        return mask_util.frPyObjects(segmentation, *size)
+    return segmentation
+
+
+def _add_captions(records: dict[Any, Record], content: Json, path: Path) -> None:
+    for entry in entries(content, "annotations", path, ("image_id", "caption")):
+        record = _record_of(records, entry, path)
+        if not isinstance(entry["caption"], str):
+            raise DataError(f"{path}: image {entry['image_id']} has a caption that is no text")
+        if entry["caption"].strip():
+            record.setdefault("captions", []).append(entry["caption"])
+
+
+def _add_panoptic(
+    records: dict[Any, Record], content: Json, path: Path, folder: Path, panoptic: Categories
+) -> None:
+    present = {file.name for file in folder.iterdir()}
+    fields = ("image_id", "file_name", "segments_info")
+    for entry in entries(content, "annotations", path, fields):
+        record = _record_of(records, entry, path)
+        if "segments_info" in record:
+            raise DataError(f"{path}: image {entry['image_id']} has two annotations")
+        if entry["file_name"] not in present:
+            raise DataError(f"{folder}: {entry['file_name']} is missing ({path.name} lists it)")
+        record["pan_seg_file_name"] = str(folder / entry["file_name"])
+        record["segments_info"] = []
+        for segment in entries(entry, "segments_info", path, ("id", "category_id")):
+            what = f"segment {segment['id']} of image {entry['image_id']}"
+            index = _index_of(panoptic, segment["category_id"], what, path)
+            record["segments_info"].append(
+                {**segment, "category_id": index, "isthing": panoptic.is_thing[index]}
+            )
+
+
+def _add_sem_seg(records: dict[Any, Record], folder: Path, image_root: Path) -> None:
+    """Pair maps with images by name. Alone, the folder itself lists the images."""
+    maps = {file.stem: str(file) for file in folder.iterdir() if file.suffix == ".png"}
+    if not records:
+        for file in sorted(image_root.iterdir()):
+            if file.suffix.lower() in IMAGE_SUFFIXES and file.stem in maps:
+                image_id = int(file.stem) if file.stem.isdecimal() else file.stem
+                if image_id in records:
+                    other = records[image_id]["file_name"]
+                    raise DataError(f"{file}: has the image id {image_id} like {other}")
+                size = png_size(maps[file.stem])
+                if size is None:
+                    raise DataError(f"{maps[file.stem]}: cannot be read as a PNG")
+                height, width = size
+                records[image_id] = {
+                    "file_name": str(file),
+                    "image_id": image_id,
+                    "height": height,
+                    "width": width,
+                }
+    images_of: dict[str, Record] = {}
+    for record in records.values():
+        path = maps.get(Path(record["file_name"]).stem)
+        if path is None:
+            continue
+        other = images_of.setdefault(path, record)
+        if other is not record:
+            raise DataError(
+                f"{path}: is named like images {other['image_id']} and {record['image_id']}"
+            )
+        record["sem_seg_file_name"] = path
+    if not images_of:
+        raise DataError(f"{folder}: has no PNG named like an image of {image_root}")

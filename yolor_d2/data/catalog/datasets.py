@@ -1,0 +1,212 @@
+"""Data sets of several tasks in detectron2's catalogues."""
+
+import functools
+import json
+import mmap
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ..errors import DataError
+from .categories import IGNORE_LABEL, MAX_CLASSES, Categories
+from .coco_join import CocoFiles, load_coco_multitask
+
+PathLike = str | os.PathLike[str]
+
+
+def register_coco_multitask(
+    name: str,
+    image_root: PathLike,
+    *,
+    instances_json: PathLike | None = None,
+    captions_json: PathLike | None = None,
+    sem_seg_root: PathLike | None = None,
+    panoptic_root: PathLike | None = None,
+    panoptic_json: PathLike | None = None,
+    things: Categories | None = None,
+    sem_seg: Categories | Sequence[str] | None = None,
+    panoptic: Categories | None = None,
+    skip_missing: bool = False,
+    **metadata: Any,
+) -> None:
+    """Register a data set with any subset of boxes and masks, captions, semantic and panoptic maps.
+
+    Its files are read by the first `DatasetCatalog.get(name)`. An image without some annotation
+    file's entry has that target missing, which is not the same as empty.
+
+    Args:
+        name: in detectron2's catalogues.
+        image_root: folder of the images.
+        instances_json: COCO instances: boxes, polygons or RLE, crowds.
+        captions_json: COCO captions.
+        sem_seg_root: folder of PNGs named like the images: class indices, 255 is ignored.
+        panoptic_root, panoptic_json: COCO panoptic PNGs and their JSON; both or none.
+        things: object categories; by default read from instances_json now.
+        sem_seg: classes of the semantic maps, in the order of their indices; names do where no
+            category ids are needed. By default those of the panoptic file.
+        panoptic: panoptic categories; by default read from panoptic_json now.
+        skip_missing: go on, with a warning, without the annotation files that are not there.
+        **metadata: more of it, kept as it is; wins over our own.
+    """
+    files = CocoFiles(
+        Path(image_root),
+        *(
+            None if path is None else Path(path)
+            for path in (instances_json, captions_json, sem_seg_root, panoptic_root, panoptic_json)
+        ),
+    )
+    if not any(files[1:]):
+        raise DataError(f"{name}: has no annotations at all")
+    if (files.panoptic_root is None) != (files.panoptic_json is None):
+        raise DataError(f"{name}: panoptic_root and panoptic_json go together")
+    if things is None and files.instances_json is not None:
+        things = Categories.from_coco(read_categories(files.instances_json))
+    if panoptic is None and files.panoptic_json is not None:
+        panoptic = Categories.from_coco(read_categories(files.panoptic_json))
+    leaves = _sem_seg_table(name, files, panoptic if sem_seg is None else sem_seg)
+    tables = {"things": things, "panoptic": panoptic}
+    load = functools.partial(load_coco_multitask, files, **tables, skip_missing=skip_missing)
+    DatasetCatalog.register(name, load)
+    _set_metadata(name, files, things, leaves, metadata)
+    if panoptic is not None:
+        _set_panoptic_metadata(name, files, panoptic)
+
+
+def _sem_seg_table(
+    name: str, files: CocoFiles, classes: Categories | Sequence[str] | None
+) -> Categories | None:
+    """The classes of the semantic maps, if there are any."""
+    if classes is None:
+        if files.sem_seg_root is not None:
+            raise DataError(f"{name}: sem_seg_root needs sem_seg, the names of its classes")
+        return None
+    if len(classes) > MAX_CLASSES:
+        raise DataError(f"{name}: has {len(classes)} semantic classes, of {MAX_CLASSES} at most")
+    return classes if isinstance(classes, Categories) else Categories.from_names(classes)
+
+
+def _set_metadata(
+    name: str,
+    files: CocoFiles,
+    things: Categories | None,
+    sem_seg: Categories | None,
+    more: dict[str, Any],
+) -> None:
+    """What detectron2's evaluators and Visualizer look for. Absent is what the data set has not."""
+    meta: dict[str, Any] = {
+        "image_root": str(files.image_root),
+        "evaluator_type": "coco_multitask",
+        "ignore_label": IGNORE_LABEL,
+    }
+    if things is not None:
+        meta["thing_classes"] = list(things.names)
+        meta["thing_colors"] = list(things.colors)
+        meta["thing_dataset_id_to_contiguous_id"] = dict(things.id_to_index)
+    if files.instances_json is not None:
+        meta["json_file"] = str(files.instances_json)
+    if files.captions_json is not None:
+        meta["captions_json"] = str(files.captions_json)
+    if sem_seg is not None:
+        # detectron2 calls the classes of a semantic map "stuff", the things among them too.
+        meta["stuff_classes"] = list(sem_seg.names)
+        meta["stuff_colors"] = list(sem_seg.colors)
+        meta["stuff_dataset_id_to_contiguous_id"] = dict(sem_seg.id_to_index)
+    if files.sem_seg_root is not None:
+        meta["sem_seg_root"] = str(files.sem_seg_root)
+    MetadataCatalog.get(name).set(**(meta | more))
+
+
+def _set_panoptic_metadata(name: str, files: CocoFiles, panoptic: Categories) -> None:
+    """On the data set, and as `<name>_panoptic` in the form that detectron2's Visualizer draws.
+
+    It looks panoptic segments up in thing_classes and stuff_classes, which for COCO are other
+    tables (80 and 171) than the panoptic one (133): so that one needs a metadata object of its own.
+    """
+    MetadataCatalog.get(name).set(
+        panoptic_root=str(files.panoptic_root),
+        panoptic_json=str(files.panoptic_json),
+        panoptic_classes=list(panoptic.names),
+        panoptic_colors=list(panoptic.colors),
+        panoptic_is_thing=list(panoptic.is_thing),
+        panoptic_dataset_id_to_contiguous_id=dict(panoptic.id_to_index),
+    )
+    ids = list(zip(panoptic.ids, range(len(panoptic)), panoptic.is_thing, strict=True))
+    MetadataCatalog.get(f"{name}_panoptic").set(
+        thing_classes=list(panoptic.names),
+        thing_colors=list(panoptic.colors),
+        stuff_classes=list(panoptic.names),
+        stuff_colors=list(panoptic.colors),
+        thing_dataset_id_to_contiguous_id={i: index for i, index, thing in ids if thing},
+        stuff_dataset_id_to_contiguous_id={i: index for i, index, thing in ids if not thing},
+        panoptic_root=str(files.panoptic_root),
+        panoptic_json=str(files.panoptic_json),
+        label_divisor=1000,
+        ignore_label=IGNORE_LABEL,
+    )
+
+
+def read_categories(path: Path) -> list[dict[str, Any]]:
+    """The categories of a COCO file, found without parsing its megabytes of annotations."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            categories = _last_member(data, "categories")
+            if categories is None:
+                categories = _member(data[:].decode("utf-8-sig"), "categories")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except ValueError as error:  # also what mmap says of an empty file
+        raise DataError(f"{path}: is no JSON ({error})") from None
+    if not isinstance(categories, list):
+        raise DataError(f"{path}: has no list of categories")
+    if not all(isinstance(c, dict) and {"id", "name"} <= c.keys() for c in categories):
+        raise DataError(f"{path}: its categories need an id and a name")
+    for category_id, count in Counter(c["id"] for c in categories).items():
+        if count > 1:
+            raise DataError(f"{path}: category id {category_id} is there {count} times")
+    return categories
+
+
+def _last_member(data: mmap.mmap, name: str) -> Any:
+    """The value of a JSON object's last member, None if it has another name or cannot be told."""
+    key = f'"{name}"'.encode()
+    start = data.rfind(key)
+    # Blanks may lie before a key, but not the backslash of a quotation mark inside a text.
+    if start < 0 or data[max(start - 99, 0) : start].rstrip()[-1:] not in (b"{", b","):
+        return None
+    tail = data[start + len(key) :].decode("utf-8").lstrip()
+    if not tail.startswith(":"):
+        return None
+    tail = tail[1:].lstrip()
+    try:
+        value, end = json.JSONDecoder().raw_decode(tail)
+    except ValueError:
+        return None
+    # What a single last brace closes is the whole file's object.
+    return value if tail[end:].strip() == "}" else None
+
+
+def _member(text: str, name: str) -> Any:
+    """The value of a JSON object's member, None without one. What follows it is not read."""
+    decode = json.JSONDecoder().raw_decode
+    mark, position = _next_mark(text, 0, "{")
+    while mark != "}":
+        key, position = decode(text, position)
+        _, position = _next_mark(text, position, ":")
+        value, position = decode(text, position)
+        if key == name:
+            return value
+        mark, position = _next_mark(text, position, ",}")
+    return None
+
+
+def _next_mark(text: str, position: int, marks: str) -> tuple[str, int]:
+    """Which of the marks comes next, and the place behind it; blanks do not count."""
+    match = re.compile(rf"\s*([{marks}])\s*").match(text, position)
+    if match is None:
+        raise ValueError(f"no {' or '.join(marks)} at character {position}")
+    return match[1], match.end()

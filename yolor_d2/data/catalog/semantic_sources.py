@@ -1,0 +1,346 @@
+"""Making semantic PNGs from the official COCO files, by many processes and over interruptions.
+
+Three sources: the stuffthingmaps PNGs, the stuff and instances JSONs (both give the 171 leaves), or
+the panoptic PNGs. These merge stuff leaves for good, so they give the 133 panoptic classes instead.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as mask_util
+from tqdm import tqdm
+
+from ...files import replace_file
+from ..errors import BadFileError, DataError
+from ..files.semantic_files import png_size, read_index_png, write_index_png
+from .categories import (
+    COCO_LEAVES,
+    COCO_PANOPTIC,
+    IGNORE_LABEL,
+    Categories,
+    stuffthing_to_leaf_table,
+)
+
+_OTHER_ID = 183  # "other" of the stuff annotations: all that is no stuff
+_DESCRIPTION = "categories.json"
+_REGION_FIELDS = {"id", "image_id", "category_id", "segmentation"}
+_BATCH = 2048  # images
+
+
+class SemanticSource(Protocol):
+    """What the semantic map of one image is made from."""
+
+    def size(self) -> tuple[int, int] | None:
+        """(height, width); None where the source cannot be read."""
+
+    def labels(self) -> np.ndarray:
+        """uint8 (height, width); raises DataError or BadFileError."""
+
+
+@dataclass(frozen=True)
+class _StuffThingMap:
+    path: str
+
+    def size(self) -> tuple[int, int] | None:
+        return png_size(self.path)
+
+    def labels(self) -> np.ndarray:
+        values = read_index_png(self.path)
+        labels = stuffthing_to_leaf_table()[values]
+        unknown = set(np.unique(values[labels == IGNORE_LABEL])) - {255, _OTHER_ID - 1}
+        if unknown:
+            raise DataError(f"{self.path}: pixel value {min(unknown)} is no category id less one")
+        return labels
+
+
+class _Image(NamedTuple):
+    name: str
+    height: int
+    width: int
+
+
+class _Region(NamedTuple):
+    """What one annotation covers; segmentations stay as they are until a worker needs the mask."""
+
+    file: str
+    annotation_id: int
+    category_id: int
+    segmentation: Any
+
+    @property
+    def origin(self) -> str:
+        return f"{self.file}: annotation {self.annotation_id}"
+
+    def mask(self, *, height: int, width: int) -> np.ndarray:
+        shape = self.segmentation
+        try:
+            if isinstance(shape, list):
+                polygons = [polygon for polygon in shape if len(polygon) >= 6]
+                shape = mask_util.merge(mask_util.frPyObjects(polygons, height, width))
+            elif isinstance(shape["counts"], list):
+                shape = mask_util.frPyObjects(shape, height, width)
+            mask = mask_util.decode(shape).astype(bool)
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise DataError(f"{self.origin}: no valid segmentation ({error!r})") from None
+        if mask.shape != (height, width):
+            raise DataError(f"{self.origin}: mask is {mask.shape}, its image {(height, width)}")
+        return mask
+
+
+@dataclass(frozen=True)
+class _Annotations:
+    height: int
+    width: int
+    regions: Sequence[_Region]
+
+    def size(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    def labels(self) -> np.ndarray:
+        labels = np.full(self.size(), IGNORE_LABEL, np.uint8)
+        # Descending ids: things come last and lie over stuff, lower ids over higher ones.
+        for region in sorted(self.regions, key=lambda region: -region.category_id):
+            mask = region.mask(height=self.height, width=self.width)
+            labels[mask] = COCO_LEAVES.id_to_index[region.category_id]
+        return labels
+
+
+@dataclass(frozen=True)
+class _PanopticMap:
+    path: str
+    height: int
+    width: int
+    category_ids: Mapping[int, int]  # of segments
+
+    def size(self) -> tuple[int, int]:
+        return self.height, self.width
+
+    def labels(self) -> np.ndarray:
+        try:
+            colors = np.asarray(Image.open(self.path).convert("RGB"), np.uint32)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise BadFileError(self.path, f"cannot be decoded ({error})") from None
+        if colors.shape[:2] != self.size():
+            raise DataError(f"{self.path}: is {colors.shape[:2]}, its JSON says {self.size()}")
+        segment_ids, inverse = np.unique(colors @ [1, 256, 256**2], return_inverse=True)
+        known = {0: IGNORE_LABEL} | {
+            segment: COCO_PANOPTIC.id_to_index[category]
+            for segment, category in self.category_ids.items()
+        }
+        missing = set(segment_ids.tolist()) - known.keys()
+        if missing:
+            raise DataError(f"{self.path}: segment {min(missing)} is not listed in the JSON")
+        table = np.array([known[segment] for segment in segment_ids.tolist()], np.uint8)
+        return table[inverse].reshape(self.size())
+
+
+def stuffthing_sources(folder: Path) -> dict[str, SemanticSource]:
+    """The maps of a folder of official stuffthingmaps, by file name without ending."""
+    paths = sorted(folder.glob("*.png"))
+    if not paths:
+        raise DataError(f"{folder}: no PNG files here; give the folder train2017 or val2017")
+    return {path.stem: _StuffThingMap(str(path)) for path in paths}
+
+
+def annotation_sources(
+    *, stuff_json: Path | None = None, instances_json: Path | None = None
+) -> dict[str, SemanticSource]:
+    """The maps that stuff and instance annotations give together, by image name without ending.
+
+    Things lie over stuff, and lower category ids over higher ones; crowds count, "other" does not.
+    Where one of the files is not given, its pixels stay unknown.
+    """
+    images: dict[int, _Image] = {}
+    regions: dict[int, list[_Region]] = defaultdict(list)
+    for path in (stuff_json, instances_json):
+        if path is not None:
+            content = _load_json(path)
+            _add_images(images, content, path)
+            _add_regions(regions, content, path, images)
+    return {
+        image.name: _Annotations(image.height, image.width, regions.get(image_id, ()))
+        for image_id, image in images.items()
+    }
+
+
+def panoptic_sources(*, panoptic_json: Path, panoptic_dir: Path) -> dict[str, SemanticSource]:
+    """The maps of the 133 panoptic classes, by file name without ending."""
+    if not panoptic_dir.is_dir():
+        raise DataError(f"{panoptic_dir}: no such folder")
+    images: dict[int, _Image] = {}
+    content = _load_json(panoptic_json)
+    _add_images(images, content, panoptic_json)
+    sources: dict[str, SemanticSource] = {}
+    fields = {"image_id", "file_name", "segments_info"}
+    for annotation in _entries(content, "annotations", fields, panoptic_json):
+        image_id = annotation["image_id"]
+        if image_id not in images:
+            raise DataError(f"{panoptic_json}: there is an annotation but no image {image_id}")
+        image = images[image_id]
+        category_ids = {part["id"]: part["category_id"] for part in annotation["segments_info"]}
+        unknown = set(category_ids.values()) - COCO_PANOPTIC.id_to_index.keys()
+        if unknown:
+            raise DataError(
+                f"{panoptic_json}: image {image_id}: unknown category id {min(unknown)}"
+            )
+        path = panoptic_dir / annotation["file_name"]
+        sources[path.stem] = _PanopticMap(str(path), image.height, image.width, category_ids)
+    return sources
+
+
+def _load_json(path: Path) -> dict[str, Any]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            content = json.load(file, object_hook=_shrink_annotation)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not a COCO annotation file")
+    return content
+
+
+def _shrink_annotation(entry: dict[str, Any]) -> dict[str, Any]:
+    """Keep the polygons of a million objects as arrays: a fraction of the memory of lists."""
+    shape = entry.get("segmentation")
+    if shape is None:
+        return entry
+    if isinstance(shape, list):
+        entry["segmentation"] = [np.asarray(polygon, np.float64) for polygon in shape]
+    return {key: value for key, value in entry.items() if key in _REGION_FIELDS}
+
+
+def _entries(
+    content: dict[str, Any], key: str, fields: set[str], path: Path
+) -> Iterator[dict[str, Any]]:
+    if not isinstance(content.get(key), list):
+        raise DataError(f'{path}: has no list "{key}"')
+    for entry in content[key]:
+        missing = fields - entry.keys()
+        if missing:
+            raise DataError(f'{path}: {key}: {entry.get("id", entry)} has no "{min(missing)}"')
+        yield entry
+
+
+def _add_images(images: dict[int, _Image], content: dict[str, Any], path: Path) -> None:
+    for entry in _entries(content, "images", {"id", "file_name", "height", "width"}, path):
+        image = _Image(Path(entry["file_name"]).stem, entry["height"], entry["width"])
+        before = images.setdefault(entry["id"], image)
+        if image != before:
+            raise DataError(f"{path}: image {entry['id']} is {image}, in the other file {before}")
+
+
+def _add_regions(
+    regions: dict[int, list[_Region]],
+    content: dict[str, Any],
+    path: Path,
+    images: Mapping[int, _Image],
+) -> None:
+    for entry in _entries(content, "annotations", _REGION_FIELDS, path):
+        region = _Region(str(path), entry["id"], entry["category_id"], entry["segmentation"])
+        if entry["image_id"] not in images:
+            raise DataError(f"{region.origin}: there is no image {entry['image_id']}")
+        if region.category_id in COCO_LEAVES.id_to_index:
+            regions[entry["image_id"]].append(region)
+        elif region.category_id != _OTHER_ID:
+            raise DataError(f"{region.origin}: unknown category id {region.category_id}")
+
+
+class Outcome(NamedTuple):
+    """What `write_semantic_pngs` found and did."""
+
+    total: int
+    kept: int  # complete from an earlier run
+    failures: dict[str, str]  # name -> reason; the other files are complete and of the right size
+
+
+def write_semantic_pngs(
+    sources: Mapping[str, SemanticSource],
+    *,
+    output: Path,
+    categories: Categories,
+    made_from: Mapping[str, str],
+    workers: int,
+) -> Outcome:
+    """Write the PNGs that a folder lacks, and check all of them.
+
+    Beside them goes a categories.json with the meaning of the indices and what they were made from.
+    It keeps a later run from mixing two sources in a folder.
+
+    Args:
+        sources: one for each image, by the name of its PNG without ending.
+        output: the folder; made where there is none.
+        categories: what the indices mean.
+        made_from: kept in categories.json.
+        workers: number of processes; 1 works in this one.
+    """
+    _claim_folder(output, categories=categories, made_from=made_from)
+    jobs = [
+        _Job(str(output / f"{name}.png"), source)
+        for name, source in sources.items()
+        if not _is_done(output / f"{name}.png", source)
+    ]
+    progress = tqdm(
+        _outcomes(jobs, workers), total=len(sources), initial=len(sources) - len(jobs), unit="image"
+    )
+    failures = {Path(job.path).stem: reason for job, reason in zip(jobs, progress, strict=True)}
+    failures = {name: reason for name, reason in failures.items() if reason}
+    for name, source in sources.items():
+        if name not in failures and not _is_done(output / f"{name}.png", source):
+            failures[name] = f"{output / name}.png: is not there in full"
+    return Outcome(total=len(sources), kept=len(sources) - len(jobs), failures=failures)
+
+
+class _Job(NamedTuple):
+    path: str
+    source: SemanticSource
+
+
+def _claim_folder(output: Path, *, categories: Categories, made_from: Mapping[str, str]) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / _DESCRIPTION
+    rows = enumerate(zip(categories.ids, categories.names, strict=True))
+    description = {
+        "made_from": dict(made_from),
+        "ignore_label": IGNORE_LABEL,
+        "categories": [{"index": index, "id": id_, "name": name} for index, (id_, name) in rows],
+    }
+    if not path.exists():
+        if any(output.glob("*.png")):
+            raise DataError(f"{output}: has PNG files but no {_DESCRIPTION}; choose a new folder")
+        replace_file(path, json.dumps(description, indent=1).encode())
+    elif json.loads(path.read_bytes()) != description:
+        raise DataError(f"{path}: this folder was made from something else; choose a new one")
+
+
+def _is_done(path: Path, source: SemanticSource) -> bool:
+    size = png_size(path)
+    return size is not None and size == source.size()
+
+
+def _outcomes(jobs: Sequence[_Job], workers: int) -> Iterator[str | None]:
+    if workers <= 1:
+        yield from map(_write, jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        # A part at a time: all at once, a copy of all annotations would wait in the pool's queue.
+        for start in range(0, len(jobs), _BATCH):
+            yield from pool.map(_write, jobs[start : start + _BATCH], chunksize=16)
+
+
+def _write(job: _Job) -> str | None:
+    """The reason why it failed, None when all is well."""
+    try:
+        write_index_png(job.path, job.source.labels())
+    except (DataError, BadFileError) as error:
+        return str(error)
+    return None

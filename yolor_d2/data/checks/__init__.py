@@ -1,0 +1,1 @@
+"""Checks of annotation files and records, for `yolor-d2 check-data`."""

@@ -1,0 +1,1 @@
+"""Data loaders for training, validation and testing."""

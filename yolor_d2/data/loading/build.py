@@ -1,0 +1,288 @@
+"""Loaders: records of the catalogue -> batches that follow from configuration and position."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, DatasetFromList, DatasetMapper, MetadataCatalog
+from detectron2.data.samplers import InferenceSampler
+from detectron2.utils import comm
+from torch.utils.data import DataLoader
+
+from ...tokenizer import Tokenizer
+from ..errors import DataError
+from ..files.images import BadFiles
+from ..views.mapper import MultiTaskMapper, known_targets
+from ..views.reading import Record
+from .sampling import IndexStream, RunSampler, check_ratios
+from .sets import Mapper, TestSet, TrainingSet
+from .workers import prepare_worker
+
+
+def build_train_loader(
+    cfg: CfgNode,
+    *,
+    mapper: Mapper | None = None,
+    tokenizer: Tokenizer | None = None,
+    start_iteration: int = 0,
+) -> DataLoader[Record]:
+    """`make_train_loader` with DATASETS, DATALOADER, INPUT, SOLVER, SEED (a negative one is 0).
+
+    Args:
+        cfg: an iteration is a step of the optimiser: SOLVER.ACCUM_STEPS batches.
+        mapper: by default what INPUT.DATASET_MAPPER_NAME says.
+        tokenizer: for the task "caption".
+        start_iteration: of the first batch.
+    """
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        raise ValueError(
+            f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; "
+            "DATASETS.TRAIN_RATIOS says how often data sets come"
+        )
+    per_iteration = cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUM_STEPS
+    return make_train_loader(
+        cfg.DATASETS.TRAIN,
+        mapper=mapper or _build_train_mapper(cfg, tokenizer),
+        batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        seed=max(cfg.SEED, 0),
+        ratios=cfg.DATASETS.TRAIN_RATIOS,
+        start=start_iteration * per_iteration,
+        mosaic_until=(cfg.SOLVER.MAX_ITER - cfg.INPUT.CLOSE_MOSAIC_ITERS) * per_iteration,
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        output_dir=cfg.OUTPUT_DIR,
+        max_bad_files=cfg.DATALOADER.MAX_BAD_FILES,
+    )
+
+
+def make_train_loader(
+    names: Sequence[str],
+    *,
+    mapper: Mapper,
+    batch_size: int,
+    num_workers: int,
+    seed: int = 0,
+    ratios: Sequence[float] = (),
+    start: int = 0,
+    mosaic_until: int,
+    filter_empty: bool = False,
+    output_dir: str,
+    max_bad_files: float = 0.05,
+) -> DataLoader[Record]:
+    """An endless loader of training batches, each a list of samples.
+
+    Args:
+        names: of the data sets.
+        mapper: makes a sample of a record.
+        batch_size: over all processes.
+        num_workers: of each process.
+        seed: of everything random.
+        ratios: share of the samples from each data set; none counts all images alike.
+        start: position of the first sample in the run; what follows is exactly what a loader that
+            started at 0 would give from there on.
+        mosaic_until: position from which no mosaics are made.
+        filter_empty: leave out images without objects.
+        output_dir: where the list of files that cannot be used is written.
+        max_bad_files: share of the images; the run stops when there are more.
+    """
+    datasets = [_training_records(name, filter_empty=filter_empty) for name in names]
+    if ratios:
+        check_ratios(ratios, len(datasets))
+    _check_targets(names, datasets, mapper)
+    sizes = [len(records) for records in datasets]
+    bad_files = _bad_files(output_dir, "bad_files.txt", sum(sizes), max_bad_files)
+    if start == 0:
+        _reset(bad_files)
+    if isinstance(mapper, MultiTaskMapper):
+        mapper.bad_files = bad_files
+    shares = list(ratios) or None
+    sampler = RunSampler(
+        IndexStream(sizes, ratios=shares, seed=seed),
+        batch_size=batch_size,
+        rank=comm.get_rank(),
+        world_size=comm.get_world_size(),
+        start=start,
+        mosaic_until=mosaic_until,
+    )
+    return DataLoader(
+        TrainingSet(datasets, mapper=mapper, seed=seed, ratios=shares, bad_files=bad_files),
+        batch_size=batch_size // comm.get_world_size(),
+        sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=list,
+        worker_init_fn=prepare_worker,
+        # Its own generator, so that making an iterator draws nothing from the global one.
+        generator=torch.Generator(),
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def build_test_loader(
+    cfg: CfgNode, dataset_name: str, *, mapper: Mapper | None = None, batch_size: int = 1
+) -> "TestLoader":
+    """`make_test_loader` with DATALOADER, OUTPUT_DIR and by default the configuration's mapper."""
+    return make_test_loader(
+        dataset_name,
+        mapper=mapper or _mapper_class(cfg)(cfg, is_train=False),
+        batch_size=batch_size,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        output_dir=cfg.OUTPUT_DIR,
+        max_bad_files=cfg.DATALOADER.MAX_BAD_FILES,
+    )
+
+
+def make_test_loader(
+    dataset_name: str,
+    *,
+    mapper: Mapper,
+    batch_size: int = 1,
+    num_workers: int,
+    output_dir: str,
+    max_bad_files: float = 0.05,
+    max_images: int = 0,
+) -> "TestLoader":
+    """The images of a data set once, in order, each process its part; bad files are left out.
+
+    The arguments are those of `make_train_loader`; batch_size is that of each process. With
+    max_images there are so many images at most, evenly spread.
+    """
+    records = DatasetCatalog.get(dataset_name)
+    if max_images:
+        number = min(max_images, len(records))
+        records = [records[k * len(records) // number] for k in range(number)]
+    records = DatasetFromList(records, copy=False, serialize=True)
+    name = f"bad_files_{dataset_name}.txt"
+    bad_files = _bad_files(output_dir, name, len(records), max_bad_files)
+    _reset(bad_files)
+    return TestLoader(
+        DataLoader(
+            TestSet(records, mapper=mapper, bad_files=bad_files),
+            batch_size=batch_size,
+            sampler=InferenceSampler(len(records)),
+            num_workers=num_workers,
+            collate_fn=_without_none,
+            worker_init_fn=prepare_worker,
+            generator=torch.Generator(),
+            pin_memory=torch.cuda.is_available(),
+        )
+    )
+
+
+def _without_none(items: list[Record | None]) -> list[Record]:
+    return [item for item in items if item is not None]
+
+
+class TestLoader:
+    """A loader without its empty batches, which models do not expect."""
+
+    __test__ = False
+
+    def __init__(self, loader: DataLoader[Record | None]) -> None:
+        self.loader = loader
+        self.dataset = loader.dataset
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[list[Record]]:
+        return (batch for batch in self.loader if batch)
+
+
+def build_tokenizer(cfg: CfgNode) -> Tokenizer:
+    """The tokenizer of TOKENIZER.MODEL, or one trained from the captions of the training sets."""
+    if cfg.TOKENIZER.MODEL:
+        return Tokenizer.load(cfg.TOKENIZER.MODEL)
+    return train_tokenizer(cfg.DATASETS.TRAIN, vocab_size=cfg.TOKENIZER.VOCAB_SIZE)
+
+
+def train_tokenizer(names: Sequence[str], *, vocab_size: int) -> Tokenizer:
+    """One of the captions of some data sets."""
+    records = (record for name in names for record in DatasetCatalog.get(name))
+    captions = [caption for record in records for caption in record.get("captions", [])]
+    if not captions:
+        raise DataError(
+            f"MODEL.YOLOR.TASKS has caption, but no image of {', '.join(names)} has such targets"
+        )
+    return Tokenizer.train(captions, vocab_size=vocab_size)
+
+
+def _training_records(name: str, *, filter_empty: bool) -> list[Record]:
+    records = DatasetCatalog.get(name)
+    if filter_empty:
+        records = [
+            r
+            for r in records
+            if "annotations" not in r or any(not a.get("iscrowd", 0) for a in r["annotations"])
+        ]
+    if not records:
+        raise DataError(f"{name}: there is no image to train on")
+    return records
+
+
+def _build_train_mapper(cfg: CfgNode, tokenizer: Tokenizer | None) -> Mapper:
+    mapper_class = _mapper_class(cfg)
+    if mapper_class is not MultiTaskMapper:
+        return mapper_class(cfg, is_train=True)
+    sem_seg_classes = shared_classes(cfg.DATASETS.TRAIN, "stuff_classes", where="sem_seg_root")
+    return MultiTaskMapper(
+        cfg,
+        is_train=True,
+        tokenizer=tokenizer,
+        num_sem_seg_classes=len(sem_seg_classes) if sem_seg_classes else None,
+    )
+
+
+def _mapper_class(cfg: CfgNode) -> type:
+    known = {"multitask": MultiTaskMapper, "detectron2": DatasetMapper}
+    name = cfg.INPUT.DATASET_MAPPER_NAME
+    if name not in known:
+        raise ValueError(f"INPUT.DATASET_MAPPER_NAME must be one of {', '.join(known)}, not {name}")
+    return known[name]
+
+
+def _bad_files(folder: str, name: str, total: int, max_fraction: float) -> BadFiles:
+    return BadFiles(path=Path(folder) / name, total=total, max_fraction=max_fraction)
+
+
+def _reset(bad_files: BadFiles) -> None:
+    """Forget an earlier run's bad files before any process finds one."""
+    if comm.is_main_process():
+        bad_files.reset()
+    comm.synchronize()
+
+
+def _check_targets(
+    names: Sequence[str], datasets: Sequence[Sequence[Record]], mapper: Mapper
+) -> None:
+    """Every task has something to learn from, and data sets do not number classes differently."""
+    shared_classes(names, "thing_classes", where="json_file")
+    if not isinstance(mapper, MultiTaskMapper):
+        return
+    wanted = set(mapper.tasks)
+    for record in (record for records in datasets for record in records):
+        wanted -= known_targets(record)
+        if not wanted:
+            return
+    raise DataError(
+        f"MODEL.YOLOR.TASKS has {', '.join(sorted(wanted))}, but no image of {', '.join(names)} "
+        "has such targets"
+    )
+
+
+def shared_classes(names: Sequence[str], key: str, *, where: str) -> list[str] | None:
+    """The classes that data sets have in common; an error when they differ.
+
+    Args:
+        names: of the data sets.
+        key: of the metadata that lists the classes.
+        where: key of the metadata without which a data set has no such targets and does not count.
+    """
+    found = {}
+    for name in names:
+        metadata = MetadataCatalog.get(name)
+        if metadata.get(where) is not None:
+            found[name] = tuple(metadata.get(key))
+    if len(set(found.values())) > 1:
+        raise DataError(f"the {key} of {' and '.join(found)} differ")
+    return list(next(iter(found.values()))) if found else None

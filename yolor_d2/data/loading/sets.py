@@ -1,0 +1,112 @@
+"""Records as the data sets that PyTorch's loaders read."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from detectron2.data import DatasetFromList
+from torch.utils.data import Dataset
+
+from ..errors import BadFileError, DataError
+from ..files.images import BadFiles
+from ..views.mapper import MultiTaskMapper, known_targets
+from ..views.partners import PartnerPool
+from ..views.reading import Record
+from ..views.strong_view import Draw
+from .detectron2_mapper import call_foreign
+from .sampling import SampleRequest, sample_generator
+
+Mapper = Callable[..., Record | None]
+
+MAX_REPLACEMENTS = 100
+
+
+class TrainingSet(Dataset[Record]):
+    """Makes the sample that is requested; one that cannot be made is replaced by a comparable one.
+
+    Args:
+        datasets: the records of each data set.
+        mapper: a MultiTaskMapper, or any of detectron2's kind (record -> sample or None).
+        seed: of everything random.
+        ratios: share of the samples from each data set; None counts all images alike.
+        bad_files: keeps the list of files that cannot be used.
+    """
+
+    def __init__(
+        self,
+        datasets: Sequence[Sequence[Record]],
+        *,
+        mapper: Mapper,
+        seed: int,
+        ratios: Sequence[float] | None,
+        bad_files: BadFiles,
+    ) -> None:
+        self.mapper = mapper
+        self.seed = seed
+        self.bad_files = bad_files
+        records = [record for dataset in datasets for record in with_mask_flags(dataset)]
+        sources = np.repeat(np.arange(len(datasets)), [len(dataset) for dataset in datasets])
+        wanted = mapper.strong_tasks if isinstance(mapper, MultiTaskMapper) else frozenset()
+        kinds = [known_targets(record) & wanted - {"caption"} for record in records]
+        self.partners = PartnerPool(kinds, sources, ratios=ratios)
+        self.records = DatasetFromList(records, copy=False, serialize=True)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, request: SampleRequest) -> Record:
+        rng = sample_generator(self.seed, request.position)
+        index = request.image
+        for _ in range(MAX_REPLACEMENTS):
+            try:
+                item = self._make(index, request, rng)
+            except BadFileError as error:
+                self.bad_files.report(error)
+                item = None
+            if item is not None:
+                return item
+            index = self.partners.draw(index, rng)
+        raise DataError(f"{MAX_REPLACEMENTS} images in a row gave no sample, the last one {index}")
+
+    def _make(self, index: int, request: SampleRequest, rng: np.random.Generator) -> Record | None:
+        record = self.records[index]
+        if isinstance(self.mapper, MultiTaskMapper):
+
+            def partner(rng: np.random.Generator) -> Record:
+                return self.records[self.partners.draw(index, rng)]
+
+            return self.mapper(record, Draw(rng, partner, request.mosaic))
+        return call_foreign(self.mapper, record, seed=int(rng.integers(2**31)))
+
+
+def with_mask_flags(records: Sequence[Record]) -> Iterator[Record]:
+    """Say of images without objects whether masks are known: as elsewhere in their data set."""
+    annotated = [r["annotations"] for r in records if r.get("annotations")]
+    has_masks = not annotated or any("segmentation" in a for anns in annotated for a in anns)
+    for record in records:
+        is_empty = "annotations" in record and not record["annotations"]
+        yield {**record, "has_masks": has_masks} if is_empty else record
+
+
+class TestSet(Dataset[Record | None]):
+    """Test images; None where the file cannot be used."""
+
+    __test__ = False  # no test case, whatever pytest thinks of the name
+
+    def __init__(self, records: Any, *, mapper: Mapper, bad_files: BadFiles) -> None:
+        self.records = records
+        self.mapper = mapper
+        self.bad_files = bad_files
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Record | None:
+        record = self.records[index]
+        try:
+            if isinstance(self.mapper, MultiTaskMapper):
+                return self.mapper(record)
+            return call_foreign(self.mapper, record, seed=index)
+        except BadFileError as error:
+            self.bad_files.report(error)
+            return None

@@ -1,1 +1,0 @@
-"""The parts of the toy scenes' generator: layout, drawing, truth, captions, COCO's formats."""

@@ -1,0 +1,1 @@
+"""From a record to the strong and the weak view, with their targets."""

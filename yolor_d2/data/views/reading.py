@@ -1,0 +1,69 @@
+"""What a data set dict points to: pixels, semantic labels, objects."""
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import BadFileError
+from ..files.images import ArrayCache, read_image
+from ..files.semantic_files import read_index_png
+from .targets import Objects, read_objects
+
+Record = dict[str, Any]
+
+
+class RecordReader:
+    """Reads the files of records, each once a sample.
+
+    Args:
+        cache_bytes: memory for what was read, over samples; 0 forgets it at the next
+            `start_sample`.
+        num_sem_seg_classes: a semantic map with a larger label, but 255, is a bad file; None lets
+            all labels through.
+    """
+
+    def __init__(self, *, cache_bytes: int = 0, num_sem_seg_classes: int | None = None) -> None:
+        self.num_sem_seg_classes = num_sem_seg_classes
+        self._cache = ArrayCache(cache_bytes)
+        self._sample: dict[tuple[str, int], np.ndarray] = {}
+
+    def start_sample(self) -> None:
+        """Let go of the files of the sample before."""
+        self._sample.clear()
+
+    def pixels(self, record: Record, *, reduction: int = 1) -> np.ndarray:
+        """The image, uint8 RGB, each side divided by the reduction."""
+        path = record["file_name"]
+
+        def read() -> np.ndarray:
+            size = {"width": record["width"], "height": record["height"]}
+            return read_image(path, **size, reduction=reduction)
+
+        key = (path, reduction)
+        if key not in self._sample:
+            self._sample[key] = self._cache.get(key, read)
+        return self._sample[key]
+
+    def labels(self, record: Record) -> np.ndarray:
+        """The semantic map, uint8 (height, width)."""
+
+        def read() -> np.ndarray:
+            labels = read_index_png(path)
+            expected = (record["height"], record["width"])
+            if labels.shape != expected:
+                raise BadFileError(path, f"is {labels.shape}, its image is {expected}")
+            # 255 wraps to 0, so this is the largest label without it, in two fast passes.
+            last = int((labels + np.uint8(1)).max()) - 1
+            if self.num_sem_seg_classes is not None and last >= self.num_sem_seg_classes:
+                raise BadFileError(path, f"has label {last}, of {self.num_sem_seg_classes} classes")
+            return labels
+
+        path = record["sem_seg_file_name"]
+        key = (path, 0)
+        if key not in self._sample:
+            self._sample[key] = self._cache.get(key, read)
+        return self._sample[key]
+
+    def objects(self, record: Record) -> Objects:
+        """The objects that are no crowds."""
+        return read_objects(record)

@@ -1,0 +1,278 @@
+"""The strong view: mosaic, random view of it, copy-paste, mixup, flip, colour.
+
+The order of random draws is part of the data: it decides which samples a seed gives.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from ..catalog.categories import IGNORE_LABEL
+from ..errors import BadFileError
+from .canvas import Canvas, Targets, is_worth_keeping
+from .mosaic import (
+    Placement,
+    choose_pastes,
+    look,
+    place_alone,
+    place_in_mosaic,
+    reduction_for,
+)
+from .reading import Record, RecordReader
+from .targets import (
+    Objects,
+    Outline,
+    box_areas,
+    clip_boxes,
+    clip_outlines,
+    move_boxes,
+    move_outlines,
+    outline_extent,
+    rasterize,
+)
+from .transforms import ViewPolicy, compose, random_hsv_factors, random_view
+
+
+class StrongPolicy(NamedTuple):
+    """How strong; the published recipe by default. config.py explains each (INPUT.STRONG)."""
+
+    size: int = 640
+    mosaic: float = 1.0
+    copy_paste: float = 0.3
+    mixup: float = 0.15
+    view: ViewPolicy = ViewPolicy()
+    hsv: tuple[float, float, float] = (0.015, 0.7, 0.4)
+    flip: float = 0.5
+
+
+PUBLISHED = StrongPolicy()
+
+
+def check_policy(policy: StrongPolicy, *, strides: Sequence[int]) -> None:
+    """A ValueError that names the key of a number that makes no sense."""
+    if policy.size <= 0 or any(policy.size % stride for stride in strides):
+        raise ValueError(
+            f"INPUT.STRONG.SIZE {policy.size} is no multiple of the strides of the targets, "
+            f"{' and '.join(str(stride) for stride in strides)}"
+        )
+    limits = {
+        "MOSAIC": (policy.mosaic, 1),
+        "COPY_PASTE": (policy.copy_paste, 1),
+        "MIXUP": (policy.mixup, 1),
+        "FLIP": (policy.flip, 1),
+        "SCALE": (policy.view.scale, 0.99),  # 1 would shrink to nothing
+        "TRANSLATE": (policy.view.translate, 0.5),
+        "HSV[0]": (policy.hsv[0], 0.4),  # OpenCV's hue, up to 179, has to stay below 256
+        "HSV[1]": (policy.hsv[1], 1),
+        "HSV[2]": (policy.hsv[2], 1),
+    }
+    for key, (value, limit) in limits.items():
+        if not 0 <= value <= limit:
+            raise ValueError(f"INPUT.STRONG.{key} must be between 0 and {limit}, not {value}")
+
+
+class Draw(NamedTuple):
+    """What a sample may use besides its own record.
+
+    Attributes:
+        rng: everything random about the sample comes from it.
+        partner: draws another record, one that has at least the same kinds of targets.
+        mosaic: whether mosaics are made at this point of the run.
+    """
+
+    rng: np.random.Generator
+    partner: Callable[[np.random.Generator], Record]
+    mosaic: bool
+
+
+class _Tile(NamedTuple):
+    """One image of a mosaic."""
+
+    record: Record
+    placement: Placement
+    objects: Objects | None
+
+
+class StrongView:
+    """Makes strong views.
+
+    Args:
+        policy: what may happen.
+        reader: of the records' files.
+        mask_stride, sem_seg_stride: of the targets.
+        report_bad: told of a partner whose file cannot be used; another one takes its place.
+    """
+
+    def __init__(
+        self,
+        policy: StrongPolicy,
+        *,
+        reader: RecordReader,
+        mask_stride: int,
+        sem_seg_stride: int,
+        report_bad: Callable[[BadFileError], None],
+    ) -> None:
+        self.policy = policy
+        self.reader = reader
+        self.mask_stride = mask_stride
+        self.sem_seg_stride = sem_seg_stride
+        self.report_bad = report_bad
+
+    def __call__(
+        self, record: Record, draw: Draw, targets: frozenset[str]
+    ) -> tuple[np.ndarray, Targets]:
+        """
+        Args:
+            record: the image that the sample is about.
+            draw: its randomness and its partners.
+            targets: of "detection", "mask", "semantic": what the record and its partners have and
+                some task reads from this view.
+
+        Returns:
+            The image, uint8 RGB (size, size, 3), and its targets.
+
+        Raises:
+            BadFileError: the record's own file cannot be used.
+        """
+        rng, policy = draw.rng, self.policy
+        canvas = Canvas(
+            size=policy.size,
+            mask_stride=self.mask_stride if "mask" in targets else None,
+            sem_stride=self.sem_seg_stride if "semantic" in targets else None,
+            hsv_factors=random_hsv_factors(rng, policy.hsv),
+        )
+        if draw.mosaic and rng.random() < policy.mosaic:
+            self._mosaic(canvas, record, draw, targets)
+            if rng.random() < policy.mixup:
+                other = canvas.empty_copy()
+                self._mosaic(other, None, draw, targets)
+                canvas.mix(other, rng.beta(32, 32))
+        else:
+            self._alone(canvas, record, rng, targets)
+        finished = canvas.finish(flip=rng.random() < policy.flip)
+        return canvas.image, finished
+
+    def _alone(
+        self, canvas: Canvas, record: Record, rng: np.random.Generator, targets: frozenset[str]
+    ) -> None:
+        """One image in the middle."""
+        size = self.policy.size
+        view = random_view(rng, self.policy.view, canvas_size=size, size=size)
+        placement = place_alone(width=record["width"], height=record["height"], tile_size=size)
+        self._show(canvas, record, placement, view, targets)
+
+    def _mosaic(
+        self, canvas: Canvas, first: Record | None, draw: Draw, targets: frozenset[str]
+    ) -> None:
+        """Four images around a point; the first one is given, or drawn like the others."""
+        rng, size = draw.rng, self.policy.size
+        centre = rng.uniform(size / 2, 3 * size / 2, size=2)
+        view = random_view(rng, self.policy.view, canvas_size=2 * size, size=size)
+        tiles = []
+        for position in range(4):
+            record = first if first is not None and position == 0 else draw.partner(rng)
+            while True:
+                placement = place_in_mosaic(
+                    width=record["width"],
+                    height=record["height"],
+                    position=position,
+                    centre=centre,
+                    tile_size=size,
+                )
+                try:
+                    tiles.append(self._show(canvas, record, placement, view, targets))
+                    break
+                except BadFileError as error:
+                    if record is first:
+                        raise
+                    self.report_bad(error)
+                    record = draw.partner(rng)
+        if "mask" in targets and self.policy.copy_paste > 0:
+            self._copy_paste(canvas, tiles, view, rng)
+
+    def _show(
+        self,
+        canvas: Canvas,
+        record: Record,
+        placement: Placement,
+        view: np.ndarray,
+        targets: frozenset[str],
+    ) -> _Tile:
+        """Paint what the view shows of an image. Nothing is read of one that it does not show."""
+        objects = self.reader.objects(record) if "detection" in targets else None
+        window = look(placement, view, size=self.policy.size)
+        if window is not None:
+            labels = self.reader.labels(record) if "semantic" in targets else None
+            pixels = self.reader.pixels(record, reduction=window.reduction)
+            canvas.paint(window, pixels, labels)
+            if objects is not None:
+                canvas.add(objects, window)
+        return _Tile(record, placement, objects)
+
+    def _copy_paste(
+        self, canvas: Canvas, tiles: list[_Tile], view: np.ndarray, rng: np.random.Generator
+    ) -> None:
+        """Paste the mirror images of some objects of a mosaic."""
+        side = 2 * self.policy.size
+        owners = [(t, i) for t in tiles if t.objects for i in range(len(t.objects.classes))]
+        boxes = np.concatenate(
+            [
+                move_boxes(clip_boxes(t.objects.boxes, t.placement.region), t.placement.matrix)
+                for t in tiles
+                if t.objects
+            ]
+        )
+        chosen = choose_pastes(boxes, side=side, share=self.policy.copy_paste, rng=rng)
+        view = compose(view, np.array([[-1.0, 0, side], [0, 1, 0]]))
+        output = (0, 0, self.policy.size, self.policy.size)
+        whole = move_boxes(boxes[chosen], view)
+        full_areas = box_areas(whole)
+        shown = np.flatnonzero(is_worth_keeping(clip_boxes(whole, output), full_areas))
+        for k in shown.tolist():
+            tile, index = owners[chosen[k]]
+            matrix = compose(view, tile.placement.matrix)
+            self._paste(canvas, tile, index, matrix, full_areas[k : k + 1])
+
+    def _paste(
+        self, canvas: Canvas, tile: _Tile, index: int, matrix: np.ndarray, full_area: np.ndarray
+    ) -> None:
+        """Paste one object, if enough of it is in view."""
+        assert tile.objects is not None
+        in_image = clip_outlines(tile.objects.outlines(index), tile.placement.region)
+        outlines = move_outlines(in_image, matrix)
+        outlines = clip_outlines(outlines, (0, 0, self.policy.size, self.policy.size))
+        box = outline_extent(outlines)
+        if not is_worth_keeping(box[None], full_area)[0]:
+            return
+        reduction = reduction_for(matrix)
+        label = None
+        try:
+            pixels = self.reader.pixels(tile.record, reduction=reduction)
+            if canvas.sem_seg is not None:
+                label = most_frequent(self.reader.labels(tile.record), in_image)
+        except BadFileError as error:  # of an image that is not in view itself
+            self.report_bad(error)
+            return
+        class_index = int(tile.objects.classes[index])
+        canvas.paste(
+            outlines,
+            box,
+            class_index,
+            pixels=pixels,
+            label=label,
+            matrix=matrix,
+            reduction=reduction,
+        )
+
+
+def most_frequent(labels: np.ndarray, outlines: list[Outline]) -> int:
+    """An object's label: things and semantic classes may be numbered differently."""
+    height, width = labels.shape
+    rows, columns, shape = rasterize(outlines, width=width, height=height, stride=1)
+    window = labels[rows, columns]
+    if not window.size:
+        return IGNORE_LABEL
+    counts = cv2.calcHist([window], [0], shape.view(np.uint8), [256], [0, 256])
+    return int(counts.argmax())

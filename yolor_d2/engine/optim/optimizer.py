@@ -1,0 +1,235 @@
+"""What learns, and how fast: parameter groups, frozen parts, clipped gradients."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MethodType
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
+
+from ...checks import check_choice
+
+OPTIMIZERS = ("AdamW", "SGD")
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+# Vectors that are no norms': they shift and scale whole channels, or say where a word stands.
+UNDECAYED = ("implicit_add", "implicit_mul", "positions.weight")
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer of SOLVER, for the parameters that are not frozen."""
+    solver = cfg.SOLVER
+    for pair in solver.LR_FACTORS:
+        if not (isinstance(pair, list | tuple) and len(pair) == 2):
+            raise ValueError(
+                f"SOLVER.LR_FACTORS has {pair!r}; it must have pairs of the beginning of a name "
+                "and a factor"
+            )
+    return make_optimizer(
+        model,
+        name=solver.OPTIMIZER,
+        lr=solver.BASE_LR,
+        weight_decay=solver.WEIGHT_DECAY,
+        weight_decay_norm=solver.WEIGHT_DECAY_NORM,
+        weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
+        bias_lr_factor=solver.BIAS_LR_FACTOR,
+        lr_factors=solver.LR_FACTORS,
+        betas=solver.BETAS,
+        eps=solver.EPS,
+        momentum=solver.MOMENTUM,
+        nesterov=solver.NESTEROV,
+    )
+
+
+def make_optimizer(
+    model: nn.Module,
+    *,
+    name: str = "AdamW",
+    lr: float,
+    weight_decay: float,
+    weight_decay_norm: float = 0.0,
+    weight_decay_bias: float | None = 0.0,
+    bias_lr_factor: float = 1.0,
+    lr_factors: Sequence[tuple[str, float]] = (),
+    betas: Sequence[float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+) -> torch.optim.Optimizer:
+    """
+    Args:
+        model: its parameters that require gradients are learnt, shared ones once.
+        name: "AdamW" or "SGD".
+        lr: learning rate.
+        weight_decay: of weights.
+        weight_decay_norm: of norms. Implicit vectors and position embeddings have none.
+        weight_decay_bias: of biases; None: as if they were none.
+        bias_lr_factor: on the learning rate of biases.
+        lr_factors: beginnings of parameters' names, and factors on their learning rates. The last
+            that fits counts.
+        betas, eps: of AdamW.
+        momentum, nesterov: of SGD.
+    """
+    check_choice("SOLVER.OPTIMIZER", name, OPTIMIZERS)
+    groups = parameter_groups(
+        model,
+        lr=lr,
+        weight_decay=weight_decay,
+        weight_decay_norm=weight_decay_norm,
+        weight_decay_bias=weight_decay_bias,
+        bias_lr_factor=bias_lr_factor,
+        lr_factors=lr_factors,
+    )
+    if name == "SGD":
+        return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov)
+    return torch.optim.AdamW(groups, betas=(betas[0], betas[1]), eps=eps)
+
+
+def parameter_groups(
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    weight_decay_norm: float,
+    weight_decay_bias: float | None,
+    bias_lr_factor: float,
+    lr_factors: Sequence[tuple[str, float]],
+) -> list[dict[str, Any]]:
+    """As few groups as there are different settings, in the order of the model's parameters.
+
+    Each also has "is_bias", which the warm-up asks for. The arguments are those of
+    `make_optimizer`.
+    """
+    check_prefixes("SOLVER.LR_FACTORS", model, [prefix for prefix, _ in lr_factors])
+    members: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    seen: set[nn.Parameter] = set()
+    for name, module, parameter in _parameters(model):
+        if parameter in seen or not parameter.requires_grad:
+            continue
+        seen.add(parameter)
+        factor = next((f for p, f in reversed(lr_factors) if name.startswith(p)), 1.0)
+        decay = weight_decay_norm if isinstance(module, NORMS) else weight_decay
+        is_bias = name.endswith("bias")
+        if is_bias:
+            factor *= bias_lr_factor
+            decay = decay if weight_decay_bias is None else weight_decay_bias
+        elif name.endswith(UNDECAYED):
+            decay = 0.0
+        members.setdefault((lr * factor, decay, is_bias), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": decay, "is_bias": is_bias}
+        for (rate, decay, is_bias), parameters in members.items()
+    ]
+
+
+def _parameters(model: nn.Module) -> Iterable[tuple[str, nn.Module, nn.Parameter]]:
+    """Each parameter with its full name and the module that it belongs to."""
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            yield f"{path}.{name}".lstrip("."), module, parameter
+
+
+def check_prefixes(key: str, model: nn.Module, prefixes: Iterable[str]) -> None:
+    """Refuse the beginning of a name that no parameter has."""
+    names = [name for name, _ in model.named_parameters()]
+    for prefix in prefixes:
+        if not any(name.startswith(prefix) for name in names):
+            parts = dict.fromkeys(name.partition(".")[0] for name in names)
+            raise ValueError(
+                f"{key} has {prefix!r}, which no parameter's name begins with; the model's parts "
+                f"are {', '.join(parts)}"
+            )
+
+
+def freeze_parts(model: nn.Module, prefixes: Sequence[str]) -> None:
+    """Let parts not learn, named by the beginning of their parameters' names (SOLVER.FREEZE).
+
+    Their batch norms keep their statistics, too. Norms that are replaced later, as by
+    SyncBatchNorm's conversion, would not: freeze after it, and before an optimizer is made.
+    """
+    check_prefixes("SOLVER.FREEZE", model, prefixes)
+    beginnings = tuple(prefixes)
+    for name, parameter in model.named_parameters():
+        if name.startswith(beginnings):
+            parameter.requires_grad_(False)
+    for path, module in model.named_modules():
+        if path.startswith(beginnings):
+            keep_statistics(module)
+
+
+def keep_statistics(module: nn.Module) -> None:
+    """Let batch norms use their running statistics as they are, whatever `train()` says later.
+
+    Their weights and biases still learn, unless they are frozen.
+    """
+    for norm in module.modules():
+        if isinstance(norm, _BatchNorm):
+            norm.eval()
+            norm.train = MethodType(_stay, norm)  # type: ignore[method-assign]
+
+
+def _stay(norm: _BatchNorm, mode: bool = True) -> _BatchNorm:
+    return norm
+
+
+def names_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
+    """The optimiser's parameters in the order in which its state numbers them."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    return [names[p] for group in optimizer.param_groups for p in group["params"]]
+
+
+def load_by_names(
+    optimizer: torch.optim.Optimizer,
+    model: nn.Module,
+    saved: Mapping[str, Any],
+    *,
+    names: Sequence[str],
+) -> None:
+    """Give each parameter the state that it had, whatever group it is in now.
+
+    The groups and their settings stay as they are.
+
+    Args:
+        optimizer: of the model's parameters.
+        model: names them.
+        saved: a state of such an optimiser.
+        names: the parameters that it numbers.
+    """
+    numbers = {name: number for number, name in enumerate(names)}
+    state = {
+        number: saved["state"][numbers[name]]
+        for number, name in enumerate(names_of(optimizer, model))
+        if numbers.get(name) in saved["state"]
+    }
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def clip_gradients(
+    parameters: Iterable[nn.Parameter],
+    *,
+    kind: str | None = "norm",
+    value: float,
+    norm_type: float = 2.0,
+) -> Tensor:
+    """Shrink gradients in place where they are too large.
+
+    Args:
+        parameters: those without a gradient have no part in it.
+        kind: "norm": all gradients together have at most this norm. "value": so has each number.
+            None: nothing is changed.
+        value: what is allowed.
+        norm_type: of the norm.
+
+    Returns:
+        The norm of all gradients together before, a scalar on their device.
+    """
+    parameters = list(parameters)
+    norm = get_total_norm([p.grad for p in parameters if p.grad is not None], norm_type)
+    if kind == "norm":
+        clip_grads_with_norm_(parameters, value, norm)
+    elif kind == "value":
+        clip_grad_value_(parameters, value)
+    return norm

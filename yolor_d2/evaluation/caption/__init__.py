@@ -1,0 +1,5 @@
+"""Caption metrics."""
+
+from .evaluator import CaptionEvaluator
+
+__all__ = ["CaptionEvaluator"]

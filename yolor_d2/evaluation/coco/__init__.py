@@ -1,0 +1,5 @@
+"""Box and mask AP."""
+
+from .evaluator import InstanceEvaluator
+
+__all__ = ["InstanceEvaluator"]

@@ -1,0 +1,1 @@
+"""Where predictions are wrong: confusion matrices, worst images, plots."""

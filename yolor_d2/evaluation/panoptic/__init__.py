@@ -1,0 +1,5 @@
+"""Panoptic quality."""
+
+from .evaluator import PanopticEvaluator
+
+__all__ = ["PanopticEvaluator"]

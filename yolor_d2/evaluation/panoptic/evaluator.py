@@ -1,0 +1,162 @@
+"""Panoptic maps, scored by COCO's panoptic quality."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from PIL import Image
+
+from ...files import write_json
+from ..gathering import gather
+from ..truth_maps import read_map
+from .quality import Quality, Segments, count_segments
+
+logger = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+NUMBERS = ("PQ", "SQ", "RQ")
+
+
+class PanopticEvaluator(DatasetEvaluator):
+    """Panoptic, segmentation and recognition quality, over all classes, things and stuff.
+
+    An image of the ground truth without results, or with a broken map, counts as one where nothing
+    was found. Results of images that the ground truth does not list do not count.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        output_dir: str | None = None,
+        save_predictions: bool = False,
+    ) -> None:
+        """
+        Args:
+            dataset_name: its metadata have "panoptic_json", "panoptic_root" and what
+                `register_coco_multitask` says of the panoptic classes.
+            output_dir: for what the following asks for.
+            save_predictions: write the predicted maps as COCO wants them, panoptic_seg/*.png and
+                panoptic_seg/predictions.json.
+        """
+        self._metadata = MetadataCatalog.get(dataset_name)
+        self._names: list[str] = self._metadata.panoptic_classes
+        path = Path(self._metadata.panoptic_json)
+        annotations = json.loads(path.read_text("utf-8"))["annotations"]
+        self._truth = {annotation["image_id"]: annotation for annotation in annotations}
+        self._folder = (
+            Path(output_dir) / "panoptic_seg" if save_predictions and output_dir else None
+        )
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self._counts = np.zeros((4, len(self._names)))
+        self._seen: list[Any] = []
+        self._predictions: list[Json] = []
+
+    def process(self, inputs: Sequence[Json], outputs: Sequence[Json]) -> None:
+        """Count the segments of some images."""
+        for sample, output in zip(inputs, outputs, strict=True):
+            image_id = sample["image_id"]
+            if image_id not in self._truth or "panoptic_seg" not in output:
+                continue
+            ids, segments = output["panoptic_seg"]
+            ids = ids.cpu().numpy()  # (H, W)
+            found = Segments.of(
+                ids,
+                [segment["id"] for segment in segments],
+                [segment["category_id"] for segment in segments],
+                [False] * len(segments),
+            )
+            if self._folder is not None:
+                self._save(self._folder, image_id, ids, segments)
+            truth = self._read(image_id, ids.shape)
+            if truth is not None:
+                self._counts += count_segments(truth, found, len(self._names))
+                self._seen.append(image_id)
+
+    def _read(self, image_id: Any, shape: tuple[int, ...]) -> Segments | None:
+        """The ground truth of an image, None where its map is broken."""
+        entry = self._truth[image_id]
+        path = Path(self._metadata.panoptic_root) / entry["file_name"]
+        colors = read_map(path, shape=shape, mode="RGB")  # (H, W, 3)
+        if colors is None:
+            return None
+        segments = entry["segments_info"]
+        return Segments.of(
+            colors.astype(np.intp) @ (1, 256, 256**2),
+            [segment["id"] for segment in segments],
+            self._indices(segments),
+            [bool(segment.get("iscrowd")) for segment in segments],
+        )
+
+    def _indices(self, segments: Sequence[Json]) -> list[int]:
+        table = self._metadata.panoptic_dataset_id_to_contiguous_id
+        return [table[segment["category_id"]] for segment in segments]
+
+    def _save(self, folder: Path, image_id: Any, ids: np.ndarray, segments: list[Json]) -> None:
+        name = Path(self._truth[image_id]["file_name"]).with_suffix(".png").name
+        colors = np.stack([ids % 256, ids // 256 % 256, ids // 256**2], axis=2)  # (H, W, 3)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(colors.astype(np.uint8)).save(folder / name)
+        table = self._metadata.panoptic_dataset_id_to_contiguous_id
+        coco_ids = {index: category_id for category_id, index in table.items()}
+        self._predictions.append(
+            {
+                "image_id": image_id,
+                "file_name": name,
+                "segments_info": [
+                    {"id": segment["id"], "category_id": coco_ids[segment["category_id"]]}
+                    for segment in segments
+                ],
+            }
+        )
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        """The numbers in percent, in the main process; nothing elsewhere."""
+        parts = gather([(self._counts, self._seen, self._predictions)])
+        if parts is None:
+            return {}
+        counts = np.sum([part for part, _, _ in parts], axis=0)  # (4, C)
+        seen = {image_id for _, part, _ in parts for image_id in part}
+        if not seen:
+            logger.warning("%s: no panoptic map was evaluated", self._metadata.name)
+            return {}
+        counts += self._missed(seen)
+        if self._folder is not None:
+            predictions = [prediction for _, _, part in parts for prediction in part]
+            write_json(self._folder / "predictions.json", {"annotations": predictions})
+        is_thing = np.array(self._metadata.panoptic_is_thing, bool)
+        quality = Quality.of(counts)
+        groups = {"": np.ones_like(is_thing), "_th": is_thing, "_st": ~is_thing}
+        headline = {
+            f"{number}{suffix}": value
+            for suffix, chosen in groups.items()
+            for number, value in zip(NUMBERS, quality.means(chosen), strict=True)
+        }
+        for name, *values in zip(self._names, *quality, strict=True):
+            per_class = zip(NUMBERS, values, strict=True)
+            headline |= {f"{number}-{name}": float(value) for number, value in per_class}
+        return {"panoptic_seg": headline}
+
+    def _missed(self, seen: set[Any]) -> np.ndarray:
+        """The counts (4, C) of the images that have no results."""
+        counts = np.zeros_like(self._counts)
+        left_out = self._truth.keys() - seen
+        if left_out:
+            logger.warning(
+                "%d of %d images were not compared and count as if nothing was found there",
+                len(left_out),
+                len(self._truth),
+            )
+        for image_id in left_out:
+            segments = [s for s in self._truth[image_id]["segments_info"] if not s.get("iscrowd")]
+            np.add.at(counts[2], self._indices(segments), 1)
+        return counts

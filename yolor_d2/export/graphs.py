@@ -1,0 +1,265 @@
+"""A deployed network as graphs of pure tensors, in the formats that others run.
+
+Shapes: N images, H x W canvas, A points, L visual tokens, K beams, T text tokens.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ..modeling.heads import AnchorFreeHead, PrototypeMaskHead, TransformerCaptionHead
+from ..modeling.heads.caption.transformer import TransformerDecoder, attention_mask
+from ..modeling.meta_arch import YOLOR
+
+VISION, START, STEP = "vision", "caption_start", "caption_step"
+SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "torch_export": ".pt2"}
+TOKENS = ("tokens", "padding")
+
+Graph = Callable[..., tuple[Tensor, ...]]  # takes its inputs in their order
+
+
+class Part(NamedTuple):
+    """What becomes one graph."""
+
+    module: nn.Module
+    inputs: dict[str, Tensor]  # examples
+    dynamic: dict[str, dict[int, Any]]  # of each input, the axes that may have any length
+    outputs: list[str]
+
+    @property
+    def examples(self) -> tuple[Tensor, ...]:
+        return tuple(self.inputs.values())
+
+
+class VisionGraph(nn.Module):
+    """Images (N, 3, H, W) uint8 and contents (N, 4) left, top, width, height -> raw outputs."""
+
+    def __init__(self, model: YOLOR) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor, contents: Tensor | None = None) -> tuple[Tensor, ...]:
+        """What `output_names` lists."""
+        raw = self.model.raw_outputs(images, contents)
+        outputs: list[Tensor] = []
+        if raw.points is not None:
+            head: Any = self.model.detection_head
+            scores = raw.points.logits.sigmoid()
+            outputs += [head.boxes(raw.points), scores]
+        if raw.outlines is not None:
+            outputs += [raw.outlines.coefficients, raw.outlines.prototypes]
+        if raw.semantic is not None:
+            outputs.append(raw.semantic)
+        if raw.tokens is not None:
+            outputs += [raw.tokens.tokens, raw.tokens.padding]
+        return tuple(outputs)
+
+    def output_names(self) -> list[str]:
+        names = {
+            "detection": ["boxes", "scores"],
+            "mask": ["coefficients", "prototypes"],
+            "semantic": ["semantic"],
+            "caption": list(TOKENS),
+        }
+        return [name for task in self.model.heads for name in names[task]]
+
+
+class CaptionStart(nn.Module):
+    """Visual tokens (N, L, D) and their padding (N, L) -> keys and values for all steps."""
+
+    def __init__(self, decoder: TransformerDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, tokens: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+        """(layers, 2, N, H, L, E), and where to look (N, 1, 1, L)."""
+        return torch.stack(self.decoder.project(tokens)), attention_mask(padding)
+
+
+class CaptionStep(nn.Module):
+    """The newest token of each text and its past -> what follows, and the longer past."""
+
+    def __init__(self, head: TransformerCaptionHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(
+        self, ids: Tensor, past: Tensor, visual: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """
+        Args:
+            ids: (N, K) int64.
+            past: (layers, 2, N, K, H, T, E), at first with T = 0.
+            visual, mask: of `CaptionStart`.
+
+        Returns:
+            Logits (N, K, V), and the past with one token more.
+        """
+        position = past.shape[5]
+        # A slice, as an index would be written down as the number that it has in the example.
+        x = self.head.text(ids, slice(position, position + 1))
+        x, longer = self.head.decoder.extend(x, past, visual, mask)
+        return self.head.words_logits(x), longer
+
+
+def parts_of(model: YOLOR) -> dict[str, Part]:
+    """What becomes a graph each, by name.
+
+    Raises:
+        ValueError: a head is not ours, so that nobody knows what it gives.
+    """
+    for task, kind in {
+        "detection": AnchorFreeHead,
+        "mask": PrototypeMaskHead,
+        "caption": TransformerCaptionHead,
+    }.items():
+        head = model.heads.get(task)
+        if head is not None and not isinstance(head, kind):
+            raise ValueError(f"cannot export {type(head).__name__}; only heads of yolor_d2's own")
+    parts = {VISION: _vision_part(model)}
+    if model.caption_head is not None:
+        parts |= _caption_parts(model.caption_head)
+    return parts
+
+
+def _vision_part(model: YOLOR) -> Part:
+    unit = model.canvas_divisor
+    height, width = 3 * unit, 4 * unit
+    inputs = {"images": torch.randint(256, (2, 3, height, width), dtype=torch.uint8)}
+    batch = Dim("batch", min=1)
+    sides = {2: unit * Dim("rows", min=1), 3: unit * Dim("columns", min=1)}
+    dynamic: dict[str, dict[int, Any]] = {"images": {0: batch, **sides}}
+    if model.caption_head is not None:
+        inputs["contents"] = torch.tensor([[0.0, 0.0, width, height], [8.0, 4.0, 90.0, 80.0]])
+        dynamic["contents"] = {0: batch}
+    graph = VisionGraph(model)
+    return Part(graph, inputs, dynamic, graph.output_names())
+
+
+def _caption_parts(head: TransformerCaptionHead) -> dict[str, Part]:
+    batch, beams, length = Dim("batch", min=1), Dim("beams", min=1), Dim("tokens", min=1)
+    past_length = Dim("past", min=0, max=len(head.text.positions.weight) - 1)
+    start = CaptionStart(head.decoder)
+    layers, heads, width = cache_shape(head)
+    tokens = torch.randn(2, 6, heads * width)
+    padding = torch.arange(6) >= torch.tensor([[6], [4]])
+    with torch.no_grad():
+        visual, mask = start(tokens, padding)
+    ids = torch.tensor([[head.vocabulary.bos_id] * 3] * 2)
+    past = torch.randn(layers, 2, 2, 3, heads, 4, width)
+    return {
+        START: Part(
+            start,
+            {"tokens": tokens, "padding": padding},
+            {"tokens": {0: batch, 1: length}, "padding": {0: batch, 1: length}},
+            ["visual", "mask"],
+        ),
+        STEP: Part(
+            CaptionStep(head),
+            {"ids": ids, "past": past, "visual": visual, "mask": mask},
+            {
+                "ids": {0: batch, 1: beams},
+                "past": {2: batch, 3: beams, 5: past_length},
+                "visual": {2: batch, 4: length},
+                "mask": {0: batch, 3: length},
+            },
+            ["logits", "longer_past"],
+        ),
+    }
+
+
+def cache_shape(head: TransformerCaptionHead) -> tuple[int, int, int]:
+    """Layers, heads and channels of a head of the decoder."""
+    layers: Any = head.decoder.layers
+    heads = layers[0].text_attention.num_heads
+    return len(layers), heads, head.text.words.weight.shape[1] // heads
+
+
+@torch.no_grad()
+def write_graph(part: Part, path: Path, kind: str) -> None:
+    """Write a graph into a file of one of the SUFFIXES' kinds."""
+    with _quiet():
+        if kind == "torchscript":
+            torch.jit.trace(part.module, part.examples, check_trace=False).save(str(path))
+            return
+        program = _export(part)
+        if kind == "torch_export":
+            torch.export.save(program, path)
+            return
+        written = torch.onnx.export(
+            program,
+            input_names=list(part.inputs),
+            output_names=part.outputs,
+            dynamo=True,
+            verbose=False,
+        )
+        assert written is not None
+        written.save(path)
+
+
+def _export(part: Part) -> ExportedProgram:
+    dynamic = tuple(part.dynamic[name] for name in part.inputs)
+    return torch.export.export(part.module, part.examples, dynamic_shapes=dynamic)
+
+
+def open_graph(path: Path, part: Part, *, threads: int = 0) -> Graph:
+    """The graph of a file, as something to be called; the file's ending tells its kind.
+
+    Args:
+        path: of the file.
+        part: that it was written from.
+        threads: for onnxruntime; 0 leaves it to that.
+    """
+    if path.suffix != SUFFIXES["onnx"]:
+        with _quiet():
+            if path.suffix == SUFFIXES["torchscript"]:
+                return torch.jit.load(str(path))
+            return torch.export.load(path).module()
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, options)
+    names = list(part.inputs)
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        feeds = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+        return tuple(map(torch.from_numpy, session.run(part.outputs, feeds)))
+
+    return run
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' words about themselves and about code that is not the user's."""
+    with warnings.catch_warnings():
+        for kind in (DeprecationWarning, FutureWarning, UserWarning, torch.jit.TracerWarning):
+            warnings.simplefilter("ignore", kind)
+        yield
+
+
+def random_inputs(
+    model: YOLOR, *, batch: int, height: int, width: int, seed: int = 0
+) -> Mapping[str, Tensor]:
+    """Images of coloured rectangles, each on another part of its canvas."""
+    rng = torch.Generator().manual_seed(seed)
+    images = torch.full((batch, 3, height, width), 114, dtype=torch.uint8)
+    contents = torch.zeros(batch, 4)
+    for number in range(batch):
+        w, h = width - 8 * number, height - 4 * number
+        contents[number] = torch.tensor([4 * number, 2 * number, w, h])
+        inside = images[number, :, 2 * number : 2 * number + h, 4 * number : 4 * number + w]
+        inside.copy_(torch.randint(256, (3, 1, 1), generator=rng).expand_as(inside))
+        for _ in range(8):
+            x0, x1 = sorted(torch.randint(w + 1, (2,), generator=rng).tolist())
+            y0, y1 = sorted(torch.randint(h + 1, (2,), generator=rng).tolist())
+            colour = torch.randint(256, (3, 1, 1), generator=rng).to(torch.uint8)
+            inside[:, y0:y1, x0:x1] = colour
+    inputs = {"images": images, "contents": contents}
+    return inputs if model.caption_head is not None else {"images": images}

@@ -1,0 +1,101 @@
+"""Whether graphs say what the network says."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from tabulate import tabulate
+from torch import Tensor
+
+from ..modeling.meta_arch import YOLOR
+from .graphs import START, STEP, TOKENS, VISION, Graph, Part, random_inputs
+
+TOLERANCE = 1e-4
+BEAMS, STEPS = 3, 4  # of texts that are compared
+
+
+class Difference(NamedTuple):
+    """How far an output of a graph is from the network's own."""
+
+    graph: str
+    output: str
+    canvas: str
+    error: float  # the largest difference, of values beyond 1 relative to them
+
+
+def compare(
+    model: YOLOR,
+    parts: Mapping[str, Part],
+    graphs: Mapping[str, Graph],
+    *,
+    sizes: Sequence[tuple[int, int]],
+    batches: Sequence[int],
+) -> list[Difference]:
+    """The differences of all outputs.
+
+    Args:
+        model: deployed.
+        parts: of the model, by name.
+        graphs: that were written from them, by the same names.
+        sizes: heights and widths of canvases.
+        batches: numbers of images.
+    """
+    found = []
+    for height, width in sizes:
+        for batch in batches:
+            canvas = f"{batch} x {height} x {width}"
+            inputs = random_inputs(model, batch=batch, height=height, width=width)
+            for name, arguments in _calls(model, parts, tuple(inputs.values())):
+                with torch.no_grad():
+                    expected = parts[name].module(*arguments)
+                said = graphs[name](*arguments)
+                found += [
+                    Difference(name, output, canvas, largest_error(ours, theirs))
+                    for output, ours, theirs in zip(
+                        parts[name].outputs, expected, said, strict=True
+                    )
+                ]
+    return found
+
+
+@torch.no_grad()
+def _calls(
+    model: YOLOR, parts: Mapping[str, Part], images: tuple[Tensor, ...]
+) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
+    """Calls of all graphs, each with what the network itself said before."""
+    yield VISION, images
+    if model.caption_head is None:
+        return
+    raw = dict(zip(parts[VISION].outputs, parts[VISION].module(*images), strict=True))
+    tokens = tuple(raw[name] for name in TOKENS)
+    yield START, tokens
+    image = parts[START].module(*tokens)
+    ids = torch.full((len(tokens[0]), BEAMS), model.caption_head.vocabulary.bos_id)
+    past = parts[STEP].inputs["past"]
+    past = past.new_zeros(past.shape[0], 2, *ids.shape, past.shape[4], 0, past.shape[6])
+    for _ in range(STEPS):
+        yield STEP, (ids, past, *image)
+        logits, past = parts[STEP].module(ids, past, *image)
+        ids = logits[:, 0].topk(BEAMS).indices  # (N, K)
+
+
+def largest_error(expected: Tensor, said: Tensor) -> float:
+    """The largest difference; where values are larger than 1, relative to them."""
+    if expected.shape != said.shape or expected.dtype != said.dtype:
+        return float("inf")
+    difference = (said.double() - expected.double()).abs() / expected.double().abs().clamp(min=1)
+    return difference.nan_to_num(nan=float("inf")).max().item()
+
+
+def table_of(differences: Sequence[Difference]) -> str:
+    """The largest difference of each output on each canvas, as a table."""
+    canvases = list(dict.fromkeys(each.canvas for each in differences))
+    rows: dict[tuple[str, str], dict[str, float]] = {}
+    for graph, output, canvas, error in differences:
+        row = rows.setdefault((graph, output), dict.fromkeys(canvases, 0.0))
+        row[canvas] = max(row[canvas], error)
+    lines = [
+        [f"{graph}: {output}", *(f"{error:.1e}" for error in row.values())]
+        for (graph, output), row in rows.items()
+    ]
+    return tabulate(lines, ["largest difference", *canvases], "pipe", disable_numparse=True)

@@ -1,0 +1,1 @@
+"""Prediction on images, folders, videos and cameras with a trained network."""

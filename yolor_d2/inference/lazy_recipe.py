@@ -1,0 +1,182 @@
+"""A network as a LazyConfig describes it, in a *.py file or in a checkpoint.
+
+A checkpoint keeps it as text that looks like a program. It is read, not run: only values are taken
+from it, and only parts of our networks are called.
+"""
+
+import ast
+import copy
+import pydoc
+from collections.abc import Iterator, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import LazyConfig, instantiate
+from detectron2.data import Metadata
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..checkpoint.release import StoredWeights
+from ..data import MultiTaskMapper
+from ..modeling import YOLOR
+from ..modeling.backbone import elan_shapes, pan_shapes
+from ..tasks import TASKS
+from ..tokenizer import Tokenizer
+
+PARTS = f"{YOLOR.__module__.rpartition('.')[0]}."
+FUNCTIONS = (elan_shapes, pan_shapes)
+MAPPER = MultiTaskMapper.__name__
+
+
+class LazyRecipe:
+    """What there is to know of a LazyConfig; arguments and attributes are those of `YamlRecipe`.
+
+    Here `opts` are NAME=VALUE, ... of the model.
+    """
+
+    def __init__(
+        self,
+        cfg: DictConfig,
+        *,
+        device: str,
+        score_threshold: float = 0.0,
+        opts: Sequence[Any] = (),
+    ) -> None:
+        model, mapper = (cfg.get(name) or {} for name in ("model", "test_mapper"))
+        if "_target_" not in model or _last_name(mapper.get("_target_")) != MAPPER:
+            raise ValueError(f"the LazyConfig must have a model, and a {MAPPER} as test_mapper")
+        heads = {task: model.get(f"{task}_head") for task in TASKS}
+        self.tasks = [task for task, head in heads.items() if head is not None]
+        if (head := heads["detection"]) is not None:
+            head.score_thresh = max(head.get("score_thresh", 0.0), score_threshold)
+        if (head := heads["mask"]) is not None:
+            head.mask_format = "rle"
+        self.cfg: DictConfig = _with_options(cfg, opts)
+        self.device = device
+        self.is_told_of_objects = bool((heads["caption"] or {}).get("region_feature"))
+        self.weights: str = (cfg.get("init") or {}).get("weights", "")
+        self.kind: str = (cfg.get("run") or {}).get("eval_weights", "ema")
+        data = cfg.get("data") or {}
+        self.data_sets: list[str] = [*data.get("train", ()), *data.get("test", ())]
+        self.class_counts: dict[str, int] = {
+            f"{kind}_classes": (heads[task] or {}).get("num_classes", 0)
+            for kind, task in (("thing", "detection"), ("stuff", "semantic"))
+        }
+        defaults = signature(MultiTaskMapper).parameters
+        self.test_size, self.image_format = (
+            mapper.get(name, defaults[name].default) for name in ("test_size", "image_format")
+        )
+
+    def build(self, tasks: Sequence[str], stored: StoredWeights, metadata: Metadata) -> YOLOR:
+        """As of `YamlRecipe`; the classes are in the LazyConfig."""
+        node = copy.deepcopy(self.cfg.model)
+        for task in set(TASKS) - set(tasks):
+            node[f"{task}_head"] = None
+        if not {"mask", "semantic"} <= set(tasks):
+            node.panoptic = None
+        tokenizer = self._tokenizer(stored) if "caption" in tasks else None
+        if tokenizer is not None:
+            node.caption_head.usable_vocab = len(tokenizer)
+        try:
+            model = instantiate(node)
+        except (TypeError, KeyError, AttributeError, OmegaConfBaseException) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"the LazyConfig's model cannot be built: {reason}") from None
+        if not isinstance(model, YOLOR):
+            raise ValueError(f"the LazyConfig's model is {type(model).__name__}; it must be YOLOR")
+        model.tokenizer = tokenizer
+        return model.to(self.device)
+
+    def _tokenizer(self, stored: StoredWeights) -> Tokenizer | None:
+        if stored.tokenizer is not None:
+            return Tokenizer(stored.tokenizer)
+        path = (self.cfg.get("tokenizer") or {}).get("model")
+        return Tokenizer.load(path) if path else None
+
+
+def read_lazy(path: Path) -> DictConfig:
+    """The LazyConfig of a *.py file, which is run."""
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file")
+    try:
+        return LazyConfig.load(str(path))
+    except Exception as error:  # whatever the program does
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{path}: {type(error).__name__}: {reason}") from None
+
+
+def parse_lazy(text: str) -> DictConfig | None:
+    """The LazyConfig of a checkpoint, as `LazyConfig.to_py` writes it; nothing of it is run.
+
+    None: it is none.
+
+    Raises:
+        ValueError: it calls something else than parts of our networks.
+    """
+    cfg = OmegaConf.create()
+    try:
+        for statement in ast.parse(text).body:
+            if not isinstance(statement, ast.Assign):
+                return None
+            name = ast.unparse(statement.targets[0]).removeprefix("cfg.")
+            OmegaConf.update(cfg, name, _value(statement.value))
+    except (SyntaxError, ValueError, RecursionError, OmegaConfBaseException):
+        return None
+    for name in _called(cfg.get("model")):
+        if not _is_part(name):
+            raise ValueError(
+                f"{name} is no part of yolor_d2's networks: give the LazyConfig's file"
+            )
+    return cfg
+
+
+def _value(node: ast.expr) -> Any:
+    """A literal, or a call as what `instantiate` would call, in plain data."""
+    if isinstance(node, ast.Call):
+        names = [keyword.arg for keyword in node.keywords]
+        values = [_value(keyword.value) for keyword in node.keywords]
+        return {"_target_": ast.unparse(node.func)} | dict(zip(names, values, strict=True))
+    if isinstance(node, ast.List):
+        return [_value(element) for element in node.elts]
+    if isinstance(node, ast.Dict):
+        keys = [ast.literal_eval(key) for key in node.keys if key is not None]
+        return dict(zip(keys, map(_value, node.values), strict=True))
+    return ast.literal_eval(node)
+
+
+def _called(node: Any) -> Iterator[str]:
+    """Names of all that `instantiate` would call."""
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for value in node.values():
+            yield from _called(value)
+    elif OmegaConf.is_list(node):
+        for value in node:
+            yield from _called(value)
+
+
+def _is_part(name: str) -> bool:
+    if not name.startswith(PARTS):
+        return False
+    found = pydoc.locate(name)
+    # Modules have also names of what they import.
+    is_ours = isinstance(found, type) and f"{found.__module__}.".startswith(PARTS)
+    return is_ours or found in FUNCTIONS
+
+
+def _last_name(target: Any) -> str:
+    """Of a class, which a file has as such, a checkpoint by its name."""
+    return target.__name__ if isinstance(target, type) else str(target).rpartition(".")[2]
+
+
+def _with_options(cfg: DictConfig, opts: Sequence[Any]) -> DictConfig:
+    """NAME=VALUE, ... of the model; a name must be there, or be an argument of what is called."""
+    for option in map(str, opts):
+        name, equals, value = option.partition("=")
+        parent = OmegaConf.select(cfg, name.rpartition(".")[0])
+        if not (equals and name.startswith("model.") and isinstance(parent, DictConfig)):
+            raise ValueError(f"{option}: must be model.NAME=VALUE, of the LazyConfig")
+        OmegaConf.update(cfg, name, OmegaConf.from_dotlist([f"value={value}"]).value)
+    return cfg

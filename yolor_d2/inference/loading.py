@@ -1,0 +1,157 @@
+"""From a checkpoint alone, or from a configuration and weights, to a network that can be asked."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import Metadata
+from omegaconf import DictConfig
+
+from ..checkpoint.release import StoredWeights
+from ..checkpoint.weights import load_stored, read_weights
+from ..data.catalog.class_tables import find_metadata, make_metadata, registered
+from ..model_zoo import get_config_file, load_config
+from ..modeling import YOLOR, deploy
+from ..modeling.deploy import best_device
+from ..tasks import check_tasks
+from .lazy_recipe import LazyRecipe, parse_lazy, read_lazy
+from .yaml_recipe import YamlRecipe, parse_yaml
+
+CONFIG_SUFFIXES = (".yaml", ".yml", ".py")
+
+PathLike = str | os.PathLike[str]
+Config: TypeAlias = CfgNode | DictConfig
+Recipe = YamlRecipe | LazyRecipe
+
+
+class Network(NamedTuple):
+    """What `Predictor` needs of a network.
+
+    Attributes:
+        model: deployed.
+        tasks: what is predicted.
+        recipe: how it was made.
+        metadata: names, colours and numbers of the classes, as of a detectron2 data set.
+    """
+
+    model: YOLOR
+    tasks: tuple[str, ...]
+    recipe: Recipe
+    metadata: Metadata
+
+
+def load_network(
+    source: PathLike | Config,
+    *,
+    weights: PathLike | None = None,
+    device: str | None = None,
+    tasks: Sequence[str] | None = None,
+    score_threshold: float = 0.0,
+    opts: Sequence[Any] = (),
+) -> Network:
+    """The network that the arguments of `Predictor` describe."""
+    if not 0 <= score_threshold <= 1:
+        raise ValueError(f"score_threshold must be from 0 to 1, not {score_threshold}")
+    shared: Any = {
+        "device": _check_device(device or best_device()),
+        "score_threshold": score_threshold,
+        "opts": opts,
+    }
+    if isinstance(source, CfgNode | DictConfig) or Path(source).suffix in CONFIG_SUFFIXES:
+        recipe = _recipe(_read_config(source), shared)
+        path = Path(weights or recipe.weights)
+        if not path.name:
+            raise ValueError(f"{_name(source)}: a configuration needs weights")
+        stored = read_weights(path)
+    elif weights is not None:
+        raise ValueError(f"{source}: is no configuration (*.yaml, *.py) that weights could be for")
+    else:
+        path = Path(source)
+        stored = read_weights(path)
+        recipe = _recipe(_stored_config(stored, path), shared)
+    if stored.kind not in ("", recipe.kind):
+        stored = read_weights(path, prefer=recipe.kind)
+    wanted = tuple(tasks or recipe.tasks)
+    needed = _needed_tasks(recipe, wanted)
+    with _classes(recipe, stored) as metadata:
+        model = recipe.build(needed, stored, metadata)
+    load_stored(model, stored, path, strict=True)
+    return Network(deploy(model), wanted, recipe, metadata)
+
+
+def _read_config(source: PathLike | Config) -> Config:
+    if isinstance(source, CfgNode):
+        return source.clone()
+    if isinstance(source, DictConfig):
+        return source.copy()
+    path = Path(source)
+    if path.suffix == ".py":
+        return read_lazy(path)
+    return load_config(str(path if path.is_file() else get_config_file(str(path))))
+
+
+def _stored_config(stored: StoredWeights, path: Path) -> Config:
+    text = stored.provenance.get("config")
+    if not text:
+        raise ValueError(f"{path}: has no configuration in it: give one, and this as its weights")
+    try:
+        cfg = parse_yaml(text) or parse_lazy(text)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}, and this as its weights") from None
+    if cfg is None:
+        raise ValueError(
+            f"{path}: its configuration is another version's: give one, and this as its weights"
+        )
+    return cfg
+
+
+def _recipe(cfg: Config, shared: Any) -> Recipe:
+    return YamlRecipe(cfg, **shared) if isinstance(cfg, CfgNode) else LazyRecipe(cfg, **shared)
+
+
+def _name(source: PathLike | Config) -> str:
+    return type(source).__name__ if isinstance(source, CfgNode | DictConfig) else str(source)
+
+
+def _check_device(name: str) -> str:
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name}: {str(error).splitlines()[0]}") from None
+    return name
+
+
+def _needed_tasks(recipe: Recipe, tasks: Sequence[str]) -> list[str]:
+    """The heads for some tasks: captions may have to be told of objects."""
+    check_tasks(tasks, ())
+    if missing := sorted(set(tasks) - set(recipe.tasks)):
+        trained = ", ".join(recipe.tasks)
+        raise ValueError(f"the network has no {', '.join(missing)}, only {trained}")
+    needed = set(tasks)
+    if "caption" in tasks and recipe.is_told_of_objects:
+        needed.add("detection")
+    return [task for task in recipe.tasks if task in needed]
+
+
+@contextmanager
+def _classes(recipe: Recipe, stored: StoredWeights) -> Iterator[Metadata]:
+    """The network's classes: a registered data set's, if they are the same, else made up, and
+    registered for a while.
+    """
+    classes = stored.provenance.get("classes") or {}
+    known = find_metadata(classes, stored.provenance.get("data") or recipe.data_sets)
+    if known is not None:
+        yield known
+        return
+    # Classes of which nobody knows more than how many there are.
+    numbered = {
+        key: [f"class {index}" for index in range(count)]
+        for key, count in recipe.class_counts.items()
+    }
+    made = make_metadata(numbered | classes, stored.provenance.get("class_ids", {}))
+    with registered(made) as metadata:
+        yield metadata

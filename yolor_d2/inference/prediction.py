@@ -1,0 +1,165 @@
+"""What a model says of one image, for programs, for other tools and for the eye."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.structures import Instances
+from pycocotools import mask as coco_mask
+from torch import Tensor
+
+from ..files import json_number
+from ..structures import SemanticMap, instances_to_coco_json, run_lengths_of
+from ..visualization import draw_results
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The results of one image; None is what the model has no head for, or was not asked.
+
+    Attributes:
+        image: uint8 RGB (height, width, 3), what was predicted on.
+        source: name of the file, stream or camera; "" of an array.
+        frame: number in a video, from 0 on; None of others.
+        metadata: names, colours and numbers of the classes, as of a detectron2 data set.
+        instances: with pred_boxes, scores, pred_classes and maybe pred_masks.
+        sem_seg: its argmax over axis 0 gives each pixel's class.
+        panoptic_seg: a map of segments' ids (height, width), and what they are.
+        caption: a sentence.
+        caption_score: its log-probability.
+    """
+
+    image: np.ndarray = field(repr=False)
+    source: str
+    frame: int | None
+    metadata: Any = field(repr=False)
+    instances: Instances | None = None
+    sem_seg: SemanticMap | Tensor | None = field(default=None, repr=False)
+    panoptic_seg: tuple[Tensor, list[Json]] | None = field(default=None, repr=False)
+    caption: str | None = None
+    caption_score: float | None = None
+
+    @property
+    def width(self) -> int:
+        return self.image.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.image.shape[0]
+
+    @property
+    def results(self) -> Json:
+        """What is known, by the names that detectron2's models and evaluators use."""
+        names = ("instances", "sem_seg", "panoptic_seg", "caption", "caption_score")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def to_json(self) -> Json:
+        """Plain data by COCO's conventions.
+
+        Boxes are [x, y, width, height], masks compressed run lengths, categories have the numbers
+        of the data set, if the checkpoint knows them, else those of the network. Segments of the
+        panoptic map ("segments_info") and classes of the semantic one ("sem_seg") have masks, too.
+        """
+        content: Json = {"file_name": self.source, "width": self.width, "height": self.height}
+        if self.frame is not None:
+            content["frame"] = self.frame
+        if self.instances is not None:
+            content["instances"] = self._objects(self.instances)
+        if self.panoptic_seg is not None:
+            content["segments_info"] = self._segments(*self.panoptic_seg)
+        if self.sem_seg is not None:
+            content["sem_seg"] = self._regions(self.sem_seg.argmax(dim=0))
+        if self.caption is not None:
+            score = None if self.caption_score is None else json_number(self.caption_score)
+            content |= {"caption": self.caption, "caption_score": score}
+        return content
+
+    def to_supervision(self) -> Any:
+        """The objects as `supervision.Detections`; needs `pip install 'yolor_d2[supervision]'`."""
+        try:
+            import supervision
+        except ImportError:
+            raise ImportError(
+                "supervision is not installed: pip install 'yolor_d2[supervision]'"
+            ) from None
+        if self.instances is None:
+            raise ValueError("there are no objects: the task detection was left out")
+        found = self.instances
+        classes = found.pred_classes.numpy()
+        names = [self._category("thing", index)["category_name"] for index in classes.tolist()]
+        return supervision.Detections(
+            xyxy=found.pred_boxes.tensor.numpy(),
+            mask=np.asarray(found.pred_masks) if found.has("pred_masks") else None,
+            confidence=found.scores.numpy(),
+            class_id=classes,
+            data={"class_name": np.array(names, dtype=str)},
+        )
+
+    def draw(
+        self, layers: Sequence[str] = (), *, score_threshold: float = 0.0, opacity: float = 0.5
+    ) -> np.ndarray:
+        """A picture, RGB uint8; the arguments are those of `visualization.draw_results`."""
+        return draw_results(
+            self.image,
+            self.results,
+            self.metadata,
+            layers=layers,
+            score_threshold=score_threshold,
+            opacity=opacity,
+        )
+
+    def _objects(self, instances: Instances) -> list[Json]:
+        results = instances_to_coco_json(instances, self.source)
+        return [
+            {
+                **self._category("thing", result["category_id"]),
+                **{k: v for k, v in result.items() if k not in ("image_id", "category_id")},
+            }
+            for result in results
+        ]
+
+    def _segments(self, ids: Tensor, segments: Sequence[Json]) -> list[Json]:
+        has_table = bool(self.metadata.get("panoptic_classes"))
+        found = []
+        for segment in segments:
+            # Without panoptic classes, segments have the numbers of the heads' classes.
+            kind = "panoptic" if has_table else "thing" if segment["isthing"] else "stuff"
+            found.append(
+                {
+                    "id": segment["id"],
+                    **self._category(kind, segment["category_id"]),
+                    "isthing": int(segment["isthing"]),
+                    "iscrowd": 0,
+                    **({"score": segment["score"]} if "score" in segment else {}),
+                    **_area(ids == segment["id"]),
+                }
+            )
+        return found
+
+    def _regions(self, labels: Tensor) -> list[Json]:
+        return [
+            {**self._category("stuff", index), **_area(labels == index)}
+            for index in torch.unique(labels).tolist()
+        ]
+
+    def _category(self, kind: str, index: int) -> Json:
+        """A class in the data set's words."""
+        names = self.metadata.get(f"{kind}_classes") or ()
+        to_index = self.metadata.get(f"{kind}_dataset_id_to_contiguous_id") or {}
+        numbers = {position: number for number, position in to_index.items()}
+        name = names[index] if index < len(names) else str(index)
+        return {"category_id": numbers.get(index, index), "category_name": name}
+
+
+def _area(mask: Tensor) -> Json:
+    """A mask (height, width), its bounding box and how many pixels it has."""
+    (rle,) = run_lengths_of(mask[None])
+    return {
+        "area": int(coco_mask.area(rle)),
+        "bbox": coco_mask.toBbox(rle).tolist(),
+        "segmentation": rle,
+    }

@@ -1,0 +1,160 @@
+"""A trained network, ready to be asked: from a checkpoint alone to predictions on anything.
+
+from yolor_d2 import Predictor
+
+predictor = Predictor("output/model_final.pth")
+print(predictor("street.jpg").caption)
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, overload
+
+from ..data.views.mapper import make_test_image
+from ..visualization import LAYERS
+from .loading import Config, PathLike, load_network
+from .media import Media, OnError, OneSource, Picture, Source, open_media, raise_error
+from .prediction import Prediction
+
+
+class Predictor:
+    """Predicts on images, folders, videos and cameras.
+
+    Args:
+        config_or_checkpoint: a checkpoint or a release, which know their configuration, classes and
+            tokenizer; or a configuration, which needs `weights`: a *.yaml, also of the model zoo, a
+            LazyConfig's *.py, or what detectron2 makes of these.
+        device: "cuda", "cpu", ...; by default a GPU, if there is one.
+        tasks: some of those that the network has been trained for; by default all.
+        weights: for a configuration, the file of its weights.
+        score_threshold: objects below are left out, in panoptic maps too.
+        batch_size: images at a time.
+        opts: KEY, VALUE, ... of the configuration; of a LazyConfig "model.NAME=VALUE", ...
+
+    Attributes:
+        model: the deployed network.
+        tasks: what is predicted.
+        metadata: names, colours and numbers of the classes, as of a detectron2 data set.
+        cfg: the configuration.
+
+    Raises:
+        ValueError: something does not fit together; files that cannot be read are among it.
+    """
+
+    def __init__(
+        self,
+        config_or_checkpoint: PathLike | Config,
+        *,
+        device: str | None = None,
+        tasks: Sequence[str] | None = None,
+        weights: PathLike | None = None,
+        score_threshold: float = 0.25,
+        batch_size: int = 8,
+        opts: Sequence[Any] = (),
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        self.batch_size = batch_size
+        self.model, self.tasks, recipe, self.metadata = load_network(
+            config_or_checkpoint,
+            weights=weights,
+            device=device,
+            tasks=tasks,
+            score_threshold=score_threshold,
+            opts=opts,
+        )
+        self.cfg = recipe.cfg
+        self._test_size, self._image_format = recipe.test_size, recipe.image_format
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Those of pictures that its predictions fill."""
+        needs: dict[str, set[str]] = {
+            "semantic": {"semantic"},
+            "panoptic": {"semantic", "mask"},
+            "masks": {"mask"},
+            "boxes": {"detection"},
+            "caption": {"caption"},
+        }
+        has_panoptic = self.model.panoptic is not None
+        return tuple(
+            layer
+            for layer in LAYERS
+            if needs.get(layer, set()) <= set(self.tasks) and (layer != "panoptic" or has_panoptic)
+        )
+
+    @overload
+    def __call__(
+        self, source: list[Any] | tuple[Any, ...] | int, *, on_error: OnError = ...
+    ) -> Iterator[Prediction]: ...
+
+    @overload
+    def __call__(self, source: OneSource, *, on_error: OnError = ...) -> Any: ...
+
+    def __call__(
+        self, source: Source, *, on_error: OnError = raise_error
+    ) -> Prediction | Iterator[Prediction]:
+        """Predict.
+
+        Args:
+            source: the path of an image, an RGB array or a PIL image gives one prediction; a list
+                of these, a folder, a video, the number of a camera or the URL of a stream an
+                iterator of them.
+            on_error: what to do with a file that cannot be read, if there are others; by default
+                to raise its BadFileError.
+        """
+        media = open_media(source)
+        if media.kind == "image":
+            (picture,) = media.pictures(raise_error)
+            return self.predict([picture])[0]
+        return self.stream(media, on_error=on_error)
+
+    def stream(self, media: Media, *, on_error: OnError = raise_error) -> Iterator[Prediction]:
+        """Predictions of what `open_media` has opened, made as they are asked for."""
+        size = 1 if media.kind == "live" else self.batch_size
+        for batch in _batches(media.pictures(on_error), size):
+            yield from self.predict(batch)
+
+    def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
+        """Predictions of a batch, whose images may be of different sizes."""
+        samples = [
+            {
+                "image": make_test_image(
+                    picture.pixels,
+                    size=self._test_size,
+                    image_format=self._image_format,
+                ),
+                "height": picture.pixels.shape[0],
+                "width": picture.pixels.shape[1],
+            }
+            for picture in pictures
+        ]
+        results = self.model(samples)
+        return [
+            self._prediction(picture, result)
+            for picture, result in zip(pictures, results, strict=True)
+        ]
+
+    def _prediction(self, picture: Picture, result: dict[str, Any]) -> Prediction:
+        found: dict[str, Any] = {
+            name: result[name].to("cpu")
+            for name, task in (("instances", "detection"), ("sem_seg", "semantic"))
+            if name in result and task in self.tasks
+        }
+        if "panoptic_seg" in result:
+            ids, segments = result["panoptic_seg"]
+            found["panoptic_seg"] = ids.cpu(), segments
+        captions = {n: result[n] for n in ("caption", "caption_score") if n in result}
+        return Prediction(
+            picture.pixels, picture.name, picture.frame, self.metadata, **found, **captions
+        )
+
+
+def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    batch: list[Picture] = []
+    for picture in pictures:
+        batch.append(picture)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

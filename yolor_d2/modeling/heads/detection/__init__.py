@@ -1,0 +1,6 @@
+"""Boxes and classes."""
+
+from .assigner import TaskAlignedAssigner
+from .head import AnchorFreeHead, PointPredictions
+
+__all__ = ["AnchorFreeHead", "PointPredictions", "TaskAlignedAssigner"]

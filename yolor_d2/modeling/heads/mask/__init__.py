@@ -1,0 +1,5 @@
+"""Instance masks."""
+
+from .head import MaskPredictions, PrototypeMaskHead
+
+__all__ = ["MaskPredictions", "PrototypeMaskHead"]

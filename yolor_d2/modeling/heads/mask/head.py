@@ -1,0 +1,176 @@
+"""Outlines of objects: a weighted sum of prototype maps, as in YOLACT."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from torch import Tensor, nn
+
+from ....checks import check_choice, check_names, check_range
+from ....letterbox import Content
+from ....structures import RLEMasks
+from ...layers import ConvBlock, ImplicitConv1x1
+from ...objects import Assignment, Objects
+from ..branch import by_point, make_tower
+from ..registry import MASK_HEAD_REGISTRY
+from .full_size import FORMATS, RESOLUTIONS, full_masks
+from .loss import GroundTruthMasks, mask_loss
+
+KEY = "MODEL.MASK_HEAD"
+
+
+class MaskPredictions(NamedTuple):
+    """The mask of a point is sigmoid(its coefficients . the prototypes)."""
+
+    coefficients: Tensor  # (N, A, K)
+    prototypes: Tensor  # (N, K, h, w), on twice the resolution of the map they come from
+
+
+class PrototypeNet(nn.Module):
+    """A map of features -> prototypes at twice its resolution.
+
+    They end in a SiLU, so are not centred, because published weights are like that.
+    """
+
+    def __init__(self, in_channels: int, channels: int, num_prototypes: int) -> None:
+        super().__init__()
+        self.enter = ConvBlock(in_channels, channels, 3)
+        self.refine = ConvBlock(channels, channels, 3)
+        self.project = ConvBlock(channels, num_prototypes, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        enlarged = F.interpolate(self.enter(features), scale_factor=2.0, mode="nearest")
+        return self.project(self.refine(enlarged))
+
+
+@MASK_HEAD_REGISTRY.register()
+class PrototypeMaskHead(nn.Module):
+    """Prototypes from the finest map, and their coefficients for each point of each map."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_shape: Mapping[str, ShapeSpec],
+        in_features: Sequence[str] = ("p3", "p4", "p5"),
+        proto_feature: str = "p3",
+        num_prototypes: int = 32,
+        implicit: bool = True,
+        loss_weight: float = 2.5,
+        resolution: str = "input",
+        mask_format: str = "dense",
+    ) -> None:
+        """
+        Args:
+            input_shape: channels and strides of the maps.
+            in_features: the maps whose pixels predict objects, finest first.
+            proto_feature: the map that prototypes are made from.
+            num_prototypes: how many.
+            implicit: whether the last convolutions have implicit vectors.
+            loss_weight: a factor on the loss.
+            resolution: where masks are cropped and binarised, "input" or "fast".
+            mask_format: of the results, "dense" or "rle".
+        """
+        super().__init__()
+        check_range(KEY, {"NUM_PROTOTYPES": num_prototypes}, low=1)
+        check_range(KEY, {"LOSS_WEIGHT": loss_weight})
+        check_choice(f"{KEY}.RESOLUTION", resolution, RESOLUTIONS)
+        check_choice(f"{KEY}.MASK_FORMAT", mask_format, FORMATS)
+        check_choice(f"{KEY}.PROTO_FEATURE", proto_feature, input_shape)
+        check_names("MODEL.DETECTION_HEAD.IN_FEATURES", in_features, input_shape)
+        self.proto_feature = proto_feature
+        self.in_features = sorted({*in_features, proto_feature})
+        self.stride = input_shape[proto_feature].stride // 2
+        self.loss_weight = loss_weight
+        self.resolution = resolution
+        self.mask_format = mask_format
+
+        channels = input_shape[in_features[0]].channels
+        width = max(channels // 4, num_prototypes)
+        self.coefficient_towers, self.coefficient_predictors = nn.ModuleDict(), nn.ModuleDict()
+        for level in in_features:
+            self.coefficient_towers[level] = make_tower(input_shape[level].channels, width)
+            self.coefficient_predictors[level] = ImplicitConv1x1(
+                width, num_prototypes, implicit=implicit
+            )
+        self.prototype_net = PrototypeNet(
+            input_shape[proto_feature].channels, channels, num_prototypes
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        node = cfg.MODEL.MASK_HEAD
+        return {
+            "input_shape": input_shape,
+            "in_features": cfg.MODEL.DETECTION_HEAD.IN_FEATURES,
+            "proto_feature": node.PROTO_FEATURE,
+            "num_prototypes": node.NUM_PROTOTYPES,
+            "implicit": cfg.MODEL.YOLOR.IMPLICIT,
+            "loss_weight": node.LOSS_WEIGHT,
+            "resolution": node.RESOLUTION,
+            "mask_format": node.MASK_FORMAT,
+        }
+
+    def forward(self, features: Mapping[str, Tensor]) -> MaskPredictions:
+        return MaskPredictions(
+            by_point(features, self.coefficient_towers, self.coefficient_predictors),
+            self.prototype_net(features[self.proto_feature]),
+        )
+
+    def losses(
+        self,
+        predictions: MaskPredictions,
+        objects: Objects,
+        assignment: Assignment,
+        masks: GroundTruthMasks,
+    ) -> dict[str, Tensor]:
+        """The weighted loss of the points that learn an object."""
+        loss = mask_loss(
+            predictions.coefficients,
+            predictions.prototypes,
+            boxes=objects.boxes,
+            masks=masks,
+            assignment=assignment,
+            stride=self.stride,
+        )
+        return {"loss_mask": self.loss_weight * loss}
+
+    @torch.no_grad()
+    def inference(
+        self,
+        predictions: MaskPredictions,
+        *,
+        image: int,
+        boxes: Tensor,
+        point_index: Tensor,
+        content: Content,
+        height: int,
+        width: int,
+    ) -> Tensor | RLEMasks:
+        """Masks of one image's objects at the image's own size.
+
+        Args:
+            predictions: of the batch.
+            image: number of the image in the batch.
+            boxes: (D, 4) of the objects, in pixels of the canvas.
+            point_index: (D,) the points that found them.
+            content: where the image lies on the canvas.
+            height, width: of the image.
+
+        Returns:
+            (D, height, width) bool, or RLEMasks.
+        """
+        return full_masks(
+            predictions.coefficients[image, point_index],
+            predictions.prototypes[image],
+            boxes,
+            stride=self.stride,
+            content=content,
+            height=height,
+            width=width,
+            resolution=self.resolution,
+            mask_format=self.mask_format,
+        )

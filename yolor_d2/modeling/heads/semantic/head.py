@@ -1,0 +1,261 @@
+"""What every pixel is: semantic heads with detectron2's own interface.
+
+They work in detectron2's `SemanticSegmentor`, and its `SemSegFPNHead` in our meta-architecture.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
+from torch import Tensor, nn
+
+from ....checks import check_names, check_range
+from ...classes import named_classes, number_of_classes
+from ...layers import ConvBlock, ImplicitConv1x1
+from .loss import focal_and_dice, reduce_labels
+
+Features = dict[str, Tensor]
+
+KEY = "MODEL.SEM_SEG_HEAD"
+
+
+class SemanticHead(nn.Module):
+    """What the heads share: the last convolution, losses, detectron2's contract.
+
+    They differ in `class_maps`.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_features: Sequence[str],
+        common_stride: int,
+        width: int,
+        num_classes: int,
+        implicit: bool = True,
+        num_named_classes: int | None = None,
+        ignore_value: int = 255,
+        focal_weight: float = 25.0,
+        dice_weight: float = 1.25,
+        loss_weight: float = 1.0,
+    ) -> None:
+        """
+        Args:
+            in_features: the maps that the head reads.
+            common_stride: of its logits.
+            width: channels that its last convolution reads.
+            num_classes: channels of its logits.
+            implicit: whether its last convolution has implicit vectors.
+            num_named_classes: how many of them, the first ones, the data have; by default all. The
+                others (the published networks have two) are learnt to be nowhere, and are never
+                predicted.
+            ignore_value: label of the pixels without a target.
+            focal_weight, dice_weight: of the two losses.
+            loss_weight: a factor on both.
+        """
+        super().__init__()
+        weights = {"FOCAL_WEIGHT": focal_weight, "DICE_WEIGHT": dice_weight}
+        check_range(KEY, weights | {"LOSS_WEIGHT": loss_weight})
+        check_range(KEY, {"NUM_CLASSES": num_classes}, low=1)
+        self.in_features = list(in_features)
+        self.common_stride = common_stride
+        self.num_classes = num_classes
+        self.num_named_classes = num_classes if num_named_classes is None else num_named_classes
+        self.ignore_value = ignore_value
+        self.focal_weight = focal_weight * loss_weight
+        self.dice_weight = dice_weight * loss_weight
+        self.predictor = ImplicitConv1x1(width, num_classes, implicit=implicit)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        node = cfg.MODEL.SEM_SEG_HEAD
+        num_classes = number_of_classes(cfg, "SEM_SEG_HEAD", "stuff_classes")
+        return {
+            "input_shape": input_shape,
+            "in_features": node.IN_FEATURES,
+            "num_classes": num_classes,
+            "num_named_classes": max(named_classes(cfg, "stuff_classes").values(), default=0)
+            or num_classes,
+            "implicit": cfg.MODEL.YOLOR.IMPLICIT,
+            "ignore_value": node.IGNORE_VALUE,
+            "focal_weight": node.FOCAL_WEIGHT,
+            "dice_weight": node.DICE_WEIGHT,
+            "loss_weight": node.LOSS_WEIGHT,
+        }
+
+    def class_maps(self, features: Features) -> Tensor:
+        """Logits (N, num_classes, h, w) at `common_stride`."""
+        raise NotImplementedError
+
+    def logits(self, features: Features) -> Tensor:
+        """Logits (N, S, h, w) at `common_stride`; after training only of classes with a name."""
+        maps = self.class_maps(features)
+        return maps if self.training else maps[:, : self.num_named_classes]
+
+    def forward(
+        self, features: Features, targets: Tensor | None = None
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """As of any semantic head of detectron2.
+
+        Args:
+            features: the backbone's maps.
+            targets: labels (N, H, W), in training, at the resolution of the canvas or at one
+                between that and the logits'.
+
+        Returns:
+            In training (None, losses), else (logits (N, S, H, W) at the canvas's size, {}).
+        """
+        logits = self.logits(features)
+        if self.training:
+            return None, self.losses(logits, targets)
+        scale = float(self.common_stride)
+        return F.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False), {}
+
+    def losses(self, logits: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
+        """Weighted losses; exactly 0 where nothing is known."""
+        if targets is None:
+            raise ValueError("the semantic head is trained without targets: no sample has sem_seg")
+        labels = reduce_labels(targets, (logits.shape[2], logits.shape[3]))
+        focal, dice = focal_and_dice(logits, labels, ignore_value=self.ignore_value)
+        return {
+            "loss_sem_focal": focal * self.focal_weight,
+            "loss_sem_dice": dice * self.dice_weight,
+        }
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class UConvHead(SemanticHead):
+    """The published head: a 3 x 3 and a 1 x 1 convolution on one map, then twice its resolution."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_shape: dict[str, ShapeSpec],
+        in_features: Sequence[str],
+        **shared: Any,
+    ) -> None:
+        """
+        Args:
+            input_shape: channels and stride of the backbone's maps.
+            in_features: the one map that the head reads.
+            **shared: of SemanticHead.
+        """
+        shape = _only_shape(input_shape, in_features, type(self).__name__)
+        super().__init__(
+            in_features=in_features,
+            common_stride=shape.stride // 2,
+            width=shape.channels // 4,
+            **shared,
+        )
+        self.tower = ConvBlock(shape.channels, shape.channels // 4, 3)
+
+    def class_maps(self, features: Features) -> Tensor:
+        return _enlarge(self.predictor(self.tower(features[self.in_features[0]])))
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class PlainSemanticHead(SemanticHead):
+    """The paper's ablation "single scale": nothing but a 1 x 1 convolution on one map."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_shape: dict[str, ShapeSpec],
+        in_features: Sequence[str],
+        upsample: bool = True,
+        **shared: Any,
+    ) -> None:
+        """
+        Args:
+            input_shape: channels and stride of the backbone's maps.
+            in_features: the one map that the head reads.
+            upsample: whether logits have twice the map's resolution.
+            **shared: of SemanticHead.
+        """
+        shape = _only_shape(input_shape, in_features, type(self).__name__)
+        super().__init__(
+            in_features=in_features,
+            common_stride=shape.stride // 2 if upsample else shape.stride,
+            width=shape.channels,
+            **shared,
+        )
+        self.upsample = upsample
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        upsample = cfg.MODEL.SEM_SEG_HEAD.UPSAMPLE
+        return super().from_config(cfg, input_shape) | {"upsample": upsample}
+
+    def class_maps(self, features: Features) -> Tensor:
+        maps = self.predictor(features[self.in_features[0]])
+        return _enlarge(maps) if self.upsample else maps
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class MultiScaleSemanticHead(SemanticHead):
+    """The paper's ablation "multi-scale", at the resolution of the finest map.
+
+    The paper gives its size, 778.8 K parameters, and not its composition. This one is inferred, as
+    a usual design of nearly that size (777.8 K, and 301 in implicit vectors): every map is brought
+    to the finest one's channels and resolution, and their sum goes through a 3 x 3 convolution.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_shape: dict[str, ShapeSpec],
+        in_features: Sequence[str],
+        **shared: Any,
+    ) -> None:
+        """
+        Args:
+            input_shape: channels and stride of the backbone's maps.
+            in_features: the maps that the head reads, the finest one first.
+            **shared: of SemanticHead.
+        """
+        check_names(f"{KEY}.IN_FEATURES", in_features, input_shape)
+        shapes = [input_shape[name] for name in in_features]
+        if shapes != sorted(shapes, key=lambda shape: shape.stride):
+            raise ValueError(f"{KEY}.IN_FEATURES must be finest first: {in_features}")
+        channels = shapes[0].channels
+        super().__init__(
+            in_features=in_features,
+            common_stride=shapes[0].stride,
+            width=channels // 2,
+            **shared,
+        )
+        self.laterals = nn.ModuleDict(
+            {
+                name: ConvBlock(shape.channels, channels, 1)
+                for name, shape in zip(in_features, shapes, strict=True)
+            }
+        )
+        self.tower = ConvBlock(channels, channels // 2, 3)
+
+    def class_maps(self, features: Features) -> Tensor:
+        finest, *coarser = (block(features[name]) for name, block in self.laterals.items())
+        for maps in coarser:
+            size = finest.shape[-2:]
+            finest = finest + F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+        return self.predictor(self.tower(finest))
+
+
+def _enlarge(maps: Tensor) -> Tensor:
+    """Twice the resolution; corners aligned because the published weights were trained so."""
+    return F.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=True)
+
+
+def _only_shape(
+    input_shape: dict[str, ShapeSpec], in_features: Sequence[str], head: str
+) -> ShapeSpec:
+    key = f"{KEY}.IN_FEATURES"
+    check_names(key, in_features, input_shape)
+    if len(in_features) != 1:
+        raise ValueError(f"{key} must be one map for {head}, not {list(in_features)}")
+    return input_shape[in_features[0]]

@@ -1,0 +1,1 @@
+"""HTML pages of data sets and results."""

@@ -1,0 +1,199 @@
+"""Result files of an evaluation, joined with their data set and drawn."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.structures import Boxes, Instances
+
+from ..data.catalog.coco_join import read_json
+from ..structures import RLEMasks
+from ..visualization import draw_results, side_by_side
+from .ground_truth import record_image, true_instances
+from .html_page import Figure
+
+Json = dict[str, Any]
+
+OBJECTS_FILE = "coco_instances_results.json"
+CAPTIONS_FILE = "captions_results.json"
+OBJECT_LAYERS = ("masks", "boxes", "labels")
+MARGIN = 0.75  # of a box's longer side, that a close-up shows around it
+CLOSEUP_SIDE = 240  # pixels at least
+
+
+@dataclass(frozen=True, kw_only=True)
+class Album:
+    """A data set with what was found in it.
+
+    Attributes:
+        dataset_name: in detectron2's catalogues.
+        records: of the data set, by image id.
+        metadata: of the data set.
+        objects: results by image id, with classes numbered from 0; None: there is no file.
+        captions: by image id; None: there is no file.
+        threshold: objects of lower scores are left out.
+    """
+
+    dataset_name: str
+    records: Mapping[int, Json]
+    metadata: Metadata
+    objects: Mapping[int, list[Json]] | None
+    captions: Mapping[int, str] | None
+    threshold: float
+
+    @cached_property
+    def annotations(self) -> dict[int, list[Json]]:
+        """The true objects of the images where they are known."""
+        known = {i: record.get("annotations") for i, record in self.records.items()}
+        return {i: annotations for i, annotations in known.items() if annotations is not None}
+
+    @cached_property
+    def references(self) -> dict[int, list[str]]:
+        """The true captions of each image."""
+        return {i: record.get("captions", []) for i, record in self.records.items()}
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Of the objects."""
+        return self.metadata.thing_classes
+
+    def name_of(self, item: Json) -> str:
+        """The class of an annotation or result."""
+        return self.class_names[item["category_id"]]
+
+    def file_name(self, image_id: int) -> str:
+        """Without its folder."""
+        return Path(self.records[image_id]["file_name"]).name
+
+    def plain(self, image_id: int) -> np.ndarray:
+        """An image, readable."""
+        return draw_results(record_image(self.records[image_id]), {}, self.metadata)
+
+    def beside_truth(self, image_id: int) -> np.ndarray:
+        """An image with its objects, and with those that were found."""
+        assert self.objects is not None
+        pictures = self._pair(image_id, self.annotations[image_id], self.objects[image_id])
+        return side_by_side(pictures, titles=["true", "found"])
+
+    def closeup(
+        self,
+        image_id: int,
+        *,
+        annotations: Sequence[Json],
+        results: Sequence[Json],
+        box: Sequence[float],
+        title: str,
+        note: str,
+    ) -> Figure:
+        """The surroundings of a box (x, y, width, height) with some objects, true and found."""
+        pictures = self._pair(image_id, annotations, results)
+        scale = pictures[0].shape[1] / self.records[image_id]["width"]
+        crops = [_crop(picture, np.array(box) * scale) for picture in pictures]
+        where = self.file_name(image_id)
+        picture = side_by_side(crops, titles=["true", "found"])
+        return Figure(picture, f"{title} in {where}", note)
+
+    def _pair(
+        self, image_id: int, annotations: Sequence[Json], results: Sequence[Json]
+    ) -> list[np.ndarray]:
+        record = self.records[image_id]
+        image = record_image(record)
+        instances = [true_instances(record, list(annotations)), found_instances(record, results)]
+        return [
+            draw_results(
+                image,
+                {"instances": found},
+                self.metadata,
+                layers=OBJECT_LAYERS,
+                score_threshold=self.threshold,
+            )
+            for found in instances
+        ]
+
+
+def _crop(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """A square window around a box x, y, width, height, as far as it is in the picture."""
+    half = max((0.5 + MARGIN) * box[2:].max(), CLOSEUP_SIDE / 2)
+    middle = box[:2] + box[2:] / 2
+    size = np.array(picture.shape[1::-1])
+    x0, y0 = np.clip(middle - half, 0, size - 1).astype(int)
+    x1, y1 = np.clip(middle + half, (x0 + 1, y0 + 1), size).astype(int)
+    return picture[y0:y1, x0:x1]
+
+
+def found_instances(record: Json, results: Sequence[Json]) -> Instances:
+    """Results of an image in COCO's format as a model would have given them."""
+    height, width = record["height"], record["width"]
+    instances = Instances((height, width))
+    boxes = torch.tensor([result["bbox"] for result in results]).reshape(-1, 4)
+    instances.pred_boxes = Boxes(torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1))
+    instances.scores = torch.tensor([result["score"] for result in results])
+    instances.pred_classes = torch.tensor([result["category_id"] for result in results]).long()
+    if results and all("segmentation" in result for result in results):
+        rles = [result["segmentation"] for result in results]
+        instances.pred_masks = RLEMasks(rles, height, width)
+    return instances
+
+
+def read_results(folder: Path, test_sets: Sequence[str], *, threshold: float) -> Album:
+    """The result files of a folder.
+
+    Args:
+        folder: named like the data set, else it is of the only test set.
+        test_sets: DATASETS.TEST.
+        threshold: objects of lower scores are left out.
+    """
+    name = folder.resolve().name
+    if name not in DatasetCatalog.list():
+        if len(test_sets) != 1:
+            raise ValueError(f"{folder}: is not named like a data set, and DATASETS.TEST not one")
+        name = test_sets[0]
+    objects = _read_list(folder / OBJECTS_FILE, {"image_id", "category_id", "bbox", "score"})
+    captions = _read_list(folder / CAPTIONS_FILE, {"image_id", "caption"})
+    if objects is None and captions is None:
+        raise ValueError(f"{folder}: has neither {OBJECTS_FILE} nor {CAPTIONS_FILE}")
+    records = {record["image_id"]: record for record in DatasetCatalog.get(name)}
+    found = {result["image_id"] for result in [*(objects or ()), *(captions or ())]}
+    if found and found.isdisjoint(records):
+        raise ValueError(f"{folder}: none of its results is of an image of {name}")
+    metadata = MetadataCatalog.get(name)
+    return Album(
+        dataset_name=name,
+        records=records,
+        metadata=metadata,
+        objects=None if objects is None else _by_image(objects, metadata, folder / OBJECTS_FILE),
+        captions=None if captions is None else {c["image_id"]: c["caption"] for c in captions},
+        threshold=threshold,
+    )
+
+
+def _read_list(path: Path, fields: set[str]) -> list[Json] | None:
+    """The entries of a result file, None where there is none."""
+    if not path.exists():
+        return None
+    content: Any = read_json(path)
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise ValueError(f"{path}: is no list of results")
+    for entry in content:
+        if missing := fields - entry.keys():
+            raise ValueError(f"{path}: a result has no {min(missing)}")
+    return content
+
+
+def _by_image(results: Sequence[Json], metadata: Metadata, path: Path) -> dict[int, list[Json]]:
+    """Results with the numbers that the network has for classes."""
+    to_index = metadata.get("thing_dataset_id_to_contiguous_id", {})
+    unknown = {result["category_id"] for result in results} - to_index.keys()
+    if unknown:
+        raise ValueError(f"{path}: category {min(unknown)} is no class of {metadata.name}")
+    by_image: dict[int, list[Json]] = defaultdict(list)
+    for result in results:
+        category = to_index[result["category_id"]]
+        by_image[result["image_id"]].append({**result, "category_id": category})
+    return by_image

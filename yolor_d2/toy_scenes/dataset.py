@@ -1,0 +1,261 @@
+"""The toy data set: pictures of shapes in landscapes and rooms, with all of COCO's annotations.
+
+    <output>/toy_scenes.json                                    the arguments it was made with
+    <output>/{train,val}/000001.jpg
+    <output>/annotations/{instances,captions,captions_sixth,panoptic,scenes}_{train,val}.json
+    <output>/annotations/{panoptic,semantic}_{train,val}/000001.png
+
+Each picture depends on the seed, the split and its number only, so that the same arguments give
+the same bytes whatever the number of workers, and a larger set begins with the smaller one.
+
+Nobody learns from the sixth caption of a picture: what it scores against the other five is what
+a perfect speaker of this grammar would score.
+"""
+
+import json
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from ..data.files.semantic_files import write_index_png
+from .captions import describe, write_captions
+from .coco import (
+    INFO,
+    LICENSES,
+    instance_annotations,
+    panoptic_categories,
+    panoptic_map,
+    semantic_map,
+    thing_categories,
+)
+from .layout import SceneOptions, render_scene
+from .truth import COLORS, STUFF_CLASSES, STUFF_COLORS, THING_CLASSES, THING_COLORS, Scene
+
+__all__ = [
+    "COLORS",
+    "STUFF_CLASSES",
+    "STUFF_COLORS",
+    "THING_CLASSES",
+    "THING_COLORS",
+    "Scene",
+    "SceneOptions",
+    "describe",
+    "generate_toy_scenes",
+    "write_captions",
+]
+
+Json = dict[str, Any]
+
+MARKER = "toy_scenes.json"
+SPLITS = ("train", "val")
+CAPTIONS_PER_IMAGE = 5
+MAX_IMAGES = 999_999  # Of a split: six digits in file names.
+
+_CHUNK = 8
+
+
+class _Task(NamedTuple):
+    """One picture to make; `number` counts from 1 within its split."""
+
+    output: Path
+    split: str
+    number: int
+    seed: int
+    options: SceneOptions
+
+
+class _Record(NamedTuple):
+    """What one picture adds to each of its split's JSON files."""
+
+    image: Json
+    instances: list[Json]
+    captions: list[Json]
+    sixth_caption: Json
+    panoptic: Json
+    scene: Json
+
+
+def generate_toy_scenes(
+    output: Path,
+    *,
+    train: int,
+    val: int,
+    seed: int = 0,
+    workers: int = 0,
+    width: int = 320,
+    height: int = 240,
+    min_size: int = 12,
+    max_size: int = 200,
+    max_objects: int = 8,
+    progress: bool = True,
+) -> None:
+    """Write a toy data set, in place of one that is there already.
+
+    Args:
+        output: folder to write to; new, empty or holding toy scenes.
+        train: number of pictures to train on.
+        val: number of pictures to evaluate on.
+        seed: number that decides everything random.
+        workers: processes to share the work; 0 does it in this one.
+        width: of the pictures, in pixels.
+        height: of the pictures, in pixels.
+        min_size: least longer side of an object that is neither hidden nor cut, in pixels.
+        max_size: greatest longer side; 85 % of the picture's shorter side if that is less.
+        max_objects: most objects in one picture, where a crowd counts as one.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: an argument is out of range, or the output folder holds something else.
+        OSError: the output folder cannot be written.
+    """
+    options = SceneOptions(
+        width=width, height=height, min_size=min_size, max_size=max_size, max_objects=max_objects
+    )
+    counts = {"train": train, "val": val}
+    _check_arguments(options, counts=counts, seed=seed, workers=workers)
+    arguments = {"generator": "yolor_d2 toy scenes", **counts, "seed": seed, **options._asdict()}
+    _prepare_output(output, arguments)
+    tasks = [
+        _Task(output=output, split=split, number=number, seed=seed, options=options)
+        for split in SPLITS
+        for number in range(1, counts[split] + 1)
+    ]
+    results = _run(tasks, workers)
+    records = list(tqdm(results, total=len(tasks), desc="toy scenes", disable=not progress))
+    _write_annotations(output, "train", records[:train])
+    _write_annotations(output, "val", records[train:])
+
+
+def _check_arguments(
+    options: SceneOptions, *, counts: dict[str, int], seed: int, workers: int
+) -> None:
+    for name, value in {**counts, "seed": seed, "workers": workers}.items():
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
+    for split, count in counts.items():
+        if count > MAX_IMAGES:
+            raise ValueError(f"{split} must be at most {MAX_IMAGES}, got {count}")
+    if min(options.width, options.height) < 64:
+        raise ValueError(f"pictures must be 64x64 at least, got {options.width}x{options.height}")
+    if options.min_size < 8:
+        raise ValueError(f"min_size must be 8 at least, got {options.min_size}")
+    if options.max_size < options.min_size:
+        raise ValueError(f"max_size {options.max_size} is less than min_size {options.min_size}")
+    if options.min_size + 1 > options.largest:
+        raise ValueError(
+            f"min_size {options.min_size} leaves no room: in pictures of {options.width}x"
+            f"{options.height} with max_size {options.max_size} objects reach {options.largest:.0f}"
+        )
+    if not 1 <= options.max_objects <= 50:
+        raise ValueError(f"max_objects must be in 1..50, got {options.max_objects}")
+
+
+def _prepare_output(output: Path, arguments: Json) -> None:
+    """Make the folders, and remove the files of a former run and nothing else."""
+    marker = output / MARKER
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is not a folder")
+    if output.exists() and any(output.iterdir()) and not marker.is_file():
+        raise ValueError(f"{output} holds something other than toy scenes; choose another folder")
+    for split in SPLITS:
+        # The JSON files go first and come last: with them, a set is complete.
+        for pattern in (
+            f"annotations/*_{split}.json",
+            f"annotations/panoptic_{split}/*.png",
+            f"annotations/semantic_{split}/*.png",
+            f"{split}/*.jpg",
+        ):
+            for path in output.glob(pattern):
+                path.unlink()
+            (output / pattern).parent.mkdir(parents=True, exist_ok=True)
+    _write_json(marker, arguments)
+
+
+def _run(tasks: list[_Task], workers: int) -> Iterator[_Record]:
+    """Records in the order of their tasks."""
+    if workers == 0:
+        yield from map(_make, tasks)
+        return
+    # One OpenCV thread in each worker: they would only compete for the cores.
+    with multiprocessing.Pool(workers, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
+        yield from pool.imap(_make, tasks, chunksize=_CHUNK)
+
+
+def _make(task: _Task) -> _Record:
+    """Render, write and describe one picture."""
+    rng = np.random.default_rng([task.seed, SPLITS.index(task.split), task.number])
+    rendered = render_scene(rng, task.options)
+    stem = f"{task.number:06d}"
+    annotations = task.output / "annotations"
+    panoptic = panoptic_map(rendered)
+    _write_image(
+        task.output / task.split / f"{stem}.jpg",
+        rendered.image[..., ::-1],
+        [cv2.IMWRITE_JPEG_QUALITY, 95],
+    )
+    _write_image(annotations / f"panoptic_{task.split}" / f"{stem}.png", panoptic.image[..., ::-1])
+    write_index_png(annotations / f"semantic_{task.split}" / f"{stem}.png", semantic_map(rendered))
+
+    image_id = task.number + SPLITS.index(task.split) * (MAX_IMAGES + 1)
+    sentences = write_captions(rendered.scene, rng, count=CAPTIONS_PER_IMAGE + 1)
+    captions = [
+        {"id": image_id * 10 + number, "image_id": image_id, "caption": sentence}
+        for number, sentence in enumerate(sentences)
+    ]
+    return _Record(
+        image={
+            "id": image_id,
+            "file_name": f"{stem}.jpg",
+            "width": task.options.width,
+            "height": task.options.height,
+            "license": LICENSES[0]["id"],
+        },
+        instances=instance_annotations(rendered, image_id),
+        captions=captions[:CAPTIONS_PER_IMAGE],
+        sixth_caption=captions[CAPTIONS_PER_IMAGE],
+        panoptic={
+            "image_id": image_id,
+            "file_name": f"{stem}.png",
+            "segments_info": panoptic.segments,
+        },
+        scene={
+            "image_id": image_id,
+            "file_name": f"{stem}.jpg",
+            **rendered.scene.to_json(),
+        },
+    )
+
+
+def _write_annotations(output: Path, split: str, records: list[_Record]) -> None:
+    common = {
+        "info": INFO,
+        "licenses": LICENSES,
+        "images": [record.image for record in records],
+    }
+    instances = [annotation for record in records for annotation in record.instances]
+    captions = [caption for record in records for caption in record.captions]
+    sixth = [record.sixth_caption for record in records]
+    panoptic = [record.panoptic for record in records]
+    files: dict[str, Json] = {
+        "instances": {**common, "annotations": instances, "categories": thing_categories()},
+        "captions": {**common, "annotations": captions},
+        "captions_sixth": {**common, "annotations": sixth},
+        "panoptic": {**common, "annotations": panoptic, "categories": panoptic_categories()},
+        "scenes": {"scenes": [record.scene for record in records]},
+    }
+    for kind, content in files.items():
+        _write_json(output / "annotations" / f"{kind}_{split}.json", content)
+
+
+def _write_json(path: Path, content: Json) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _write_image(path: Path, image: np.ndarray, parameters: list[int] | None = None) -> None:
+    if not cv2.imwrite(str(path), np.ascontiguousarray(image), parameters or []):
+        raise OSError(f"cannot write {path}")

@@ -1,0 +1,1 @@
+"""The web page of a network: a Gradio app with upload limits."""
