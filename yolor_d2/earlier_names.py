@@ -4,6 +4,7 @@
 one identity under both names.
 """
 
+import pydoc
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -75,6 +76,12 @@ class MovedModuleFinder(MetaPathFinder):
         if package != __package__ or name not in MOVED:
             return None
         return spec_from_loader(fullname, MovedModule(f"{package}.{MOVED[name]}"))
+
+
+def canonical_name(name: str) -> str:
+    """One dotted name for a class or function that several modules offer."""
+    found = pydoc.locate(name)
+    return f"{found.__module__}.{found.__qualname__}" if hasattr(found, "__qualname__") else name
 
 
 def install() -> None:

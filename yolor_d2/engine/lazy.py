@@ -25,6 +25,7 @@ from torch import nn
 from ..checkpoint.weights import load_weights
 from ..data.loading.build import make_test_loader, make_train_loader, train_tokenizer
 from ..data.loading.validation import PlainViews
+from ..earlier_names import canonical_name
 from ..modeling import deploy
 from ..modeling.deploy import best_device
 from ..modeling.test_time_augmentation import TestTimeAugmentation
@@ -321,6 +322,6 @@ def _parts(name: str, value: ast.expr) -> Iterator[tuple[str, str]]:
     if not isinstance(value, ast.Call):
         yield name, ast.unparse(value)
         return
-    yield name, ast.unparse(value.func)
+    yield name, canonical_name(ast.unparse(value.func))
     for argument in value.keywords:
         yield from _parts(f"{name}.{argument.arg}", argument.value)
