@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from yolor_d2.modeling.heads import MaskPredictions, PointPredictions
 from yolor_d2.modeling.heads.mask import loss as mask_loss
 from yolor_d2.modeling.objects import Assignment, Objects
-from yolor_d2.modeling.views import make_view, view_instances, view_masks, view_sem_seg
+from yolor_d2.modeling.views import make_view
 
 from .model_inputs import training_samples
 from .model_setting import Aim, Result, Setting, Table, random_images
@@ -108,14 +108,23 @@ def _make_lesson(setting: Setting) -> Lesson:
     model, device = setting.model, setting.device
     samples = training_samples(setting, setting.memory_batch)
     tasks = frozenset({"detection", "mask", "semantic"})
-    view = make_view(samples, prefix="", tasks=tasks, divisor=model.canvas_divisor, device=device)
-    instances = view_instances(samples, view)
+    view = make_view(
+        samples,
+        prefix="",
+        tasks=tasks,
+        divisor=model.canvas_divisor,
+        device=device,
+        ignore_value=setting.vision_heads()[2].ignore_value,
+    )
+    assert view.objects is not None
+    assert view.masks is not None
+    assert view.labels is not None
     vision = setting.vision_model()
     assert vision.semantic_head is not None
     vision.semantic_head.train()  # with the channels that only training has
     with torch.no_grad():
         image = random_images(1, setting.size, setting.size, device)
-        points, outlines, semantic, _ = vision.raw_outputs(image)
+        points, outlines, semantic, *_ = vision.raw_outputs(image)
     assert points is not None
     assert outlines is not None
     assert semantic is not None
@@ -124,14 +133,13 @@ def _make_lesson(setting: Setting) -> Lesson:
         shape = (setting.memory_batch, *[1] * (output.dim() - 1))
         return output.repeat(shape).requires_grad_()
 
-    ignore = setting.vision_heads()[2].ignore_value
     return Lesson(
         points=points._replace(logits=repeated(points.logits), bins=repeated(points.bins)),
         outlines=MaskPredictions(*map(repeated, outlines)),
         semantic=repeated(semantic),
-        objects=Objects.from_instances(instances, device=device),
-        masks=view_masks(instances, view, device=device),
-        labels=view_sem_seg(samples, view, ignore_value=ignore, device=device),
+        objects=view.objects,
+        masks=view.masks,
+        labels=view.labels,
     )
 
 

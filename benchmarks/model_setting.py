@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from yolor_d2.modeling.heads import AnchorFreeHead, PrototypeMaskHead, SemanticHead
-from yolor_d2.modeling.layers import norm_momentum
+from yolor_d2.modeling.layers.modes import BATCH_NORMS
 from yolor_d2.modeling.meta_arch import YOLOR
 
 from .timing import Clock, Job
@@ -160,8 +160,13 @@ def calibrate(module: nn.Module, job: Job) -> None:
     """
     was_training = module.training
     module.train()
-    with norm_momentum(module, 1.0):
-        job()
+    norms = [m for m in module.modules() if isinstance(m, BATCH_NORMS)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0  # the statistics of this batch
+    job()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
     module.train(was_training)
 
 

@@ -14,6 +14,7 @@ from yolor_d2.modeling.heads import (
 from yolor_d2.modeling.heads.caption.decoding import Decoding
 from yolor_d2.modeling.heads.detection.assigner import TaskAlignedAssigner
 from yolor_d2.modeling.panoptic import PanopticMerger, panoptic_tables
+from yolor_d2.modeling.views import ViewOptions
 
 from .common import (  # noqa: F401  the recipe
     data,
@@ -58,5 +59,5 @@ model = L(YOLOR)(
     panoptic=L(PanopticMerger)(
         thing_to_panoptic=thing_to_panoptic, leaf_to_panoptic=leaf_to_panoptic
     ),
-    weak_view_tasks=["caption"],
+    views=L(ViewOptions)(weak_view_tasks=["caption"]),
 )

@@ -6,6 +6,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from yolor_d2.modeling.objects import Objects
 from yolor_d2.toy_scenes.builtin import register_toy_scenes
 from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
@@ -43,7 +44,33 @@ def test_another_head(names: Names) -> None:
     assert type(names["cautious"].detection_head).__name__ == "CautiousHead"
 
 
-def test_a_task_of_ones_own_is_learnt(names: Names) -> None:
+def test_heads_from_scratch_train_and_predict(names: Names) -> None:
+    model, batch = names["own_model"].train(), names["batch"]
+    expected = {"loss_cls", "loss_box", "loss_mask", "loss_sem_seg", "loss_caption"}
+    assert set(names["own_losses"]) == expected
+    sum(names["own_losses"].values()).backward()
+    assert all(p.grad is not None for p in model.parameters())
+    result = names["own_result"]
+    assert result["instances"].pred_masks.shape == (len(result["instances"]), 240, 320)
+    assert {"sem_seg", "panoptic_seg", "caption_ids"} <= result.keys()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    before = sum(model(batch).values()).item()
+    for _ in range(10):
+        optimizer.zero_grad()
+        sum(model(batch).values()).backward()
+        optimizer.step()
+    after = model(batch)
+    assert sum(after.values()).item() < 0.8 * before
+
+
+def test_heads_from_scratch_ignore_what_is_not_annotated(names: Names) -> None:
+    model = names["own_model"].train()
+    batch = [{"weak_image": sample["weak_image"]} for sample in names["batch"]]
+    losses = model(batch)
+    assert all(loss.item() == 0 and loss.requires_grad for loss in losses.values())
+
+
+def test_a_task_of_ones_own_is_learned(names: Names) -> None:
     model, batch = names["counting"].train(), names["batch"]
     assert set(names["first_losses"]) == {*names["losses"], "loss_count"}
     assert names["counted"].shape == (10,)
@@ -58,10 +85,11 @@ def test_a_task_of_ones_own_is_learnt(names: Names) -> None:
     assert values[-1] < values[0] - 0.1
 
 
-def test_unknown_objects_teach_no_counting(names: Names) -> None:
+def test_images_without_annotations_give_no_gradient(names: Names) -> None:
     head = names["CountHead"](8, 3)
     counts = head({"p5": torch.rand(2, 8, 1, 1)})
-    loss = head.losses(counts, [None, None])["loss_count"]
+    nothing = Objects.from_instances([None, None], device=torch.device("cpu"))
+    loss = head.losses(counts, nothing)["loss_count"]
     loss.backward()
     assert loss == 0
     assert not any(p.grad.any() for p in head.parameters())

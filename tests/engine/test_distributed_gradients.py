@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from yolor_d2.engine.optim.optimizer import keep_statistics
 from yolor_d2.modeling.heads.detection import head as detection
-from yolor_d2.modeling.layers import norm_momentum
+from yolor_d2.modeling.layers.modes import BATCH_NORMS
 from yolor_d2.modeling.reduce import over_processes
 from yolor_d2.tasks import TASKS
 
@@ -37,7 +37,8 @@ class Case(NamedTuple):
 
 def only(batch: Batch, *targets: str) -> Batch:
     """The batch without the other targets."""
-    return [{key: s[key] for key in ("image", "weak_image", *targets)} for s in batch]
+    kept = ("image", "weak_image", "mask_stride", "sem_seg_stride", *targets)
+    return [{key: s[key] for key in kept} for s in batch]
 
 
 def divided(batch: Batch) -> Case:
@@ -87,7 +88,9 @@ def frozen_model() -> nn.Module:
     Its norms have the statistics of a batch; boxes are about four cells wide and high.
     """
     model = tiny_model(TASKS, "MODEL.CAPTION_HEAD.DROPOUT", 0.0).double()
-    with torch.no_grad(), norm_momentum(model, 1.0):
+    for norm in (m for m in model.modules() if isinstance(m, BATCH_NORMS)):
+        norm.momentum = 1.0
+    with torch.no_grad():
         model(random_batch(images=8, seed=2))
         for predictor in model.detection_head.box_predictors.values():
             predictor.weight *= 0.1

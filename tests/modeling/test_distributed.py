@@ -23,7 +23,7 @@ def train_two_steps() -> dict[tuple[str, ...], dict[str, torch.Tensor]]:
     if comm.get_rank() == 1:
         nothing = random_instances(0, size=(64, 96), rng=torch.Generator())
         batch = [
-            {"image": s["image"], "weak_image": s["weak_image"], "instances": nothing}
+            {key: s[key] for key in ("image", "weak_image", "mask_stride")} | {"instances": nothing}
             for s in batch
         ]
     gradients = {}

@@ -10,8 +10,10 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.utils.visualizer import Visualizer
+from torch import nn
 
 from yolor_d2.modeling.deploy import deploy, to_channels_last
+from yolor_d2.modeling.layers import frozen_statistics
 from yolor_d2.tasks import TASKS
 from yolor_d2.tokenizer import Tokenizer
 
@@ -63,6 +65,7 @@ def test_each_choice_of_weak_tasks_trains(weak) -> None:
     for sample in batch:
         sample["weak_instances"] = random_instances(2, size=(61, 90), rng=rng)
         sample["weak_sem_seg"] = torch.randint(LEAVES, (16, 23), generator=rng)
+        sample["weak_mask_stride"] = sample["weak_sem_seg_stride"] = 4
 
     grads = gradients(model, model(batch))
 
@@ -94,7 +97,23 @@ def test_a_frozen_weak_view_leaves_the_statistics_alone(weak_size) -> None:
     names = [name for name in after if "running" in name]
     assert all(torch.equal(frozen.backbone.state_dict()[name], after[name]) for name in names)
     assert not all(torch.equal(updated.backbone.state_dict()[name], after[name]) for name in names)
-    assert frozen.backbone.bottom_up.stem[0].norm.momentum == 0.03
+
+
+def test_frozen_statistics_are_untouched_by_anything() -> None:
+    """Also by infinite activations, and the number of batches does not advance."""
+    norm = nn.BatchNorm2d(3).train()
+    before = copy.deepcopy(norm.state_dict())
+    with frozen_statistics(norm):
+        norm(torch.full((2, 3, 4, 4), torch.inf))
+    assert all(torch.equal(before[name], value) for name, value in norm.state_dict().items())
+    norm(torch.rand(2, 3, 4, 4))
+    assert norm.num_batches_tracked == 1
+
+
+def test_a_frozen_weak_view_is_not_counted() -> None:
+    model = tiny_model(("detection", "caption"), "MODEL.YOLOR.WEAK_BN", "frozen")
+    model(random_batch(weak_size=(64, 64)))
+    assert model.backbone.bottom_up.stem[0].norm.num_batches_tracked == 1
 
 
 def test_what_nobody_knows_gives_no_gradient() -> None:
@@ -271,7 +290,7 @@ def test_nonsense_is_refused_by_its_key(overrides, message) -> None:
 def test_a_missing_view_is_named() -> None:
     batch = random_batch()
     del batch[1]["weak_image"]
-    with pytest.raises(ValueError, match='no "weak_image", which caption'):
+    with pytest.raises(ValueError, match='no "weak_image", needed by caption'):
         tiny_model()(batch)
 
 
@@ -299,6 +318,7 @@ def test_detectron2s_semantic_head_works_in_ours() -> None:
     batch = random_batch()
     for sample in batch:
         sample["sem_seg"] = torch.randint(LEAVES, (64, 96))
+        del sample["sem_seg_stride"]  # full resolution
 
     losses = model(batch)
     result = model.eval()(batch)[0]

@@ -1,32 +1,26 @@
-"""A batch of samples as tensors."""
+"""A view of a batch: images and targets on one canvas."""
 
 import pytest
 import torch
 from detectron2.structures import Boxes, Instances, PolygonMasks
 
-from yolor_d2.modeling.views import (
-    WEAK,
-    caption_ids,
-    make_view,
-    view_instances,
-    view_masks,
-    view_sem_seg,
-)
+from yolor_d2.modeling.views import STRONG, WEAK, View, make_view, view_instances
 
 from .factory import random_instances
 
 CPU = torch.device("cpu")
+ALL = frozenset({"detection", "mask", "semantic", "caption"})
 
 
-def view_of(batch, prefix=""):
-    return make_view(batch, prefix=prefix, tasks=frozenset({"detection"}), divisor=32, device=CPU)
+def view_of(batch, prefix=STRONG, tasks=ALL) -> View:
+    return make_view(batch, prefix=prefix, tasks=tasks, divisor=32, device=CPU)
 
 
 def images(*sizes, key="image"):
     return [{key: torch.full((3, *size), 7, dtype=torch.uint8)} for size in sizes]
 
 
-def test_images_lie_at_the_top_left_on_grey() -> None:
+def test_images_are_padded_with_gray_at_the_right_and_bottom() -> None:
     view = view_of(images((33, 20), (16, 64)))
 
     assert view.size == (64, 64)
@@ -36,11 +30,20 @@ def test_images_lie_at_the_top_left_on_grey() -> None:
     assert not view.is_weak
 
 
+def test_a_view_has_the_targets_of_its_tasks_only() -> None:
+    view = view_of(images((32, 32)), tasks=frozenset({"caption"}))
+    assert view.objects is view.masks is view.labels is None
+    assert view.captions is not None
+
+
 def test_the_weak_view_has_its_own_keys() -> None:
     batch = images((32, 32), key="weak_image")
     batch[0]["weak_instances"] = random_instances(2, size=(32, 32), rng=torch.Generator())
+    batch[0]["weak_mask_stride"] = 4
     view = view_of(batch, WEAK)
     assert view.is_weak
+    assert view.objects_complete
+    assert len(view.objects.boxes) == len(view.masks.masks) == 2
     assert view_instances(batch, view) == [batch[0]["weak_instances"]]
 
 
@@ -49,53 +52,59 @@ def test_masks_of_images_of_several_sizes(stride: int) -> None:
     rng = torch.Generator().manual_seed(0)
     sizes = [(33, 20), (16, 64), (5, 7)]
     batch = images(*sizes)
-    instances = [random_instances(2, size=size, stride=stride, rng=rng) for size in sizes]
+    for sample, size in zip(batch[:2], sizes, strict=False):
+        sample["instances"] = random_instances(2, size=size, stride=stride, rng=rng)
+        sample["mask_stride"] = stride
+
     view = view_of(batch)
 
-    targets = view_masks([*instances[:2], None], view, device=CPU)
-
-    assert targets.known.tolist() == [True, True, False]
-    assert targets.masks.shape == (4, 64 // stride, 64 // stride)
+    assert view.masks.known.tolist() == [True, True, False]
+    assert not view.objects_complete
+    assert view.masks.masks.shape == (4, 64 // stride, 64 // stride)
     rows, columns = -(-33 // stride), -(-20 // stride)
-    assert torch.equal(targets.masks[:2, :rows, :columns], instances[0].gt_masks.tensor)
-    assert targets.masks[:2].sum() == instances[0].gt_masks.tensor.sum()
+    planes = batch[0]["instances"].gt_masks.tensor
+    assert torch.equal(view.masks.masks[:2, :rows, :columns], planes)
+    assert view.masks.masks[:2].sum() == planes.sum()
 
 
 def test_objects_without_masks_keep_their_place() -> None:
-    with_masks = random_instances(1, size=(32, 32), rng=torch.Generator())
-    without = random_instances(3, size=(32, 32), rng=torch.Generator())
-    without.remove("gt_masks")
+    batch = images((32, 32), (32, 32))
+    for sample, count in zip(batch, (3, 1), strict=True):
+        sample["instances"] = random_instances(count, size=(32, 32), rng=torch.Generator())
+    batch[0]["instances"].remove("gt_masks")
+    batch[1]["mask_stride"] = 4
 
-    targets = view_masks([without, with_masks], view_of(images((32, 32), (32, 32))), device=CPU)
+    masks = view_of(batch).masks
 
-    assert targets.known.tolist() == [False, True]
-    assert targets.masks.shape == (4, 8, 8)
-    assert torch.equal(targets.masks[3], with_masks.gt_masks.tensor[0])
+    assert masks.known.tolist() == [False, True]
+    assert masks.masks.shape == (4, 8, 8)
+    assert torch.equal(masks.masks[3], batch[1]["instances"].gt_masks.tensor[0])
 
 
-def test_polygons_are_drawn() -> None:
+def test_polygons_become_bitmasks() -> None:
     instances = Instances((32, 32))
     instances.gt_boxes = Boxes(torch.tensor([[4.0, 8.0, 12.0, 16.0]]))
     instances.gt_classes = torch.tensor([0])
     instances.gt_masks = PolygonMasks([[[4, 8, 12, 8, 12, 16, 4, 16]]])
+    batch = images((32, 32))
+    batch[0]["instances"] = instances
 
-    targets = view_masks([instances], view_of(images((32, 32))), device=CPU)
+    masks = view_of(batch).masks.masks
 
-    assert targets.masks.shape == (1, 32, 32)
-    assert targets.masks[0, 8:16, 4:12].all()
-    assert targets.masks.sum() == 64
+    assert masks.shape == (1, 32, 32)
+    assert masks[0, 8:16, 4:12].all()
+    assert masks.sum() == 64
 
 
 def test_no_objects_at_all() -> None:
-    targets = view_masks([None, None], view_of(images((32, 32), (32, 32))), device=CPU)
-    assert targets.masks.shape == (0, 8, 8)
+    assert view_of(images((32, 32), (32, 32))).masks.masks.shape == (0, 8, 8)
 
 
-def test_unknown_labels_and_padding_are_ignored() -> None:
+def test_missing_labels_and_padding_are_ignored() -> None:
     batch = images((33, 20), (16, 64))
-    batch[0]["sem_seg"] = torch.full((9, 5), 3)
+    batch[0] |= {"sem_seg": torch.full((9, 5), 3), "sem_seg_stride": 4}
 
-    labels = view_sem_seg(batch, view_of(batch), ignore_value=255, device=CPU)
+    labels = view_of(batch).labels
 
     assert labels.shape == (2, 16, 16)
     assert (labels[0, :9, :5] == 3).all()
@@ -105,24 +114,38 @@ def test_unknown_labels_and_padding_are_ignored() -> None:
 
 def test_targets_of_two_strides_are_refused() -> None:
     batch = images((64, 64), (64, 64))
-    for sample, cells in zip(batch, (16, 64), strict=True):
-        sample["sem_seg"] = torch.zeros(cells, cells, dtype=torch.int64)
-    with pytest.raises(ValueError, match="common stride"):
-        view_sem_seg(batch, view_of(batch), ignore_value=255, device=CPU)
+    for sample, stride in zip(batch, (4, 1), strict=True):
+        sample["sem_seg"] = torch.zeros(64 // stride, 64 // stride, dtype=torch.int64)
+        sample["sem_seg_stride"] = stride
+    with pytest.raises(ValueError, match=r'"sem_seg_stride" of \[1, 4\]'):
+        view_of(batch)
+
+
+def test_a_mapper_that_does_not_state_its_stride_is_refused() -> None:
+    """Without the key, targets have the size of their image, as those of detectron2's mappers."""
+    batch = images((64, 64))
+    batch[0]["sem_seg"] = torch.zeros(16, 16, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r'\(16, 16\).*"sem_seg_stride" 1'):
+        view_of(batch)
 
 
 def test_captions_are_padded() -> None:
-    batch = [{"caption_ids": torch.tensor([1, 9, 2])}, {}, {"caption_ids": [1, 2]}]
+    batch = images((32, 32), (32, 32), (32, 32))
+    batch[0] |= {"caption_ids": torch.tensor([1, 9, 2]), "image_id": 7}
+    batch[2] |= {"caption_ids": [1, 2], "image_id": "x"}
 
-    ids, known = caption_ids(batch, pad_id=0, device=CPU)
+    captions = view_of(batch).captions
 
-    assert ids.tolist() == [[[1, 9, 2]], [[0, 0, 0]], [[1, 2, 0]]]
-    assert known.tolist() == [True, False, True]
+    assert captions.ids.tolist() == [[[1, 9, 2]], [[0, 0, 0]], [[1, 2, 0]]]
+    assert captions.known.tolist() == [True, False, True]
+    assert captions.image_ids == [7, None, "x"]
 
 
 def test_an_image_may_have_several_captions() -> None:
-    batch = [{"caption_ids": torch.tensor([[1, 9, 2], [1, 2, 0]])}, {"caption_ids": [[1, 8, 7, 2]]}]
+    batch = images((32, 32), (32, 32))
+    batch[0]["caption_ids"] = torch.tensor([[1, 9, 2], [1, 2, 0]])
+    batch[1]["caption_ids"] = [[1, 8, 7, 2]]
 
-    ids, _ = caption_ids(batch, pad_id=0, device=CPU)
+    ids = view_of(batch).captions.ids
 
     assert ids.tolist() == [[[1, 9, 2, 0], [1, 2, 0, 0]], [[1, 8, 7, 2], [0, 0, 0, 0]]]

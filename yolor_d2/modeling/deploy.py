@@ -1,4 +1,4 @@
-"""The network as it is used after training: folded, and without what only training needs."""
+"""The network as it is used after training: fused, without the parts that only training needs."""
 
 import copy
 from typing import TypeVar
@@ -12,8 +12,8 @@ Model = TypeVar("Model", bound=nn.Module)
 def deploy(model: Model) -> Model:
     """A copy of a model that predicts the same, faster, and cannot be trained.
 
-    Every block that can be folded knows how: batch norms go into convolutions, implicit vectors
-    into the convolution that they surround. Dropout goes.
+    Every block that can be fused has a `fuse()`: batch norms and implicit vectors are folded into
+    convolutions. Dropout is removed.
     """
     deployed = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(deployed.modules()):
@@ -27,10 +27,10 @@ def deploy(model: Model) -> Model:
 
 
 def to_channels_last(model: Model) -> Model:
-    """Lay weights out channel by pixel, which convolutions of a deployed model like best."""
+    """Convert weights to channels_last, the fastest layout for convolutions of a deployed model."""
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def best_device() -> str:
-    """Where a network is fastest on this machine."""
+    """ "cuda" if there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"

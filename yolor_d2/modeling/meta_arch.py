@@ -8,7 +8,6 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, build_sem_seg_head
-from detectron2.modeling.meta_arch.semantic_seg import SemSegFPNHead
 from torch import Tensor, nn
 
 from ..letterbox import Content, pad_images
@@ -16,19 +15,15 @@ from ..tasks import check_tasks
 from ..tokenizer import Tokenizer
 from .backbone import PAN, SIZE_DIVISIBILITY, YOLORELAN
 from .heads import (
-    AnchorFreeHead,
-    PointPredictions,
-    PrototypeMaskHead,
-    SemanticHead,
-    TransformerCaptionHead,
     VisualTokens,
     build_caption_head,
     build_detection_head,
     build_mask_head,
 )
 from .heads.caption.regions import found_regions, true_regions
-from .layers import asked_for_losses, learns, norm_momentum
-from .objects import Objects
+from .heads.semantic import SemanticHead
+from .layers import frozen_statistics, is_trainable, training_flag
+from .objects import Objects, Reward
 from .panoptic import PanopticMerger
 from .results import Frame, RawOutputs, make_frames, place_instances, place_map
 from .views import (
@@ -36,26 +31,25 @@ from .views import (
     WEAK,
     Sample,
     View,
-    caption_ids,
+    ViewOptions,
     check_pixels,
     check_views,
+    group_by_canvas,
     make_view,
-    same_canvas,
-    view_instances,
-    view_masks,
-    view_sem_seg,
 )
 
 Features = dict[str, Tensor]
 Contents = Sequence[Content] | Tensor | None
+
+DEFAULT_VIEWS = ViewOptions()
 
 
 @META_ARCH_REGISTRY.register()
 class YOLOR(nn.Module):
     """Boxes, masks, semantic maps and captions from one backbone.
 
-    A head exists or is None. Where both instances and a semantic map are predicted, a panoptic map
-    is as well.
+    Each head exists or is None. A network with a mask head and a semantic head also predicts a
+    panoptic map.
     """
 
     pixel_mean: Tensor
@@ -66,30 +60,26 @@ class YOLOR(nn.Module):
         self,
         *,
         backbone: Backbone,
-        detection_head: AnchorFreeHead | None = None,
-        mask_head: PrototypeMaskHead | None = None,
-        semantic_head: SemanticHead | SemSegFPNHead | None = None,
-        caption_head: TransformerCaptionHead | None = None,
+        detection_head: Any = None,
+        mask_head: Any = None,
+        semantic_head: Any = None,
+        caption_head: Any = None,
         panoptic: PanopticMerger | None = None,
         tokenizer: Tokenizer | None = None,
-        weak_view_tasks: Sequence[str] = ("caption",),
-        weak_bn: str = "update",
-        pad: str = "corner",
+        views: ViewOptions = DEFAULT_VIEWS,
         full_logits: bool = False,
         pixel_mean: Sequence[float] = (0.0, 0.0, 0.0),
         pixel_std: Sequence[float] = (255.0, 255.0, 255.0),
     ) -> None:
         """
         Args:
-            backbone: makes the maps that the heads read.
-            detection_head, mask_head, semantic_head, caption_head: what is trained and predicted.
-            panoptic: merges instances and semantic map; needs both.
-            tokenizer: turns predicted token ids into text; without one, captions are ids only.
-            weak_view_tasks: tasks that learn from the weak view; the others from the strong one.
-            weak_bn: whether the weak view moves the running statistics of batch norms: "update"
-                or "frozen".
-            pad: where a test image lies on its canvas, "corner" or "center".
-            full_logits: predict semantic logits at the image's size rather than labels.
+            backbone: computes the feature maps that the heads read.
+            detection_head, mask_head, semantic_head, caption_head: modules that keep the contracts
+                of `heads/registry.py`.
+            panoptic: merges instances and semantic map; needs both heads.
+            tokenizer: decodes predicted token ids; without one, captions are ids only.
+            views: which tasks train on the weak view, and how images are padded.
+            full_logits: return semantic logits at the size of the image instead of labels.
             pixel_mean, pixel_std: of the channels, in 0..255.
         """
         super().__init__()
@@ -100,13 +90,13 @@ class YOLOR(nn.Module):
         self.caption_head = caption_head
         self.panoptic = panoptic
         self.tokenizer = tokenizer
-        check_tasks(sorted(self.heads), weak_view_tasks)
-        self.weak_tasks = frozenset(weak_view_tasks) & frozenset(self.heads)
+        check_tasks(sorted(self.heads), views.weak_view_tasks)
+        self.weak_tasks = frozenset(views.weak_view_tasks) & frozenset(self.heads)
         self.strong_tasks = frozenset(self.heads) - self.weak_tasks
-        check_views(weak_bn=weak_bn, pad=pad, strong_tasks=self.strong_tasks)
+        check_views(views, strong_tasks=self.strong_tasks)
         check_pixels(pixel_mean, pixel_std)
-        self.weak_bn = weak_bn
-        self.pad = pad
+        self.weak_bn = views.weak_bn
+        self.pad = views.pad
         self.full_logits = full_logits
         self.canvas_divisor = max(SIZE_DIVISIBILITY, backbone.size_divisibility)
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
@@ -114,8 +104,13 @@ class YOLOR(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
-        tasks, weak_view_tasks = cfg.MODEL.YOLOR.TASKS, cfg.INPUT.WEAK_VIEW_TASKS
-        check_tasks(tasks, weak_view_tasks)
+        tasks = cfg.MODEL.YOLOR.TASKS
+        views = ViewOptions(
+            weak_view_tasks=cfg.INPUT.WEAK_VIEW_TASKS,
+            weak_bn=cfg.MODEL.YOLOR.WEAK_BN,
+            pad=cfg.MODEL.YOLOR.PAD,
+        )
+        check_tasks(tasks, views.weak_view_tasks)
         both = "mask" in tasks and "semantic" in tasks
         backbone = build_backbone(cfg)
         shapes: dict[str, ShapeSpec] = backbone.output_shape()
@@ -127,9 +122,7 @@ class YOLOR(nn.Module):
             "caption_head": build_caption_head(cfg, shapes) if "caption" in tasks else None,
             "panoptic": PanopticMerger.from_config(cfg) if both else None,
             "tokenizer": Tokenizer.load(cfg.TOKENIZER.MODEL) if cfg.TOKENIZER.MODEL else None,
-            "weak_view_tasks": weak_view_tasks,
-            "weak_bn": cfg.MODEL.YOLOR.WEAK_BN,
-            "pad": cfg.MODEL.YOLOR.PAD,
+            "views": views,
             "full_logits": cfg.MODEL.SEM_SEG_HEAD.FULL_LOGITS,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
@@ -137,7 +130,7 @@ class YOLOR(nn.Module):
 
     @property
     def heads(self) -> dict[str, Any]:
-        """The heads that exist, by their tasks."""
+        """The heads that exist, by task."""
         heads = {
             "detection": self.detection_head,
             "mask": self.mask_head,
@@ -150,43 +143,62 @@ class YOLOR(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
-    def forward(self, batch: Sequence[Sample]) -> Any:
-        """Weighted losses in training, results at inference.
+    def forward(self, batch: Sequence[Sample], reward: Reward | None = None) -> Any:
+        """Weighted losses in training mode, results in evaluation mode.
 
         Args:
             batch: samples of the mapper. In training: "image" and "weak_image" (3, h, w), as far as
-                some task reads them, and whatever is known of "instances", "sem_seg" and
-                "caption_ids", of the weak view with the prefix "weak_". At inference: "image" of
-                any size, and the "height" and "width" that the results shall have.
+                some task needs them, and any of "instances", "sem_seg" and "caption_ids", for the
+                weak view "weak_instances" and "weak_sem_seg". For inference: "image" of any size,
+                and the "height" and "width" of the results.
+            reward: for self-critical training of captions.
 
         Returns:
-            In training: {"loss_...": scalar}. At inference, for each image what the heads
-            give of "instances" (with pred_boxes, scores, pred_classes, pred_masks), "sem_seg"
-            (anything whose argmax over axis 0 gives labels), "panoptic_seg" (a map of ids and their
-            description), "caption" (text), "caption_ids" and "caption_score".
+            In training: {"loss_...": scalar}. For inference, for each image the heads' results:
+            "instances" (with pred_boxes, scores, pred_classes, pred_masks), "sem_seg" (its argmax
+            over axis 0 gives labels), "panoptic_seg" (a map of ids and their description),
+            "caption" (text), "caption_ids" and "caption_score".
         """
-        return self.training_losses(batch) if self.training else self.inference(batch)
+        return self.training_losses(batch, reward) if self.training else self.inference(batch)
 
-    def training_losses(self, batch: Sequence[Sample]) -> dict[str, Tensor]:
-        """Weighted losses, also of a network in evaluation mode, which then stays as it is."""
-        measured = self._learning_tasks()
-        prefixes = {STRONG: self.strong_tasks & measured, WEAK: self.weak_tasks & measured}
+    # --- training
+
+    def training_losses(
+        self, batch: Sequence[Sample], reward: Reward | None = None
+    ) -> dict[str, Tensor]:
+        """Weighted losses; a network in evaluation mode stays in it."""
+        measured = self._measured_tasks()
         views = [
-            make_view(batch, prefix=p, tasks=t, divisor=self.canvas_divisor, device=self.device)
-            for p, t in prefixes.items()
-            if t
+            self._make_view(batch, prefix, tasks & measured)
+            for prefix, tasks in ((STRONG, self.strong_tasks), (WEAK, self.weak_tasks))
+            if tasks & measured
         ]
         losses: dict[str, Tensor] = {}
         for view, features in zip(views, self.trunk(views), strict=True):
-            losses |= self.losses(batch, view, features)
+            losses |= self.losses(view, features, reward)
         return losses
 
-    def _learning_tasks(self) -> frozenset[str]:
-        """In training those from which some parameter learns; masks are of detected objects."""
-        if not self.training or learns(self.backbone):
+    def _measured_tasks(self) -> frozenset[str]:
+        """In training, the tasks that train some parameter; masks need the detected objects."""
+        if not self.training or is_trainable(self.backbone):
             return frozenset(self.heads)
-        learning = {task for task, head in self.heads.items() if learns(head)}
-        return frozenset(learning | {"detection"} if "mask" in learning else learning)
+        trained = {task for task, head in self.heads.items() if is_trainable(head)}
+        return frozenset(trained | {"detection"} if "mask" in trained else trained)
+
+    def _make_view(self, batch: Sequence[Sample], prefix: str, tasks: frozenset[str]) -> View:
+        padding: dict[str, int] = {}
+        if "semantic" in tasks:
+            padding["ignore_value"] = self.semantic_head.ignore_value
+        if "caption" in tasks:
+            padding["pad_id"] = self.caption_head.pad_id
+        return make_view(
+            batch,
+            prefix=prefix,
+            tasks=tasks,
+            divisor=self.canvas_divisor,
+            device=self.device,
+            **padding,
+        )
 
     def trunk(self, views: Sequence[View]) -> list[Features]:
         """Backbone and neck on each view, in one pass where the canvases are equal."""
@@ -202,114 +214,81 @@ class YOLOR(nn.Module):
         passes = []
         for view, names in zip(views, wanted, strict=True):
             frozen = self.weak_bn == "frozen" and view.is_weak
-            with norm_momentum(self.backbone, 0.0) if frozen else nullcontext():
+            with frozen_statistics(self.backbone) if frozen else nullcontext():
                 passes.append(self.extract(view.images, names))
         return passes
 
     def _may_join_views(self) -> bool:
-        """Whether one pass is as good as two; processes that share statistics all make two."""
+        """Whether one pass may replace two. Processes that share statistics must all make two."""
         shares = any(isinstance(m, nn.SyncBatchNorm) for m in self.backbone.modules())
         return self.weak_bn == "update" and not shares
 
-    @property
-    def _tells_objects(self) -> bool:
-        """Whether captions are told of objects."""
-        return "detection" in self.heads and getattr(self.caption_head, "regions", None) is not None
+    def losses(
+        self, view: View, features: Features, reward: Reward | None = None
+    ) -> dict[str, Tensor]:
+        """The losses of the tasks of a view."""
+        losses: dict[str, Tensor] = {}
+        points = None
+        if "detection" in view.tasks:
+            points = self.detection_head(features)
+            assignment = self.detection_head.assign(points, view.objects)
+            losses |= self.detection_head.losses(points, view.objects, assignment)
+            if "mask" in view.tasks:
+                masks = self.mask_head(features)
+                losses |= self.mask_head.losses(masks, view.objects, assignment, view.masks)
+        if "semantic" in view.tasks:
+            with training_flag(self.semantic_head):
+                losses |= self.semantic_head(features, view.labels)[1]
+        if "caption" in view.tasks:
+            objects = view.objects if view.objects_complete else None
+            tokens = self.visual_tokens(features, view.contents, points, objects)
+            rewards = {} if reward is None else {"reward": reward}
+            losses |= self.caption_head.losses(tokens, view.captions, **rewards)
+        return losses
+
+    # --- shared by training and inference
 
     def in_features(self, tasks: frozenset[str]) -> set[str]:
-        """The maps that the heads of some tasks read."""
-        if "caption" in tasks and self._tells_objects:
+        """The maps that the heads of these tasks read."""
+        if "caption" in tasks and self._captions_read_objects:
             tasks |= {"detection"}
         return {name for task in tasks for name in self.heads[task].in_features}
 
+    @property
+    def _captions_read_objects(self) -> bool:
+        has_regions = getattr(self.caption_head, "regions", None) is not None
+        return "detection" in self.heads and has_regions
+
     def extract(self, images: Tensor, names: set[str]) -> Features:
-        """The maps of normalised images. Our own backbones compute no more than what is asked."""
+        """The maps of images (N, 3, H, W) in 0..255; our own backbones compute only these maps."""
         normalized = (images - self.pixel_mean) / self.pixel_std  # (N, 3, H, W)
         if isinstance(self.backbone, PAN | YOLORELAN):
             return self.backbone(normalized, names)
         return self.backbone(normalized)
 
-    def losses(self, batch: Sequence[Sample], view: View, features: Features) -> dict[str, Tensor]:
-        """What the tasks of a view have to learn from it."""
-        losses: dict[str, Tensor] = {}
-        device, points, truth = self.device, None, None
-        if self.detection_head is not None and "detection" in view.tasks:
-            instances = view_instances(batch, view)
-            objects = Objects.from_instances(instances, device=device)
-            truth = None if None in instances else objects
-            points = self.detection_head(features)
-            assignment = self.detection_head.assign(points, objects)
-            losses |= self.detection_head.losses(points, objects, assignment)
-            if self.mask_head is not None:
-                targets = view_masks(instances, view, device=device)
-                outlines = self.mask_head(features)
-                losses |= self.mask_head.losses(outlines, objects, assignment, targets)
-        if self.semantic_head is not None and "semantic" in view.tasks:
-            ignore = self.semantic_head.ignore_value
-            labels = view_sem_seg(batch, view, ignore_value=ignore, device=device)
-            with asked_for_losses(self.semantic_head):
-                losses |= self.semantic_head(features, labels)[1]
-        if self.caption_head is not None and "caption" in view.tasks:
-            ids, known = caption_ids(batch, pad_id=self.caption_head.pad_id, device=device)
-            tokens = self.visual_tokens(features, view.contents, points, truth)
-            assert tokens is not None
-            images = [sample.get("file_name", "") for sample in batch]
-            losses |= self.caption_head.losses(tokens, ids, known, images)
-        return losses
-
-    @torch.no_grad()
-    def inference(self, batch: Sequence[Sample]) -> list[dict[str, Any]]:
-        """Results of images of any sizes; those of one canvas size go through together."""
-        results: dict[int, dict[str, Any]] = {}
-        for numbers in same_canvas(batch, divisor=self.canvas_divisor):
-            samples = [batch[number] for number in numbers]
-            images = [sample["image"].to(self.device) for sample in samples]
-            canvas, contents = pad_images(images, divisor=self.canvas_divisor, mode=self.pad)
-            raw = self.raw_outputs(canvas, contents)
-            frames = make_frames(samples, contents, canvas)
-            results |= zip(numbers, self.results(raw, frames), strict=True)
-        return [results[number] for number in range(len(batch))]
-
-    def raw_outputs(self, images: Tensor, contents: Contents = None) -> RawOutputs:
-        """What the heads say of padded images (N, 3, H, W), values 0..255, in pure tensors.
-
-        Args:
-            images: of a size that the network takes, sides multiples of `canvas_divisor`.
-            contents: where each image lies on its canvas, also as (N, 4) left, top, width, height;
-                None: everywhere.
-        """
-        features = self.extract(images, self.in_features(frozenset(self.heads)))
-        points = self.detection_head(features) if self.detection_head is not None else None
-        return RawOutputs(
-            points=points,
-            outlines=self.mask_head(features) if self.mask_head is not None else None,
-            semantic=self.semantic_logits(features),
-            tokens=self.visual_tokens(features, contents, points),
-        )
-
     def visual_tokens(
         self,
         features: Features,
         contents: Contents,
-        points: PointPredictions | None = None,
+        points: Any = None,
         objects: Objects | None = None,
-    ) -> VisualTokens | None:
-        """What captions are made from; None without a caption head.
+    ) -> VisualTokens | Any:
+        """The caption head's encoding of the maps; None without a caption head.
 
         Args:
             features: the maps.
-            contents: where each image lies on its canvas; None: everywhere.
-            points: what the detection head says of the maps, if that is known.
-            objects: the true ones, to learn from; None: those that are found.
+            contents: the rectangle of each image on its canvas; None: the whole canvas.
+            points: output of the detection head, if it is available.
+            objects: ground truth to train with; None: objects are detected.
         """
         head, detector = self.caption_head, self.detection_head
         if head is None:
             return None
-        if detector is None or not self._tells_objects:
+        if not self._captions_read_objects:
             return head(features, contents)
         if points is None:
-            # Captions listen to the detection head; they neither teach it nor move its statistics.
-            with torch.no_grad(), norm_momentum(detector, 0.0):
+            # Captions neither train the detection head nor change its statistics.
+            with torch.no_grad(), frozen_statistics(detector):
                 points = detector(features)
         regions = (
             found_regions(points.logits, detector.boxes(points), count=head.max_regions)
@@ -318,19 +297,56 @@ class YOLOR(nn.Module):
         )
         return head(features, contents, regions)
 
+    # --- inference
+
+    @torch.no_grad()
+    def inference(self, batch: Sequence[Sample]) -> list[dict[str, Any]]:
+        """Results of images of any sizes; those that share a canvas size are one batch."""
+        results: dict[int, dict[str, Any]] = {}
+        for indices in group_by_canvas(batch, divisor=self.canvas_divisor):
+            samples = [batch[index] for index in indices]
+            images = [sample["image"].to(self.device) for sample in samples]
+            canvas, contents = pad_images(images, divisor=self.canvas_divisor, mode=self.pad)
+            raw = self.raw_outputs(canvas, contents)
+            frames = make_frames(samples, contents, canvas)
+            results |= zip(indices, self.results(raw, frames), strict=True)
+        return [results[index] for index in range(len(batch))]
+
+    def raw_outputs(self, images: Tensor, contents: Contents = None) -> RawOutputs:
+        """The outputs of all heads for padded images (N, 3, H, W) in 0..255, as pure tensors.
+
+        Args:
+            images: with sides that are multiples of `canvas_divisor`.
+            contents: the rectangle of each image on its canvas, also as (N, 4) left, top, width,
+                height; None: the whole canvas.
+        """
+        features = self.extract(images, self.in_features(frozenset(self.heads)))
+        points = self.detection_head(features) if self.detection_head is not None else None
+        return RawOutputs(
+            points=points,
+            outlines=self.mask_head(features) if self.mask_head is not None else None,
+            semantic=self.semantic_logits(features),
+            tokens=self.visual_tokens(features, contents, points),
+            extra=self.extra_outputs(features),
+        )
+
     def semantic_logits(self, features: Features) -> Tensor | None:
         """Logits (N, S, h, w): at the stride of our own heads, at the canvas's size of others."""
         if isinstance(self.semantic_head, SemanticHead):
             return self.semantic_head.logits(features)
         return None if self.semantic_head is None else self.semantic_head(features)[0]
 
+    def extra_outputs(self, features: Features) -> dict[str, Any]:
+        """Outputs of heads that a subclass adds; `results` finds them in `RawOutputs.extra`."""
+        return {}
+
     def results(self, raw: RawOutputs, frames: Sequence[Frame]) -> list[dict[str, Any]]:
-        """Raw outputs as each image's results."""
+        """Each image's results, from the raw outputs."""
         results: list[dict[str, Any]] = [{} for _ in frames]
         if self.detection_head is not None and raw.points is not None:
-            for number, found in enumerate(self.detection_head.inference(raw.points)):
-                results[number]["instances"] = place_instances(
-                    found, frames[number], self.mask_head, raw.outlines, image=number
+            for index, found in enumerate(self.detection_head.inference(raw.points)):
+                results[index]["instances"] = place_instances(
+                    found, frames[index], self.mask_head, raw.outlines, image=index
                 )
         if raw.semantic is not None:
             for result, logits, frame in zip(results, raw.semantic, frames, strict=True):

@@ -1,6 +1,6 @@
-"""The objects of a batch, and which point of the network learns which of them."""
+"""Training targets of a batch as tensors, and the assignment of points to objects."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,18 +9,18 @@ from torch import Tensor
 
 
 class Objects(NamedTuple):
-    """The ground truth of N images, all G objects one after the other."""
+    """The G ground-truth objects of N images, concatenated in the order of the images."""
 
     boxes: Tensor  # (G, 4) x0 y0 x1 y1 in pixels of the canvas
     classes: Tensor  # (G,)
-    image: Tensor  # (G,) number of the object's image, ascending
-    known: Tensor  # (N,) bool: whether the image's objects are known at all
+    image: Tensor  # (G,) index of the object's image, ascending
+    known: Tensor  # (N,) bool: whether the image has object annotations at all
 
     @classmethod
     def from_instances(
         cls, instances: Sequence[Instances | None], *, device: torch.device
     ) -> "Objects":
-        """Put the objects of several images one after the other; None where nobody knows them."""
+        """Concatenate the objects of several images; None for an image without annotations."""
         present = [item for item in instances if item is not None]
         counts = [0 if item is None else len(item) for item in instances]
         boxes = torch.cat([torch.zeros(0, 4), *(item.gt_boxes.tensor.cpu() for item in present)])
@@ -37,11 +37,30 @@ class Objects(NamedTuple):
         )
 
 
+class GroundTruthMasks(NamedTuple):
+    """The ground-truth masks of a batch, at any resolution."""
+
+    masks: Tensor  # (G, h, w) bool or uint8, of all objects in the order of Objects
+    known: Tensor  # (N,) bool: whether the image has mask annotations
+
+
+class CaptionTargets(NamedTuple):
+    """Up to K captions of each of N images."""
+
+    ids: Tensor  # (N, K, T) int64: begin, words, end, padding; missing captions are all padding
+    known: Tensor  # (N,) bool: whether the image has captions
+    image_ids: Sequence[Hashable]  # of the N images, None where a sample has no "image_id"
+
+
+# Image ids and sampled captions (N, K, T) -> the reward of each caption (N, K).
+Reward = Callable[[Sequence[Hashable], Tensor], Tensor]
+
+
 class Assignment(NamedTuple):
-    """The P points that learn an object each; the others learn that there is none."""
+    """The P points that are assigned an object; all other points are background."""
 
     image: Tensor  # (P,) ascending
     point: Tensor  # (P,) index among the A points of the image, ascending within an image
     object: Tensor  # (P,) index among the G objects of the batch
-    score: Tensor  # (P,) what the object's class logit should say, in 0..1
-    counts: list[int]  # points of each image; on the host, the step's one synchronisation
+    score: Tensor  # (P,) target of the object's class logit after the sigmoid, in 0..1
+    counts: list[int]  # points of each image, on the host: the only synchronization of a step

@@ -1,6 +1,7 @@
-"""From what the heads say on the network's canvas to results on the image."""
+"""From the heads' outputs on the canvas to results on the image."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from detectron2.structures import Boxes, Instances
@@ -8,21 +9,24 @@ from torch import Tensor
 
 from ..letterbox import Content, boxes_to_image
 from ..structures import SemanticMap
-from .heads import MaskPredictions, PointPredictions, PrototypeMaskHead, VisualTokens
 from .heads.semantic.maps import labels_at, logits_at
 
 
 class RawOutputs(NamedTuple):
-    """What each head says of N images; None without the head."""
+    """The output of each head for N images; None without the head.
 
-    points: PointPredictions | None
-    outlines: MaskPredictions | None
+    The types are those of the heads; given are those of our own.
+    """
+
+    points: Any  # of the detection head: PointPredictions
+    outlines: Any  # of the mask head: MaskPredictions
     semantic: Tensor | None  # (N, S, h, w) logits
-    tokens: VisualTokens | None
+    tokens: Any  # of the caption head: VisualTokens
+    extra: Mapping[str, Any] = MappingProxyType({})  # of heads that a subclass of YOLOR adds
 
 
 class Frame(NamedTuple):
-    """Where an image lies on the network's canvas, and how large its results shall be."""
+    """The rectangle of an image on the canvas, and the size of its results."""
 
     content: Content
     canvas: tuple[int, int]  # height, width
@@ -33,7 +37,10 @@ class Frame(NamedTuple):
 def make_frames(
     samples: Sequence[Mapping[str, Any]], contents: Sequence[Content], canvas: Tensor
 ) -> list[Frame]:
-    """Of images on a canvas (N, 3, H, W); their samples say how large results shall be."""
+    """One frame for each image on a canvas (N, 3, H, W).
+
+    Results have the "height" and "width" of the samples, by default those of their images.
+    """
     size = canvas.shape[-2], canvas.shape[-1]
     return [
         Frame(content, size, s.get("height", content.height), s.get("width", content.width))
@@ -42,21 +49,16 @@ def make_frames(
 
 
 def place_instances(
-    found: Instances,
-    frame: Frame,
-    mask_head: PrototypeMaskHead | None,
-    outlines: MaskPredictions | None,
-    *,
-    image: int,
+    found: Instances, frame: Frame, mask_head: Any, outlines: Any, *, image: int
 ) -> Instances:
-    """The instances of one canvas on its image; those in the padding alone are dropped.
+    """Move instances from the canvas to the image; those in the padding alone are dropped.
 
     Args:
-        found: boxes on the canvas, with scores, classes and the points that said so.
+        found: with pred_boxes on the canvas, scores, pred_classes, and point_index for masks.
         frame: of the image.
-        mask_head: adds masks, if there is one.
-        outlines: what it said of the whole batch.
-        image: its number in the batch.
+        mask_head: adds masks; None: no masks.
+        outlines: the mask head's output for the batch.
+        image: index of the image in the batch.
     """
     size = {"height": frame.height, "width": frame.width}
     boxes = Boxes(boxes_to_image(found.pred_boxes.tensor, frame.content, **size))
@@ -79,7 +81,7 @@ def place_instances(
 
 
 def place_map(logits: Tensor, frame: Frame, *, full_logits: bool) -> Tensor | SemanticMap:
-    """What each pixel of the image is: logits (S, height, width), or labels."""
+    """Semantic logits (S, height, width) of the image, or its labels."""
     at_image = logits_at if full_logits else labels_at
     size = {"height": frame.height, "width": frame.width}
     pixels = at_image(logits, frame.content, canvas=frame.canvas, **size)

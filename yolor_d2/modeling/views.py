@@ -1,6 +1,6 @@
-"""A batch of samples as tensors: its two views, and the targets that belong to each.
+"""A view of a batch: its images on one canvas, and the targets of the tasks that train on it.
 
-Views are padded at the right and at the bottom, so that targets stay where they are.
+Images are padded at the right and at the bottom, so coordinates of targets stay as they are.
 """
 
 from collections import defaultdict
@@ -14,26 +14,42 @@ from torch import Tensor
 
 from ..checks import check_choice
 from ..letterbox import MODES, Content, pad_images
-from .heads.mask.loss import GroundTruthMasks
+from .objects import CaptionTargets, GroundTruthMasks, Objects
 
 Sample = dict[str, Any]
 
 STRONG, WEAK = "", "weak_"  # prefixes of a sample's keys
 WEAK_BN = ("update", "frozen")
-STRIDES = (1, 2, 4, 8, 16, 32)  # that targets may have
+STRIDE_WITHOUT_TARGETS = 4  # such a batch has no loss, so the size of its targets is free
+
+
+class ViewOptions(NamedTuple):
+    """How samples become views.
+
+    Attributes:
+        weak_view_tasks: tasks that train on the weak view; all others train on the strong one.
+        weak_bn: whether the weak view updates the running statistics of batch norms: "update" or
+            "frozen".
+        pad: where a test image lies on its canvas: "corner" or "center".
+    """
+
+    weak_view_tasks: Sequence[str] = ("caption",)
+    weak_bn: str = "update"
+    pad: str = "corner"
 
 
 class View(NamedTuple):
-    """N images as they enter the network, and the tasks that learn from them."""
+    """N images, the tasks that train on them, and their targets; None where no task needs them."""
 
-    prefix: str  # STRONG or WEAK
     tasks: frozenset[str]
-    images: Tensor  # (N, 3, H, W), as read, padded
-    contents: list[Content]
-
-    @property
-    def is_weak(self) -> bool:
-        return self.prefix == WEAK
+    is_weak: bool
+    images: Tensor  # (N, 3, H, W), 0..255, padded
+    contents: list[Content]  # the rectangle of each image on the canvas
+    objects: Objects | None
+    objects_complete: bool  # whether every image has object annotations
+    masks: GroundTruthMasks | None  # (G, H / stride, W / stride)
+    labels: Tensor | None  # (N, H / stride, W / stride) int64 semantic labels
+    captions: CaptionTargets | None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -48,120 +64,154 @@ def make_view(
     tasks: frozenset[str],
     divisor: int,
     device: torch.device,
+    ignore_value: int = 255,
+    pad_id: int = 0,
 ) -> View:
-    """Put the images of one view onto a common canvas."""
+    """Collect one view of a batch of samples.
+
+    Args:
+        batch: samples of a mapper. Missing targets contribute no loss.
+        prefix: STRONG or WEAK.
+        tasks: that train on this view.
+        divisor: of the sides of the canvas.
+        device: of all tensors.
+        ignore_value: label of pixels without a semantic target.
+        pad_id: token that captions are padded with.
+    """
     key = f"{prefix}image"
     if any(key not in sample for sample in batch):
         raise ValueError(
-            f'a sample has no "{key}", which {", ".join(sorted(tasks))} should read: '
+            f'a sample has no "{key}", needed by {", ".join(sorted(tasks))}: '
             "INPUT.WEAK_VIEW_TASKS differs from that of the data, or the mapper makes no such view"
         )
     images = [sample[key].to(device, non_blocking=True) for sample in batch]
     canvas, contents = pad_images(images, divisor=divisor)
-    return View(prefix, tasks, canvas, contents)
-
-
-def same_canvas(batch: Sequence[Sample], *, divisor: int) -> list[list[int]]:
-    """The numbers of the images that fit one canvas, whose sides are multiples of the divisor."""
-    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for number, sample in enumerate(batch):
-        groups[tuple(-(-side // divisor) for side in sample["image"].shape[-2:])].append(number)
-    return list(groups.values())
-
-
-def view_instances(batch: Sequence[Sample], view: View) -> list[Instances | None]:
-    """The objects of each image of a view, None where nobody knows them."""
-    return [sample.get(f"{view.prefix}instances") for sample in batch]
-
-
-def view_masks(
-    instances: Sequence[Instances | None], view: View, *, device: torch.device
-) -> GroundTruthMasks:
-    """The masks of all objects, one after the other, on the view's canvas."""
-    known = [item is not None and item.has("gt_masks") for item in instances]
-    planes = [
-        _mask_planes(item) if has_masks else _no_planes(item)
-        for item, has_masks in zip(instances, known, strict=True)
-        if item is not None
-    ]
-    stride = _stride(planes, [i.image_size for i in instances if i is not None])
-    height, width = (-(-side // stride) for side in view.size)
-    padded = [_pad(plane, height, width, value=0) for plane in planes]
-    none = torch.zeros(0, height, width, dtype=torch.bool)
-    masks = torch.cat([none, *padded])  # (G, H / stride, W / stride)
-    return GroundTruthMasks(
-        masks.to(device, non_blocking=True), torch.tensor(known).to(device, non_blocking=True)
+    size = (canvas.shape[-2], canvas.shape[-1])
+    instances = [sample.get(f"{prefix}instances") for sample in batch]
+    objects = Objects.from_instances(instances, device=device) if "detection" in tasks else None
+    masks = collate_masks(batch, prefix, size=size, device=device) if "mask" in tasks else None
+    labels = captions = None
+    if "semantic" in tasks:
+        labels = collate_labels(batch, prefix, size=size, ignore_value=ignore_value, device=device)
+    if "caption" in tasks:
+        captions = collate_captions(batch, pad_id=pad_id, device=device)
+    return View(
+        tasks=tasks,
+        is_weak=prefix == WEAK,
+        images=canvas,
+        contents=contents,
+        objects=objects,
+        objects_complete=None not in instances,
+        masks=masks,
+        labels=labels,
+        captions=captions,
     )
 
 
-def view_sem_seg(
-    batch: Sequence[Sample], view: View, *, ignore_value: int, device: torch.device
+def view_instances(batch: Sequence[Sample], view: View) -> list[Instances | None]:
+    """The samples' own annotations of a view; None for an image without."""
+    prefix = WEAK if view.is_weak else STRONG
+    return [sample.get(f"{prefix}instances") for sample in batch]
+
+
+def group_by_canvas(batch: Sequence[Sample], *, divisor: int) -> list[list[int]]:
+    """Indices of the images that share a canvas size, whose sides are multiples of the divisor."""
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, sample in enumerate(batch):
+        groups[tuple(-(-side // divisor) for side in sample["image"].shape[-2:])].append(index)
+    return list(groups.values())
+
+
+def collate_masks(
+    batch: Sequence[Sample], prefix: str, *, size: tuple[int, int], device: torch.device
+) -> GroundTruthMasks:
+    """The masks of all objects of a view, on a canvas of this height and width."""
+    instances: list[Instances | None] = [sample.get(f"{prefix}instances") for sample in batch]
+    known = [item is not None and item.has("gt_masks") for item in instances]
+    stride = _common_stride(batch, f"{prefix}mask_stride", known)
+    height, width = (-(-side // stride) for side in size)
+    masks = [torch.zeros(0, height, width, dtype=torch.bool)]
+    for item, has_masks in zip(instances, known, strict=True):
+        if item is not None and has_masks:
+            bitmasks = _bitmasks(item)  # (g, h, w)
+            _check_size(bitmasks, item.image_size, stride, f"{prefix}mask_stride")
+            masks.append(_pad(bitmasks, height, width, value=0))
+        elif item is not None:  # objects without masks keep their place
+            masks.append(torch.zeros(len(item), height, width, dtype=torch.bool))
+    return GroundTruthMasks(
+        torch.cat(masks).to(device, non_blocking=True),  # (G, H / stride, W / stride)
+        torch.tensor(known).to(device, non_blocking=True),
+    )
+
+
+def collate_labels(
+    batch: Sequence[Sample],
+    prefix: str,
+    *,
+    size: tuple[int, int],
+    ignore_value: int,
+    device: torch.device,
 ) -> Tensor:
-    """The labels of all images, (N, H / stride, W / stride); unknown ones are ignored."""
-    maps = [sample.get(f"{view.prefix}sem_seg") for sample in batch]
-    present = [labels for labels in maps if labels is not None]
-    sizes = [(content.height, content.width) for content in view.contents]
-    known_sizes = [s for s, labels in zip(sizes, maps, strict=True) if labels is not None]
-    stride = _stride([labels[None] for labels in present], known_sizes)
-    height, width = (-(-side // stride) for side in view.size)
-    nothing = torch.full((1, 1), ignore_value, dtype=torch.int64)
-    padded = [
-        _pad(nothing if labels is None else labels, height, width, value=ignore_value)
-        for labels in maps
-    ]
+    """The semantic labels of a view (N, H / stride, W / stride); missing ones are ignored."""
+    maps: list[Tensor | None] = [sample.get(f"{prefix}sem_seg") for sample in batch]
+    stride = _common_stride(batch, f"{prefix}sem_seg_stride", [m is not None for m in maps])
+    height, width = (-(-side // stride) for side in size)
+    padded = []
+    for sample, labels in zip(batch, maps, strict=True):
+        if labels is None:
+            padded.append(torch.full((height, width), ignore_value))
+            continue
+        _check_size(labels, sample[f"{prefix}image"].shape, stride, f"{prefix}sem_seg_stride")
+        padded.append(_pad(labels, height, width, value=ignore_value))
     return torch.stack(padded).to(device, non_blocking=True)
 
 
-def caption_ids(
+def collate_captions(
     batch: Sequence[Sample], *, pad_id: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Token ids (N, K, T), padded, and (N,) whether an image has a caption at all.
-
-    K is the largest number of captions that an image has; missing ones are all padding.
-    """
+) -> CaptionTargets:
+    """The captions of a batch. K is the largest number of captions of an image."""
     present = [sample.get("caption_ids") for sample in batch]
-    known = torch.tensor([item is not None for item in present])
-    nothing = torch.full((1, 2), pad_id, dtype=torch.int64)
+    missing = torch.full((1, 2), pad_id, dtype=torch.int64)
     texts = [
-        nothing if item is None else torch.atleast_2d(torch.as_tensor(item)) for item in present
+        missing if item is None else torch.atleast_2d(torch.as_tensor(item)) for item in present
     ]
     number, length = (max(text.shape[side] for text in texts) for side in (0, 1))
-    padded = [
-        F.pad(t, (0, length - t.shape[1], 0, number - t.shape[0]), value=pad_id) for t in texts
-    ]
-    ids = torch.stack(padded)  # (N, K, T)
-    return ids.to(device, non_blocking=True), known.to(device, non_blocking=True)
+    ids = torch.stack(
+        [F.pad(t, (0, length - t.shape[1], 0, number - t.shape[0]), value=pad_id) for t in texts]
+    )  # (N, K, T)
+    known = torch.tensor([item is not None for item in present])
+    return CaptionTargets(
+        ids=ids.to(device, non_blocking=True),
+        known=known.to(device, non_blocking=True),
+        image_ids=[sample.get("image_id") for sample in batch],
+    )
 
 
-def _mask_planes(instances: Instances) -> Tensor:
+def _common_stride(batch: Sequence[Sample], key: str, known: Sequence[bool]) -> int:
+    """Pixels of an image per pixel of its target, the same for all samples with targets."""
+    strides = {
+        sample.get(key, 1) for sample, has_target in zip(batch, known, strict=True) if has_target
+    }
+    if len(strides) > 1:
+        raise ValueError(f'samples of one batch have "{key}" of {sorted(strides)}')
+    return strides.pop() if strides else STRIDE_WITHOUT_TARGETS
+
+
+def _check_size(target: Tensor, image_size: Sequence[int], stride: int, key: str) -> None:
+    """Refuse a target that does not have its image's size at the stride that the sample states."""
+    expected = tuple(-(-side // stride) for side in image_size[-2:])
+    if tuple(target.shape[-2:]) != expected:
+        raise ValueError(
+            f"a target is {tuple(target.shape[-2:])}, which is not {expected}, the size of its "
+            f'image at "{key}" {stride}: the mapper must state the stride of its targets'
+        )
+
+
+def _bitmasks(instances: Instances) -> Tensor:
     masks = instances.gt_masks
     if isinstance(masks, PolygonMasks):
         masks = BitMasks.from_polygon_masks(masks, *instances.image_size)
     return masks.tensor if isinstance(masks, BitMasks) else masks  # (g, h, w)
-
-
-def _no_planes(instances: Instances) -> Tensor:
-    """Empty masks for objects whose masks nobody knows: every object has a place in the list."""
-    return torch.zeros(len(instances), 1, 1, dtype=torch.bool)
-
-
-def _stride(planes: Sequence[Tensor], sizes: Sequence[tuple[int, int]]) -> int:
-    """How many pixels of an image a cell of its targets is wide and high; 4 when none tells.
-
-    Args:
-        planes: each (..., h, w); those of one cell tell nothing.
-        sizes: height and width of their images.
-    """
-    cells = {
-        (side, count)
-        for plane, size in zip(planes, sizes, strict=True)
-        for side, count in zip(size, plane.shape[-2:], strict=True)
-        if plane.shape[-2:].numel() > 1
-    }
-    strides = [s for s in STRIDES if all(-(-side // s) == count for side, count in cells)]
-    if not strides:
-        raise ValueError(f"targets fit no common stride; sides of images and targets: {cells}")
-    return strides[0] if cells else 4
 
 
 def _pad(planes: Tensor, height: int, width: int, *, value: int) -> Tensor:
@@ -169,19 +219,19 @@ def _pad(planes: Tensor, height: int, width: int, *, value: int) -> Tensor:
     return F.pad(planes, missing, value=value)
 
 
-def check_views(*, weak_bn: str, pad: str, strong_tasks: Collection[str]) -> None:
-    """Refuse what is no way to treat the two views."""
-    check_choice("MODEL.YOLOR.WEAK_BN", weak_bn, WEAK_BN)
-    check_choice("MODEL.YOLOR.PAD", pad, MODES)
-    if weak_bn == "frozen" and not strong_tasks:
+def check_views(options: ViewOptions, *, strong_tasks: Collection[str]) -> None:
+    """Refuse impossible options."""
+    check_choice("MODEL.YOLOR.WEAK_BN", options.weak_bn, WEAK_BN)
+    check_choice("MODEL.YOLOR.PAD", options.pad, MODES)
+    if options.weak_bn == "frozen" and not strong_tasks:
         raise ValueError(
-            "MODEL.YOLOR.WEAK_BN is frozen, but INPUT.WEAK_VIEW_TASKS has all tasks: nothing "
-            "would ever move the statistics of batch norms"
+            "MODEL.YOLOR.WEAK_BN is frozen, but INPUT.WEAK_VIEW_TASKS has all tasks: the "
+            "statistics of batch norms would never be updated"
         )
 
 
 def check_pixels(mean: Sequence[float], deviation: Sequence[float]) -> None:
-    """Refuse what images cannot be normalised by."""
+    """Refuse means and deviations that images cannot be normalized with."""
     if len(mean) != len(deviation) or not all(deviation):
         raise ValueError(
             f"MODEL.PIXEL_MEAN is {list(mean)} and MODEL.PIXEL_STD is {list(deviation)}; they need "

@@ -1,7 +1,11 @@
-"""Where detection, mask and caption heads are found by name.
+"""Registries of detection, mask and caption heads, and their contracts.
 
-Every head has `in_features`, the names of the maps that it reads. Semantic heads are in
-detectron2's own `SEM_SEG_HEADS_REGISTRY`.
+Every head is a module with `in_features`, the names of the feature maps that it reads. Images lie
+on a canvas, whose pixels are the unit of boxes. N is the number of images in a batch.
+
+Semantic heads are registered in detectron2's `SEM_SEG_HEADS_REGISTRY` and keep its contract:
+`forward(features, targets=None) -> (logits, losses)`, with `ignore_value`, the label of pixels
+without a target. Without targets, or in evaluation mode, losses are {}.
 """
 
 from detectron2.config import CfgNode
@@ -11,34 +15,54 @@ from torch import nn
 
 DETECTION_HEAD_REGISTRY = Registry("DETECTION_HEAD")
 DETECTION_HEAD_REGISTRY.__doc__ = """
-Heads that find objects: `head(cfg, input_shape)`, then
+Detection heads, constructed as `head(cfg, input_shape)`:
 
-* `forward(features) -> PointPredictions`: pure tensors, logits and box distances of each point.
-* `assign(predictions, objects) -> Assignment`: which point learns which object.
-* `losses(predictions, objects, assignment) -> dict` of weighted scalars.
-* `inference(predictions) -> list[Instances]` on the canvas, with `pred_boxes, scores, pred_classes,
-  point_index`, best first.
+* `in_features`: names of the maps.
+* `forward(features) -> predictions`: of any type; tensors if the network is to be exported.
+* `assign(predictions, objects: Objects) -> assignment`: decides which predictions train on which
+  objects. Any type, without gradients; mask heads of this package need an `Assignment`.
+* `losses(predictions, objects, assignment) -> dict` of weighted scalars, connected to the graph
+  also without objects. Images whose `objects.known` is False contribute nothing. Sums are divided
+  by counts over all processes (`modeling.reduce.over_processes`).
+* `inference(predictions) -> list[Instances]`, one for each image, in pixels of the canvas, best
+  first, with `pred_boxes`, `scores`, `pred_classes` and, for a mask head, `point_index`: the index
+  of the prediction that found the object.
+
+For captions that read detected objects (`MODEL.CAPTION_HEAD.REGION_FEATURE`), predictions have
+`logits` (N, A, C), and `boxes(predictions)` returns (N, A, 4).
 """
 
 MASK_HEAD_REGISTRY = Registry("MASK_HEAD")
 MASK_HEAD_REGISTRY.__doc__ = """
-Heads that outline the objects that a detection head found: `head(cfg, input_shape)`, then
+Mask heads, constructed as `head(cfg, input_shape)`:
 
-* `forward(features) -> MaskPredictions`: pure tensors, coefficients of each point and prototypes.
-* `losses(predictions, objects, assignment, masks) -> dict` of weighted scalars.
-* `inference(predictions, *, image, boxes, point_index, content, height, width)`: masks of one
-  image's objects at its own size.
+* `in_features`: names of the maps.
+* `forward(features) -> predictions`: of any type.
+* `losses(predictions, objects: Objects, assignment, masks: GroundTruthMasks) -> dict` of weighted
+  scalars, connected to the graph also without objects. `assignment` is the detection head's.
+  `masks` may have any resolution; images whose `masks.known` is False contribute nothing.
+* `inference(predictions, *, image, boxes, point_index, content, height, width)`: the masks of the D
+  objects of the image with this index in the batch, (D, height, width) bool or `RLEMasks`. `boxes`
+  (D, 4) are in pixels of the canvas, `content` is the rectangle of the image on the canvas, and
+  `point_index` (D,) comes from the detection head.
 """
 
 CAPTION_HEAD_REGISTRY = Registry("CAPTION_HEAD")
 CAPTION_HEAD_REGISTRY.__doc__ = """
-Heads that say what an image shows: `head(cfg, input_shape)`, then
+Caption heads, constructed as `head(cfg, input_shape)`:
 
-* `forward(features, contents=None) -> VisualTokens`: what the text is decoded from.
-* `losses(tokens, caption_ids, known) -> dict` of weighted scalars; `caption_ids` are (N, K, T), and
-  `known` (N,) says which images have a caption.
-* `generate(tokens) -> Captions`: token ids, log-probabilities, lengths.
-* `pad_id`: what `caption_ids` are padded with.
+* `in_features`: names of the maps.
+* `pad_id`: the token that captions are padded with.
+* `forward(features, contents=None) -> tokens`: the encoded images, of any type. `contents` are the
+  rectangles of the images on the canvas; None: the whole canvas.
+* `losses(tokens, captions: CaptionTargets) -> dict` of weighted scalars, connected to the graph
+  also without captions. Images whose `captions.known` is False contribute nothing.
+* `generate(tokens) -> (ids, scores, lengths)`: token ids (N, T), log-probabilities (N,) and numbers
+  of ids (N,) without padding.
+
+Optional: a head that trains from rewards has `losses(tokens, captions, reward=None)`; the argument
+is passed when the trainer has a reward. A head that reads objects has `regions` (not None) and
+`max_regions`, and `forward(features, contents, regions: Regions)`.
 """
 
 

@@ -3,7 +3,7 @@
 from .conv import ConvBlock
 from .elan import SPPCSPC, Elan, Transition
 from .implicit import ImplicitConv1x1
-from .modes import asked_for_losses, learns, norm_momentum
+from .modes import frozen_statistics, is_trainable, training_flag
 
 __all__ = [
     "SPPCSPC",
@@ -11,7 +11,7 @@ __all__ = [
     "Elan",
     "ImplicitConv1x1",
     "Transition",
-    "asked_for_losses",
-    "learns",
-    "norm_momentum",
+    "frozen_statistics",
+    "is_trainable",
+    "training_flag",
 ]

@@ -1,31 +1,36 @@
-"""What modules of a network are told for a while, or can be asked."""
+"""Temporary modes of modules, and questions about them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
 
 @contextmanager
-def norm_momentum(module: nn.Module, momentum: float) -> Iterator[None]:
-    """How far batch norms move their running statistics: 0.0 not at all, 1.0 to those of the batch.
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of batch norms untouched, whatever goes through them.
 
-    What they normalise by in training is the batch as ever.
+    In training mode they still normalize with batch statistics. (A momentum of 0 is not enough: it
+    counts the batch, and 0 * inf is NaN.)
     """
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    before = [norm.momentum for norm in norms]
+    norms = [m for m in module.modules() if isinstance(m, BATCH_NORMS) and m.track_running_stats]
     for norm in norms:
-        norm.momentum = momentum
+        norm.track_running_stats = False
     try:
         yield
     finally:
-        for norm, old in zip(norms, before, strict=True):
-            norm.momentum = old
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 @contextmanager
-def asked_for_losses(head: nn.Module) -> Iterator[None]:
-    """detectron2's semantic heads give losses when they are in training; their layers stay."""
+def training_flag(head: nn.Module) -> Iterator[None]:
+    """Let a detectron2 semantic head return losses: it does so in training mode only.
+
+    Only the head's own flag is set; the modes of its layers stay.
+    """
     before = head.training
     head.training = True
     try:
@@ -34,6 +39,6 @@ def asked_for_losses(head: nn.Module) -> Iterator[None]:
         head.training = before
 
 
-def learns(module: nn.Module) -> bool:
-    """Whether training moves any of its parameters."""
+def is_trainable(module: nn.Module) -> bool:
+    """Whether any parameter requires a gradient."""
     return any(parameter.requires_grad for parameter in module.parameters())

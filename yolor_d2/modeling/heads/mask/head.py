@@ -13,11 +13,11 @@ from ....checks import check_choice, check_names, check_range
 from ....letterbox import Content
 from ....structures import RLEMasks
 from ...layers import ConvBlock, ImplicitConv1x1
-from ...objects import Assignment, Objects
+from ...objects import Assignment, GroundTruthMasks, Objects
 from ..branch import by_point, make_tower
 from ..registry import MASK_HEAD_REGISTRY
 from .full_size import FORMATS, RESOLUTIONS, full_masks
-from .loss import GroundTruthMasks, mask_loss
+from .loss import mask_loss
 
 KEY = "MODEL.MASK_HEAD"
 

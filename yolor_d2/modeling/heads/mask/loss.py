@@ -14,19 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ...objects import Assignment
+from ...objects import Assignment, GroundTruthMasks
 from ...reduce import over_processes
 
 # Logits at a time, of which about six tensors live at once. CPUs like to stay near their caches.
 CHUNK_CELLS, CHUNK_CELLS_CPU = 2**24, 2**22
 CHUNK_ROUNDING = 32  # points of an image; fewer chunks for a little padding
-
-
-class GroundTruthMasks(NamedTuple):
-    """The true masks of a batch, at any resolution."""
-
-    masks: Tensor  # (G, h, w) bool or uint8, of all objects in the order of Objects
-    known: Tensor  # (N,) bool: whether the image's masks are known
 
 
 class _Positives(NamedTuple):
