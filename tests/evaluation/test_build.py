@@ -11,6 +11,7 @@ from tests.modeling.factory import tiny_config
 from yolor_d2.evaluation import build, build_evaluator, build_evaluators
 from yolor_d2.evaluation.caption.evaluator import CaptionEvaluator
 from yolor_d2.evaluation.coco.evaluator import InstanceEvaluator
+from yolor_d2.evaluation.evaluator_list import EvaluatorList
 from yolor_d2.evaluation.panoptic.evaluator import PanopticEvaluator
 from yolor_d2.evaluation.semantic import SemanticEvaluator
 from yolor_d2.tasks import TASKS
@@ -18,14 +19,8 @@ from yolor_d2.tasks import TASKS
 ALL = (InstanceEvaluator, SemanticEvaluator, PanopticEvaluator, CaptionEvaluator)
 
 
-@pytest.fixture(autouse=True)
-def _evaluators_in_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DatasetEvaluators does not expose its evaluators."""
-    monkeypatch.setattr(build, "DatasetEvaluators", list)
-
-
-def types(evaluators) -> tuple[type, ...]:
-    return tuple(map(type, evaluators))
+def types(evaluators: EvaluatorList) -> tuple[type, ...]:
+    return tuple(type(evaluator) for evaluator in evaluators.evaluators)
 
 
 def test_all_tasks_of_a_configuration(album: Album, tmp_path: Path) -> None:
@@ -35,7 +30,7 @@ def test_all_tasks_of_a_configuration(album: Album, tmp_path: Path) -> None:
     evaluators = build_evaluator(cfg, "album")
 
     assert types(evaluators) == ALL
-    instances = evaluators[0]
+    instances = evaluators.evaluators[0]
     assert instances._folder == tmp_path / "inference/album"
     assert instances._tasks == ("bbox", "segm")
     assert instances._processes == 3
@@ -56,7 +51,7 @@ def test_panoptic_maps_need_masks_semantic_maps_and_combine_enabled(album: Album
     assert types(build_evaluator(disabled, "album")) == (*ALL[:2], ALL[3])
     evaluators = build_evaluator(without_masks, "album")
     assert types(evaluators) == ALL[:2]
-    assert evaluators[0]._tasks == ("bbox",)
+    assert evaluators.evaluators[0]._tasks == ("bbox",)
 
 
 def test_tasks_without_ground_truth_are_logged(album: Album, caplog) -> None:

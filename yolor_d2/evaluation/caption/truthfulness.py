@@ -21,7 +21,7 @@ class Claim(Protocol):
     def truth(self) -> str: ...
 
 
-class CaptionCheck(Protocol):
+class CaptionClaims(Protocol):
     """The claims of a caption, its unparsed words, and whether all of it is parsed and true."""
 
     @property
@@ -33,15 +33,15 @@ class CaptionCheck(Protocol):
 
 
 # By image id; a caption can be raw or tokenized.
-CaptionCheckers = Mapping[Any, Callable[[str], CaptionCheck]]
+CaptionCheckers = Mapping[Any, Callable[[str], CaptionClaims]]
 
 
-def check_captions(captions: Mapping[Any, str], checkers: CaptionCheckers) -> list[CaptionCheck]:
+def check_captions(captions: Mapping[Any, str], checkers: CaptionCheckers) -> list[CaptionClaims]:
     """Check the captions of all images that have a checker."""
     return [checkers[i](caption) for i, caption in captions.items() if i in checkers]
 
 
-def truthfulness(checks: Mapping[str, Sequence[CaptionCheck]]) -> dict[str, float]:
+def truthfulness(checks: Mapping[str, Sequence[CaptionClaims]]) -> dict[str, float]:
     """Return the shares of truthful captions, of grammatical captions, and of true claims by kind.
 
     Args:
@@ -57,7 +57,7 @@ def truthfulness(checks: Mapping[str, Sequence[CaptionCheck]]) -> dict[str, floa
     }
 
 
-def confusion_csv(checks: Iterable[CaptionCheck]) -> str:
+def confusion_csv(checks: Iterable[CaptionClaims]) -> str:
     """Count claims by kind, claimed words and true words."""
     counts = Counter(
         (claim.kind, claim.words, claim.truth) for check in checks for claim in check.claims
@@ -69,7 +69,7 @@ def confusion_csv(checks: Iterable[CaptionCheck]) -> str:
     return text.getvalue()
 
 
-def _shares(checks: Iterable[CaptionCheck]) -> dict[str, float]:
+def _shares(checks: Iterable[CaptionClaims]) -> dict[str, float]:
     outcomes: dict[str, list[bool]] = defaultdict(list)
     for check in checks:
         outcomes["truthful"].append(check.is_truthful)
