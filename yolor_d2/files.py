@@ -1,4 +1,4 @@
-"""Writing whole files: other processes see the old content or the new one, never a part."""
+"""Atomic file writes: other processes see the old content or the new one, never a part."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file in one step, creating its folder."""
+    """Write a file atomically, creating its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     unfinished.write_bytes(content)
@@ -16,12 +16,12 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step."""
+    """Write a text file atomically."""
     replace_file(path, text.encode())
 
 
 def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
-    """Write a JSON file in one step; NaN and infinity are a ValueError."""
+    """Write a JSON file atomically; NaN and infinity raise a ValueError."""
     try:
         text = json.dumps(content, indent=indent, allow_nan=False)
     except ValueError as error:
@@ -30,5 +30,5 @@ def write_json(path: Path, content: Any, *, indent: int | None = None) -> None:
 
 
 def json_number(number: float) -> float | None:
-    """The number for JSON: None (null) where it is NaN or infinite."""
+    """Return a number for JSON: None (null) if it is NaN or infinite."""
     return float(number) if math.isfinite(number) else None

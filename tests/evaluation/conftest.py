@@ -1,4 +1,4 @@
-"""Data sets that are made for a test and gone after it."""
+"""Temporary data sets."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +9,13 @@ from tests.data.coco_files import Album, restored_catalogues
 
 
 @pytest.fixture
-def catalogues() -> Iterator[None]:
+def catalogs() -> Iterator[None]:
     with restored_catalogues():
         yield
 
 
 @pytest.fixture
-def album(tmp_path: Path, catalogues: None) -> Album:
+def album(tmp_path: Path, catalogs: None) -> Album:
     folder = tmp_path / "album"
     folder.mkdir()
     return Album(folder)

@@ -1,4 +1,4 @@
-"""Predictions that are somewhat wrong, and data sets to compare them with."""
+"""Partly wrong predictions, and their reference scores by pycocotools."""
 
 import contextlib
 import io
@@ -19,14 +19,14 @@ from yolor_d2.structures import RLEMasks
 Json = dict[str, Any]
 
 
-def found(
+def make_instances(
     size: tuple[int, int],
     boxes: Sequence[Sequence[float]] = (),
     classes: Sequence[int] = (),
     scores: Sequence[float] | None = None,
     masks: torch.Tensor | RLEMasks | None = None,
 ) -> Instances:
-    """Instances of an image of (height, width); boxes are x0, y0, x1, y1."""
+    """Predicted instances of an image of (height, width); boxes are x0, y0, x1, y1."""
     instances = Instances(size)
     instances.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
     instances.pred_classes = torch.tensor(classes, dtype=torch.int64)
@@ -37,7 +37,7 @@ def found(
 
 
 def perturbed_instances(path: Path, *, seed: int = 0, images: int | None = None) -> Json:
-    """What a mediocre detector could find in the images of a COCO file, by image id."""
+    """Predictions of a mediocre detector for the images of a COCO file, by image id."""
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(str(path))
     rng = np.random.default_rng(seed)
@@ -47,22 +47,22 @@ def perturbed_instances(path: Path, *, seed: int = 0, images: int | None = None)
         height, width = image["height"], image["width"]
         boxes, classes, scores, rles = [], [], [], []
         for annotation in coco.imgToAnns[image["id"]]:
-            for _ in range(rng.integers(0, 4)):  # missed, found, found again
+            for _ in range(rng.integers(0, 4)):  # missed, detected or duplicated
                 x, y, w, h = np.array(annotation["bbox"]) + rng.normal(0, 2, 4)
                 boxes.append([x, y, x + max(w, 1), y + max(h, 1)])
                 same = rng.random() < 0.8
                 classes.append(index[annotation["category_id"]] if same else rng.integers(80))
-                scores.append(rng.integers(1, 20) / 20)  # some are equal
+                scores.append(rng.integers(1, 20) / 20)  # with ties
                 moved = np.roll(coco.annToMask(annotation), rng.integers(-3, 4, 2), (0, 1))
                 rle = coco_mask.encode(np.asfortranarray(moved))
                 rles.append({"size": rle["size"], "counts": rle["counts"].decode()})
         masks = RLEMasks(rles, height, width)
-        predictions[image["id"]] = found((height, width), boxes, classes, scores, masks)
+        predictions[image["id"]] = make_instances((height, width), boxes, classes, scores, masks)
     return predictions
 
 
 def dense(instances: Instances) -> Instances:
-    """The same with a tensor of masks."""
+    """Copy of the instances with a mask tensor."""
     copy = Instances(instances.image_size, **instances.get_fields())
     copy.pred_masks = torch.from_numpy(np.asarray(instances.pred_masks))
     return copy
@@ -77,7 +77,7 @@ def outputs_of(predictions: Json) -> list[Json]:
 
 
 def reference_scores(path: Path, results: list[Json], task: str) -> COCOeval:
-    """By pycocotools."""
+    """Score results with pycocotools."""
     if task == "segm":
         results = [{k: v for k, v in result.items() if k != "bbox"} for result in results]
     with contextlib.redirect_stdout(io.StringIO()):

@@ -1,4 +1,4 @@
-"""Two processes count as one, also when they have not as many images."""
+"""Two processes with different numbers of images give the results of one."""
 
 import json
 from pathlib import Path
@@ -15,11 +15,11 @@ from yolor_d2.evaluation.panoptic.evaluator import PanopticEvaluator
 from yolor_d2.evaluation.semantic import SemanticEvaluator
 from yolor_d2.structures import SemanticMap
 
-from .predictions import found
+from .predictions import make_instances
 
 
 def outputs(image_id: int) -> dict:
-    """Something right and something wrong."""
+    """Partly correct outputs of a model."""
     width, height = SIZES[image_id]
     rng = torch.Generator().manual_seed(image_id)
     labels = torch.randint(3, (height, width), generator=rng)
@@ -29,22 +29,22 @@ def outputs(image_id: int) -> dict:
     ids = torch.zeros(height, width, dtype=torch.int32)
     ids[9:20, 5:25] = 1
     return {
-        "instances": found((height, width), boxes, [0, 1], [0.5, 0.8], masks),
+        "instances": make_instances((height, width), boxes, [0, 1], [0.5, 0.8], masks),
         "sem_seg": SemanticMap(labels, 3),
         "panoptic_seg": (ids, [{"id": 1, "category_id": 1, "isthing": True}]),
     }
 
 
 def evaluate_share(folder: Path) -> None:
-    """In one of the processes: every second one of three images."""
+    """Evaluate the share of one process, every second of three images."""
     torch.set_num_threads(1)
     own_folder = folder / f"album{comm.get_rank()}"
     own_folder.mkdir(parents=True)
     Album(own_folder).register("album", "instances", "captions", "semantic", "panoptic")
     records = sorted(DatasetCatalog.get("album"), key=lambda record: record["image_id"])
     results = {}
-    for kind in (InstanceEvaluator, SemanticEvaluator, PanopticEvaluator):
-        evaluator = kind("album")
+    for evaluator_type in (InstanceEvaluator, SemanticEvaluator, PanopticEvaluator):
+        evaluator = evaluator_type("album")
         evaluator.reset()
         for record in records[comm.get_rank() :: comm.get_world_size()]:
             evaluator.process([record], [outputs(record["image_id"])])
@@ -56,7 +56,7 @@ def read(folder: Path, rank: int) -> dict:
     return json.loads((folder / f"rank{rank}.json").read_text())
 
 
-def test_two_processes_count_as_one(tmp_path, catalogues) -> None:
+def test_two_processes_give_the_results_of_one(tmp_path, catalogs) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     evaluate_share(one)
     in_two_processes(evaluate_share, two)
@@ -64,7 +64,7 @@ def test_two_processes_count_as_one(tmp_path, catalogues) -> None:
     together = read(two, 0)
     assert read(two, 1) == {}
     assert together.keys() == {"bbox", "segm", "sem_seg", "panoptic_seg"}
-    for task, number in (("bbox", "AP"), ("sem_seg", "mIoU"), ("panoptic_seg", "PQ")):
-        assert 0 < together[task][number] < 100
+    for task, metric in (("bbox", "AP"), ("sem_seg", "mIoU"), ("panoptic_seg", "PQ")):
+        assert 0 < together[task][metric] < 100
     for task, numbers in read(one, 0).items():
         np.testing.assert_equal(together[task], numbers)

@@ -1,4 +1,4 @@
-"""Results as files and tables."""
+"""Results as tables and files."""
 
 import copy
 import json
@@ -7,9 +7,7 @@ import math
 import pickle
 from pathlib import Path
 
-import pytest
-
-from yolor_d2.evaluation import files, report
+from yolor_d2.evaluation import report
 from yolor_d2.evaluation.caption.baselines import BASELINES
 from yolor_d2.evaluation.caption.metrics import METRICS
 from yolor_d2.evaluation.missing import Missing
@@ -22,7 +20,7 @@ from yolor_d2.evaluation.report import (
 )
 
 RESULTS = {
-    "bbox": {"AP": 41.23456, "APs": Missing("nothing is small"), "AP-cat": 40.0, "AP-kite": 2.5},
+    "bbox": {"AP": 41.23456, "APs": Missing("no small objects"), "AP-cat": 40.0, "AP-kite": 2.5},
     "sem_seg": {"mIoU": 50.0, "IoU-wall-brick": 12.0, "IoU-cat": math.nan, "ACC-cat": 1 / 3},
     "caption": {"Bleu_1": 0.5, "METEOR": math.nan, "sixth_Bleu_1": 0.98765},
 }
@@ -36,12 +34,12 @@ def test_flat_metrics() -> None:
         "caption/Bleu_1": 0.5,
         "caption/METEOR": None,
         "caption/sixth_Bleu_1": 0.98765,
-        "reasons": {"bbox/APs": "nothing is small"},
+        "reasons": {"bbox/APs": "no small objects"},
     }
     assert flat_metrics({"bbox": {"AP": 1.0}}) == {"bbox/AP": 1.0}
 
 
-def test_headline_leaves_single_classes_out() -> None:
+def test_headline_has_no_per_class_metrics() -> None:
     assert list(headline(RESULTS)["sem_seg"]) == ["mIoU"]
     several = headline({"toy-val": RESULTS, "other": {"bbox": {"AP": 1.0, "AP-a/b": 2.0}}})
     assert list(several["toy-val"]["sem_seg"]) == ["mIoU"]
@@ -55,7 +53,7 @@ def test_a_missing_number_is_nan_with_a_reason() -> None:
         assert same.reason == "no Java"
 
 
-def test_a_line_for_each_class() -> None:
+def test_per_class_csv() -> None:
     assert per_class_csv(RESULTS).splitlines() == [
         "class,bbox/AP,sem_seg/IoU,sem_seg/ACC",
         "cat,40.0,,0.3333",
@@ -74,10 +72,10 @@ def test_tasks_with_the_same_metrics_share_a_table() -> None:
     assert [cell.strip() for cell in tables[2].splitlines()[3].split("|")[2:-1]] == ["0.9877", "-"]
 
 
-def test_captions_have_a_row_each_for_model_and_baselines(
+def test_the_caption_table_has_rows_for_model_and_baselines(
     tmp_path: Path, monkeypatch, caplog
 ) -> None:
-    """25 numbers, which are flat in metrics.json, and logged once."""
+    """The same numbers are flat in metrics.json."""
     monkeypatch.setattr(report.logger, "propagate", True)
     caplog.set_level(logging.INFO, logger=report.logger.name)
     numbers = dict.fromkeys(METRICS, 0.5) | {"METEOR": 0.25}
@@ -98,7 +96,7 @@ def test_captions_have_a_row_each_for_model_and_baselines(
     }
 
 
-def test_the_report_is_written(tmp_path: Path) -> None:
+def test_report_files(tmp_path: Path) -> None:
     write_report(RESULTS, tmp_path, dataset_name="toys")
 
     own = tmp_path / "inference/toys"
@@ -106,22 +104,3 @@ def test_the_report_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.json").read_text() == (own / "metrics.json").read_text()
     assert (own / "per_class.csv").read_text().startswith("class,")
     assert not list(tmp_path.rglob("*.tmp"))
-
-
-def test_a_file_is_whole_or_as_it_was(tmp_path: Path, monkeypatch) -> None:
-    path = tmp_path / "metrics.json"
-    files.write_json(path, {"a": 1})
-
-    def fail(self: Path, text: str, **options: str) -> None:
-        self.open("w").write(text[:3])
-        raise OSError("disk full")
-
-    monkeypatch.setattr(Path, "write_text", fail)
-    with pytest.raises(OSError, match="disk full"):
-        files.write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 1}
-
-
-def test_json_has_no_nan(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"metrics\.json: .+JSON"):
-        files.write_json(tmp_path / "metrics.json", {"a": math.nan})

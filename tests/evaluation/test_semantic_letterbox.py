@@ -1,4 +1,4 @@
-"""Semantic maps of padded images: the pixels of the image count, each at its place."""
+"""Semantic metrics of letterboxed images: padding is cropped, pixels keep their positions."""
 
 from pathlib import Path
 
@@ -17,64 +17,64 @@ from yolor_d2.letterbox import PAD_VALUE
 from .test_semantic import register_maps
 
 CLASSES = [*"abcd", "padding"]
-STEP = 10  # between the grey levels of the classes
+STEP = 10  # between the gray levels of the classes
 STRIDE = 4  # of the logits
 SIZES = [(77, 56), (56, 77)]  # heights and widths of the images
-LONG_SIDE, CANVAS = 51, 64  # 51 x 37 pixels go onto the canvas
-# Padding before each side, by its length.
+LONG_SIDE, CANVAS = 51, 64  # images of 51 x 37 pixels on the canvas
+# Padding before a side of the image, by its length.
 OFFSETS = {"corner": {51: 0, 37: 0}, "center": {51: 6, 37: 13}}
 
 
 def pattern(height: int, width: int) -> np.ndarray:
-    """Labels of the pixels that the model sees; any four cells that meet have different ones."""
+    """Labels of the resized image; any four adjacent cells have different labels."""
     rows, columns = np.arange(height)[:, None], np.arange(width)
     return 2 * (rows // STRIDE % 2) + columns // STRIDE % 2
 
 
-def read_off(features: dict[str, Tensor]) -> Tensor:
-    """Logits of what the pixel in the middle of each cell is; very sure of the padding."""
-    grey = features["canvas"][:, 0, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]  # (N, h, w)
-    padding = grey == PAD_VALUE
-    labels = torch.where(padding, len(CLASSES) - 1, grey // STEP).long()
+def logits_of_gray_levels(features: dict[str, Tensor]) -> Tensor:
+    """Logits of the class in the center of each cell, very large for padding."""
+    gray = features["canvas"][:, 0, STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE]  # (N, h, w)
+    padding = gray == PAD_VALUE
+    labels = torch.where(padding, len(CLASSES) - 1, gray // STEP).long()
     logits = F.one_hot(labels, len(CLASSES)) * torch.where(padding, 1e4, 1.0)[..., None]
     return logits.permute(0, 3, 1, 2)  # (N, S, h, w)
 
 
-def nearest_cell(pixels: int, *, seen: int, pad: str) -> np.ndarray:
-    """Along one axis: which pixel that the model saw tells what each pixel of the image is.
+def nearest_cell(pixels: int, *, resized: int, pad: str) -> np.ndarray:
+    """Along one axis: the pixel of the resized image whose label each image pixel gets.
 
-    It is in the middle of the nearest cell among those whose middle is in the image.
+    It is the center of the nearest cell among those whose center is in the image.
     """
-    offset = OFFSETS[pad][seen]
-    middles = np.arange(STRIDE // 2, CANVAS, STRIDE)
-    middles = middles[(middles >= offset) & (middles < offset + seen)] - offset
-    places = (np.arange(pixels) + 0.5) * seen / pixels
-    return middles[np.abs(places[:, None] - middles).argmin(axis=1)]
+    offset = OFFSETS[pad][resized]
+    centers = np.arange(STRIDE // 2, CANVAS, STRIDE)
+    centers = centers[(centers >= offset) & (centers < offset + resized)] - offset
+    positions = (np.arange(pixels) + 0.5) * resized / pixels
+    return centers[np.abs(positions[:, None] - centers).argmin(axis=1)]
 
 
 def expected_labels(height: int, width: int, pad: str) -> np.ndarray:
-    seen_width, seen_height = long_side_size(width=width, height=height, size=LONG_SIDE)
-    rows = nearest_cell(height, seen=seen_height, pad=pad)
-    columns = nearest_cell(width, seen=seen_width, pad=pad)
-    return pattern(seen_height, seen_width)[np.ix_(rows, columns)]
+    resized_width, resized_height = long_side_size(width=width, height=height, size=LONG_SIDE)
+    rows = nearest_cell(height, resized=resized_height, pad=pad)
+    columns = nearest_cell(width, resized=resized_width, pad=pad)
+    return pattern(resized_height, resized_width)[np.ix_(rows, columns)]
 
 
 def sample(height: int, width: int) -> dict:
-    """As the mapper makes it: an image in the grey levels of its classes."""
-    seen_width, seen_height = long_side_size(width=width, height=height, size=LONG_SIDE)
-    image = torch.from_numpy(STEP * pattern(seen_height, seen_width)).to(torch.uint8)
+    """Sample of the mapper: an image in the gray levels of its classes."""
+    resized_width, resized_height = long_side_size(width=width, height=height, size=LONG_SIDE)
+    image = torch.from_numpy(STEP * pattern(resized_height, resized_width)).to(torch.uint8)
     return {"image": image.expand(3, -1, -1), "height": height, "width": width}
 
 
 @pytest.mark.parametrize("full_logits", [False, True])
 @pytest.mark.parametrize("pad", OFFSETS)
-def test_each_pixel_of_the_image_counts_at_its_place(
-    catalogues: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pad: str, full_logits: bool
+def test_letterboxed_maps_are_scored_at_image_positions(
+    catalogs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pad: str, full_logits: bool
 ) -> None:
     options = ("MODEL.YOLOR.PAD", pad, "MODEL.SEM_SEG_HEAD.FULL_LOGITS", full_logits)
     model = tiny_model(("semantic",), *options).eval()
     monkeypatch.setattr(model, "extract", lambda images, names: {"canvas": images})
-    monkeypatch.setattr(model, "semantic_logits", read_off)
+    monkeypatch.setattr(model, "semantic_logits", logits_of_gray_levels)
     rng = np.random.default_rng(0)
     truth = [rng.choice([0, 1, 2, 3, 255], size).astype(np.uint8) for size in SIZES]
     records = register_maps(tmp_path / "maps", truth, CLASSES)
@@ -91,10 +91,10 @@ def test_each_pixel_of_the_image_counts_at_its_place(
 
     expected = np.zeros((len(CLASSES), len(CLASSES)), int)
     for size, output, labels in zip(SIZES, outputs, truth, strict=True):
-        right = expected_labels(*size, pad)
+        correct = expected_labels(*size, pad)
         assert isinstance(output["sem_seg"], Tensor) == full_logits
-        assert np.array_equal(output["sem_seg"].argmax(dim=0).numpy(), right)
-        np.add.at(expected, (labels[labels < 255], right[labels < 255]), 1)
+        assert np.array_equal(output["sem_seg"].argmax(dim=0).numpy(), correct)
+        np.add.at(expected, (labels[labels < 255], correct[labels < 255]), 1)
     assert np.array_equal(confusions, [expected])
     assert np.isnan(results["IoU-padding"])
     assert results["pACC"] == pytest.approx(100 * expected.trace() / expected.sum())

@@ -1,4 +1,4 @@
-"""Reading the pages that tools write."""
+"""Parser of the HTML pages that the tools write."""
 
 import base64
 from html.parser import HTMLParser
@@ -11,7 +11,7 @@ VOID_TAGS = {"meta", "img", "br"}
 
 
 class Page(HTMLParser):
-    """What a page consists of; tags that are not closed, and addresses elsewhere, are errors."""
+    """Content of a page; unclosed tags, dead links and external URLs fail."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -55,8 +55,8 @@ class Page(HTMLParser):
         if "figcaption" in self._open:
             self.captions[-1] += data
 
-    def _read(self, address: str) -> np.ndarray:
-        kind, comma, content = address.partition(";base64,")
-        data = base64.b64decode(content) if comma else (self._folder / address).read_bytes()
+    def _read(self, url: str) -> np.ndarray:
+        kind, comma, content = url.partition(";base64,")
+        data = base64.b64decode(content) if comma else (self._folder / url).read_bytes()
         assert kind == "data:image/jpeg" or not comma
         return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

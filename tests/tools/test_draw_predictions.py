@@ -16,7 +16,7 @@ from yolor_d2.model_zoo import get_config_file, load_config
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.reports.ground_truth import record_image, true_result
 from yolor_d2.tools.draw_predictions import compare, main
-from yolor_d2.visualization import CAPTIONS, KINDS, PAPER, draw_each, draw_results
+from yolor_d2.visualization import BACKGROUND, CAPTION_PANEL, PANELS, draw_panels, draw_results
 
 CONFIG = get_config_file("toy/yolor_elan_n_toy.yaml")
 
@@ -29,14 +29,14 @@ def record(scenes: str) -> dict[str, Any]:
 def test_the_truth_shows_in_every_kind_of_picture(scenes: str, record: dict[str, Any]) -> None:
     """None of them is the plain image, and no two of them are alike."""
     image = record_image(record)
-    truth = draw_each(image, true_result(record), MetadataCatalog.get(scenes))
-    assert list(truth) == [*KINDS, CAPTIONS]
+    truth = draw_panels(image, true_result(record), MetadataCatalog.get(scenes))
+    assert list(truth) == [*PANELS, CAPTION_PANEL]
     plain = draw_results(image, {}, None)
-    changed = [(truth[kind] != plain).any(axis=2).mean() for kind in KINDS]
+    changed = [(truth[kind] != plain).any(axis=2).mean() for kind in PANELS]
     assert 0.01 < changed[0] < 0.9
     assert min(changed[1:]) > 0.9  # every pixel has a class and a segment
     assert len({picture.tobytes() for picture in truth.values()}) == len(truth)
-    assert (truth[CAPTIONS] < 100).any()
+    assert (truth[CAPTION_PANEL] < 100).any()
 
 
 def test_perfect_predictions_look_like_annotations(scenes: str, record: dict[str, Any]) -> None:
@@ -46,9 +46,9 @@ def test_perfect_predictions_look_like_annotations(scenes: str, record: dict[str
         found["instances"].set(key, value)
     found["instances"].scores = torch.linspace(0.9, 0.6, len(found["instances"]))
 
-    true_pictures = draw_each(image, truth, metadata)
-    found_pictures = draw_each(image, found, metadata)
-    objects, *maps = KINDS
+    true_pictures = draw_panels(image, truth, metadata)
+    found_pictures = draw_panels(image, found, metadata)
+    objects, *maps = PANELS
     for kind in maps:
         np.testing.assert_array_equal(found_pictures[kind], true_pictures[kind])
     differs = (found_pictures[objects] != true_pictures[objects]).any(axis=2)
@@ -67,11 +67,12 @@ def test_without_a_test_set_there_is_nothing_to_draw(
 def test_what_one_side_lacks_is_a_gap() -> None:
     black = np.zeros((30, 200, 3), np.uint8)
     picture = compare(
-        {"boxes, masks": black, CAPTIONS: black}, {"semantic map": black, "boxes, masks": black}
+        {"boxes, masks": black, CAPTION_PANEL: black},
+        {"semantic map": black, "boxes, masks": black},
     )
     columns = [(picture[:, at : at + 200] == 0).all(axis=2).sum() for at in (0, 208, 416)]
     assert columns == [12000, 6000, 6000]
-    assert (picture[-20, 416:616] == PAPER).all()  # no caption is predicted
+    assert (picture[-20, 416:616] == BACKGROUND).all()  # no caption is predicted
 
 
 def test_neither_captions_nor_names_of_classes_are_nothing_to_draw() -> None:

@@ -110,12 +110,12 @@ def test_any_folder_is_of_the_only_test_set(results: Path, scenes: str, tmp_path
     ("file", "content", "message"),
     [
         (OBJECTS_FILE, "{", "is no JSON"),
-        (OBJECTS_FILE, '{"a": 1}', "is no list of results"),
+        (OBJECTS_FILE, '{"a": 1}', "is not a list of results"),
         (OBJECTS_FILE, '[{"image_id": 1, "category_id": 77}]', "a result has no bbox"),
         (
             OBJECTS_FILE,
             '[{"image_id": 1, "category_id": 77, "bbox": [1, 2, 3, 4], "score": 0.5}]',
-            "category 77 is no class of",
+            "category 77 is not a class of",
         ),
         (CAPTIONS_FILE, '[{"image_id": 1}]', "a result has no caption"),
         (CAPTIONS_FILE, None, "has neither"),
@@ -158,7 +158,7 @@ def test_results_of_another_data_set_are_refused(
         others = [{**entry, "image_id": entry["image_id"] + 10**6} for entry in content]
         (results / file).write_text(json.dumps(others))
     assert run(results, tmp_path / "page") == 2
-    assert "none of its results is of an image of" in capsys.readouterr().err
+    assert "has no results for images of" in capsys.readouterr().err
     assert not (tmp_path / "page").exists()
 
 

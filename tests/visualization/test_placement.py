@@ -1,4 +1,4 @@
-"""Labels stand inside the picture and never on each other."""
+"""Labels are inside the picture and do not overlap."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -10,7 +10,7 @@ LABELS = st.lists(
     st.tuples(
         st.tuples(st.integers(1, 90), st.integers(1, 30)),  # size
         st.tuples(*[st.floats(-500, 1500)] * 4),  # box
-        st.booleans(),  # of an object, or of an area
+        st.booleans(),  # label of an object or of a region
     ),
     max_size=30,
 )
@@ -18,7 +18,7 @@ LABELS = st.lists(
 
 @settings(max_examples=100, deadline=None)
 @given(labels=LABELS, width=st.integers(1, 900), height=st.integers(1, 300))
-def test_labels_are_inside_and_apart(labels: list, width: int, height: int) -> None:
+def test_labels_are_inside_and_do_not_overlap(labels: list, width: int, height: int) -> None:
     sizes = [size for size, _, _ in labels]
     candidates = [
         around_box(np.array(box), size) if is_object else around_point(box[:2], size)
@@ -26,7 +26,7 @@ def test_labels_are_inside_and_apart(labels: list, width: int, height: int) -> N
     ]
     corners = place_labels(sizes, candidates, width=width, height=height)
     assert len(corners) == len(labels)
-    taken = np.zeros((height, width), int)
+    coverage = np.zeros((height, width), int)
     for corner, (w, h) in zip(corners, sizes, strict=True):
         if corner is not None:
             x, y = corner
@@ -34,15 +34,15 @@ def test_labels_are_inside_and_apart(labels: list, width: int, height: int) -> N
             assert y >= 0
             assert x + w <= width
             assert y + h <= height
-            taken[y : y + h, x : x + w] += 1
-    assert taken.max(initial=0) <= 1
+            coverage[y : y + h, x : x + w] += 1
+    assert coverage.max(initial=0) <= 1
     fits = [w <= width and h <= height for w, h in sizes]
     assert not any(corner for corner, room in zip(corners, fits, strict=True) if not room)
     if any(fits):
-        assert corners[fits.index(True)] is not None  # the first has the choice
+        assert corners[fits.index(True)] is not None  # the first label that fits is always placed
 
 
-def test_the_best_free_place_is_taken() -> None:
+def test_the_best_free_candidate_is_chosen() -> None:
     box = np.array([20.0, 40, 60, 80])
     size = (30, 10)
     candidates = [around_box(box, size)] * 3
@@ -51,7 +51,7 @@ def test_the_best_free_place_is_taken() -> None:
     assert len({first, second, third}) == 3
 
 
-def test_labels_at_the_edge_move_inside() -> None:
+def test_labels_at_the_border_move_inside() -> None:
     size = (30, 10)
     boxes = [np.array([-50.0, -20, 10, 10]), np.array([95.0, 45, 120, 80])]
     corners = place_labels(

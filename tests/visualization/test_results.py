@@ -1,4 +1,4 @@
-"""Every layer shows, each shows something else, and all of it is where it belongs."""
+"""Every layer is drawn, differs from the others, and is at the position of its objects."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +10,7 @@ from detectron2.structures import Boxes, Instances
 from pycocotools import mask as coco_mask
 
 from yolor_d2.structures import RLEMasks, SemanticMap
-from yolor_d2.visualization import LAYERS, PAPER, draw_results
+from yolor_d2.visualization import BACKGROUND, LAYERS, draw_results
 
 RED, BLUE, GREEN = (200, 30, 30), (30, 60, 220), (20, 180, 60)
 METADATA = SimpleNamespace(
@@ -69,7 +69,7 @@ def changed(picture: np.ndarray, image: np.ndarray) -> np.ndarray:
     return (picture[: image.shape[0], : image.shape[1]] != image).any(axis=2)
 
 
-def where(*rectangles: tuple[int, int, int, int], grown: int = 0) -> np.ndarray:
+def area_of(*rectangles: tuple[int, int, int, int], grown: int = 0) -> np.ndarray:
     area = np.zeros((HEIGHT, WIDTH), bool)
     for x0, y0, x1, y1 in rectangles:
         area[max(y0 - grown, 0) : y1 + grown, max(x0 - grown, 0) : x1 + grown] = True
@@ -78,36 +78,38 @@ def where(*rectangles: tuple[int, int, int, int], grown: int = 0) -> np.ndarray:
 
 def inside_masks(result: dict[str, Any], grown: int = 0) -> np.ndarray:
     insets = [(x0, y0, x1, y1, (x1 - x0) // 8 - grown) for x0, y0, x1, y1 in (BALL, BOX)]
-    return where(*((x0 + i, y0 + i, x1 - i, y1 - i) for x0, y0, x1, y1, i in insets))
+    return area_of(*((x0 + i, y0 + i, x1 - i, y1 - i) for x0, y0, x1, y1, i in insets))
 
 
-def test_masks_change_their_own_pixels_only(image: np.ndarray, result: dict[str, Any]) -> None:
+def test_masks_change_only_their_own_pixels(image: np.ndarray, result: dict[str, Any]) -> None:
     touched = changed(draw_results(image, result, METADATA, layers=("masks",)), image)
     assert touched[inside_masks(result)].all()
     assert not touched[~inside_masks(result, grown=3)].any()
 
 
-def test_masks_have_their_classes_colours_and_an_outline(
+def test_masks_have_the_colors_of_their_classes_and_an_outline(
     image: np.ndarray, result: dict[str, Any]
 ) -> None:
     picture = draw_results(image, result, METADATA, layers=("masks",), opacity=0.5)
     np.testing.assert_allclose(picture[170, 130], (120 + np.array(RED)) / 2, atol=1)
     np.testing.assert_allclose(picture[340, 410], (120 + np.array(BLUE)) / 2, atol=1)
-    np.testing.assert_allclose(picture[170, 60 + 17], RED, atol=40)  # the line is smoothed
+    np.testing.assert_allclose(picture[170, 60 + 17], RED, atol=40)  # the line is antialiased
     clear = draw_results(image, result, METADATA, layers=("masks",), opacity=0)
     assert not changed(clear, image)[170, 130]
     assert changed(clear, image)[170, 60 + 17]
 
 
-def test_boxes_change_their_edges_only(image: np.ndarray, result: dict[str, Any]) -> None:
+def test_boxes_change_only_their_edges(image: np.ndarray, result: dict[str, Any]) -> None:
     touched = changed(draw_results(image, result, METADATA, layers=("boxes",)), image)
     assert touched[170, 60]
     assert touched[260, 400]
-    edges = where(BALL, BOX, grown=3) & ~where(BALL, grown=-4) & ~where(BOX, grown=-4)
+    edges = area_of(BALL, BOX, grown=3) & ~area_of(BALL, grown=-4) & ~area_of(BOX, grown=-4)
     assert not touched[~edges].any()
 
 
-def test_semantic_maps_leave_the_unknown_alone(image: np.ndarray, result: dict[str, Any]) -> None:
+def test_semantic_maps_leave_unknown_pixels_unchanged(
+    image: np.ndarray, result: dict[str, Any]
+) -> None:
     picture = draw_results(image, result, METADATA, layers=("semantic",))
     known = result["sem_seg"].labels.numpy() != 255
     np.testing.assert_array_equal(changed(picture, image), known)
@@ -132,7 +134,7 @@ def test_panoptic_maps_tint_and_outline(image: np.ndarray, result: dict[str, Any
     np.testing.assert_array_equal(picture[250, 200], RED)
 
 
-def test_labels_name_objects_and_areas(image: np.ndarray, result: dict[str, Any]) -> None:
+def test_labels_of_objects_and_regions(image: np.ndarray, result: dict[str, Any]) -> None:
     bare = draw_results(image, result, METADATA, layers=("boxes",))
     plates = changed(draw_results(image, result, METADATA, layers=("boxes", "labels")), bare)
     assert plates[80:100, 60:120].mean() > 0.7  # above the ball's box
@@ -146,15 +148,15 @@ def test_labels_name_objects_and_areas(image: np.ndarray, result: dict[str, Any]
         assert (named[350:][plates[350:]] == color).all(axis=1).mean() > 0.4
 
 
-def test_captions_stand_below(image: np.ndarray, result: dict[str, Any]) -> None:
+def test_captions_are_below_the_image(image: np.ndarray, result: dict[str, Any]) -> None:
     picture = draw_results(image, result, METADATA, layers=("caption",))
     np.testing.assert_array_equal(picture[:HEIGHT], image)
     strip = picture[HEIGHT:]
-    assert (strip == PAPER).all(axis=2).mean() > 0.6
+    assert (strip == BACKGROUND).all(axis=2).mean() > 0.6
     assert (strip < 100).any()
 
 
-def test_no_two_layers_look_alike(image: np.ndarray, result: dict[str, Any]) -> None:
+def test_all_layers_differ(image: np.ndarray, result: dict[str, Any]) -> None:
     pictures = [draw_results(image, result, METADATA, layers=(layer,)) for layer in LAYERS]
     pictures.append(image)
     assert len({(p.shape, p.tobytes()) for p in pictures}) == len(LAYERS) + 1
@@ -171,7 +173,7 @@ def test_no_two_layers_look_alike(image: np.ndarray, result: dict[str, Any]) -> 
         (("caption",), ("caption",)),
     ],
 )
-def test_sensible_layers(
+def test_default_layers(
     image: np.ndarray, result: dict[str, Any], keys: tuple, layers: tuple
 ) -> None:
     known = {key: result[key] for key in keys}
@@ -180,7 +182,7 @@ def test_sensible_layers(
     )
 
 
-def test_the_input_is_never_changed(image: np.ndarray, result: dict[str, Any]) -> None:
+def test_inputs_are_not_modified(image: np.ndarray, result: dict[str, Any]) -> None:
     image.setflags(write=False)
     masks = result["instances"].pred_masks.clone()
     labels, ids = result["sem_seg"].labels.clone(), result["panoptic_seg"][0].clone()
@@ -201,7 +203,7 @@ def test_run_lengths_are_drawn_like_dense_masks(image: np.ndarray, result: dict[
 
 
 @pytest.mark.parametrize("stride", [2, 4, 0.5])
-def test_masks_and_maps_of_any_resolution_lie_at_one_place(
+def test_masks_and_maps_of_any_resolution_have_the_same_position(
     image: np.ndarray, result: dict[str, Any], stride: float
 ) -> None:
     layers = ("masks", "semantic")
@@ -228,16 +230,16 @@ def test_small_images_are_enlarged() -> None:
 def test_objects_below_the_threshold_are_left_out(
     image: np.ndarray, result: dict[str, Any]
 ) -> None:
-    some, none = (
+    one, none = (
         changed(draw_results(image, result, METADATA, layers=("masks",), score_threshold=s), image)
         for s in (0.5, 1.0)
     )
-    assert some[170, 130]
-    assert not some[340, 410]
+    assert one[170, 130]
+    assert not one[340, 410]
     assert not none.any()
 
 
-def test_truth_has_no_scores(image: np.ndarray, result: dict[str, Any]) -> None:
+def test_objects_without_scores_are_drawn(image: np.ndarray, result: dict[str, Any]) -> None:
     result["instances"].remove("scores")
     picture = draw_results(image, result, METADATA, layers=("masks",), score_threshold=1.0)
     assert changed(picture, image)[inside_masks(result)].all()
@@ -246,7 +248,7 @@ def test_truth_has_no_scores(image: np.ndarray, result: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "metadata", [None, SimpleNamespace(), SimpleNamespace(thing_classes=["a"])]
 )
-def test_unknown_classes_have_numbers_and_stable_colours(
+def test_unknown_classes_have_stable_names_and_colors(
     image: np.ndarray, result: dict[str, Any], metadata: Any
 ) -> None:
     for layer in LAYERS:
@@ -278,16 +280,16 @@ def test_extreme_sizes(size: tuple[int, int]) -> None:
     "boxes",
     [
         [],
-        [(700, 10, 800, 90), (-90, -80, -10, -5), (10, 600, 50, 700)],  # beside the picture
+        [(700, 10, 800, 90), (-90, -80, -10, -5), (10, 600, 50, 700)],  # outside the image
         [(float("nan"), 10, 50, 50), (0, 0, float("inf"), 9)],
     ],
 )
-def test_nothing_to_be_seen(image: np.ndarray, boxes: list) -> None:
+def test_boxes_outside_the_image_are_not_drawn(image: np.ndarray, boxes: list) -> None:
     found = {"instances": make_instances(boxes, masks=False)}
     np.testing.assert_array_equal(draw_results(image, found, METADATA), image)
 
 
-def test_huge_boxes_show_at_the_border(image: np.ndarray) -> None:
+def test_huge_boxes_are_drawn_at_the_border(image: np.ndarray) -> None:
     found = {"instances": make_instances([(-1e9, -1e9, 1e9, 1e9)], masks=False)}
     touched = changed(draw_results(image, found, METADATA, layers=("boxes",)), image)
     assert touched[0].all()
@@ -303,7 +305,7 @@ def test_three_hundred_objects(image: np.ndarray) -> None:
     boxes = np.concatenate([corners, corners + rng.integers(8, 60, (300, 2))], axis=1).tolist()
     found = {"instances": make_instances(boxes)}
     touched = changed(draw_results(image, found, METADATA), image)
-    assert touched[where(*map(tuple, boxes), grown=-6)].mean() > 0.9
+    assert touched[area_of(*map(tuple, boxes), grown=-6)].mean() > 0.9
 
 
 @pytest.mark.parametrize(
@@ -317,6 +319,6 @@ def test_three_hundred_objects(image: np.ndarray) -> None:
         (np.zeros((4, 4, 3), np.uint8), {"opacity": 2.0}, "opacity"),
     ],
 )
-def test_errors_say_what_is_wrong(image: np.ndarray, options: dict, message: str) -> None:
+def test_invalid_arguments_are_refused(image: np.ndarray, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw_results(image, {}, METADATA, **options)

@@ -1,4 +1,4 @@
-"""Scores of predictions, behind detectron2's DatasetEvaluator."""
+"""Metrics of predictions, as detectron2 DatasetEvaluators."""
 
 from ..modeling.test_time_augmentation import TestTimeAugmentation
 from .build import build_evaluator, build_evaluators

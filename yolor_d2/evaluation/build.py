@@ -1,4 +1,4 @@
-"""Which evaluators suit a data set and what is predicted."""
+"""Choosing evaluators by predicted tasks and available ground truth."""
 
 import logging
 from collections.abc import Collection
@@ -7,18 +7,19 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator
 
 from ..tasks import TASKS
 from .caption.evaluator import CaptionEvaluator
 from .coco.evaluator import InstanceEvaluator
+from .evaluator_list import EvaluatorList
 from .panoptic.evaluator import PanopticEvaluator
 from .semantic import SemanticEvaluator
 
 logger = logging.getLogger(__name__)
 
 PREDICTIONS = (*TASKS, "panoptic")
-# What of the metadata names the files of the ground truth.
+# Metadata keys of each task's ground truth.
 GROUND_TRUTH = {
     "detection": ("json_file",),
     "mask": ("json_file",),
@@ -28,8 +29,8 @@ GROUND_TRUTH = {
 }
 
 
-def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
-    """The evaluators of a configuration; what they write is in OUTPUT_DIR/inference/<data set>."""
+def build_evaluator(cfg: CfgNode, dataset_name: str) -> EvaluatorList:
+    """Build the evaluators of a configuration, which write to OUTPUT_DIR/inference/<data set>."""
     if cfg.TEST.COCO_PROCESSES < 1:
         raise ValueError(f"TEST.COCO_PROCESSES must be at least 1, is {cfg.TEST.COCO_PROCESSES}")
     tasks = set(cfg.MODEL.YOLOR.TASKS)
@@ -56,47 +57,47 @@ def build_evaluators(
     spice: bool = False,
     plots: bool = False,
     save_predictions: bool = False,
-) -> DatasetEvaluators:
-    """Evaluators of whatever is both predicted and known.
+) -> EvaluatorList:
+    """Build evaluators for the tasks that are predicted and have ground truth.
 
     Args:
-        dataset_name: in detectron2's catalogues.
-        tasks: what is predicted, some of PREDICTIONS.
-        output_dir: for result files and pictures; None writes none.
-        coco_processes: that share the scoring of boxes and masks.
-        meteor, spice: compute these caption metrics, where Java is there.
+        dataset_name: name in detectron2's catalogs.
+        tasks: predicted tasks, a subset of PREDICTIONS.
+        output_dir: folder of result files and plots; None writes nothing.
+        coco_processes: number of processes that score boxes and masks.
+        meteor, spice: compute these caption metrics, if Java is available.
         plots: draw precision-recall curves and confusion matrices.
         save_predictions: write predicted semantic and panoptic maps.
     """
-    known = _known_tasks(dataset_name, tasks)
-    maps: dict[str, Any] = {"output_dir": output_dir, "save_predictions": save_predictions}
+    annotated = _annotated_tasks(dataset_name, tasks)
+    map_options: dict[str, Any] = {"output_dir": output_dir, "save_predictions": save_predictions}
     evaluators: list[DatasetEvaluator] = []
-    if "detection" in known:
-        shapes = ("bbox", "segm") if "mask" in known else ("bbox",)
+    if "detection" in annotated:
+        iou_types = ("bbox", "segm") if "mask" in annotated else ("bbox",)
         evaluators.append(
             InstanceEvaluator(
                 dataset_name,
-                tasks=shapes,
+                tasks=iou_types,
                 output_dir=output_dir,
                 processes=coco_processes,
                 plots=plots,
             )
         )
-    if "semantic" in known:
-        evaluators.append(SemanticEvaluator(dataset_name, plots=plots, **maps))
-    if "panoptic" in known:
-        evaluators.append(PanopticEvaluator(dataset_name, **maps))
-    if "caption" in known:
+    if "semantic" in annotated:
+        evaluators.append(SemanticEvaluator(dataset_name, plots=plots, **map_options))
+    if "panoptic" in annotated:
+        evaluators.append(PanopticEvaluator(dataset_name, **map_options))
+    if "caption" in annotated:
         evaluators.append(
             CaptionEvaluator(dataset_name, output_dir=output_dir, meteor=meteor, spice=spice)
         )
-    return DatasetEvaluators(evaluators)
+    return EvaluatorList(evaluators)
 
 
-def _known_tasks(dataset_name: str, tasks: Collection[str]) -> set[str]:
-    """The tasks that a data set has the ground truth of; says which it has not."""
+def _annotated_tasks(dataset_name: str, tasks: Collection[str]) -> set[str]:
+    """Return the tasks for which a data set has ground truth, with a warning about the others."""
     metadata = MetadataCatalog.get(dataset_name)
-    missing = {task: _missing(metadata, task) for task in PREDICTIONS if task in tasks}
+    missing = {task: _missing_truth(metadata, task) for task in PREDICTIONS if task in tasks}
     reasons = [f"{task} ({reason})" for task, reason in missing.items() if reason]
     if len(reasons) == len(missing):
         raise ValueError(f"{dataset_name}: nothing to evaluate: {', '.join(reasons)}")
@@ -105,12 +106,12 @@ def _known_tasks(dataset_name: str, tasks: Collection[str]) -> set[str]:
     return {task for task, reason in missing.items() if not reason}
 
 
-def _missing(metadata: Metadata, task: str) -> str:
-    """What of a task's ground truth is not there; "" if all is."""
+def _missing_truth(metadata: Metadata, task: str) -> str:
+    """Name the missing part of a task's ground truth; "" if it is complete."""
     for key in GROUND_TRUTH[task]:
         value = metadata.get(key)
         if value is None:
-            return f"its metadata have no {key}"
+            return f"no {key} in its metadata"
         if isinstance(value, str) and not Path(value).exists():
-            return f"{value} is not there"
+            return f"{value} does not exist"
     return ""

@@ -1,4 +1,4 @@
-"""What the processes of an evaluation found, brought together."""
+"""Results of all processes, and the order in which they are written."""
 
 from itertools import chain
 from typing import Any
@@ -7,6 +7,11 @@ from detectron2.utils import comm
 
 
 def gather(items: list[Any]) -> list[Any] | None:
-    """The items of all processes in the main one, None in the others."""
+    """Return the items of all processes in the main process, None in the others."""
     parts = comm.gather(items, dst=0)
     return list(chain.from_iterable(parts)) if comm.is_main_process() else None
+
+
+def image_id_key(image_id: int | str) -> tuple[bool, int | str]:
+    """Sort key of image ids, which can be numbers and names in one file: numbers first."""
+    return isinstance(image_id, str), image_id

@@ -1,10 +1,12 @@
-"""Numbers that there are not."""
+"""Metrics without a value."""
 
 import math
 
+NOT_ANNOTATED = "no such object is annotated"
+
 
 class Missing(float):
-    """NaN that says why: a metric that could not be computed."""
+    """NaN with a reason: a metric that could not be computed."""
 
     reason: str
 

@@ -1,7 +1,7 @@
-"""Results for people and for programs.
+"""Evaluation results as log tables and files.
 
-Evaluators give {task: {metric: number}}. A metric with a hyphen is of one class, as in detectron2:
-"AP-person" is the AP of the class "person". Those go into a table of their own.
+Evaluators return {task: {metric: number}}. As in detectron2, a metric with a hyphen belongs to one
+class: "AP-person" is the AP of the class "person". Per-class metrics go into their own table.
 """
 
 import csv
@@ -25,13 +25,13 @@ Results = Mapping[str, Mapping[str, float]]
 
 
 def write_report(results: Results, folder: Path, *, dataset_name: str) -> None:
-    """Log the results of a data set as a table, and write them down.
+    """Log the results of a data set as tables and write them to files.
 
     Args:
-        results: of the evaluators.
-        folder: gets metrics.json, of the data set that was evaluated last; and below
-            inference/<data set> the same and per_class.csv.
-        dataset_name: in detectron2's catalogues.
+        results: numbers of all evaluators.
+        folder: output folder. metrics.json in it is overwritten for each data set;
+            inference/<data set> below it gets a copy and per_class.csv.
+        dataset_name: name in detectron2's catalogs.
     """
     own_folder = folder / "inference" / dataset_name
     metrics = flat_metrics(results)
@@ -42,7 +42,7 @@ def write_report(results: Results, folder: Path, *, dataset_name: str) -> None:
 
 
 def headline(results: Mapping[str, Any]) -> dict[str, Any]:
-    """The results, of one data set or of several by name, without the numbers of single classes."""
+    """Drop per-class metrics from the results of one data set, or of several by name."""
     return {
         name: headline(value) if isinstance(value, Mapping) else value
         for name, value in results.items()
@@ -51,9 +51,9 @@ def headline(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat_metrics(results: Results) -> dict[str, Any]:
-    """What metrics.json holds: "bbox/AP" and so on, None where there is no number.
+    """Return the content of metrics.json: "bbox/AP" and so on, None for missing numbers.
 
-    "reasons" says why, of those of which that is known.
+    "reasons" has the reasons of missing numbers, where known.
     """
     numbers = {
         f"{task}/{name}": number
@@ -66,7 +66,7 @@ def flat_metrics(results: Results) -> dict[str, Any]:
 
 
 def results_table(results: Results) -> str:
-    """The headline numbers in Markdown; tasks with the same metrics share a table."""
+    """Return the headline numbers as Markdown; tasks with the same metrics share a table."""
     rows: dict[tuple[str, ...], list[list[str]]] = defaultdict(list)
     numbers = headline(results)
     captions = numbers.pop("caption", None)
@@ -83,23 +83,23 @@ def results_table(results: Results) -> str:
 
 
 def per_class_csv(results: Results) -> str:
-    """One line for each class, one column for each metric of classes; empty: no number."""
+    """Return one row per class and one column per metric; missing numbers are empty."""
     classes: dict[str, dict[str, float]] = {}
     columns: dict[str, None] = {}
-    for column, name, number in _per_class(results):
+    for column, name, number in _per_class_metrics(results):
         columns[column] = None
         classes.setdefault(name, {})[column] = number
     text = io.StringIO()
     writer = csv.DictWriter(text, ["class", *columns], lineterminator="\n")
     writer.writeheader()
     for name, numbers in classes.items():
-        known = {c: round(number, 4) for c, number in numbers.items() if math.isfinite(number)}
-        writer.writerow({"class": name, **known})
+        finite = {c: round(number, 4) for c, number in numbers.items() if math.isfinite(number)}
+        writer.writerow({"class": name, **finite})
     return text.getvalue()
 
 
-def _per_class(results: Results) -> Iterator[tuple[str, str, float]]:
-    """Column, class and number."""
+def _per_class_metrics(results: Results) -> Iterator[tuple[str, str, float]]:
+    """Yield column, class and number."""
     for task, metrics in results.items():
         for key, number in metrics.items():
             metric, hyphen, name = key.partition("-")

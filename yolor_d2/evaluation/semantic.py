@@ -1,4 +1,4 @@
-"""Semantic maps, by one definition of the mean whatever the version of detectron2."""
+"""Semantic segmentation metrics, defined independently of the detectron2 version."""
 
 import logging
 from collections.abc import Sequence
@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
-from detectron2.evaluation import SemSegEvaluator
+from detectron2.evaluation import DatasetEvaluator
+from pycocotools import mask as coco_mask
 
 from ..files import write_json
 from .gathering import gather
@@ -19,15 +20,15 @@ logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
-MAX_CLASSES = 255  # that maps of 8 bits hold beside what is ignored
-NO_PIXEL = "no pixel is labelled"
+MAX_CLASSES = 255  # of 8-bit maps, which also need the ignore label
+NO_PIXEL = "no pixel is labeled"
 
 
-class SemanticEvaluator(SemSegEvaluator):
-    """Intersection over union of all classes of the semantic maps, and of the stuff among them.
+class SemanticEvaluator(DatasetEvaluator):
+    """Intersection over union of all classes of the semantic maps, and of the stuff classes.
 
-    Images without a map that can be used, and pixels that it ignores, do not count. The numbers are
-    defined in docs/evaluation.md. `classes` and `stuff_classes` say how many a number is of.
+    Images without a usable ground truth map and ignored pixels do not count. docs/evaluation.md
+    defines the metrics; `classes` and `stuff_classes` are the numbers of classes.
     """
 
     def __init__(
@@ -40,20 +41,18 @@ class SemanticEvaluator(SemSegEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: its metadata have "stuff_classes", the classes of the maps, things among
-                them where "thing_classes" has the same names.
-            output_dir: for what the following ask for.
-            save_predictions: write sem_seg_predictions.json, in COCO's format for stuff, which is
-                large.
+            dataset_name: data set with the metadata "stuff_classes", the classes of the maps.
+                Those that are also in "thing_classes" are things.
+            output_dir: folder for the optional outputs below; None writes nothing.
+            save_predictions: write sem_seg_predictions.json in COCO's stuff format (large).
             plots: draw a confusion matrix.
         """
-        # Not detectron2's constructor, which wants a map for every image.
         metadata = MetadataCatalog.get(dataset_name)
         self._dataset_name = dataset_name
         self._class_names = list(metadata.stuff_classes)
         self._is_thing = thing_flags(metadata)
-        ids = metadata.get("stuff_dataset_id_to_contiguous_id")
-        self._contiguous_id_to_dataset_id = ids and {index: i for i, index in ids.items()}
+        to_index = metadata.get("stuff_dataset_id_to_contiguous_id") or {}
+        self._dataset_ids = {index: dataset_id for dataset_id, index in to_index.items()}
         self._folder = None if output_dir is None else Path(output_dir)
         self._save_predictions = save_predictions and output_dir is not None
         self._plots = plots
@@ -65,23 +64,23 @@ class SemanticEvaluator(SemSegEvaluator):
         count = len(self._class_names)
         if count > MAX_CLASSES:
             raise ValueError(
-                f"{dataset_name}: has {count} semantic classes, maps of 8 bits hold {MAX_CLASSES}"
+                f"{dataset_name}: has {count} semantic classes, 8-bit maps hold {MAX_CLASSES}"
             )
-        # Label of a map's pixel -> row of the counts: classes, then ignored, then what may not be.
+        # Label of a pixel -> row of the counts: the classes, then ignored, then invalid.
         self._rows = np.full(256, count + 1)
         self._rows[:count] = np.arange(count)
         self._rows[metadata.ignore_label] = count
         self.reset()
 
     def reset(self) -> None:
-        """Forget all images."""
+        """Discard all images."""
         count = len(self._class_names)
         self._confusion = np.zeros((count, count), np.int64)  # (true, predicted) pixels
         self._images = 0
         self._predictions: list[Json] = []
 
     def process(self, inputs: Sequence[Json], outputs: Sequence[Json]) -> None:
-        """Count the pixels of some images."""
+        """Count the pixels of a batch."""
         for sample, output in zip(inputs, outputs, strict=True):
             path = self._maps.get(sample["file_name"])
             if path is None:
@@ -93,27 +92,41 @@ class SemanticEvaluator(SemSegEvaluator):
             self._confusion += self._count(predicted, truth, path)
             self._images += 1
             if self._save_predictions:
-                self._predictions += self.encode_json_sem_seg(predicted, sample["file_name"])
+                self._predictions += self._to_coco_stuff(predicted, sample["file_name"])
 
     def _count(self, predicted: np.ndarray, truth: np.ndarray, path: str) -> np.ndarray:
-        """The confusion matrix of one image."""
+        """Return the confusion matrix of one image."""
         if truth.dtype != np.uint8 or truth.ndim != 2:
-            raise ValueError(f"{path}: has no class indices of 8 bits")
+            raise ValueError(f"{path}: is not a map of 8-bit class indices")
         count = len(self._class_names)
         positions = predicted * (count + 2) + self._rows[truth]  # (H, W)
         pixels = np.bincount(positions.ravel(), minlength=count * (count + 2))
         if len(pixels) > count * (count + 2):
             raise ValueError(
-                f"there are predictions of class {predicted.max()}, "
+                f"class {predicted.max()} is predicted, "
                 f"but {self._dataset_name} has {count} semantic classes"
             )
         table = pixels.reshape(count, count + 2)
         if table[:, -1].any():
-            raise ValueError(f"{path}: has labels that are no class of {self._dataset_name}")
+            raise ValueError(f"{path}: has labels that are not classes of {self._dataset_name}")
         return table[:, :count].T
 
+    def _to_coco_stuff(self, labels: np.ndarray, file_name: str) -> list[Json]:
+        """Convert a predicted map (H, W) to COCO's stuff format, one entry per class."""
+        entries = []
+        for label in np.unique(labels).tolist():
+            rle = coco_mask.encode(np.asfortranarray(labels == label, np.uint8))
+            entries.append(
+                {
+                    "file_name": file_name,
+                    "category_id": self._dataset_ids[label] if self._dataset_ids else label,
+                    "segmentation": {**rle, "counts": rle["counts"].decode()},
+                }
+            )
+        return entries
+
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """The numbers in percent, in the main process; nothing elsewhere."""
+        """Return the metrics in percent in the main process, {} in the others."""
         parts = gather([(self._confusion, self._images, self._predictions)])
         if parts is None:
             return {}
@@ -131,61 +144,61 @@ class SemanticEvaluator(SemSegEvaluator):
         if self._folder is not None and self._plots:
             path = self._folder / "sem_seg/confusion.png"
             draw_confusion(path, confusion, self._class_names)
-        per_class = zip(self._class_names, scores.overlap, scores.accuracy, strict=True)
-        for name, overlap, accuracy in per_class:
-            headline |= {f"IoU-{name}": float(overlap), f"ACC-{name}": float(accuracy)}
+        per_class = zip(self._class_names, scores.iou, scores.accuracy, strict=True)
+        for name, iou, accuracy in per_class:
+            headline |= {f"IoU-{name}": float(iou), f"ACC-{name}": float(accuracy)}
         return {"sem_seg": headline}
 
 
 def thing_flags(metadata: Metadata) -> np.ndarray:
-    """Which classes of the semantic maps are things: (S,) bool."""
-    # detectron2 has maps where one class, "things", is all of them.
+    """Return which classes of the semantic maps are things, (S,) bool."""
+    # Some maps of detectron2 merge all things into one class, "things".
     things = {*metadata.get("thing_classes", ()), "things"}
     return np.array([name in things for name in metadata.stuff_classes])
 
 
 class SemanticScores(NamedTuple):
-    """Of S classes, in percent; NaN where a class does not occur."""
+    """Per-class scores in percent; NaN where a class does not occur."""
 
-    overlap: np.ndarray  # (S,) intersection over union
-    accuracy: np.ndarray  # (S,) share of the class's pixels that are found
-    frequency: np.ndarray  # (S,) share of all pixels that are of the class, 0..1
+    iou: np.ndarray  # (S,) intersection over union
+    accuracy: np.ndarray  # (S,) share of the class's pixels that are predicted correctly
+    frequency: np.ndarray  # (S,) the class's share of all pixels, 0..1
 
     @classmethod
     def of(cls, confusion: np.ndarray) -> "SemanticScores":
-        """From counts of pixels (true class, predicted class)."""
+        """Compute the scores from pixel counts (true class, predicted class)."""
         correct = confusion.diagonal()
         truth, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
-        with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN that is wanted
+        with np.errstate(invalid="ignore"):  # 0 / 0 is meant to be NaN
             return cls(
-                overlap=100 * correct / (truth + predicted - correct),
+                iou=100 * correct / (truth + predicted - correct),
                 accuracy=100 * correct / truth,
                 frequency=truth / truth.sum(),
             )
 
     def headline(self) -> dict[str, float]:
-        """Means over the classes that occur, in the truth or, for IoU, in the prediction."""
+        """Return means over the classes in the ground truth or, for IoU, in the predictions."""
         return {
-            "mIoU": _mean(self.overlap),
-            "fwIoU": self.weighted(self.overlap),
+            "mIoU": _mean(self.iou),
+            "fwIoU": self.weighted_mean(self.iou),
             "mACC": _mean(self.accuracy),
-            "pACC": self.weighted(self.accuracy),
+            "pACC": self.weighted_mean(self.accuracy),
         }
 
-    def weighted(self, values: np.ndarray) -> float:
-        """The mean over pixels rather than classes."""
-        occurs = self.frequency > 0  # of no class, where the shares are 0 / 0
+    def weighted_mean(self, values: np.ndarray) -> float:
+        """Return the mean of per-class values, weighted by class frequency."""
+        occurs = self.frequency > 0  # all False without labeled pixels: the shares are 0 / 0
         if not occurs.any():
             return Missing(NO_PIXEL)
         return float(np.sum((self.frequency * values)[occurs]))
 
 
 def _stuff_headline(confusion: np.ndarray, is_stuff: np.ndarray) -> dict[str, float]:
-    """The numbers of stuff where the truth is stuff, as if all else was ignored."""
+    """Return the stuff metrics, with all pixels ignored whose true class is a thing."""
     scores = SemanticScores.of(np.where(is_stuff[:, None], confusion, 0))
     return {
-        "stuff_mIoU": _mean(scores.overlap[is_stuff]),
-        "stuff_fwIoU": scores.weighted(scores.overlap),
+        "stuff_mIoU": _mean(scores.iou[is_stuff]),
+        "stuff_fwIoU": scores.weighted_mean(scores.iou),
         "stuff_classes": float(is_stuff.sum()),
     }
 

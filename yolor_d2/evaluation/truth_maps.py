@@ -1,4 +1,4 @@
-"""Maps of ground truth, of which a broken one must not end a run."""
+"""Reading ground truth maps; a broken file must not end a run."""
 
 import logging
 from pathlib import Path
@@ -12,20 +12,20 @@ logger = logging.getLogger(__name__)
 def read_map(
     path: str | Path, *, shape: tuple[int, ...], mode: str | None = None
 ) -> np.ndarray | None:
-    """The pixels of a map; None, with a warning, where it is broken or not of its image's size.
+    """Return the pixels of a map; None, with a warning, if it is broken or of another size.
 
     Args:
-        path: of the PNG file.
+        path: PNG file.
         shape: (H, W) of the image.
-        mode: of Pillow, that the pixels are converted to.
+        mode: Pillow mode to convert the pixels to; None keeps the mode of the file.
     """
     try:
         with Image.open(path) as file:
             pixels = np.asarray(file if mode is None else file.convert(mode))  # (H, W) or (H, W, 3)
     except (OSError, SyntaxError, ValueError) as error:
-        logger.warning("%s: is left out, it cannot be read (%s)", path, error)
+        logger.warning("%s: skipped, cannot be read (%s)", path, error)
         return None
     if pixels.shape[:2] != shape:
-        logger.warning("%s: is left out, it is of %s, its image of %s", path, pixels.shape, shape)
+        logger.warning("%s: skipped, its shape is %s, the image's %s", path, pixels.shape, shape)
         return None
     return pixels

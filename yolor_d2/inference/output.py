@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ..files import replace_file
-from ..visualization import PAPER, caption_strip
+from ..visualization import BACKGROUND, caption_strip
 from .media import Media
 from .prediction import Prediction
 
@@ -139,7 +139,7 @@ class Video:
         if self._writer is None:
             self._begin(prediction, picture)
         assert self._writer is not None
-        self._canvas[:] = PAPER
+        self._canvas[:] = BACKGROUND
         height, width = np.minimum(picture.shape[:2], self._canvas.shape[:2])
         self._canvas[:height, :width] = picture[:height, :width]
         frame, number = cv2.cvtColor(self._canvas, cv2.COLOR_RGB2BGR), prediction.frame or 0

@@ -1,4 +1,4 @@
-"""Result files of an evaluation, joined with their data set and drawn."""
+"""Result files of an evaluation, joined with the records of their data set, and drawn."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,21 +23,21 @@ Json = dict[str, Any]
 OBJECTS_FILE = "coco_instances_results.json"
 CAPTIONS_FILE = "captions_results.json"
 OBJECT_LAYERS = ("masks", "boxes", "labels")
-MARGIN = 0.75  # of a box's longer side, that a close-up shows around it
-CLOSEUP_SIDE = 240  # pixels at least
+MARGIN = 0.75  # around a box in a close-up, relative to its longer side
+MIN_CLOSEUP_SIDE = 240  # pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Album:
-    """A data set with what was found in it.
+    """A data set with the results for its images.
 
     Attributes:
-        dataset_name: in detectron2's catalogues.
-        records: of the data set, by image id.
-        metadata: of the data set.
-        objects: results by image id, with classes numbered from 0; None: there is no file.
-        captions: by image id; None: there is no file.
-        threshold: objects of lower scores are left out.
+        dataset_name: name in detectron2's catalogs.
+        records: records of the data set by image id.
+        metadata: metadata of the data set.
+        objects: detections by image id, with contiguous class indices; None without a file.
+        captions: predicted captions by image id; None without a file.
+        threshold: objects with a lower score are left out.
     """
 
     dataset_name: str
@@ -49,37 +49,37 @@ class Album:
 
     @cached_property
     def annotations(self) -> dict[int, list[Json]]:
-        """The true objects of the images where they are known."""
+        """Ground truth objects of all images that have annotations."""
         known = {i: record.get("annotations") for i, record in self.records.items()}
         return {i: annotations for i, annotations in known.items() if annotations is not None}
 
     @cached_property
     def references(self) -> dict[int, list[str]]:
-        """The true captions of each image."""
+        """Reference captions of all images."""
         return {i: record.get("captions", []) for i, record in self.records.items()}
 
     @property
     def class_names(self) -> Sequence[str]:
-        """Of the objects."""
+        """Class names by contiguous index."""
         return self.metadata.thing_classes
 
-    def name_of(self, item: Json) -> str:
-        """The class of an annotation or result."""
+    def class_name(self, item: Json) -> str:
+        """Return the class name of an annotation or detection."""
         return self.class_names[item["category_id"]]
 
     def file_name(self, image_id: int) -> str:
-        """Without its folder."""
+        """Return the file name of an image without its folder."""
         return Path(self.records[image_id]["file_name"]).name
 
-    def plain(self, image_id: int) -> np.ndarray:
-        """An image, readable."""
+    def draw_image(self, image_id: int) -> np.ndarray:
+        """Return an image without annotations, enlarged if it is small."""
         return draw_results(record_image(self.records[image_id]), {}, self.metadata)
 
-    def beside_truth(self, image_id: int) -> np.ndarray:
-        """An image with its objects, and with those that were found."""
+    def draw_comparison(self, image_id: int) -> np.ndarray:
+        """Draw an image with its objects next to the image with the detections."""
         assert self.objects is not None
-        pictures = self._pair(image_id, self.annotations[image_id], self.objects[image_id])
-        return side_by_side(pictures, titles=["true", "found"])
+        pictures = self._draw_pair(image_id, self.annotations[image_id], self.objects[image_id])
+        return side_by_side(pictures, titles=["true", "predicted"])
 
     def closeup(
         self,
@@ -91,44 +91,43 @@ class Album:
         title: str,
         note: str,
     ) -> Figure:
-        """The surroundings of a box (x, y, width, height) with some objects, true and found."""
-        pictures = self._pair(image_id, annotations, results)
+        """Draw the surroundings of a box (x, y, width, height) with objects and with detections."""
+        pictures = self._draw_pair(image_id, annotations, results)
         scale = pictures[0].shape[1] / self.records[image_id]["width"]
         crops = [_crop(picture, np.array(box) * scale) for picture in pictures]
-        where = self.file_name(image_id)
-        picture = side_by_side(crops, titles=["true", "found"])
-        return Figure(picture, f"{title} in {where}", note)
+        picture = side_by_side(crops, titles=["true", "predicted"])
+        return Figure(picture, f"{title} in {self.file_name(image_id)}", note)
 
-    def _pair(
+    def _draw_pair(
         self, image_id: int, annotations: Sequence[Json], results: Sequence[Json]
     ) -> list[np.ndarray]:
         record = self.records[image_id]
         image = record_image(record)
-        instances = [true_instances(record, list(annotations)), found_instances(record, results)]
+        true, predicted = true_instances(record, list(annotations)), to_instances(record, results)
         return [
             draw_results(
                 image,
-                {"instances": found},
+                {"instances": instances},
                 self.metadata,
                 layers=OBJECT_LAYERS,
                 score_threshold=self.threshold,
             )
-            for found in instances
+            for instances in (true, predicted)
         ]
 
 
 def _crop(picture: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """A square window around a box x, y, width, height, as far as it is in the picture."""
-    half = max((0.5 + MARGIN) * box[2:].max(), CLOSEUP_SIDE / 2)
-    middle = box[:2] + box[2:] / 2
+    """Crop a square around a box x, y, width, height, clipped to the picture."""
+    half = max((0.5 + MARGIN) * box[2:].max(), MIN_CLOSEUP_SIDE / 2)
+    center = box[:2] + box[2:] / 2
     size = np.array(picture.shape[1::-1])
-    x0, y0 = np.clip(middle - half, 0, size - 1).astype(int)
-    x1, y1 = np.clip(middle + half, (x0 + 1, y0 + 1), size).astype(int)
+    x0, y0 = np.clip(center - half, 0, size - 1).astype(int)
+    x1, y1 = np.clip(center + half, (x0 + 1, y0 + 1), size).astype(int)
     return picture[y0:y1, x0:x1]
 
 
-def found_instances(record: Json, results: Sequence[Json]) -> Instances:
-    """Results of an image in COCO's format as a model would have given them."""
+def to_instances(record: Json, results: Sequence[Json]) -> Instances:
+    """Convert an image's detections from COCO's result format to a model's output."""
     height, width = record["height"], record["width"]
     instances = Instances((height, width))
     boxes = torch.tensor([result["bbox"] for result in results]).reshape(-1, 4)
@@ -142,17 +141,19 @@ def found_instances(record: Json, results: Sequence[Json]) -> Instances:
 
 
 def read_results(folder: Path, test_sets: Sequence[str], *, threshold: float) -> Album:
-    """The result files of a folder.
+    """Read the result files of a folder.
 
     Args:
-        folder: named like the data set, else it is of the only test set.
+        folder: folder with the name of the data set, or of any name if there is one test set.
         test_sets: DATASETS.TEST.
-        threshold: objects of lower scores are left out.
+        threshold: objects with a lower score are left out.
     """
     name = folder.resolve().name
     if name not in DatasetCatalog.list():
         if len(test_sets) != 1:
-            raise ValueError(f"{folder}: is not named like a data set, and DATASETS.TEST not one")
+            raise ValueError(
+                f"{folder}: its name is not a data set, and DATASETS.TEST does not have exactly one"
+            )
         name = test_sets[0]
     objects = _read_list(folder / OBJECTS_FILE, {"image_id", "category_id", "bbox", "score"})
     captions = _read_list(folder / CAPTIONS_FILE, {"image_id", "caption"})
@@ -161,7 +162,7 @@ def read_results(folder: Path, test_sets: Sequence[str], *, threshold: float) ->
     records = {record["image_id"]: record for record in DatasetCatalog.get(name)}
     found = {result["image_id"] for result in [*(objects or ()), *(captions or ())]}
     if found and found.isdisjoint(records):
-        raise ValueError(f"{folder}: none of its results is of an image of {name}")
+        raise ValueError(f"{folder}: has no results for images of {name}")
     metadata = MetadataCatalog.get(name)
     return Album(
         dataset_name=name,
@@ -174,12 +175,12 @@ def read_results(folder: Path, test_sets: Sequence[str], *, threshold: float) ->
 
 
 def _read_list(path: Path, fields: set[str]) -> list[Json] | None:
-    """The entries of a result file, None where there is none."""
+    """Return the entries of a result file; None if it does not exist."""
     if not path.exists():
         return None
     content: Any = read_json(path)
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-        raise ValueError(f"{path}: is no list of results")
+        raise ValueError(f"{path}: is not a list of results")
     for entry in content:
         if missing := fields - entry.keys():
             raise ValueError(f"{path}: a result has no {min(missing)}")
@@ -187,11 +188,11 @@ def _read_list(path: Path, fields: set[str]) -> list[Json] | None:
 
 
 def _by_image(results: Sequence[Json], metadata: Metadata, path: Path) -> dict[int, list[Json]]:
-    """Results with the numbers that the network has for classes."""
+    """Group detections by image, with contiguous class indices."""
     to_index = metadata.get("thing_dataset_id_to_contiguous_id", {})
     unknown = {result["category_id"] for result in results} - to_index.keys()
     if unknown:
-        raise ValueError(f"{path}: category {min(unknown)} is no class of {metadata.name}")
+        raise ValueError(f"{path}: category {min(unknown)} is not a class of {metadata.name}")
     by_image: dict[int, list[Json]] = defaultdict(list)
     for result in results:
         category = to_index[result["category_id"]]

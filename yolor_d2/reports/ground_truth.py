@@ -1,4 +1,4 @@
-"""What a data set knows of an image in the form of a model's answer, to be drawn like one."""
+"""Ground truth of an image in the form of a model's output, to be drawn in the same way."""
 
 from typing import Any
 
@@ -16,12 +16,12 @@ Json = dict[str, Any]
 
 
 def record_image(record: Json) -> np.ndarray:
-    """RGB (H, W, 3)."""
+    """Return the image of a record, RGB (H, W, 3)."""
     return read_image(record["file_name"], width=record["width"], height=record["height"])
 
 
 def true_result(record: Json) -> Json:
-    """All annotations of an image; its captions are lines of one text."""
+    """Return all annotations of an image; its captions are lines of one text."""
     result: Json = {}
     if "annotations" in record:
         result["instances"] = true_instances(record, record["annotations"])
@@ -36,7 +36,7 @@ def true_result(record: Json) -> Json:
 
 
 def true_instances(record: Json, annotations: list[Json]) -> Instances:
-    """Some of an image's objects, without scores. Crowds too, which are no targets."""
+    """Return some of an image's objects, without scores; crowds are kept."""
     objects = read_objects({**record, "annotations": [{**a, "iscrowd": 0} for a in annotations]})
     masks = rasterize_all(
         [objects.outlines(index) for index in range(len(objects.classes))],
@@ -52,7 +52,7 @@ def true_instances(record: Json, annotations: list[Json]) -> Instances:
 
 
 def _segment_ids(record: Json) -> np.ndarray:
-    """(H, W) int64 from the colours of COCO's file."""
+    """Return segment ids (H, W) int64 from the colors of COCO's file."""
     size = {"width": record["width"], "height": record["height"]}
     colors = read_image(record["pan_seg_file_name"], **size)
     return colors.astype(np.int64) @ (1, 256, 65536)

@@ -1,4 +1,4 @@
-"""One HTML page of pictures with text, that needs neither a server nor a network."""
+"""HTML pages of pictures and text that need no server and no network."""
 
 import base64
 import html
@@ -11,8 +11,8 @@ import numpy as np
 
 from ..files import write_text
 
-MAX_SIDE = 1600  # of a picture on a page
-MAX_EMBEDDED = 20 << 20  # bytes of pictures inside a page; those beyond are files beside it
+MAX_SIDE = 1600  # pixels of a picture on a page
+MAX_EMBEDDED = 20 << 20  # bytes of pictures inside a page; further ones become files
 JPEG_QUALITY = 85
 
 STYLE = """
@@ -35,7 +35,7 @@ figcaption { margin-top: .4rem; max-width: 40rem; }
 
 
 class Figure(NamedTuple):
-    """A picture (RGB) with a title, and more text below that."""
+    """A picture (RGB) with a title and a note below it."""
 
     picture: np.ndarray
     title: str
@@ -53,13 +53,13 @@ class Section(NamedTuple):
 def write_page(
     folder: Path, *, title: str, note: str, sections: Iterable[Section], name: str = "index.html"
 ) -> Path:
-    """Write a page; its pictures are inside it, or in `folder`/pictures where they are too many.
+    """Write a page; pictures beyond MAX_EMBEDDED bytes go to `folder`/pictures.
 
     Args:
-        folder: is made.
-        title, note: stand at the top of the page.
-        sections: of the page, each with a link at the top; taken one by one.
-        name: of the file.
+        folder: output folder; is created.
+        title, note: text at the top of the page.
+        sections: sections of the page, linked at the top; can be a generator.
+        name: file name of the page.
 
     Returns:
         The path of the page.
@@ -103,7 +103,7 @@ def _section(number: int, section: Section, pictures: "_Pictures") -> str:
 
 
 def _figure(figure: Figure, pictures: "_Pictures") -> str:
-    picture = _fitting(figure.picture)
+    picture = _shrink(figure.picture)
     height, width = picture.shape[:2]
     title, note = html.escape(figure.title), html.escape(figure.note)
     more = f'<br><span class="note">{note}</span>' if note else ""
@@ -113,18 +113,18 @@ def _figure(figure: Figure, pictures: "_Pictures") -> str:
     )
 
 
-def _fitting(picture: np.ndarray) -> np.ndarray:
-    """No larger than a page has room for."""
+def _shrink(picture: np.ndarray) -> np.ndarray:
+    """Limit the longer side of a picture to MAX_SIDE."""
     height, width = picture.shape[:2]
-    shrink = max(height, width) / MAX_SIDE
-    if shrink <= 1:
+    factor = max(height, width) / MAX_SIDE
+    if factor <= 1:
         return picture
-    size = (max(round(width / shrink), 1), max(round(height / shrink), 1))
+    size = (max(round(width / factor), 1), max(round(height / factor), 1))
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
 class _Pictures:
-    """Where the pictures of a page go."""
+    """The pictures of a page, embedded or as files."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -132,7 +132,7 @@ class _Pictures:
         self._count = 0
 
     def add(self, picture: np.ndarray) -> str:
-        """Keep a picture; its address for the page."""
+        """Store a picture and return its URL."""
         _, data = cv2.imencode(
             ".jpg",
             cv2.cvtColor(picture, cv2.COLOR_RGB2BGR),

@@ -26,7 +26,14 @@ from yolor_d2.engine.tokenizing import resolve_tokenizer
 from yolor_d2.model_zoo import load_config
 from yolor_d2.reports.ground_truth import record_image, true_result
 from yolor_d2.tools.options import add_picture_options, add_score_threshold
-from yolor_d2.visualization import CAPTIONS, KINDS, PAPER, draw_each, side_by_side, stack
+from yolor_d2.visualization import (
+    BACKGROUND,
+    CAPTION_PANEL,
+    PANELS,
+    draw_panels,
+    side_by_side,
+    stack,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -90,18 +97,18 @@ def compare_all(
         record = records[item["file_name"]]
         image = record_image(record)
         yield compare(
-            draw_each(image, true_result(record), metadata),
-            draw_each(image, model([item])[0], metadata, score_threshold=threshold),
+            draw_panels(image, true_result(record), metadata),
+            draw_panels(image, model([item])[0], metadata, score_threshold=threshold),
         )
 
 
 def compare(truth: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> np.ndarray:
     """Two rows of pictures of the same kinds, with gaps where one has none."""
-    kinds = [kind for kind in (*KINDS, CAPTIONS) if kind in truth or kind in found]
+    kinds = [kind for kind in (*PANELS, CAPTION_PANEL) if kind in truth or kind in found]
     if not kinds:
         raise ValueError("there is nothing to draw: neither captions nor names of classes")
     size = next(iter((found or truth).values())).shape[1]
-    gap = np.full((1, size, 3), PAPER, dtype=np.uint8)
+    gap = np.full((1, size, 3), BACKGROUND, dtype=np.uint8)
     rows = []
     for name, pictures in (("true", truth), ("predicted", found)):
         titles = [f"{name}: {kind}" if kind in pictures else "" for kind in kinds]

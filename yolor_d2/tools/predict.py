@@ -21,7 +21,7 @@ from ..data.errors import BadFileError
 from ..inference.media import Media, OnError, open_media
 from ..inference.output import Output
 from ..inference.predictor import Predictor
-from ..visualization import LAYERS, clear_layers
+from ..visualization import LAYERS, compatible_layers
 from .network_arguments import add_network_arguments, load_predictor
 
 FAILED, WRONG_USE = 1, 2
@@ -72,7 +72,7 @@ def choose_layers(wanted: Sequence[str], known: Sequence[str]) -> Sequence[str]:
         raise ValueError(
             f"layers {', '.join(missing)}: not of this network, which fills {', '.join(known)}"
         )
-    return wanted or clear_layers(known)
+    return wanted or compatible_layers(known)
 
 
 def predict_all(predictor: Predictor, inputs: Sequence[str], output: Output) -> int:

@@ -22,7 +22,7 @@ from yolor_d2.model_zoo import load_config
 from yolor_d2.reports.ground_truth import record_image, true_result
 from yolor_d2.reports.html_page import Figure, Section, write_page
 from yolor_d2.tools.options import add_picture_options
-from yolor_d2.visualization import draw_each, draw_results, sample_pictures
+from yolor_d2.visualization import draw_panels, draw_results, sample_pictures
 
 NOTE = (
     "Samples of the training loader, with all that is learnt from them, and the annotations of the "
@@ -65,7 +65,7 @@ def draw_samples(cfg: CfgNode, number: int) -> Iterator[Section]:
         record, metadata = records[item["file_name"]]
         views = sample_pictures(item, metadata, tokenizer, image_format=cfg.INPUT.FORMAT)
         image, truth = record_image(record), true_result(record)
-        kinds = draw_each(image, truth, metadata) or {
+        kinds = draw_panels(image, truth, metadata) or {
             "none": draw_results(image, truth, metadata, layers=("caption",))
         }
         pictures = views | {f"annotations: {kind}": picture for kind, picture in kinds.items()}

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from yolor_d2.data.errors import BadFileError
 from yolor_d2.evaluation.mistakes.mistakes import (
-    Verdict,
+    BoxComparison,
     caption_scores,
+    compare_boxes,
     explain_false,
-    judge_boxes,
 )
 from yolor_d2.model_zoo import load_config
 from yolor_d2.reports.album import Album, read_results
@@ -61,7 +61,7 @@ def object_sections(album: Album, number: int) -> list[Section]:
     if album.objects is None:
         return []
     verdicts = {
-        image_id: judge_boxes(annotations, album.objects[image_id], min_score=album.threshold)
+        image_id: compare_boxes(annotations, album.objects[image_id], min_score=album.threshold)
         for image_id, annotations in album.annotations.items()
     }
     known = [i for i, verdict in verdicts.items() if verdict.quality is not None]
@@ -74,14 +74,14 @@ def object_sections(album: Album, number: int) -> list[Section]:
     ]
 
 
-def _rank(verdict: Verdict) -> float:
+def _rank(verdict: BoxComparison) -> float:
     """Quality; of nearly as good images, those with more objects are the more remarkable ones."""
-    many = len(verdict.right) + len(verdict.false) + len(verdict.missed)
+    many = len(verdict.correct) + len(verdict.false) + len(verdict.missed)
     quality = verdict.quality or 0.0
     return quality + (1e-3 * many if quality > 0.5 else -1e-3 * many)
 
 
-def _false_section(album: Album, verdicts: Mapping[int, Verdict], number: int) -> Section:
+def _false_section(album: Album, verdicts: Mapping[int, BoxComparison], number: int) -> Section:
     every = [
         (image_id, match, match.result)
         for image_id, verdict in verdicts.items()
@@ -95,7 +95,7 @@ def _false_section(album: Album, verdicts: Mapping[int, Verdict], number: int) -
             annotations=album.annotations[image_id],
             results=[result],
             box=result["bbox"],
-            title=f"{album.name_of(result)} {result['score']:.0%}",
+            title=f"{album.class_name(result)} {result['score']:.0%}",
             note=explain_false(match, album.annotations[image_id], album.class_names),
         )
         for image_id, match, result in every[:number]
@@ -103,7 +103,7 @@ def _false_section(album: Album, verdicts: Mapping[int, Verdict], number: int) -
     return Section(f"False positives: {len(every)}, the surest first", figures)
 
 
-def _missed_section(album: Album, verdicts: Mapping[int, Verdict], number: int) -> Section:
+def _missed_section(album: Album, verdicts: Mapping[int, BoxComparison], number: int) -> Section:
     assert album.objects is not None
     every = [
         (image_id, match.annotation, match.result)
@@ -118,8 +118,8 @@ def _missed_section(album: Album, verdicts: Mapping[int, Verdict], number: int) 
             annotations=[annotation],
             results=album.objects[image_id],
             box=annotation["bbox"],
-            title=album.name_of(annotation),
-            note=f"taken for {album.name_of(result)}" if result else "not found",
+            title=album.class_name(annotation),
+            note=f"taken for {album.class_name(result)}" if result else "not found",
         )
         for image_id, annotation, result in every[:number]
     ]
@@ -130,15 +130,16 @@ def _area(bbox: Sequence[float]) -> float:
     return bbox[2] * bbox[3]
 
 
-def _images(album: Album, verdicts: Mapping[int, Verdict], ids: Iterable[int]) -> list[Figure]:
+def _images(
+    album: Album, verdicts: Mapping[int, BoxComparison], ids: Iterable[int]
+) -> list[Figure]:
     figures = []
     for image_id in ids:
         verdict = verdicts[image_id]
         title = f"{album.file_name(image_id)}: {verdict.quality:.2f}"
-        note = (
-            f"{len(verdict.right)} right, {len(verdict.false)} false, {len(verdict.missed)} missed"
-        )
-        figures.append(Figure(album.beside_truth(image_id), title, note))
+        right, false, missed = map(len, verdict)
+        note = f"{right} right, {false} false, {missed} missed"
+        figures.append(Figure(album.draw_comparison(image_id), title, note))
     return figures
 
 
@@ -155,7 +156,7 @@ def caption_sections(album: Album, number: int) -> list[Section]:
         for image_id in ids[:number]:
             references = "\n".join(f"- {text}" for text in album.references[image_id])
             heading = f"{scores[image_id]:.2f}: {album.captions[image_id]}"
-            figures.append(Figure(album.plain(image_id), heading, references))
+            figures.append(Figure(album.draw_image(image_id), heading, references))
         sections.append(Section(title, figures, note="CIDEr-D, the caption, and what people say"))
     return sections
 

@@ -1,19 +1,19 @@
-"""Drawing annotations and results on images. Everything is RGB uint8 (H, W, 3)."""
+"""Drawing annotations and results on images. All images are RGB uint8 (H, W, 3)."""
 
-from .colors import PAPER
-from .results import LAYERS, clear_layers, draw_results
+from .colors import BACKGROUND
+from .results import LAYERS, compatible_layers, draw_results
 from .samples import draw_sample, sample_pictures
-from .sheets import CAPTIONS, KINDS, draw_each, side_by_side, stack
+from .sheets import CAPTION_PANEL, PANELS, draw_panels, side_by_side, stack
 from .text import caption_strip
 
 __all__ = [
-    "CAPTIONS",
-    "KINDS",
+    "BACKGROUND",
+    "CAPTION_PANEL",
     "LAYERS",
-    "PAPER",
+    "PANELS",
     "caption_strip",
-    "clear_layers",
-    "draw_each",
+    "compatible_layers",
+    "draw_panels",
     "draw_results",
     "draw_sample",
     "sample_pictures",

@@ -1,10 +1,10 @@
-"""Where labels stand: inside the picture, and never on each other."""
+"""Placement of labels inside the picture without overlap."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-Corner = tuple[int, int]  # x, y of a label's upper left
+Corner = tuple[int, int]  # x, y of a label's upper left corner
 
 
 def place_labels(
@@ -14,49 +14,49 @@ def place_labels(
     width: int,
     height: int,
 ) -> list[Corner | None]:
-    """Choose a place for each label, those that come first having the choice.
+    """Choose a position for each label greedily, in the given order.
 
     Args:
-        sizes: of the labels, width and height.
-        candidates: of each label, (K, 2) places for its upper left corner, the best first. Those
-            that stick out of the picture are moved inside.
-        width, height: of the picture.
+        sizes: width and height of each label.
+        candidates: (K, 2) upper left corners for each label, best first. Those that cross the
+            border of the picture are moved inside.
+        width, height: size of the picture.
 
     Returns:
-        The corner of each label; None where every candidate is taken or it is larger than the
-        picture.
+        The corner of each label; None if all candidates are occupied or the label is larger than
+        the picture.
     """
-    taken = np.empty((len(sizes), 4), dtype=np.int64)  # x0 y0 x1 y1
+    occupied = np.empty((len(sizes), 4), dtype=np.int64)  # x0 y0 x1 y1
     count = 0
     corners: list[Corner | None] = []
-    for size, places in zip(sizes, candidates, strict=True):
+    for size, positions in zip(sizes, candidates, strict=True):
         room = np.array([width, height]) - size
         if (room < 0).any():
             corners.append(None)
             continue
-        upper_left = np.clip(np.rint(places), 0, room).astype(np.int64)  # (K, 2)
-        plates = np.concatenate([upper_left, upper_left + size], axis=1)  # (K, 4)
-        free = np.flatnonzero(~_overlap(plates, taken[:count]).any(axis=1))
+        upper_left = np.clip(np.rint(positions), 0, room).astype(np.int64)  # (K, 2)
+        boxes = np.concatenate([upper_left, upper_left + size], axis=1)  # (K, 4)
+        free = np.flatnonzero(~_overlap(boxes, occupied[:count]).any(axis=1))
         if len(free) == 0:
             corners.append(None)
             continue
-        taken[count] = plates[free[0]]
+        occupied[count] = boxes[free[0]]
         count += 1
-        corners.append((int(plates[free[0], 0]), int(plates[free[0], 1])))
+        corners.append((int(boxes[free[0], 0]), int(boxes[free[0], 1])))
     return corners
 
 
 def _overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Which rectangles have pixels in common, (K, P) bool."""
+    """Return which rectangles have common pixels, (K, P) bool."""
     first, second = first[:, None], second[None]
     apart = (first[..., :2] >= second[..., 2:]) | (second[..., :2] >= first[..., 2:])
     return ~np.any(apart, axis=2)
 
 
 def around_box(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Places for the label of a box x0 y0 x1 y1: at its edges, above first, (K, 2).
+    """Return label corners at the edges of a box x0 y0 x1 y1, above it first, (K, 2).
 
-    Within the box only where that leaves most of the object in sight, else as a last resort.
+    Corners inside small boxes come last: the label would hide the object.
     """
     x0, y0, x1, y1 = box
     w, h = size
@@ -70,7 +70,7 @@ def around_box(box: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def around_point(point: tuple[float, float], size: tuple[int, int]) -> np.ndarray:
-    """Places for the label of an area, at a point of it and near by, (K, 2)."""
+    """Return label corners that center the label at a point and around it, (K, 2)."""
     w, h = size
     steps = [(0, 0), (0, -1), (0, 1), (-0.5, 0), (0.5, 0), (0, -2), (0, 2)]
     steps += [(x, y) for y in (-1, 1) for x in (-0.5, 0.5)]

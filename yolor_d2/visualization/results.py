@@ -1,4 +1,4 @@
-"""A model's answer, or the truth in the same form, drawn on its image."""
+"""Drawing a model's output, or ground truth in the same form, on its image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 from detectron2.structures import Instances
 
-from .colors import Classes, Color, readable_ink
+from .colors import Classes, Color, text_color_on
 from .painting import (
-    Area,
-    area_middles,
-    compact,
+    Region,
+    compact_labels,
+    label_positions,
     line_width_for,
-    on_paper,
+    pad_picture,
     paint_map,
     paint_mask,
 )
@@ -21,21 +21,20 @@ from .placement import around_box, around_point, place_labels
 from .text import (
     MIN_STRIP_WIDTH,
     caption_strip,
+    draw_text,
     line_height,
     shorten,
     text_size_for,
     text_width,
-    write,
 )
 
-LAYERS = ("semantic", "panoptic", "masks", "boxes", "labels", "caption")  # from below to above
+LAYERS = ("semantic", "panoptic", "masks", "boxes", "labels", "caption")  # bottom to top
 
-# A picture whose longer side is shorter is enlarged, so that labels can be read.
-READABLE_SIDE = 480
+MIN_SIDE = 480  # images whose longer side is shorter are enlarged, so that labels are readable
 
 
-def clear_layers(layers: Sequence[str]) -> list[str]:
-    """Those that may lie over each other: panoptic and semantic map together are mud."""
+def compatible_layers(layers: Sequence[str]) -> list[str]:
+    """Drop the semantic map if there is a panoptic map, which would hide it."""
     return [name for name in layers if name != "semantic" or "panoptic" not in layers]
 
 
@@ -48,25 +47,25 @@ def draw_results(
     score_threshold: float = 0.25,
     opacity: float = 0.5,
 ) -> np.ndarray:
-    """A picture of an image and what is known of it.
+    """Draw the output of a model on its image.
 
     Args:
-        image: RGB uint8 (H, W, 3); is not changed.
-        result: of a model, any of "instances" (pred_boxes, pred_classes; scores and pred_masks
-            where there are any; masks may be of another resolution), "sem_seg" (a `SemanticMap` or
-            logits), "panoptic_seg" (a map of ids and what the segments are), "caption".
-        metadata: thing_classes, thing_colors, the same of stuff and of panoptic. Whatever is
-            missing is made up: a class's number as its name, a colour that follows from its name.
-        layers: some of LAYERS; of those, the ones that the result has are drawn. None named: the
-            panoptic map or else masks and boxes or else the semantic map, with labels and caption.
-        score_threshold: objects below are left out.
-        opacity: of masks and maps, 0 to 1.
+        image: RGB uint8 (H, W, 3); is not modified.
+        result: output of a model, any of "instances" (pred_boxes, pred_classes; optional scores
+            and pred_masks of any resolution), "sem_seg" (a `SemanticMap` or logits),
+            "panoptic_seg" (a map of ids and the list of segments), "caption".
+        metadata: thing_classes, thing_colors, and the same for stuff and panoptic. Defaults are
+            the class index as name and a color derived from the name.
+        layers: subset of LAYERS; those without a source in the result are skipped. Empty: the
+            panoptic map, else masks and boxes, else the semantic map, with labels and caption.
+        score_threshold: objects with a lower score are not drawn.
+        opacity: opacity of masks and maps, 0 to 1.
 
     Returns:
-        RGB uint8. A small image is enlarged by a whole factor; a caption is added below it.
+        RGB uint8. Small images are enlarged by an integer factor; the caption is below the image.
     """
     _check(image, layers, opacity)
-    chosen = set(layers) or _sensible_layers(result)
+    chosen = set(layers) or _default_layers(result)
     picture = _enlarged(image)
     settings = _Settings(metadata, score_threshold, opacity)
     labels: list[_Label] = []
@@ -77,14 +76,14 @@ def draw_results(
     if chosen.isdisjoint(_PAINTERS) and "instances" in result:
         labels += _Objects.of(result["instances"], settings, picture).labels()
     if "labels" in chosen:
-        _draw_labels(picture, _without_repetition(labels))
+        _draw_labels(picture, _deduplicated(labels))
     if "caption" in chosen and "caption" in result:
         picture = _with_caption(picture, result["caption"])
     return picture
 
 
 class _Settings(NamedTuple):
-    """How layers are painted."""
+    """Options of all layers."""
 
     metadata: Any
     threshold: float
@@ -93,26 +92,26 @@ class _Settings(NamedTuple):
 
 def _check(image: np.ndarray, layers: Sequence[str], opacity: float) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"an image is RGB uint8 (H, W, 3), not {image.dtype} {image.shape}")
+        raise ValueError(f"image must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}")
     if isinstance(layers, str) or not set(layers) <= set(LAYERS):
-        raise ValueError(f"layers are some of {', '.join(LAYERS)}, not {layers!r}")
+        raise ValueError(f"layers must be some of {', '.join(LAYERS)}, not {layers!r}")
     if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity is 0 to 1, not {opacity}")
+        raise ValueError(f"opacity must be 0 to 1, not {opacity}")
 
 
-def _sensible_layers(result: Mapping[str, Any]) -> set[str]:
+def _default_layers(result: Mapping[str, Any]) -> set[str]:
     keys = {"panoptic_seg": {"panoptic"}, "instances": {"masks", "boxes"}, "sem_seg": {"semantic"}}
     first = next((layers for key, layers in keys.items() if key in result), set())
     return first | {"labels", "caption"}
 
 
 def picture_scale(image: np.ndarray) -> int:
-    """The whole factor by which a small image is enlarged."""
-    return -(-READABLE_SIDE // max(image.shape[:2]))
+    """Return the integer factor by which a small image is enlarged."""
+    return -(-MIN_SIDE // max(image.shape[:2]))
 
 
 def _enlarged(image: np.ndarray) -> np.ndarray:
-    """A copy, larger where the image is small."""
+    """Return a copy of the image, enlarged if it is small."""
     scale = picture_scale(image)
     if scale == 1:
         return np.array(image, order="C")
@@ -121,15 +120,15 @@ def _enlarged(image: np.ndarray) -> np.ndarray:
 
 
 class _Label(NamedTuple):
-    """A text, and where it may stand."""
+    """A text and the box or point that it labels."""
 
     text: str
     color: Color
     box: np.ndarray | None = None  # of an object, x0 y0 x1 y1
-    point: tuple[float, float] | None = None  # of an area
+    point: tuple[float, float] | None = None  # x, y in a region
     is_thing: bool = True
 
-    def places(self, size: tuple[int, int]) -> np.ndarray:
+    def candidates(self, size: tuple[int, int]) -> np.ndarray:
         if self.point is not None:
             return around_point(self.point, size)
         assert self.box is not None
@@ -137,13 +136,13 @@ class _Label(NamedTuple):
 
 
 class _Objects(NamedTuple):
-    """The objects that are drawn, in pixels of the picture, the best first."""
+    """The drawn objects in pixels of the picture, highest score first."""
 
     boxes: np.ndarray  # (G, 4)
     colors: list[Color]
     texts: list[str]
-    masks: Any  # by index; None: there are none
-    indices: list[int]  # of the masks
+    masks: Any  # by index; None without masks
+    indices: list[int]  # into masks
 
     @classmethod
     def of(cls, instances: Instances, settings: _Settings, picture: np.ndarray) -> "_Objects":
@@ -182,9 +181,9 @@ class _Objects(NamedTuple):
 
 
 def _visible(boxes: np.ndarray, picture: np.ndarray) -> list[int]:
-    """Indices of the boxes (G, 4) of which something is in the picture."""
+    """Return the indices of the boxes (G, 4) that intersect the picture."""
     height, width = picture.shape[:2]
-    with np.errstate(invalid="ignore"):  # a network that has diverged gives NaN
+    with np.errstate(invalid="ignore"):  # a diverged network predicts NaN
         inside = (boxes[:, 2:] >= 0) & (boxes[:, :2] < (width, height))
     return np.flatnonzero(inside.all(axis=1) & np.isfinite(boxes).all(axis=1)).tolist()
 
@@ -210,47 +209,52 @@ def _paint_boxes(picture: np.ndarray, instances: Instances, settings: _Settings)
 
 
 def _paint_semantic(picture: np.ndarray, sem_seg: Any, settings: _Settings) -> list[_Label]:
-    labels = sem_seg.argmax(dim=0).cpu().numpy()  # (h, w)
+    ids = sem_seg.argmax(dim=0).cpu().numpy()  # (h, w)
     table = Classes.of(settings.metadata, "stuff")
     things = Classes.of(settings.metadata, "thing").names
-    areas = [
-        Area(table.name(index), table.color(index), table.name(index) in things)
+    regions = [
+        Region(table.name(index), table.color(index), table.name(index) in things)
         for index in range(sem_seg.shape[0])
     ]
-    numbers = compact(labels, {index: index for index in range(len(areas))})
-    paint_map(picture, numbers, areas, opacity=settings.opacity, outlined=False)
-    return _area_labels(picture, numbers, areas)
+    labels = compact_labels(ids, {index: index for index in range(len(regions))})
+    paint_map(picture, labels, regions, opacity=settings.opacity, outlined=False)
+    return _region_labels(picture, labels, regions)
 
 
 def _paint_panoptic(picture: np.ndarray, panoptic_seg: Any, settings: _Settings) -> list[_Label]:
     ids, segments = panoptic_seg
-    areas = [_segment_area(segment, settings.metadata) for segment in segments]
+    regions = [_segment_region(segment, settings.metadata) for segment in segments]
     rows = {segment["id"]: row for row, segment in enumerate(segments)}
-    numbers = compact(ids.cpu().numpy(), rows)
-    paint_map(picture, numbers, areas, opacity=settings.opacity, outlined=True)
-    return _area_labels(picture, numbers, areas)
+    labels = compact_labels(ids.cpu().numpy(), rows)
+    paint_map(picture, labels, regions, opacity=settings.opacity, outlined=True)
+    return _region_labels(picture, labels, regions)
 
 
-def _segment_area(segment: Mapping[str, Any], metadata: Any) -> Area:
-    """Where a data set has no panoptic classes, things and stuff have their own numbers."""
+def _segment_region(segment: Mapping[str, Any], metadata: Any) -> Region:
+    """Return the region of a segment.
+
+    Without panoptic classes, things and stuff are numbered separately, as in detectron2.
+    """
     is_thing, index = bool(segment.get("isthing")), segment["category_id"]
     table = Classes.of(metadata, "panoptic")
     if not table.names:
         table = Classes.of(metadata, "thing" if is_thing else "stuff")
     end = f" {segment['score']:.0%}" if "score" in segment else ""
-    return Area(table.name(index) + end, table.color(index), is_thing)
+    return Region(table.name(index) + end, table.color(index), is_thing)
 
 
-def _area_labels(picture: np.ndarray, numbers: np.ndarray, areas: Sequence[Area]) -> list[_Label]:
+def _region_labels(
+    picture: np.ndarray, labels: np.ndarray, regions: Sequence[Region]
+) -> list[_Label]:
     height, width = picture.shape[:2]
     return [
         _Label(
-            areas[number].name,
-            areas[number].color,
+            regions[label].name,
+            regions[label].color,
             point=(x * width, y * height),
-            is_thing=areas[number].is_thing,
+            is_thing=regions[label].is_thing,
         )
-        for number, (x, y) in area_middles(numbers, len(areas)).items()
+        for label, (x, y) in label_positions(labels, len(regions)).items()
     ]
 
 
@@ -266,32 +270,32 @@ _SOURCES = {"semantic": "sem_seg", "panoptic": "panoptic_seg"} | dict.fromkeys(
 )
 
 
-def _without_repetition(labels: Sequence[_Label]) -> list[_Label]:
-    """Objects once, be they masks, boxes or areas of a map; and before the stuff around them."""
+def _deduplicated(labels: Sequence[_Label]) -> list[_Label]:
+    """Label each object once, even if several layers show it, and objects before regions."""
     objects = {(label.text, *label.box): label for label in labels if label.box is not None}
-    areas = [label for label in labels if label.box is None]
-    return [*objects.values(), *(a for a in areas if not (objects and a.is_thing))]
+    regions = [label for label in labels if label.box is None]
+    return [*objects.values(), *(r for r in regions if not (objects and r.is_thing))]
 
 
 def _draw_labels(picture: np.ndarray, labels: Sequence[_Label]) -> None:
-    """Small plates with text; those that find no room are left out."""
+    """Draw labels on plates in their color; those without a free position are left out."""
     height, width = picture.shape[:2]
     size = text_size_for(picture)
     margin = max(2, size // 5)
     texts = [shorten(label.text, size=size, width=width - 2 * margin) for label in labels]
     sizes = [(text_width(text, size) + 2 * margin, line_height(size)) for text in texts]
-    places = [label.places(extent) for label, extent in zip(labels, sizes, strict=True)]
-    corners = place_labels(sizes, places, width=width, height=height)
+    candidates = [label.candidates(extent) for label, extent in zip(labels, sizes, strict=True)]
+    corners = place_labels(sizes, candidates, width=width, height=height)
     for label, text, (w, h), corner in zip(labels, texts, sizes, corners, strict=True):
         if corner is not None:
             x, y = corner
             picture[y : y + h, x : x + w] = label.color
-            ink = readable_ink(label.color)
-            write(picture, text, (x + margin, y), size=size, ink=ink)
+            color = text_color_on(label.color)
+            draw_text(picture, text, (x + margin, y), size=size, color=color)
 
 
 def _with_caption(picture: np.ndarray, caption: str) -> np.ndarray:
-    """A picture that is too narrow for text gets a margin to its right."""
+    """Add a caption below a picture, which is padded to a minimum width."""
     width = max(picture.shape[1], MIN_STRIP_WIDTH)
     strip = caption_strip(caption, width, size=text_size_for(picture))
-    return np.concatenate([on_paper(picture, height=picture.shape[0], width=width), strip])
+    return np.concatenate([pad_picture(picture, height=picture.shape[0], width=width), strip])

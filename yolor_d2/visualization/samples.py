@@ -1,4 +1,4 @@
-"""Training samples: what the network is fed, drawn like its answers."""
+"""Drawing training samples with their targets."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,17 +10,17 @@ from torch import Tensor
 from ..structures import SemanticMap
 from ..tokenizer import Tokenizer
 from .results import draw_results
-from .sheets import draw_each, side_by_side
+from .sheets import draw_panels, side_by_side
 
 IGNORE_LABEL = 255
 
-VIEWS = {"": "strong view", "weak_": "weak view"}  # by the prefix of their keys
+VIEWS = {"": "strong view", "weak_": "weak view"}  # by prefix of the sample's keys
 
 
 def draw_sample(
     item: Mapping[str, Any], metadata: Any, tokenizer: Tokenizer | None, *, image_format: str
 ) -> np.ndarray:
-    """The pictures of a training sample next to each other; arguments as of `sample_pictures`."""
+    """Draw the pictures of a training sample side by side; see `sample_pictures`."""
     pictures = sample_pictures(item, metadata, tokenizer, image_format=image_format)
     return side_by_side(list(pictures.values()), titles=list(pictures))
 
@@ -28,12 +28,12 @@ def draw_sample(
 def sample_pictures(
     item: Mapping[str, Any], metadata: Any, tokenizer: Tokenizer | None, *, image_format: str
 ) -> dict[str, np.ndarray]:
-    """The views of a training sample with all targets: instances, semantic map, caption.
+    """Draw the views of a training sample with their targets: instances, semantic map, caption.
 
     Args:
-        item: of a mapper.
-        metadata: of its data set: names and colours of classes.
-        tokenizer: to read its caption.
+        item: output of the dataset mapper.
+        metadata: names and colors of the data set's classes.
+        tokenizer: decodes the caption; None draws none.
         image_format: "RGB" or "BGR".
 
     Returns:
@@ -44,9 +44,9 @@ def sample_pictures(
         if f"{prefix}image" not in item:
             continue
         image = _to_rgb(item[f"{prefix}image"], image_format)
-        kinds = draw_each(image, _targets(item, prefix), metadata)
-        pictures |= {f"{view}: {kind}": picture for kind, picture in kinds.items()}
-        if prefix or "weak_image" not in item:  # the view that captions are learnt from
+        panels = draw_panels(image, _targets(item, prefix), metadata)
+        pictures |= {f"{view}: {title}": picture for title, picture in panels.items()}
+        if prefix or "weak_image" not in item:  # the view of the caption head
             caption = _caption(item, tokenizer)
             title = f"{view}: caption" if caption else view
             pictures[title] = draw_results(image, caption, metadata, layers=("caption",))
@@ -54,16 +54,16 @@ def sample_pictures(
 
 
 def _to_rgb(image: Tensor, image_format: str) -> np.ndarray:
-    """What a mapper made of an image, (3, H, W) -> (H, W, 3) RGB."""
+    """Convert a mapper's image (3, H, W) to RGB (H, W, 3)."""
     array = image.permute(1, 2, 0).numpy()
     return np.ascontiguousarray(array if image_format == "RGB" else array[..., ::-1])
 
 
 def _targets(item: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Objects and map of a view in the form of a model's answer."""
+    """Return the instances and semantic map of a view in the form of a model's output."""
     targets: dict[str, Any] = {}
     if f"{prefix}instances" in item:
-        targets["instances"] = _as_found(item[f"{prefix}instances"])
+        targets["instances"] = _as_predictions(item[f"{prefix}instances"])
     if f"{prefix}sem_seg" in item:
         labels = item[f"{prefix}sem_seg"]
         targets["sem_seg"] = SemanticMap(labels, num_classes=IGNORE_LABEL)
@@ -71,19 +71,19 @@ def _targets(item: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _caption(item: Mapping[str, Any], tokenizer: Tokenizer | None) -> dict[str, str]:
-    """The first caption of a sample; none without a tokenizer."""
+    """Return the first caption of a sample; {} without a tokenizer."""
     if tokenizer is None or "caption_ids" not in item:
         return {}
     return {"caption": tokenizer.decode(item["caption_ids"][0])}
 
 
-def _as_found(targets: Instances) -> Instances:
-    found = Instances(targets.image_size)
-    found.pred_boxes = targets.gt_boxes
-    found.pred_classes = targets.gt_classes
+def _as_predictions(targets: Instances) -> Instances:
+    instances = Instances(targets.image_size)
+    instances.pred_boxes = targets.gt_boxes
+    instances.pred_classes = targets.gt_classes
     if targets.has("gt_masks"):
         masks = targets.gt_masks
         if isinstance(masks, PolygonMasks):
             masks = BitMasks.from_polygon_masks(masks, *targets.image_size)
-        found.pred_masks = masks.tensor
-    return found
+        instances.pred_masks = masks.tensor
+    return instances

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
-from ..visualization import clear_layers
+from ..visualization import compatible_layers
 from .session import Network, Seen, View, json_of, picture_of, size_of, times_of
 from .uploads import BadUploadError
 
@@ -74,7 +74,7 @@ class Page:
         self.note = gr.Markdown("Drop a picture above.", elem_id="note")
         layers = self.network.predictor.layers
         self.layers = gr.CheckboxGroup(
-            list(layers), value=clear_layers(layers), label="Layers", elem_id="layers"
+            list(layers), value=compatible_layers(layers), label="Layers", elem_id="layers"
         )
         self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", elem_id="opacity")
         floor = self.network.panoptic_floor

@@ -1,4 +1,4 @@
-"""Captions that do without the picture."""
+"""Baseline captions and their table."""
 
 import math
 import random
@@ -15,8 +15,8 @@ from yolor_d2.evaluation.caption.baselines import (
 from yolor_d2.evaluation.caption.metrics import METRICS, score_tokenized
 
 
-def made_up(images: int, *, words: int = 12, seed: int = 0) -> dict[int, list[str]]:
-    """Captions of 3 to 11 words of few kinds, so that n-grams come back."""
+def synthetic_references(images: int, *, words: int = 12, seed: int = 0) -> dict[int, list[str]]:
+    """Captions of 3 to 11 words of a small vocabulary, so that n-grams repeat."""
     rng = random.Random(seed)
     vocabulary = [f"w{k}" for k in range(words)]
 
@@ -28,7 +28,7 @@ def made_up(images: int, *, words: int = 12, seed: int = 0) -> dict[int, list[st
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_constant_caption_has_the_best_bleu_of_all(seed: int) -> None:
-    references = made_up(12, words=4, seed=seed)
+    references = synthetic_references(12, words=4, seed=seed)
 
     def bleu(caption: str) -> float:
         return score_tokenized(references, dict.fromkeys(references, caption))["Bleu_4"]
@@ -37,17 +37,17 @@ def test_the_constant_caption_has_the_best_bleu_of_all(seed: int) -> None:
     assert bleu(constant_caption(references)) == pytest.approx(max(map(bleu, captions)), rel=1e-12)
 
 
-def test_of_equals_the_first_is_constant() -> None:
+def test_the_constant_caption_is_the_first_of_ties() -> None:
     assert constant_caption({2: ["c d e f"], 1: ["a b c d"]}) == "c d e f"
     assert constant_caption({1: ["a"], 2: ["", "b"]}) == "a"
     assert constant_caption({1: [""]}) == ""
 
 
-def test_the_constant_caption_is_found_in_time() -> None:
-    references = made_up(5000, words=2000)
+def test_speed_of_the_constant_caption() -> None:
+    references = synthetic_references(5000, words=2000)
     start = time.process_time()
     constant_caption(references)
-    assert time.process_time() - start < 4  # 1 s where nothing else runs
+    assert time.process_time() - start < 4  # 1 s on an idle machine
 
 
 def test_other_is_the_first_reference_of_the_next_image() -> None:
@@ -56,7 +56,7 @@ def test_other_is_the_first_reference_of_the_next_image() -> None:
     assert other_captions({3: ["c"]}) == {}
 
 
-def test_baselines_are_those_that_there_are() -> None:
+def test_available_baselines() -> None:
     references = {1: ["a b"], 2: ["c"]}
     captions = baseline_captions(references, {2: "d", 5: "e"})
     assert captions == {
@@ -67,7 +67,7 @@ def test_baselines_are_those_that_there_are() -> None:
     assert baseline_captions({1: ["a b"]}, {}) == {"constant": {1: "a b"}}
 
 
-def test_table() -> None:
+def test_caption_table() -> None:
     metrics = dict.fromkeys(METRICS, 0.5) | {"METEOR": math.nan}
     metrics |= {f"other_{name}": 0.25 for name in METRICS}
     lines = caption_table(metrics).splitlines()

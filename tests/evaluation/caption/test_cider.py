@@ -1,4 +1,4 @@
-"""CIDEr-D is pycocoevalcap's, of a corpus that is counted once, and several times as fast."""
+"""CIDEr-D equals pycocoevalcap's and is several times faster."""
 
 import gzip
 import itertools
@@ -31,7 +31,7 @@ REFERENCES = {
 
 
 class CorpusScorer(CiderScorer):
-    """pycocoevalcap's with the document frequencies and the size of a corpus, set by hand."""
+    """pycocoevalcap's scorer with the document frequencies and the size of a given corpus."""
 
     def __init__(self, references: Mapping[int, Sequence[str]]) -> None:
         counter = CiderScorer()
@@ -47,12 +47,12 @@ class CorpusScorer(CiderScorer):
         return self._log_images
 
     @ref_len.setter
-    def ref_len(self, of_what_is_scored: float) -> None:
-        """compute_cider sets this, to what would be another corpus."""
+    def ref_len(self, value: float) -> None:
+        """Ignore the value of compute_cider, which is that of the scored images."""
 
 
 def theirs(references: Mapping[int, Sequence[str]], captions: Sequence[str]) -> np.ndarray:
-    """pycocoevalcap's numbers of a caption for every image; it fails where there is no word."""
+    """pycocoevalcap's scores of one caption per image; it fails without any word."""
     if not any(text.split() for texts in references.values() for text in texts):
         return np.zeros(len(captions))
     answers = {image_id: [text] for image_id, text in zip(references, captions, strict=True)}
@@ -73,7 +73,7 @@ def assert_equal(ours: np.ndarray, theirs: np.ndarray) -> None:
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
-# Few words, so that n-grams come back, within a text as well; some blanks are none of ASCII's.
+# Few words, so that n-grams repeat, within a text as well; some spaces are not ASCII.
 WORDS = st.sampled_from(["a", "b", "c", "d", "dog", "日本", "naïve", "e\u0301", "🐶", "-", "\0"])
 TEXTS = st.builds(
     lambda words, blank: blank.join(words),
@@ -87,7 +87,7 @@ CORPORA = st.lists(st.lists(TEXTS, min_size=1, max_size=4), min_size=1, max_size
 
 @settings(deadline=None, max_examples=300)
 @given(CORPORA, st.data())
-def test_every_image_of_the_corpus(references: References, data: st.DataObject) -> None:
+def test_one_caption_for_every_image(references: References, data: st.DataObject) -> None:
     captions = data.draw(st.lists(TEXTS, min_size=len(references), max_size=len(references)))
     scores = CiderD(references).score(list(references), captions)
     assert_equal(scores, theirs(references, captions))
@@ -95,9 +95,7 @@ def test_every_image_of_the_corpus(references: References, data: st.DataObject) 
 
 @settings(deadline=None, max_examples=300)
 @given(CORPORA, st.data())
-def test_any_captions_by_the_frequencies_of_the_corpus(
-    references: References, data: st.DataObject
-) -> None:
+def test_captions_of_some_images(references: References, data: st.DataObject) -> None:
     image_ids = data.draw(st.lists(st.sampled_from(list(references)), min_size=1, max_size=9))
     captions = data.draw(st.lists(TEXTS, min_size=len(image_ids), max_size=len(image_ids)))
     scores = CiderD(references).score(image_ids, captions)
@@ -106,34 +104,34 @@ def test_any_captions_by_the_frequencies_of_the_corpus(
 
 @settings(deadline=None, max_examples=100)
 @given(CORPORA, st.data())
-def test_an_end_token_is_one_more_word(references: References, data: st.DataObject) -> None:
+def test_the_end_token_is_an_additional_word(references: References, data: st.DataObject) -> None:
     captions = data.draw(st.lists(TEXTS, min_size=len(references), max_size=len(references)))
     scores = CiderD(references, end_token=True).score(list(references), captions)
     ended = {i: [f"{text} <end>" for text in texts] for i, texts in references.items()}
     assert_equal(scores, theirs(ended, [f"{text} <end>" for text in captions]))
 
 
-def test_with_an_end_token_a_caption_that_breaks_off_earns_less() -> None:
-    whole, broken = "a man rides a brown horse", "a man rides a brown horse on a"
+def test_the_end_token_lowers_scores_of_incomplete_captions() -> None:
+    complete, incomplete = "a man rides a brown horse", "a man rides a brown horse on a"
 
-    def lost(cider: CiderD) -> float:
-        scores = cider.score([1, 1], [whole, broken])
+    def difference(cider: CiderD) -> float:
+        scores = cider.score([1, 1], [complete, incomplete])
         return scores[0] - scores[1]
 
-    assert lost(CiderD(REFERENCES, end_token=True)) > lost(CiderD(REFERENCES)) + 0.2
+    assert difference(CiderD(REFERENCES, end_token=True)) > difference(CiderD(REFERENCES)) + 0.2
 
 
 def test_by_hand() -> None:
-    # Of two images, what one of them has weighs log 2. Right is one word of two, no bigram.
+    # N-grams of one of two images have weight log 2. Correct are one word of two and no bigram.
     scores = CiderD({1: ["one two"], 2: ["three"]}).score([1, 1, 2], ["one four", "one two", "one"])
     assert scores == pytest.approx([10 / 4 / 2, 10 / 4 * 2, 0], rel=1e-15)
-    # More words than the reference has of them are not right: 1 of them, over |(3,)| |(1,)|.
-    apart = np.exp(-(2**2) / (2 * 6**2))
+    # Counts are clipped to those of the reference: 1, over the norms 3 and 1.
+    penalty = np.exp(-(2**2) / (2 * 6**2))
     scores = CiderD({1: ["one"], 2: ["three"]}).score([1], ["one one one"])
-    assert scores == pytest.approx([10 / 4 / 3 * apart], rel=1e-15)
+    assert scores == pytest.approx([10 / 4 / 3 * penalty], rel=1e-15)
 
 
-def test_a_score_depends_on_nothing_else_that_is_or_was_scored() -> None:
+def test_scores_do_not_depend_on_other_captions() -> None:
     cider = CiderD(REFERENCES)
     image_ids, captions = [2, 1, 2, 3], ["two dogs", "a horse of zinc zinc", "", "a red red bus"]
     scores = cider.score(image_ids, captions)
@@ -146,14 +144,14 @@ def test_a_score_depends_on_nothing_else_that_is_or_was_scored() -> None:
     assert np.array_equal(cider.score(image_ids, captions), scores)
 
 
-def test_nothing_to_score() -> None:
+def test_no_captions() -> None:
     scores = CiderD(REFERENCES).score([], [])
     assert scores.shape == (0,)
     assert scores.dtype == np.float64
 
 
 @pytest.mark.parametrize("end_token", [False, True])
-def test_no_words_at_all(end_token: bool) -> None:
+def test_captions_without_words(end_token: bool) -> None:
     cider = CiderD({1: ["", " "], 2: [""]}, end_token=end_token)
     assert cider.score([1, 2], ["", "a dog"]).tolist() == [0, 0]
 
@@ -162,18 +160,18 @@ def test_no_words_at_all(end_token: bool) -> None:
     ("references", "message"),
     [
         ({}, "there are no references"),
-        ({1: ["a"], 2: []}, "image 2: the references are no list of texts"),
-        ({1: ["a"], 2: "a dog"}, "image 2: the references are no list of texts"),
+        ({1: ["a"], 2: []}, "image 2: the references are not a list of strings"),
+        ({1: ["a"], 2: "a dog"}, "image 2: the references are not a list of strings"),
     ],
 )
-def test_what_is_no_corpus_is_named(references: References, message: str) -> None:
+def test_invalid_references_are_refused(references: References, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CiderD(references)
 
 
-def test_what_cannot_be_scored_is_named() -> None:
+def test_invalid_captions_are_refused() -> None:
     cider = CiderD(REFERENCES)
-    with pytest.raises(ValueError, match=r"images without references have captions: \[77, 78\]"):
+    with pytest.raises(ValueError, match=r"captions of images without references: \[77, 78\]"):
         cider.score([78, 1, 77], ["a", "b", "c"])
     for captions in (["a"], ["a", "b", "c"]):
         with pytest.raises(ValueError, match="zip"):
@@ -181,7 +179,7 @@ def test_what_cannot_be_scored_is_named() -> None:
 
 
 @pytest.mark.parametrize("name", ["human", "constant", "edge", "copy", "subset"])
-def test_golden_numbers(shared_dir: Path, name: str) -> None:
+def test_golden_scores(shared_dir: Path, name: str) -> None:
     folder = shared_dir / "golden/captions"
     words = json.loads((folder / "tokenized.json").read_text())
     expected = json.loads((folder / "expected.json").read_text())["sets"][name]
@@ -189,13 +187,13 @@ def test_golden_numbers(shared_dir: Path, name: str) -> None:
     image_ids = expected["image_ids"]
     cider = CiderD({i: words["refs"][str(i)] for i in image_ids})
     scores = cider.score(image_ids, [captions[str(i)] for i in image_ids])
-    # The numbers of the images are rounded.
+    # The scores per image are rounded.
     np.testing.assert_allclose(scores, expected["per_image"]["CIDEr"], rtol=0, atol=1e-11)
     assert scores.mean() == pytest.approx(expected["corpus"]["CIDEr"], rel=0, abs=1e-12)
 
 
 def real_references(shared_dir: Path) -> References:
-    """COCO's captions, five an image; they are in no order of images, but of like lengths."""
+    """COCO captions in groups of five of similar length, not those of one image."""
     path = shared_dir / "data/captions_val2017.txt.gz"
     texts = tokenize(gzip.decompress(path.read_bytes()).decode().splitlines())
     return {k: texts[5 * k : 5 * k + 5] for k in range(5000)}
@@ -212,7 +210,7 @@ def test_real_captions(shared_dir: Path) -> None:
     assert_equal(scores, theirs_of_some(references, image_ids, captions))
 
 
-def test_a_corpus_is_small(shared_dir: Path) -> None:
+def test_memory_of_a_corpus(shared_dir: Path) -> None:
     references = real_references(shared_dir)
     tracemalloc.start()
     try:
@@ -221,27 +219,27 @@ def test_a_corpus_is_small(shared_dir: Path) -> None:
     finally:
         tracemalloc.stop()
     del cider
-    assert held / 5 < 2e6  # of 1,000 images; 1.7 MB, less where there are more of them
-    assert peak / 5 < 9e6  # 7 MB while it is counted
+    assert held / 5 < 2e6  # 1.7 MB per 1,000 images, less in larger corpora
+    assert peak / 5 < 9e6  # 7 MB while counting
 
 
-def made_up(images: int) -> References:
-    """Captions as long as COCO's, of words about as often."""
+def synthetic_references(images: int) -> References:
+    """Captions with lengths and word frequencies similar to COCO's."""
     rng = random.Random(0)
     vocabulary = [f"w{k}" for k in range(8000)]
-    often = list(itertools.accumulate(1 / (k + 1) for k in range(8000)))
+    cumulative = list(itertools.accumulate(1 / (k + 1) for k in range(8000)))
 
     def caption() -> str:
-        return " ".join(rng.choices(vocabulary, cum_weights=often, k=rng.randint(8, 13)))
+        return " ".join(rng.choices(vocabulary, cum_weights=cumulative, k=rng.randint(8, 13)))
 
     return {i: [caption() for _ in range(5)] for i in range(images)}
 
 
-def test_a_step_is_at_least_five_times_as_fast() -> None:
-    """64 images of 5,000, with 5 samples each; with COCO's captions 4 ms to 125 ms, 29 times."""
-    references = made_up(5000)
+def test_a_step_is_at_least_five_times_faster() -> None:
+    """64 of 5,000 images with 5 samples each; on COCO captions it is 4 ms to 125 ms, 29 times."""
+    references = synthetic_references(5000)
     build = cpu_seconds(lambda: CiderD(references))
-    assert build < 2  # 25,000 references; 0.1 s where nothing else runs
+    assert build < 2  # 25,000 references; 0.1 s on an idle machine
     cider = CiderD(references)
     rng = random.Random(1)
     image_ids = [i for i in rng.sample(list(references), 64) for _ in range(5)]
@@ -257,7 +255,7 @@ def test_a_step_is_at_least_five_times_as_fast() -> None:
         "theirs": lambda: Cider().compute_score(truth, answers),
     }
     seconds = defaultdict(list)
-    for _ in range(7):  # in turns, so that what else the machine does hits both alike
+    for _ in range(7):  # alternating, so that other load affects both
         for name, job in jobs.items():
             seconds[name].append(cpu_seconds(job))
     ours, others = (statistics.median(seconds[name]) for name in jobs)

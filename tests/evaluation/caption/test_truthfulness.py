@@ -1,4 +1,4 @@
-"""How truthful captions are, of data sets that know the truth of their images."""
+"""Truthfulness of captions for data sets with machine-readable scenes."""
 
 import csv
 import json
@@ -9,10 +9,10 @@ from typing import NamedTuple
 import pytest
 from detectron2.data import MetadataCatalog
 
-from tests.evaluation.caption.test_evaluator import PREDICTED, evaluated, register
+from tests.evaluation.caption.test_evaluator import PREDICTED, evaluate, register
 from yolor_d2.evaluation.build import build_evaluators
 from yolor_d2.evaluation.caption.baselines import caption_table
-from yolor_d2.evaluation.caption.truthfulness import confusion_csv, truthfulness, verdicts_on
+from yolor_d2.evaluation.caption.truthfulness import check_captions, confusion_csv, truthfulness
 from yolor_d2.toy_scenes.builtin import register_toy_scenes
 from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
@@ -24,7 +24,7 @@ class Claim(NamedTuple):
     truth: str
 
 
-class Verdict(NamedTuple):
+class Check(NamedTuple):
     claims: tuple[Claim, ...]
     leftover: str = ""
 
@@ -38,7 +38,7 @@ GREEN, SIDE = Claim("color", "green", False, "red"), Claim("side", "on the left"
 
 
 def test_shares_of_captions_and_of_claims() -> None:
-    model = [Verdict((RED, BALL)), Verdict((GREEN, BALL)), Verdict((RED,), "dog"), Verdict(())]
+    model = [Check((RED, BALL)), Check((GREEN, BALL)), Check((RED,), "dog"), Check(())]
     assert truthfulness({"": model}) == {
         "truthful": 2 / 4,
         "truthful_class": 1.0,
@@ -47,8 +47,8 @@ def test_shares_of_captions_and_of_claims() -> None:
     }
 
 
-def test_all_answers_have_the_same_metrics() -> None:
-    metrics = truthfulness({"": [Verdict((RED,))], "sixth_": [Verdict((SIDE,))], "other_": []})
+def test_all_prefixes_have_the_same_metrics() -> None:
+    metrics = truthfulness({"": [Check((RED,))], "sixth_": [Check((SIDE,))], "other_": []})
     names = ("truthful", "truthful_color", "truthful_grammar", "truthful_side")
     assert list(metrics) == [prefix + name for prefix in ("", "sixth_", "other_") for name in names]
     assert (metrics["truthful_color"], metrics["sixth_truthful_side"]) == (1, 0)
@@ -57,13 +57,13 @@ def test_all_answers_have_the_same_metrics() -> None:
     assert truthfulness({"": []}) == {}
 
 
-def test_only_known_images_are_judged() -> None:
-    judges = {3: lambda caption: Verdict((), leftover=caption)}
-    assert verdicts_on({3: "a", 4: "b"}, judges) == [Verdict((), "a")]
+def test_images_without_a_checker_are_skipped() -> None:
+    checkers = {3: lambda caption: Check((), leftover=caption)}
+    assert check_captions({3: "a", 4: "b"}, checkers) == [Check((), "a")]
 
 
-def test_confusions() -> None:
-    text = confusion_csv([Verdict((RED, SIDE)), Verdict((RED, GREEN))])
+def test_confusion_csv() -> None:
+    text = confusion_csv([Check((RED, SIDE)), Check((RED, GREEN))])
     assert list(csv.reader(text.splitlines())) == [
         ["kind", "said", "true", "claims"],
         ["color", "green", "red", "1"],
@@ -72,9 +72,9 @@ def test_confusions() -> None:
     ]
 
 
-def test_kinds_of_claims_have_a_table_of_their_own() -> None:
+def test_claims_have_a_second_table() -> None:
     metrics = {"Bleu_1": 0.5, "other_Bleu_1": 0.25}
-    metrics |= truthfulness({"": [Verdict((RED,))], "other_": [Verdict((SIDE,))]})
+    metrics |= truthfulness({"": [Check((RED,))], "other_": [Check((SIDE,))]})
     first, second = (
         [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()]
         for table in caption_table(metrics).split("\n\n")
@@ -101,12 +101,12 @@ def scores(folder: Path, captions: dict[int, str]) -> dict[str, float]:
     return evaluator.evaluate()["caption"]
 
 
-def test_toy_scenes_are_judged(toys: Path, catalogues: None) -> None:
+def test_truthfulness_of_toy_scenes(toys: Path, catalogs: None) -> None:
     content = json.loads((toys / "annotations/captions_val.json").read_text())["annotations"]
     captions = {entry["image_id"]: entry["caption"] for entry in content}
     ids = list(captions)
-    lies = dict.fromkeys(ids[:3], "nine pink boxes") | {ids[3]: "a dog"}
-    metrics = scores(toys, captions | lies)
+    false = dict.fromkeys(ids[:3], "nine pink boxes") | {ids[3]: "a dog"}
+    metrics = scores(toys, captions | false)
     assert metrics["truthful"] == 8 / 12
     assert metrics["truthful_grammar"] == 11 / 12
     assert metrics["truthful_number"] < 1
@@ -116,9 +116,7 @@ def test_toy_scenes_are_judged(toys: Path, catalogues: None) -> None:
     assert any(line.startswith("number,nine,") for line in confusions)
 
 
-def test_a_toy_set_without_its_scenes_is_scored_like_any_other(
-    toys: Path, catalogues: None
-) -> None:
+def test_toy_scenes_without_scene_file_have_no_truthfulness(toys: Path, catalogs: None) -> None:
     scenes = toys / "annotations/scenes_val.json"
     aside = scenes.rename(toys / "aside.json")
     try:
@@ -129,9 +127,9 @@ def test_a_toy_set_without_its_scenes_is_scored_like_any_other(
     assert not any("truthful" in name for name in metrics)
 
 
-def test_ordinary_data_sets_are_not_judged(tmp_path: Path, catalogues: None) -> None:
+def test_other_data_sets_have_no_truthfulness(tmp_path: Path, catalogs: None) -> None:
     register(tmp_path)
     assert MetadataCatalog.get("album").get("read_judges") is None
-    metrics = evaluated(PREDICTED, output_dir=str(tmp_path / "out"))
+    metrics = evaluate(PREDICTED, output_dir=str(tmp_path / "out"))
     assert not any("truthful" in name for name in metrics)
     assert not (tmp_path / "out/caption_confusion.csv").exists()

@@ -1,4 +1,4 @@
-"""Boxes and masks get the numbers that COCO's own code gives them."""
+"""Metrics of boxes and masks equal those of COCO's own code."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from yolor_d2.structures import RLEMasks, instances_to_coco_json
 
 from ..predictions import (
     dense,
-    found,
+    make_instances,
     outputs_of,
     perturbed_instances,
     reference_scores,
@@ -30,7 +30,7 @@ TWELVE = (
     "AP", "AP50", "AP75", "APs", "APm", "APl",
     "AR@1", "AR@10", "AR@100", "ARs@100", "ARm@100", "ARl@100",
 )  # fmt: skip
-SIZE = (24, 32)  # of the album's image 3
+SIZE = (24, 32)  # of image 3 of the album
 
 
 def coco_file(shared_dir: Path) -> Path:
@@ -56,7 +56,7 @@ def predictions(shared_dir: Path) -> dict:
     return perturbed_instances(coco_file(shared_dir))
 
 
-def test_numbers_are_those_of_pycocotools(shared_dir, catalogues, predictions, tmp_path) -> None:
+def test_metrics_equal_those_of_pycocotools(shared_dir, catalogs, predictions, tmp_path) -> None:
     name = register_coco(shared_dir)
 
     results = evaluate(InstanceEvaluator(name, output_dir=str(tmp_path)), predictions)
@@ -65,9 +65,9 @@ def test_numbers_are_those_of_pycocotools(shared_dir, catalogues, predictions, t
     assert len(written) == sum(map(len, predictions.values())) > 500
     for task in TASKS:
         reference = reference_scores(coco_file(shared_dir), written, task)
-        mine = np.array([results[task][key] for key in TWELVE])
-        assert np.abs(mine / 100 - reference.stats).max() < 1e-9
-        assert 10 < mine[0] < 90
+        ours = np.array([results[task][key] for key in TWELVE])
+        assert np.abs(ours / 100 - reference.stats).max() < 1e-9
+        assert 10 < ours[0] < 90
         precision = reference.eval["precision"][:, :, :, 0, 2]
         for number, class_name in enumerate(COCO_THINGS.names):
             known = precision[..., number][precision[..., number] > -1]
@@ -78,7 +78,7 @@ def test_numbers_are_those_of_pycocotools(shared_dir, catalogues, predictions, t
                 assert isinstance(average, Missing)
 
 
-def test_dense_masks_count_like_run_lengths(shared_dir, catalogues) -> None:
+def test_dense_masks_are_encoded_like_run_lengths(shared_dir, catalogs) -> None:
     predictions = perturbed_instances(coco_file(shared_dir), images=8)
     for image_id, instances in predictions.items():
         assert instances_to_coco_json(dense(instances), image_id) == instances_to_coco_json(
@@ -86,7 +86,7 @@ def test_dense_masks_count_like_run_lengths(shared_dir, catalogues) -> None:
         )
 
 
-def test_processes_share_the_scoring(shared_dir, predictions) -> None:
+def test_several_processes_give_the_scores_of_one(shared_dir, predictions) -> None:
     dataset = json.loads(coco_file(shared_dir).read_text())
     ids = COCO_THINGS.ids
     results = [
@@ -102,57 +102,59 @@ def test_processes_share_the_scoring(shared_dir, predictions) -> None:
 
 
 # The album: image 3 has a cat (id 5, class 0), a dog (id 2, class 1) and a crowd of cats; image 7
-# nothing; image 12 is in other files only.
+# has no objects; image 12 is in other files only.
 
 
 def perfect(masks: bool = True):
     boxes = [[4, 5, 20, 15], [22, 2, 30, 20]]
     planes = torch.zeros(2, *SIZE, dtype=torch.bool)
     planes[0, 5:15, 4:20] = planes[1, 2:20, 22:30] = True
-    return found(SIZE, boxes, [0, 1], masks=planes if masks else None)
+    return make_instances(SIZE, boxes, [0, 1], masks=planes if masks else None)
 
 
-def test_classes_are_numbered_as_in_the_file(album: Album) -> None:
+def test_class_indices_become_category_ids(album: Album) -> None:
     album.register("album", "instances")
-    results = evaluate(InstanceEvaluator("album"), {3: perfect(), 7: found((30, 40))})
+    results = evaluate(InstanceEvaluator("album"), {3: perfect(), 7: make_instances((30, 40))})
 
     for task in TASKS:
         assert results[task]["AP"] == pytest.approx(100)
         assert results[task]["AP-cat"] == pytest.approx(100)
         assert math.isnan(results[task]["AP-kite"])
         assert math.isnan(results[task]["APm"])
-        assert results[task]["APm"].reason == "nothing of the kind is annotated"
+        assert results[task]["APm"].reason == "no such object is annotated"
 
 
-def test_results_on_crowds_and_of_unlisted_images_do_not_count(album: Album) -> None:
+def test_results_on_crowds_and_for_unlisted_images_do_not_count(album: Album) -> None:
     album.register("album", "instances", "captions")
     both = perfect(masks=False)
-    on_crowd = found(SIZE, [[1, 17, 19, 24]], [0], scores=[0.99])
+    on_crowd = make_instances(SIZE, [[1, 17, 19, 24]], [0], scores=[0.99])
     instances = type(both).cat([on_crowd, both])
-    unlisted = found((36, 24), [[0, 0, 9, 9]], [1], scores=[0.99])
+    unlisted = make_instances((36, 24), [[0, 0, 9, 9]], [1], scores=[0.99])
 
     results = evaluate(InstanceEvaluator("album", tasks=("bbox",)), {3: instances, 12: unlisted})
 
     assert results["bbox"]["AP"] == pytest.approx(100)
 
 
-def test_nothing_found_is_zero(album: Album, caplog) -> None:
+def test_metrics_without_results_are_zero(album: Album, caplog) -> None:
     album.register("album", "instances")
-    nothing = found((24, 32), masks=RLEMasks([], 24, 32))
-    results = evaluate(InstanceEvaluator("album"), {3: nothing})
+    empty = make_instances((24, 32), masks=RLEMasks([], 24, 32))
+    results = evaluate(InstanceEvaluator("album"), {3: empty})
 
     for task in TASKS:
         assert results[task]["AP"] == results[task]["AP-dog"] == results[task]["AR@100"] == 0
     assert "1 of 2 images have no results" in caplog.text
 
 
-def test_an_image_left_out_is_one_where_nothing_was_found(album: Album) -> None:
+def test_objects_of_images_without_results_are_missed(album: Album) -> None:
     album.register("album", "instances")
-    results = evaluate(InstanceEvaluator("album"), {7: found((30, 40), masks=RLEMasks([], 30, 40))})
+    results = evaluate(
+        InstanceEvaluator("album"), {7: make_instances((30, 40), masks=RLEMasks([], 30, 40))}
+    )
     assert results["bbox"]["AP"] == 0
 
 
-def test_data_without_masks_have_no_mask_scores(album: Album) -> None:
+def test_a_data_set_without_masks_has_no_mask_metrics(album: Album) -> None:
     with album.changed("instances") as content:
         for annotation in content["annotations"]:
             del annotation["segmentation"]
@@ -164,7 +166,7 @@ def test_data_without_masks_have_no_mask_scores(album: Album) -> None:
     assert results["bbox"]["AP"] == pytest.approx(100)
 
 
-def test_an_object_without_a_mask_does_not_count_for_masks(album: Album) -> None:
+def test_an_object_without_a_mask_is_ignored_by_mask_metrics(album: Album) -> None:
     with album.changed("instances") as content:
         del content["annotations"][1]["segmentation"]  # of the dog
     album.register("album", "instances")
@@ -176,12 +178,12 @@ def test_an_object_without_a_mask_does_not_count_for_masks(album: Album) -> None
     assert results["bbox"]["AP-dog"] == pytest.approx(100)
 
 
-def test_files_may_name_images_and_count_from_zero(album: Album) -> None:
+def test_image_ids_can_be_names_and_annotation_ids_start_at_zero(album: Album) -> None:
     with album.changed("instances") as content:
         for number, annotation in enumerate(content["annotations"]):
             annotation |= {"id": number, "image_id": "three"}
             del annotation["area"], annotation["iscrowd"]
-        content["annotations"].pop()  # what was the crowd
+        content["annotations"].pop()  # the former crowd
         content["images"] = [{**content["images"][0], "id": "three"}]
     album.register("album", "instances")
 
@@ -190,20 +192,20 @@ def test_files_may_name_images_and_count_from_zero(album: Album) -> None:
     assert results["bbox"]["AP"] == results["segm"]["AP"] == pytest.approx(100)
 
 
-def test_what_is_on_unlisted_images_does_not_count(album: Album) -> None:
-    """Ids may be numbers and names in one file."""
+def test_objects_of_unlisted_images_do_not_count(album: Album) -> None:
+    """Image ids can be numbers and names in one file."""
     with album.changed("instances") as content:
         dog = content["annotations"][1]
         content["annotations"].append({**dog, "id": 9, "image_id": 77})
         content["images"].append({**content["images"][1], "id": "seven"})
     album.register("album", "instances")
 
-    results = evaluate(InstanceEvaluator("album"), {3: perfect(), 7: found((30, 40))})
+    results = evaluate(InstanceEvaluator("album"), {3: perfect(), 7: make_instances((30, 40))})
 
     assert results["bbox"]["AP"] == results["segm"]["AP"] == pytest.approx(100)
 
 
-def test_data_without_classes_have_no_numbers(album: Album) -> None:
+def test_metrics_without_classes_are_missing(album: Album) -> None:
     with album.changed("instances") as content:
         content["annotations"] = content["categories"] = []
     dataset = json.loads(album.path("instances").read_text())
@@ -212,8 +214,8 @@ def test_data_without_classes_have_no_numbers(album: Album) -> None:
 
 
 @pytest.mark.parametrize("form", ["polygon", "compressed", "uncompressed"])
-def test_the_area_of_a_mask_may_be_left_out(album: Album, form: str) -> None:
-    """A diagonal half of a box of 40 x 40: small, as its box is not."""
+def test_the_area_of_a_mask_is_optional(album: Album, form: str) -> None:
+    """A diagonal half of a box of 40 x 40 is small, the box is not."""
     corner = np.asfortranarray(np.tri(40, dtype=np.uint8))
     shapes = {
         "polygon": [[0, 0, 40, 40, 0, 40]],
@@ -233,8 +235,8 @@ def test_the_area_of_a_mask_may_be_left_out(album: Album, form: str) -> None:
     assert isinstance(headline["APm"], Missing)
 
 
-def test_masks_are_small_or_large_by_their_own_area(album: Album) -> None:
-    """A thin mask in a large box is small: it counts among small masks, here as a wrong one."""
+def test_masks_are_sized_by_their_own_area(album: Album) -> None:
+    """A thin mask in a large box counts as small, here as a false positive."""
     masks = torch.zeros(2, 100, 100, dtype=torch.bool)
     masks[0, 40:42] = masks[1, 10, :90] = True
     box = [0, 0, 90, 90]
@@ -246,20 +248,21 @@ def test_masks_are_small_or_large_by_their_own_area(album: Album) -> None:
     album.register("album", "instances")
 
     results = evaluate(
-        InstanceEvaluator("album"), {3: found((100, 100), [box, box], [0, 0], [0.9, 0.8], masks)}
+        InstanceEvaluator("album"),
+        {3: make_instances((100, 100), [box, box], [0, 0], [0.9, 0.8], masks)},
     )
 
     assert results["segm"]["APs"] == pytest.approx(50)
     assert results["bbox"]["AP"] == pytest.approx(100)
 
 
-def test_a_class_that_the_data_have_not_is_named(album: Album) -> None:
+def test_an_unknown_class_is_refused(album: Album) -> None:
     album.register("album", "instances")
-    with pytest.raises(ValueError, match="predictions of class 3, but album has 3 classes"):
-        evaluate(InstanceEvaluator("album"), {3: found(SIZE, [[0, 0, 9, 9]], [3])})
+    with pytest.raises(ValueError, match="class 3 is predicted, but album has 3 classes"):
+        evaluate(InstanceEvaluator("album"), {3: make_instances(SIZE, [[0, 0, 9, 9]], [3])})
 
 
-def test_without_annotations_results_are_written_only(album: Album, tmp_path) -> None:
+def test_without_annotations_results_are_only_written(album: Album, tmp_path) -> None:
     album.register("album", "instances")
     with album.changed("instances") as content:
         del content["annotations"]

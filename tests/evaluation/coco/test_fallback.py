@@ -1,4 +1,4 @@
-"""Where faster-coco-eval cannot be imported, pycocotools gives the same numbers."""
+"""Without faster-coco-eval, pycocotools computes the same numbers."""
 
 import json
 import subprocess
@@ -15,8 +15,8 @@ from yolor_d2.evaluation.coco.evaluator import InstanceEvaluator
 
 from ..predictions import outputs_of, perturbed_instances, samples_of
 
-# Another Python, because yolor_d2 chooses as it is imported.
-WITHOUT = """
+# Run in a new process, because the library is chosen at import.
+SCRIPT = """
 import json, sys
 sys.modules["faster_coco_eval"] = None
 from tests.evaluation.coco.test_fallback import coco_scoring, evaluate_twice
@@ -25,7 +25,7 @@ print(json.dumps([coco_scoring.COCOeval.__module__, evaluate_twice(sys.argv[1])]
 
 
 def evaluate_twice(path: str) -> list[dict[str, dict[str, float]]]:
-    """The numbers of some results, by one process and by two."""
+    """Metrics of the same results, scored by one process and by two."""
     register_coco_multitask("fallback", Path(path).parent, instances_json=path, things=COCO_THINGS)
     predictions = perturbed_instances(Path(path))
     results = []
@@ -37,7 +37,7 @@ def evaluate_twice(path: str) -> list[dict[str, dict[str, float]]]:
     return results
 
 
-def test_numbers_are_the_same_without_it(tmp_path: Path, catalogues: None) -> None:
+def test_numbers_are_the_same_without_faster_coco_eval(tmp_path: Path, catalogs: None) -> None:
     dataset, _ = synthetic_data(images=20, detections=0)
     names = zip(dataset["categories"], COCO_THINGS.names, strict=True)
     categories = [{**category, "name": name} for category, name in names]
@@ -46,7 +46,7 @@ def test_numbers_are_the_same_without_it(tmp_path: Path, catalogues: None) -> No
 
     fast = evaluate_twice(str(path))
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, str(path)],
+        [sys.executable, "-c", SCRIPT, str(path)],
         cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,

@@ -1,4 +1,4 @@
-"""Boxes and masks are scored several times as fast as by pycocotools."""
+"""Scoring of boxes and masks is several times faster than pycocotools."""
 
 import gc
 import statistics
@@ -11,15 +11,15 @@ from benchmarks.evaluation import scorers, synthetic_data
 from benchmarks.timing import cpu_seconds
 from yolor_d2.evaluation.coco.scoring import score
 
-DETECTIONS = 100  # of an image
-AIMS = [("bbox", 2.3), ("segm", 1.3)]  # times as fast at least
+DETECTIONS = 100  # per image
+MIN_SPEEDUPS = [("bbox", 2.3), ("segm", 1.3)]
 
 
-def times_as_fast(task: str, *, images: int, repeats: int = 3) -> float:
-    """How many times the CPU time of ours pycocotools takes, in this process, by medians."""
+def speedup(task: str, *, images: int, repeats: int = 3) -> float:
+    """Median CPU time of pycocotools in this process, relative to ours."""
     dataset, results = synthetic_data(images, DETECTIONS)
     seconds = defaultdict(list)
-    for _ in range(repeats):  # in turns, so that what else the machine does hits both alike
+    for _ in range(repeats):  # alternating, so that other load affects both
         jobs = scorers(dataset, results, task)
         for name in ("yolor_d2", "pycocotools"):
             seconds[name].append(cpu_seconds(jobs[name]))
@@ -27,18 +27,20 @@ def times_as_fast(task: str, *, images: int, repeats: int = 3) -> float:
     return theirs / ours
 
 
-@pytest.mark.parametrize(("task", "aim"), AIMS)
-def test_a_small_evaluation_is_fast(task: str, aim: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("task", "minimum"), MIN_SPEEDUPS)
+def test_a_small_evaluation_is_fast(
+    task: str, minimum: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(benchmark_evaluation, "SHAPES", 200)
-    assert times_as_fast(task, images=40) >= aim
+    assert speedup(task, images=40) >= minimum
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "aim"), AIMS)
-def test_a_large_evaluation_is_fast(task: str, aim: float) -> None:
-    assert times_as_fast(task, images=1000) >= aim
+@pytest.mark.parametrize(("task", "minimum"), MIN_SPEEDUPS)
+def test_a_large_evaluation_is_fast(task: str, minimum: float) -> None:
+    assert speedup(task, images=1000) >= minimum
 
 
-def test_garbage_is_looked_for_again() -> None:
+def test_scoring_enables_garbage_collection_again() -> None:
     score(*synthetic_data(1, 1), "bbox")
     assert gc.isenabled()

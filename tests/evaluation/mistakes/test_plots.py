@@ -1,4 +1,4 @@
-"""Pictures show what they are given, and confusion is counted right."""
+"""Plots show the given numbers; confusion counts by hand."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from yolor_d2.evaluation.coco.evaluator import InstanceEvaluator
 from yolor_d2.evaluation.mistakes.box_confusion import box_confusion
 from yolor_d2.evaluation.mistakes.plots import draw_confusion, draw_precision_recall
 
-from ..predictions import found
+from ..predictions import make_instances
 
 CAT, DOG = 5, 2
 
@@ -39,9 +39,9 @@ def test_confusion_by_hand() -> None:
     ]
     #                          cat dog nothing
     assert box_confusion(objects, results, [CAT, DOG]).tolist() == [
-        [1, 0, 1],  # cats: one found, one, in the second image, missed
-        [1, 0, 1],  # dogs: one called a cat, one missed
-        [1, 1, 0],  # nothing: the second cat on a cat, a dog in the air
+        [1, 0, 1],  # cats: one found, one (in the second image) missed
+        [1, 0, 1],  # dogs: one predicted as a cat, one missed
+        [1, 1, 0],  # no object: the second result on a cat, a dog on the background
     ]
 
 
@@ -50,8 +50,8 @@ def test_no_results_and_no_objects() -> None:
     assert box_confusion([], [entry(CAT, 0, 0, 1, 1)], [CAT]).tolist() == [[0, 0], [1, 0]]
 
 
-def test_curves_are_drawn(tmp_path: Path) -> None:
-    """A better class has its curve higher up, one without objects has none."""
+def test_precision_recall_curves(tmp_path: Path) -> None:
+    """The curve of a better class is higher; classes without objects have none."""
     backend = mpl.get_backend()
     path = tmp_path / "new/precision_recall.png"
     precision = np.stack([np.full(101, 0.9), np.full(101, 0.2), np.full(101, -1)])
@@ -60,8 +60,8 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
 
     picture = cv2.imread(str(path)).astype(int)
     axes = picture[:, : picture.shape[1] * 2 // 3]
-    coloured = np.ptp(axes, axis=2).max(axis=1) > 60  # rows with a class's colour
-    rows = np.flatnonzero(coloured)
+    colored = np.ptp(axes, axis=2).max(axis=1) > 60  # rows with the color of a class
+    rows = np.flatnonzero(colored)
     assert len(rows) > 0
     assert rows.min() < 0.25 * len(picture) < 0.6 * len(picture) < rows.max()
     assert mpl.get_backend() == backend
@@ -75,8 +75,8 @@ def test_any_number_of_classes(tmp_path: Path, classes: int) -> None:
     assert all(cv2.imread(str(path)) is not None for path in tmp_path.iterdir())
 
 
-def test_confusion_is_drawn_by_shares_of_rows(tmp_path: Path) -> None:
-    """A thousand of a thousand look like one of one, none like none."""
+def test_confusion_matrices_are_normalized_by_row(tmp_path: Path) -> None:
+    """A row with 1000 of 1000 looks like one with 1 of 1."""
     draw_confusion(tmp_path / "a.png", np.array([[1000, 0], [0, 1]]), ["a", "b"])
     draw_confusion(tmp_path / "b.png", np.array([[1, 0], [0, 1000]]), ["a", "b"])
     draw_confusion(tmp_path / "c.png", np.array([[0, 1], [1, 0]]), ["a", "b"])
@@ -92,7 +92,7 @@ def test_evaluators_draw_on_request(album: Album, tmp_path: Path) -> None:
             "album", tasks=("bbox",), output_dir=str(tmp_path), plots=plots
         )
         evaluator.reset()
-        instances = found((24, 32), [[4, 5, 20, 15]], [0])
+        instances = make_instances((24, 32), [[4, 5, 20, 15]], [0])
         evaluator.process([{"image_id": 3}], [{"instances": instances}])
         evaluator.evaluate()
         drawn = {path.name for path in (tmp_path / "bbox").glob("*.png")}

@@ -1,4 +1,4 @@
-"""Panoptic quality: by hand, by a slow version of its definition, and on real maps."""
+"""Panoptic quality: by hand, against a slow reference implementation, and on real maps."""
 
 import json
 import math
@@ -22,40 +22,40 @@ CAT, DOG, SKY = range(3)
 
 
 def segments(rows: list[list[int]], categories: list[int], crowds: tuple[int, ...] = ()):
-    """From a small map; crowds are numbers of segments, from 1 on."""
+    """Segments of a small map; crowds are segment numbers from 1 on."""
     numbers = range(1, len(categories) + 1)
     return Segments.of(np.array(rows), list(numbers), categories, [n in crowds for n in numbers])
 
 
 def count(truth: Segments, predicted: Segments) -> list[list[float]]:
-    """Overlap, found, missed and wrong of cats, dogs and sky."""
+    """Sum of overlaps, matches, missed and false segments of cats, dogs and sky."""
     return count_segments(truth, predicted, 3).T.tolist()
 
 
 NOTHING = [0, 0, 0, 0]
 
 
-def test_a_segment_is_found_by_more_than_half() -> None:
+def test_segments_match_by_more_than_half() -> None:
     truth = segments([[1, 1, 1, 1, 2, 2, 2, 2]], [CAT, SKY])
-    # The cat by 3 of 5 pixels; the sky is found by 3 of 4.
+    # IoU 3/5 for the cat, 3/4 for the sky.
     predicted = segments([[1, 1, 1, 0, 2, 2, 2, 1]], [CAT, SKY])
     assert count(truth, predicted) == [[0.6, 1, 0, 0], NOTHING, [0.75, 1, 0, 0]]
 
 
-def test_half_is_not_enough() -> None:
+def test_half_is_no_match() -> None:
     truth = segments([[1, 1, 2, 2]], [CAT, SKY])
     predicted = segments([[1, 0, 2, 2]], [CAT, SKY])
     assert count(truth, predicted) == [[0, 0, 1, 1], NOTHING, [1, 1, 0, 0]]
 
 
-def test_another_category_finds_nothing() -> None:
+def test_segments_of_different_categories_do_not_match() -> None:
     truth = segments([[1, 1, 2, 2]], [CAT, SKY])
     predicted = segments([[1, 1, 2, 2]], [DOG, SKY])
     assert count(truth, predicted) == [[0, 0, 1, 0], [0, 0, 0, 1], [1, 1, 0, 0]]
 
 
-def test_where_nothing_is_known_does_not_count() -> None:
-    """A union leaves it out; a prediction that is mostly there is not wrong."""
+def test_pixels_without_ground_truth_do_not_count() -> None:
+    """They are not in unions; a prediction that is mostly on them is not false."""
     truth = segments([[1, 1, 0, 0, 0, 0, 2, 2]], [CAT, SKY])
     mostly_known = segments([[1, 1, 1, 1, 2, 2, 2, 3]], [CAT, DOG, SKY])
     assert count(truth, mostly_known) == [[1, 1, 0, 0], NOTHING, [0, 0, 1, 1]]
@@ -63,7 +63,7 @@ def test_where_nothing_is_known_does_not_count() -> None:
     assert count(truth, half_known) == [[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
 
 
-def test_crowds_need_not_be_found_and_excuse_their_category() -> None:
+def test_crowds_need_no_match_and_excuse_their_category() -> None:
     truth = segments([[1, 1, 1, 1, 1, 1, 2, 2]], [CAT, SKY], crowds=(1,))
     predicted = segments([[1, 1, 2, 2, 3, 3, 4, 4]], [CAT, CAT, DOG, SKY])
     assert count(truth, predicted) == [NOTHING, [0, 0, 0, 1], [1, 1, 0, 0]]
@@ -84,7 +84,7 @@ def test_segments_without_pixels() -> None:
 
 
 def test_quality_of_counts() -> None:
-    """Cats: two found, one missed, one wrong; dogs: one missed; no sky."""
+    """Cats: two matches, one missed, one false; dogs: one missed; no sky."""
     quality = Quality.of(np.array([[1.6, 0, 0], [2, 0, 0], [1, 1, 0], [1, 0, 0]]))
     np.testing.assert_allclose(quality.segmentation, [80, 0, np.nan])
     np.testing.assert_allclose(quality.recognition, [200 / 3, 0, np.nan])
@@ -94,11 +94,11 @@ def test_quality_of_counts() -> None:
 
 
 def slow_count(truth: Segments, predicted: Segments, num_categories: int) -> np.ndarray:
-    """One segment after the other, as the definition goes."""
+    """Reference implementation with a loop over segments."""
     pairs = Counter(zip(truth.map.ravel().tolist(), predicted.map.ravel().tolist(), strict=True))
     true_areas, areas = Counter(truth.map.ravel().tolist()), Counter(predicted.map.ravel().tolist())
     counts = np.zeros((4, num_categories))
-    met_true, met = set(), set()
+    matched_true, matched = set(), set()
     for (t, p), common in pairs.items():
         if t == 0 or p == 0 or truth.is_crowd[t - 1]:
             continue
@@ -106,12 +106,12 @@ def slow_count(truth: Segments, predicted: Segments, num_categories: int) -> np.
         overlap = common / (true_areas[t] + areas[p] - common - pairs[0, p])
         if category == predicted.categories[p - 1] and overlap > 0.5:
             counts[:2, category] += overlap, 1
-            met_true.add(t)
-            met.add(p)
+            matched_true.add(t)
+            matched.add(p)
     for t, category in enumerate(truth.categories, start=1):
-        counts[2, category] += t not in met_true and not truth.is_crowd[t - 1]
+        counts[2, category] += t not in matched_true and not truth.is_crowd[t - 1]
     for p, category in enumerate(predicted.categories, start=1):
-        if p in met or areas[p] == 0:
+        if p in matched or areas[p] == 0:
             continue
         excused = pairs[0, p] + sum(
             pairs[t, p]
@@ -125,7 +125,7 @@ def slow_count(truth: Segments, predicted: Segments, num_categories: int) -> np.
 
 
 def random_segments(rng: np.random.Generator, *, like: np.ndarray | None = None) -> Segments:
-    """Rectangles over each other; `like`: a map whose rectangles are moved a little."""
+    """Overlapping rectangles; with `like`, the rectangles of that map, slightly moved."""
     number = int(rng.integers(1, 8))
     ids = np.zeros((24, 32), int)
     if like is not None:
@@ -137,24 +137,24 @@ def random_segments(rng: np.random.Generator, *, like: np.ndarray | None = None)
     return Segments.of(ids, list(range(1, number + 1)), categories, rng.random(number) < 0.2)
 
 
-def test_the_slow_version_counts_alike() -> None:
+def test_counts_equal_the_reference_implementation() -> None:
     rng = np.random.default_rng(0)
     total = np.zeros(4)
     for _ in range(200):
         truth = random_segments(rng)
         predicted = random_segments(rng, like=truth.map)
-        mine, slow = (f(truth, predicted, 3) for f in (count_segments, slow_count))
-        np.testing.assert_allclose(mine, slow, rtol=1e-12)
-        total += mine.sum(axis=1)
-    assert total.min() > 50  # something of each kind happened
+        ours, slow = (f(truth, predicted, 3) for f in (count_segments, slow_count))
+        np.testing.assert_allclose(ours, slow, rtol=1e-12)
+        total += ours.sum(axis=1)
+    assert total.min() > 50  # all counts occur
 
 
 # Real maps.
 
 
 @pytest.fixture
-def sample(shared_dir: Path, catalogues: None) -> list[dict]:
-    """Records of the two images, with ids and segments as a model would give them."""
+def sample(shared_dir: Path, catalogs: None) -> list[dict]:
+    """Records of two images, with ids and segments in the form of a model's output."""
     folder = shared_dir / "data/coco-panoptic-sample"
     register_coco_multitask(
         "sample",
@@ -177,7 +177,7 @@ def evaluate(evaluator: PanopticEvaluator, records: list[dict]) -> dict:
     return evaluator.evaluate()["panoptic_seg"]
 
 
-def test_the_truth_as_prediction_is_perfect(sample) -> None:
+def test_ground_truth_scores_100(sample) -> None:
     results = evaluate(PanopticEvaluator("sample"), sample)
     headline = {key: number for key, number in results.items() if "-" not in key}
     assert headline == {f"{n}{s}": 100 for n in ("PQ", "SQ", "RQ") for s in ("", "_th", "_st")}
@@ -185,8 +185,8 @@ def test_the_truth_as_prediction_is_perfect(sample) -> None:
     assert math.isnan(results["PQ-banana"])
 
 
-def test_what_is_changed_is_what_is_lost(sample) -> None:
-    """In the first image the tree becomes a wall, in the second one person is forgotten."""
+def test_a_changed_and_a_missed_segment(sample) -> None:
+    """In the first image the tree becomes a wall, in the second one person is missed."""
     evaluator = PanopticEvaluator("sample")
     tree = COCO_PANOPTIC.names.index("tree-merged")
     people = [
@@ -213,17 +213,17 @@ def test_what_is_changed_is_what_is_lost(sample) -> None:
     assert results["PQ"] == pytest.approx(100 * (len(found) - lost) / (len(found) + 1))
 
 
-def test_an_image_left_out_is_one_where_nothing_was_found(sample, caplog) -> None:
+def test_segments_of_images_without_results_are_missed(sample, caplog) -> None:
     results = evaluate(PanopticEvaluator("sample"), sample[:1])
     people = [
         sum(s["category_id"] == 0 and not s["iscrowd"] for s in record["segments_info"])
         for record in sample
     ]
     assert results["RQ-person"] == pytest.approx(100 * people[0] / (people[0] + people[1] / 2))
-    assert "1 of 2 images were not compared" in caplog.text
+    assert "1 of 2 images were not evaluated" in caplog.text
 
 
-def test_predictions_are_written_as_coco_wants_them(sample, tmp_path) -> None:
+def test_predictions_are_written_in_coco_format(sample, tmp_path) -> None:
     evaluate(PanopticEvaluator("sample", output_dir=str(tmp_path)), sample)
     assert list(tmp_path.iterdir()) == []
     evaluator = PanopticEvaluator("sample", output_dir=str(tmp_path), save_predictions=True)
@@ -240,8 +240,8 @@ def test_predictions_are_written_as_coco_wants_them(sample, tmp_path) -> None:
         assert [s["category_id"] for s in entry["segments_info"]] == ids
 
 
-def test_what_a_model_gives_for_unlisted_images_does_not_count(album: Album, caplog) -> None:
-    """Image 7 is in other files only; a model without tables gives no panoptic map."""
+def test_results_of_unlisted_images_do_not_count(album: Album, caplog) -> None:
+    """Image 7 is in other files only; the output for image 3 has no panoptic map."""
     album.register("album", "instances", "panoptic")
     evaluator = PanopticEvaluator("album")
     nothing = (torch.zeros(30, 40, dtype=torch.int32), [])
@@ -251,10 +251,11 @@ def test_what_a_model_gives_for_unlisted_images_does_not_count(album: Album, cap
 
 
 @pytest.mark.parametrize(
-    ("damage", "reason"), [("size", "of (30, 40, 3), its image of (24, 32)"), ("bytes", "cannot")]
+    ("damage", "reason"),
+    [("size", "its shape is (30, 40, 3), the image's (24, 32)"), ("bytes", "cannot be read")],
 )
-def test_what_is_on_a_broken_map_is_missed(album: Album, caplog, damage, reason) -> None:
-    """Image 12 is as image 3; there the dog and the sky are found."""
+def test_segments_of_a_broken_map_are_missed(album: Album, caplog, damage, reason) -> None:
+    """Image 12 is a copy of image 3; only its dog and sky are matched."""
     with album.changed("panoptic") as content:
         entry = content["annotations"][0]
         content["annotations"].append(entry | {"image_id": 12, "file_name": "000012.png"})
@@ -273,5 +274,5 @@ def test_what_is_on_a_broken_map_is_missed(album: Album, caplog, damage, reason)
     results = evaluate(PanopticEvaluator("album"), records)
 
     assert results["RQ-dog"] == results["RQ-sky"] == pytest.approx(100 / 1.5)
-    assert f"000003.png: is left out, it {'is ' if damage == 'size' else ''}{reason}" in caplog.text
-    assert "1 of 2 images were not compared" in caplog.text
+    assert f"000003.png: skipped, {reason}" in caplog.text
+    assert "1 of 2 images were not evaluated" in caplog.text

@@ -1,7 +1,8 @@
-"""What captions score that know nothing of the picture, or everything.
+"""Baselines that caption metrics are compared with.
 
-Scores say little alone: a caption that suits every picture somewhat can have a fine BLEU. So they
-are printed beside these baselines. All captions here are in words, separated by blanks.
+A score alone means little: a generic caption can reach a high BLEU on every image. Metrics are
+therefore printed with those of captions that ignore the image, and of true captions. All captions
+here are tokenized, tokens separated by spaces.
 """
 
 import math
@@ -13,6 +14,7 @@ import numpy as np
 from pycocoevalcap.bleu.bleu_scorer import precook
 from tabulate import tabulate
 
+from ..gathering import image_id_key
 from .metrics import METRICS
 
 BASELINES = {
@@ -21,16 +23,16 @@ BASELINES = {
     "other": "a caption of another image",
 }
 
-_CLAIMS = "truthful_"
+_CLAIM_PREFIX = "truthful_"
 
 
 def baseline_captions(
     references: Mapping[int, Sequence[str]], sixth: Mapping[int, str]
 ) -> dict[str, dict[int, str]]:
-    """The captions of those of the BASELINES that there are.
+    """Return the captions of all available BASELINES.
 
     Args:
-        references: true captions of the images that are scored.
+        references: reference captions of the scored images.
         sixth: one more true caption of some or all images.
     """
     captions = {
@@ -38,21 +40,21 @@ def baseline_captions(
         "constant": dict.fromkeys(references, constant_caption(references)),
         "other": other_captions(references),
     }
-    return {name: answers for name, answers in captions.items() if answers}
+    return {name: texts for name, texts in captions.items() if texts}
 
 
 def constant_caption(references: Mapping[int, Sequence[str]]) -> str:
-    """The reference with the best BLEU-4 as the answer to every image; of equals the first.
+    """Return the reference with the best BLEU-4 as the caption of all images; the first of ties.
 
-    BLEU counts an n-gram's k-th occurrence as right in the images with a reference that has it k
-    times. How many those are is counted once, so that 25,000 captions are judged in a second.
+    The k-th occurrence of an n-gram is correct in images with a reference that has it k times.
+    These images are counted once for all n-grams, so that 25,000 candidates take a second.
     """
     cooked = {text: precook(text) for texts in references.values() for text in texts}
     repeated = {
         text: [(n, k) for n, count in counts.items() if count > 1 for k in range(2, count + 1)]
         for text, (_, counts) in cooked.items()
     }
-    images_with: Counter[Any] = Counter()  # an n-gram, or (an n-gram, how often at least)
+    images_with: Counter[Any] = Counter()  # by n-gram, or by (n-gram, minimum count)
     for texts in references.values():
         images_with.update(set().union(*(cooked[text][1] for text in texts)))
         images_with.update(set().union(*(repeated[text] for text in texts)))
@@ -60,14 +62,15 @@ def constant_caption(references: Mapping[int, Sequence[str]]) -> str:
 
     def bleu(text: str) -> float:
         length, counts = cooked[text]
-        right = [0] * 4
+        correct = [0] * 4
         for ngram in counts:
-            right[len(ngram) - 1] += images_with[ngram]
+            correct[len(ngram) - 1] += images_with[ngram]
         for ngram, k in repeated[text]:
-            right[len(ngram) - 1] += images_with[ngram, k]
+            correct[len(ngram) - 1] += images_with[ngram, k]
         total = [len(references) * max(length - n, 0) for n in range(4)]
-        # As small as pycocoevalcap has it, for captions of less than four words.
-        precision = math.prod((r + 1e-15) / (t + 1e-9) for r, t in zip(right, total, strict=True))
+        # pycocoevalcap's epsilons, which matter for captions of less than four words.
+        precisions = ((c + 1e-15) / (t + 1e-9) for c, t in zip(correct, total, strict=True))
+        precision = math.prod(precisions)
         words = len(references) * length
         return precision**0.25 * math.exp(min(0, 1 - closest[length] / words)) if words else 0.0
 
@@ -75,12 +78,12 @@ def constant_caption(references: Mapping[int, Sequence[str]]) -> str:
 
 
 def _closest_lengths(references: Mapping[int, Sequence[str]], lengths: set[int]) -> dict[int, int]:
-    """For each length the sum, over all images, of the reference length that is closest to it."""
+    """Return, for each length, the sum of the closest reference lengths of all images."""
     most = max(map(len, references.values()))
     of_images = np.full((len(references), most), np.iinfo(np.int32).max)  # (images, references)
     for row, texts in zip(of_images, references.values(), strict=True):
         row[: len(texts)] = [len(text.split()) for text in texts]
-    of_images.sort(axis=1)  # of two equally close ones the shorter counts
+    of_images.sort(axis=1)  # the shorter of two equally close lengths counts
     rows = np.arange(len(references))
     return {
         length: int(of_images[rows, np.abs(of_images - length).argmin(axis=1)].sum())
@@ -89,31 +92,31 @@ def _closest_lengths(references: Mapping[int, Sequence[str]], lengths: set[int])
 
 
 def other_captions(references: Mapping[int, Sequence[str]]) -> dict[int, str]:
-    """For each image the first reference of the next one, by id; none where there is one image."""
-    ids = sorted(references, key=lambda i: (isinstance(i, str), i))
+    """Return, for each image, the first reference of the next one by id; {} for a single image."""
+    ids = sorted(references, key=image_id_key)
     return {i: references[j][0] for i, j in zip(ids, ids[1:] + ids[:1], strict=True) if i != j}
 
 
 def caption_table(metrics: Mapping[str, float]) -> str:
-    """The numbers of a model and, under them, those of the BASELINES, in Markdown.
+    """Return Markdown with the metrics of the model and, below, those of the BASELINES.
 
-    The shares of single kinds of claims have a table of their own.
+    The shares of true claims have a second table.
 
     Args:
-        metrics: METRICS, those of the baselines, and whatever else there is of the model.
+        metrics: METRICS and other metrics of the model, and those of the baselines.
     """
     columns = [name for name in metrics if name.partition("_")[0] not in BASELINES]
-    claims = [name for name in columns if name.startswith(_CLAIMS)]
+    claims = [name for name in columns if name.startswith(_CLAIM_PREFIX)]
     rest = [name for name in columns if name not in claims]
     tables = [_table("caption", {name: name for name in rest}, metrics)]
     if claims:
-        heads = {name: name.removeprefix(_CLAIMS) for name in claims}
-        tables.append(_table("true claims", heads, metrics))
+        headers = {name: name.removeprefix(_CLAIM_PREFIX) for name in claims}
+        tables.append(_table("true claims", headers, metrics))
     return "\n\n".join(tables)
 
 
 def _table(title: str, columns: Mapping[str, str], metrics: Mapping[str, float]) -> str:
-    """Some metrics, with what stands above each."""
+    """Return a table of some metrics, given with their column headers."""
     rows = [["model", *(_cell(metrics[column]) for column in columns)]]
     for name, description in BASELINES.items():
         if f"{name}_{METRICS[0]}" in metrics:

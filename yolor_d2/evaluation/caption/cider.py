@@ -1,10 +1,11 @@
-"""CIDEr-D fast enough to be the reward of self-critical training, where every step scores samples.
+"""CIDEr-D, fast enough to be the reward of self-critical training at every step.
 
-The n-grams of a corpus are counted once. Each has a number, its row in a sorted table, which is
-looked up by the number of its beginning and its last word; so vectors of captions are arrays. Of
-the references only the words are kept, and their vectors are made along with the captions'.
-Measured with COCO's captions, five an image: 2.2 MB for 1,000 images, 8.3 MB for 5,000. For 118,000
-images, their captions spliced from these, it is 105 MB, 770 MB while they are counted, and 5 s.
+The document frequencies of a corpus are counted once. N-grams are numbered by their row in a sorted
+table, which is searched by the number of the n-gram without its last word and by that word, so that
+caption vectors are arrays. Of the references only the words are stored; their vectors are computed
+along with those of the captions. Memory measured on COCO captions, five per image: 2.2 MB for 1,000
+images, 8.3 MB for 5,000. For 118,000 images with captions spliced from these: 105 MB, 770 MB while
+counting, which takes 5 s.
 """
 
 from collections import defaultdict
@@ -15,60 +16,69 @@ import numpy as np
 
 Array = np.ndarray
 
-ORDERS = 4  # n-grams have up to so many words
-SIGMA = 6.0  # of the Gaussian that lowers scores of captions longer or shorter than a reference
+ORDERS = 4  # n-grams have up to 4 words
+SIGMA = 6.0  # of the Gaussian that penalizes differences in length from a reference
 
 
 class CiderD:
-    """How well captions agree with an image's references, by a corpus that is counted once."""
+    """CIDEr-D of captions against the references of a corpus."""
 
     def __init__(self, references: Mapping[int, Sequence[str]], *, end_token: bool = False) -> None:
         """
         Args:
-            references: texts of every image of the corpus, their words separated by blanks. An
-                n-gram weighs the more, the fewer of these images have it.
-            end_token: put an end word behind captions and references, so that a caption that
-                breaks off earns less (Hu et al., SacreEOS); evaluation does without.
+            references: tokenized texts of all images of the corpus, tokens separated by spaces.
+                An n-gram's weight decreases with the number of images that have it.
+            end_token: append an end token to captions and references, so that incomplete captions
+                score lower (Hu et al., SacreEOS). Evaluation does not use it.
         """
         if not references:
             raise ValueError("there are no references")
         for image_id, texts in references.items():
             if not texts or isinstance(texts, str):
-                raise ValueError(f"image {image_id!r}: the references are no list of texts")
-        self._end = ["\n"] if end_token else []  # no word of a text, as it is a blank
+                raise ValueError(f"image {image_id!r}: the references are not a list of strings")
+        self._end = ["\n"] if end_token else []  # whitespace, so never a word of a text
         self._word_ids: dict[str, int] = {}
         words, lengths, self._word_ids = self._encode(chain.from_iterable(references.values()))
-        many = np.array([len(texts) for texts in references.values()])  # (images,)
-        self._tables, self._weights = zip(*_count(words, lengths, many), strict=True)
-        ends = np.cumsum(many)[:-1]  # (images - 1,)
+        texts_per_image = np.array([len(texts) for texts in references.values()])  # (images,)
+        self._tables, self._weights = zip(
+            *_count_ngrams(words, lengths, texts_per_image), strict=True
+        )
+        ends = np.cumsum(texts_per_image)[:-1]  # (images - 1,)
         self._lengths = dict(zip(references, np.split(lengths, ends), strict=True))
-        of_images = np.split(words.astype(np.int32), np.cumsum(lengths)[ends - 1])
-        self._words = dict(zip(references, of_images, strict=True))
+        words_per_image = np.split(words.astype(np.int32), np.cumsum(lengths)[ends - 1])
+        self._words = dict(zip(references, words_per_image, strict=True))
 
     def score(self, image_ids: Sequence[int], captions: Sequence[str]) -> Array:
-        """CIDEr-D of R captions in words, one of these images each, 0 to 10: (R,) float64."""
+        """Return the CIDEr-D of R tokenized captions, 0 to 10: (R,) float64.
+
+        Args:
+            image_ids: the image of each caption; images can repeat.
+            captions: one caption per entry of `image_ids`.
+        """
         if unknown := set(image_ids) - self._words.keys():
-            raise ValueError(f"images without references have captions: {sorted(unknown)}")
+            raise ValueError(f"captions of images without references: {sorted(unknown)}")
         slots = {image_id: slot for slot, image_id in enumerate(dict.fromkeys(image_ids))}
         words, lengths, _ = self._encode(captions)
         words = np.concatenate([words, *(self._words[i] for i in slots)])
         lengths = np.concatenate([lengths, *(self._lengths[i] for i in slots)])
 
-        # Texts are the captions first, then the references; a pair is one of each, of an image.
+        # Texts are the captions, then the references; each caption is paired with all references
+        # of its image.
         groups = np.array([slots[i] for i, _ in zip(image_ids, captions, strict=True)], int)  # (R,)
-        many = np.array([len(self._lengths[i]) for i in slots], int)  # (slots,)
-        caption, reference = _members(many, groups)  # (pairs,)
+        num_references = np.array([len(self._lengths[i]) for i in slots], int)  # (slots,)
+        caption, reference = _members(num_references, groups)  # (pairs,)
         reference += len(captions)
-        # pycocoevalcap counts bigrams, which differ by as many but where a text has no words.
-        apart = lengths[caption] - lengths[reference]  # (pairs,)
-        similar = self._cosines(words, lengths, caption, reference)  # (pairs,)
-        similar *= np.exp(-(apart**2) / (2 * SIGMA**2))
-        return 10 / ORDERS * np.bincount(caption, similar, len(captions)) / many[groups]
+        # pycocoevalcap compares numbers of bigrams: the same difference unless a text is empty.
+        difference = lengths[caption] - lengths[reference]  # (pairs,)
+        similarity = self._cosines(words, lengths, caption, reference)  # (pairs,)
+        similarity *= np.exp(-(difference**2) / (2 * SIGMA**2))
+        sums = np.bincount(caption, similarity, len(captions))  # (R,)
+        return 10 / ORDERS * sums / num_references[groups]
 
     def _encode(self, texts: Iterable[str]) -> tuple[Array, Array, dict[str, int]]:
-        """The words' numbers, text by text, how many words each text has, and the new words.
+        """Return the word ids of all texts, the number of words of each text, and the new words.
 
-        New ones are not kept, so that scores never depend on what was scored before.
+        New words are not stored, so that scores do not depend on earlier calls.
         """
         known = self._word_ids
         new: dict[str, int] = defaultdict(count(len(known)).__next__)
@@ -81,69 +91,76 @@ class CiderD:
         return np.array(words, int), np.array(lengths, int), dict(new)
 
     def _cosines(self, words: Array, lengths: Array, caption: Array, reference: Array) -> Array:
-        """The clipped cosines, summed over the orders: (pairs,), of texts of these numbers."""
+        """Return the clipped cosines of pairs of texts, summed over the orders, (pairs,)."""
         total = np.zeros(len(caption))  # (pairs,)
         every_order = _ngrams(words, lengths, self._tables)
         for weights, (texts, ngrams, distinct) in zip(self._weights, every_order, strict=True):
             span = len(weights) + len(distinct)
-            # An entry is an n-gram of a text, however often; entries are in the order of texts.
+            # One entry per distinct n-gram of a text, sorted by text.
             entries, counts = np.unique(texts * span + ngrams, return_counts=True)
             text, ngram = np.divmod(entries, span)
             squares = weights[np.where(ngram < len(weights), ngram, 0)] ** 2
             norms = np.sqrt(np.bincount(text, squares * counts**2, minlength=len(lengths)))
 
-            sizes = np.bincount(text, minlength=len(lengths))  # (texts,) in entries
-            pair, mine = _members(sizes, caption)  # the entries of each pair's caption
-            theirs, found = _find(entries, reference[pair] * span + ngram[mine])
-            pair, mine, theirs = pair[found], mine[found], theirs[found]
-            shared = squares[mine] * np.minimum(counts[mine], counts[theirs]) * counts[theirs]
+            sizes = np.bincount(text, minlength=len(lengths))  # (texts,) numbers of entries
+            pair, ours = _members(sizes, caption)  # the entries of each pair's caption
+            theirs, found = _find(entries, reference[pair] * span + ngram[ours])
+            pair, ours, theirs = pair[found], ours[found], theirs[found]
+            shared = squares[ours] * np.minimum(counts[ours], counts[theirs]) * counts[theirs]
             products = np.bincount(pair, shared, minlength=len(caption))  # (pairs,)
-            both = norms[caption] * norms[reference]  # (pairs,) 0 where nothing weighs anything
+            both = norms[caption] * norms[reference]  # (pairs,) 0 if all weights of a text are 0
             total += products / np.where(both > 0, both, 1)
         return total
 
 
-def _count(words: Array, lengths: Array, many: Array) -> Iterator[tuple[Array, Array]]:
-    """Of each order the table and what its n-grams weigh; images have so many texts."""
-    image_of_text = np.repeat(np.arange(len(many)), many)  # (texts,)
-    nothing = np.array([-1])  # row 0 is no n-gram: it has the weight of those not in the corpus
-    for texts, ngrams, distinct in _ngrams(words, lengths, [nothing] * ORDERS):
+def _count_ngrams(
+    words: Array, lengths: Array, texts_per_image: Array
+) -> Iterator[tuple[Array, Array]]:
+    """Yield, for each order, the table of n-grams and their weights."""
+    image_of_text = np.repeat(np.arange(len(texts_per_image)), texts_per_image)  # (texts,)
+    placeholder = np.array([-1])  # row 0 has the weight of n-grams that are not in the corpus
+    for texts, ngrams, distinct in _ngrams(words, lengths, [placeholder] * ORDERS):
         rows = len(distinct) + 1
-        # With counts NumPy sorts, without them it hashes, which takes ten times as long.
+        # With counts NumPy sorts; without them it hashes, which is ten times slower.
         once, _ = np.unique(image_of_text[texts] * rows + ngrams, return_counts=True)
         images_with = np.bincount(once % rows, minlength=rows)  # (rows,)
-        weights = np.log(len(many)) - np.log(np.maximum(images_with, 1))  # (rows,)
-        yield np.concatenate([nothing, distinct]), weights
+        weights = np.log(len(texts_per_image)) - np.log(np.maximum(images_with, 1))  # (rows,)
+        yield np.concatenate([placeholder, distinct]), weights
 
 
 def _ngrams(
     words: Array, lengths: Array, tables: Sequence[Array]
 ) -> Iterator[tuple[Array, Array, Array]]:
-    """Of each order the text and the number of every n-gram, and the sorted distinct keys.
+    """Yield, for each order, the text and number of every n-gram, and the sorted distinct keys.
 
-    Numbers are rows of the order's table; those that are not in it have numbers behind it.
+    Numbers are rows of the order's table; n-grams that are not in it have numbers beyond its end.
     """
     text_of_word = np.repeat(np.arange(len(lengths)), lengths)  # (words,)
-    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))  # (words,) of the text
-    numbers = np.zeros(len(words), int)  # (words,) of the n-gram that begins here
+    remaining = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(words))  # (words,) in text
+    numbers = np.zeros(len(words), int)  # (words,) of the n-gram that starts here
     for order, table in enumerate(tables):
-        begins = np.flatnonzero(left > order)  # (n-grams,)
-        keys = numbers[begins] << 32 | words[begins + order]
+        starts = np.flatnonzero(remaining > order)  # (n-grams,)
+        keys = numbers[starts] << 32 | words[starts + order]
         distinct, which = np.unique(keys, return_inverse=True)
         rows, found = _find(table, distinct)
-        numbers[begins] = np.where(found, rows, len(table) + np.arange(len(distinct)))[which]
-        yield text_of_word[begins], numbers[begins], distinct
+        numbers[starts] = np.where(found, rows, len(table) + np.arange(len(distinct)))[which]
+        yield text_of_word[starts], numbers[starts], distinct
 
 
 def _find(table: Array, keys: Array) -> tuple[Array, Array]:
-    """Rows of a sorted table with these keys, and whether they are there at all."""
+    """Return the rows of keys in a sorted table, and whether they exist."""
     rows = np.searchsorted(table, keys)
     rows[rows == len(table)] = 0
     return rows, table[rows] == keys
 
 
 def _members(sizes: Array, groups: Array) -> tuple[Array, Array]:
-    """Members of these groups, numbered through: which of `groups` each is of, and its number."""
+    """Return, for each member of the listed groups, the position in `groups` and its number.
+
+    Args:
+        sizes: number of members of every group; members are numbered consecutively.
+        groups: indices of groups, which can repeat.
+    """
     many = sizes[groups]
     owner = np.repeat(np.arange(len(groups)), many)  # (members,)
     first = (np.cumsum(sizes) - sizes)[groups]

@@ -1,16 +1,16 @@
-"""Caption text split into words like Stanford's PTBTokenizer does for pycocoevalcap, without Java.
+"""Python tokenizer with the output of Stanford's PTBTokenizer, as pycocoevalcap uses it.
 
-Written after what that program prints, lower-cased and without the punctuation that pycocoevalcap
-removes; docs/evaluation.md tells how near it is. One regular expression goes over all captions at
-once, because a full stop behind a single letter is judged by the next caption's first word.
+Derived from the program's output, lowercase and without the punctuation that pycocoevalcap removes;
+docs/evaluation.md has the accuracy. One regular expression runs over all captions at once, because
+the treatment of a period after a single letter depends on the first word of the next caption.
 """
 
-# ruff: noqa: RUF001 - quotes and dashes of every kind are what this is about
+# ruff: noqa: RUF001 - the quotes and dashes are intended
 
 import re
 from collections.abc import Iterable
 
-# Marks that belong to words, by the program's old Unicode tables, and symbols it keeps as tokens.
+# Marks that are parts of words, by the program's old Unicode tables, and symbols kept as tokens.
 _MARKS = (
     "\u02c2-\u0375\u0384\u0385\u0483-\u0487\u055a-\u055f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5"
     "\u05c7\u0615-\u061a\u064b-\u065e\u0670\u06d6-\u06fe\u070f-\u07f3\u0900-\u0903\u093c-\u094e"
@@ -29,7 +29,7 @@ _SYMBOLS = (
 _IS_MARK = re.compile(f"[{_MARKS}]").match
 _IS_SYMBOL = re.compile(f"[{_SYMBOLS}]").match
 
-# What tokens become; nothing where pycocoevalcap takes them for punctuation.
+# Replacements of tokens; "" for those that pycocoevalcap removes as punctuation.
 _PUNCTUATION = "\" ' ` . ? ! , : ; - -- --- ---- ... '' `` ‘ ’ “ ” ‘‘ ’’ ‛ ‹ › « » ‐ ‑ – — ― …"
 _QUOTES = {"‘": "`", "’": "'", "“": "``", "”": "''"}
 _REWRITTEN = (
@@ -47,9 +47,9 @@ _REWRITTEN = (
 
 
 class _Shapes(dict[int, str]):
-    """For `str.translate`: each character as the pattern sees it, worked out when first met.
+    """Table for `str.translate` from characters to their class in the pattern, filled lazily.
 
-    Letters beyond ASCII become é, digits 5, symbols ¤; what is no part of any token becomes a tab.
+    Non-ASCII letters become é, digits 5, symbols ¤, characters outside of tokens a tab.
     """
 
     def __missing__(self, point: int) -> str:
@@ -82,23 +82,23 @@ class _Shapes(dict[int, str]):
 
 _SHAPES = _Shapes()
 
-# Abbreviations keep their full stop. The first kind may end a sentence, so that a lone letter
-# behind the stop is another word ("jan.a"); the second kind never does ("mr.x" is one word).
+# Abbreviations keep their period. The first kind can end a sentence, so that a single letter after
+# the period is a new word ("jan.a"); the second kind cannot ("mr.x" is one word).
 _MAY_END = """
     al ala apr ariz assn aug bhd bldg blvd bros calif co colo conn corp cos ct dak dec esq est etc
     ext feb fla fri ga inc ind intl jan jr jul jun kan kans ky ltd mar md mich minn mo mon mont neb
     nev nov oct okla penn plc ppte ppty pte ptes pty ptys rd rt sep sept seq sq sr sys tel tenn thu
     thurs tue tues univ va vt wed wis wisc wyo
 """
-_MAY_END_CAPITALISED = " Ark Az Del Ill La Mass Miss Ore Pa Tex Wash "
-_GOES_ON = """
+_MAY_END_CAPITALIZED = " Ark Az Del Ill La Mass Miss Ore Pa Tex Wash "
+_NEVER_END = """
     adj adm adv alex assoc asst atty ave brig capt cf cie cmdr col comdr cpl dept det dr drs ed.d
     elec ens ft gen gov govs hon insp invt jos lieut lt maj messrs mfg mlle mme mr mrs ms msgr mt
     mtg natl pfc ph ph.d pres prof pvt rep reps rev sen sens sfc sgt spc st ste supt treas vs wm
 """
 _BEFORE_NUMBERS = "art ca fig figs no nos op pp prop"
-# Behind one of these, a full stop after a single letter ends the sentence before.
-_STARTS = """
+# Before one of these words, a period after a single letter ends the sentence.
+_SENTENCE_STARTS = """
     A About According After An As At But He Her Here However If In It Last Many More Now Once One
     Other Our She Since So Some Such That The Their Then There These They This We What When While
     Yet You
@@ -110,7 +110,7 @@ _EXTENSIONS = """
 
 
 def _any_of(*words: str) -> str:
-    """A pattern for one of several words."""
+    """Return a pattern that matches any of the words."""
     return "(?:" + "|".join(map(re.escape, " ".join(words).split())) + ")"
 
 
@@ -121,7 +121,7 @@ _ANY = "[A-Za-z0-9é]"
 _NAME = f"{_ANY_LETTER}{_ANY}*"
 _ACRONYM = rf"(?:{_LETTER}\.){{2,}}"
 _WORD = f"{_ANY}+(?:_{_ANY}+)*"
-_KEPT_STOP = r"(?:\.(?=[,:;]))?"  # any word is an abbreviation if a comma follows
+_KEPT_PERIOD = r"(?:\.(?=[,:;]))?"  # before a comma, any word is an abbreviation
 _APOSTROPHE = "['’`‘]"
 _ENDINGS = "(?i:s|d|m|ll|re|ve)"
 _PREFIX = f"[dDlLoO]{_APOSTROPHE}(?={_ANY}{{2}})"  # d'Angelo, l'eau, o'clock
@@ -130,16 +130,16 @@ _IN_ADDRESS = r'[^\s"<>|(){}.é]'
 _LINK = rf"{_IN_LINK}*[^\s\"<>|().!?,;:'/-]"
 _TAG = "[A-Za-z][A-Za-z0-9_:.-]*"
 _VALUE = """(?:"[^"\n]*"|'[^'\n]*')"""
-_PIECE = f"{_ASCII}+(?:-{_LETTER}+)*"  # of what has slashes
+_PIECE = f"{_ASCII}+(?:-{_LETTER}+)*"  # between slashes
 _MOUTH = r"[()@DOP\[\\\]dp{|]"
 _EYES = "[-^x=~<>']_[-^x=~<>']"
 
-# The first that matches wins, so that long tokens come before what they begin with.
+# The first match wins, so long tokens come before their prefixes.
 _TOKENS = (
-    # Most words by far.
+    # Most words, as a fast path.
     rf"{_LETTER}+(?=[ \n])",
-    rf"(?!(?i:{_any_of(_MAY_END, _MAY_END_CAPITALISED, _GOES_ON)})\.){_LETTER}{{3,}}(?=[.,]\s)",
-    # Tags, faces, telephone numbers, "22 3/4".
+    rf"(?!(?i:{_any_of(_MAY_END, _MAY_END_CAPITALIZED, _NEVER_END)})\.){_LETTER}{{3,}}(?=[.,]\s)",
+    # Tags, emoticons, telephone numbers, "22 3/4".
     rf"</?{_TAG}>|<{_TAG}(?: +{_TAG}(?: *= *{_VALUE})?)* */? *>",
     rf"<(?:!--|[!?]{_LETTER})[^>\n]{{0,199}}>",
     rf"(?:[<>]?[:;=]|[:;=][-*o']){_MOUTH}(?!{_ANY})",
@@ -150,20 +150,20 @@ _TOKENS = (
     rf"https?://[^\s\"<>|().]{{1,99}}\.{_LINK}/?|(?i:www)\.{_LINK}",
     rf"(?:[a-z]+\.)+(?i:com|net|org|edu)/{_IN_LINK}{_LINK}",
     rf"{_ASCII}[^\s\"<>|()é@]{{0,99}}@{_IN_ADDRESS}+(?:\.{_IN_ADDRESS}+)*",
-    # With slashes, with hyphens, and file names.
+    # Words with slashes or hyphens, file names.
     rf"(?:{_PIECE}/){{1,2}}{_PIECE}",
-    rf"{_ASCII}+[.,][A-Za-z0-9.,]{{0,99}}(?:-(?:{_ACRONYM}|{_ASCII}+))+{_KEPT_STOP}",
-    rf"(?:{_PREFIX})?{_WORD}(?:-(?:{_ACRONYM}|(?:{_PREFIX})?{_WORD}))+{_KEPT_STOP}",
+    rf"{_ASCII}+[.,][A-Za-z0-9.,]{{0,99}}(?:-(?:{_ACRONYM}|{_ASCII}+))+{_KEPT_PERIOD}",
+    rf"(?:{_PREFIX})?{_WORD}(?:-(?:{_ACRONYM}|(?:{_PREFIX})?{_WORD}))+{_KEPT_PERIOD}",
     rf"(?:\d+\.)+(?i:{_any_of(_EXTENSIONS)})(?!{_ANY})",
-    # With full stops.
+    # Words with periods.
     rf"(?:(?i:{_any_of(_MAY_END)})|"
-    rf"{_any_of(_MAY_END_CAPITALISED, _MAY_END_CAPITALISED.upper())})\."
+    rf"{_any_of(_MAY_END_CAPITALIZED, _MAY_END_CAPITALIZED.upper())})\."
     rf"(?!{_ANY_LETTER}(?:{_ANY}|\.{_ANY_LETTER})|-{_ANY}{{2}})",
-    rf"(?:{_ACRONYM}|(?i:{_any_of(_GOES_ON)})\.)(?!{_ANY_LETTER})",
-    rf"{_NAME}(?:[.!?]{_NAME})+{_KEPT_STOP}",
+    rf"(?:{_ACRONYM}|(?i:{_any_of(_NEVER_END)})\.)(?!{_ANY_LETTER})",
+    rf"{_NAME}(?:[.!?]{_NAME})+{_KEPT_PERIOD}",
     rf"(?i:{_any_of(_BEFORE_NUMBERS)})\.(?=\s?\d)",
-    rf"{_LETTER}(?=\.\s+{_any_of(_STARTS, _STARTS.upper())}\s)|{_LETTER}\.",
-    # With apostrophes.
+    rf"{_LETTER}(?=\.\s+{_any_of(_SENTENCE_STARTS, _SENTENCE_STARTS.upper())}\s)|{_LETTER}\.",
+    # Words with apostrophes.
     rf"{_LETTER}+?(?<![nN])(?=[nN]{_APOSTROPHE}[tT])|[nN]{_APOSTROPHE}[tT](?!{_LETTER})",
     rf"{_PREFIX}{_ANY}+|[A-HJ-XZn]{_APOSTROPHE}{_ANY_LETTER}{{2,}}",
     rf"{_ANY_LETTER}+[aeiouyAEIOUY]{_APOSTROPHE}(?!{_ENDINGS}(?!{_LETTER}))[aeiouA-Z]{_LETTER}*",
@@ -176,8 +176,8 @@ _TOKENS = (
     # Dashes, numbers, and plain words.
     r"-{5,}|-(?i:[lr][rsc]b)-|--+",
     r"[+-]?\d*(?:[.,:]\d+)+|[+-]\d+",
-    rf"[A-Z]+\$|[A-Z]+(?:[&+][A-Z]+)+{_KEPT_STOP}|(?i:c\+\+|[cf]#)",
-    f"{_WORD}{_KEPT_STOP}",
+    rf"[A-Z]+\$|[A-Z]+(?:[&+][A-Z]+)+{_KEPT_PERIOD}|(?i:c\+\+|[cf]#)",
+    f"{_WORD}{_KEPT_PERIOD}",
     # The rest.
     r"@[A-Za-z_][A-Za-z0-9_]*|@+|#[A-Za-z]+|#+|\*+|_+|[!?]+|<<|>>|\\\*|&#\d+;",
     r"&(?i:amp|lt|gt|quot|apos|nbsp|ndash|mdash|[aeiou](?:acute|grave|uml));",
@@ -187,9 +187,9 @@ _TOKEN = re.compile(rf"[ \t]*+({'|'.join(_TOKENS)})")
 
 
 def tokenize(captions: Iterable[str]) -> list[str]:
-    """The words of each caption, lower-cased, with single blanks between them.
+    """Return the tokens of each caption, lowercase and separated by single spaces.
 
-    Line separators of any kind are blanks, so that there is exactly one result per caption.
+    All line separators count as spaces, so that there is one result per caption.
     """
     text = "".join(caption.replace("\n", " ").replace("\xad", "") + "\n" for caption in captions)
     lines = []

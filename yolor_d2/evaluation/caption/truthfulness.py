@@ -1,4 +1,4 @@
-"""How much of what captions claim is true: for data sets that know the truth of their images."""
+"""Truthfulness of captions, for data sets with machine-readable scenes."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 
 class Claim(Protocol):
-    """One thing that a caption says: what kind of thing, and "" as truth where that is unclear."""
+    """One claim of a caption: its kind and words, and the true words ("" if ambiguous)."""
 
     @property
     def kind(self) -> str: ...
@@ -21,8 +21,8 @@ class Claim(Protocol):
     def truth(self) -> str: ...
 
 
-class Verdict(Protocol):
-    """All that a caption says; whether the whole of it is understood and true."""
+class CaptionClaims(Protocol):
+    """The claims of a caption, its unparsed words, and whether all of it is parsed and true."""
 
     @property
     def claims(self) -> Sequence[Claim]: ...
@@ -32,35 +32,35 @@ class Verdict(Protocol):
     def is_truthful(self) -> bool: ...
 
 
-# By image; a caption may be in words that are separated by blanks.
-Judges = Mapping[Any, Callable[[str], Verdict]]
+# By image id; a caption can be raw or tokenized.
+CaptionCheckers = Mapping[Any, Callable[[str], CaptionClaims]]
 
 
-def verdicts_on(captions: Mapping[Any, str], judges: Judges) -> list[Verdict]:
-    """On the captions of all images whose truth is known."""
-    return [judges[i](caption) for i, caption in captions.items() if i in judges]
+def check_captions(captions: Mapping[Any, str], checkers: CaptionCheckers) -> list[CaptionClaims]:
+    """Check the captions of all images that have a checker."""
+    return [checkers[i](caption) for i, caption in captions.items() if i in checkers]
 
 
-def truthfulness(answers: Mapping[str, Sequence[Verdict]]) -> dict[str, float]:
-    """The share of captions that are truthful, of those that are grammatical, and of true claims.
+def truthfulness(checks: Mapping[str, Sequence[CaptionClaims]]) -> dict[str, float]:
+    """Return the shares of truthful captions, of grammatical captions, and of true claims by kind.
 
     Args:
-        answers: verdicts by what precedes the metrics' names. All get the same metrics, so that
-            they can stand in one table, NaN where there is nothing to count.
+        checks: checked captions by prefix of the metric names. All prefixes get the same metrics,
+            so that they fit into one table; NaN where there is nothing to count.
     """
-    shares = {name: _shares(verdicts) for name, verdicts in answers.items()}
-    kinds = sorted({kind for of_one in shares.values() for kind in of_one})
+    shares = {prefix: _shares(of_prefix) for prefix, of_prefix in checks.items()}
+    names = sorted({name for of_prefix in shares.values() for name in of_prefix})
     return {
-        f"{name}{kind}": of_one.get(kind, math.nan)
-        for name, of_one in shares.items()
-        for kind in kinds
+        f"{prefix}{name}": of_prefix.get(name, math.nan)
+        for prefix, of_prefix in shares.items()
+        for name in names
     }
 
 
-def confusion_csv(verdicts: Iterable[Verdict]) -> str:
-    """How often captions said what where what was true: kind, said, true, claims."""
+def confusion_csv(checks: Iterable[CaptionClaims]) -> str:
+    """Count claims by kind, claimed words and true words."""
     counts = Counter(
-        (claim.kind, claim.words, claim.truth) for verdict in verdicts for claim in verdict.claims
+        (claim.kind, claim.words, claim.truth) for check in checks for claim in check.claims
     )
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -69,11 +69,11 @@ def confusion_csv(verdicts: Iterable[Verdict]) -> str:
     return text.getvalue()
 
 
-def _shares(verdicts: Iterable[Verdict]) -> dict[str, float]:
-    found: dict[str, list[bool]] = defaultdict(list)
-    for verdict in verdicts:
-        found["truthful"].append(verdict.is_truthful)
-        found["truthful_grammar"].append(not verdict.leftover)
-        for claim in verdict.claims:
-            found[f"truthful_{claim.kind}"].append(claim.is_true)
-    return {name: sum(true) / len(true) for name, true in found.items()}
+def _shares(checks: Iterable[CaptionClaims]) -> dict[str, float]:
+    outcomes: dict[str, list[bool]] = defaultdict(list)
+    for check in checks:
+        outcomes["truthful"].append(check.is_truthful)
+        outcomes["truthful_grammar"].append(not check.leftover)
+        for claim in check.claims:
+            outcomes[f"truthful_{claim.kind}"].append(claim.is_true)
+    return {name: sum(true) / len(true) for name, true in outcomes.items()}

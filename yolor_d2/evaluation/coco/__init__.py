@@ -1,4 +1,4 @@
-"""Box and mask AP."""
+"""COCO metrics of boxes and masks."""
 
 from .evaluator import InstanceEvaluator
 

@@ -1,1 +1,1 @@
-"""Where predictions are wrong: confusion matrices, worst images, plots."""
+"""Error analysis: confusion matrices, matched and unmatched boxes, plots."""

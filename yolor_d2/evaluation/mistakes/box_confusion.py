@@ -1,4 +1,4 @@
-"""Which classes of boxes are taken for which."""
+"""Matching of predicted boxes with objects, and the confusion matrix of their classes."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ Json = dict[str, Any]
 
 
 class Match(NamedTuple):
-    """An object and a result that belong together, or one of them that is alone."""
+    """A matched object and result, or one of them without a match."""
 
     annotation: Json | None
     result: Json | None
-    overlap: float  # 0 of one that is alone
+    iou: float  # 0 without a match
 
 
 def box_confusion(
@@ -24,23 +24,23 @@ def box_confusion(
     categories: Sequence[int],
     *,
     min_score: float = 0.25,
-    min_overlap: float = 0.5,
+    min_iou: float = 0.5,
 ) -> np.ndarray:
-    """Count what the objects of each class were taken for.
+    """Count the predicted classes of the objects of each class.
 
-    An object and a result belong together when they overlap enough, whatever their classes; where
-    there is a choice, the largest overlap of an image goes first. Results on crowds do not count.
+    Objects and results of any class are matched greedily, largest overlap of an image first.
+    Results on crowds do not count.
 
     Args:
-        annotations: of COCO's instances.
-        results: in COCO's result format.
-        categories: the ids in the order of the matrix.
-        min_score: results below are left out.
-        min_overlap: the smallest intersection over union of a pair.
+        annotations: annotations of a COCO instances file.
+        results: detections in COCO's result format.
+        categories: category ids in the order of the matrix.
+        min_score: results with a lower score are dropped.
+        min_iou: a match needs a larger intersection over union.
 
     Returns:
-        (C + 1, C + 1), int64. Rows are objects, columns are results; the last row is of results
-        without an object, the last column of objects without a result.
+        (C + 1, C + 1), int64. Rows are objects, columns are results; the last row counts results
+        without an object, the last column objects without a result.
     """
     nothing = len(categories)
     row_of = {category: number for number, category in enumerate(categories)}
@@ -52,7 +52,7 @@ def box_confusion(
             found[result["image_id"]].append(result)
     matrix = np.zeros((nothing + 1, nothing + 1), np.int64)
     for image_id in objects.keys() | found.keys():
-        for match in match_boxes(objects[image_id], found[image_id], min_overlap=min_overlap):
+        for match in match_boxes(objects[image_id], found[image_id], min_iou=min_iou):
             row, column = (
                 nothing if item is None else row_of[item["category_id"]] for item in match[:2]
             )
@@ -61,32 +61,31 @@ def box_confusion(
 
 
 def match_boxes(
-    annotations: Sequence[Json], results: Sequence[Json], *, min_overlap: float
+    annotations: Sequence[Json], results: Sequence[Json], *, min_iou: float
 ) -> list[Match]:
-    """The objects and results of an image, paired or alone, as `box_confusion` says."""
+    """Match the objects and results of an image as in `box_confusion`, unmatched ones last."""
     objects = [a for a in annotations if not a.get("iscrowd")]
     crowds = [a for a in annotations if a.get("iscrowd")]
-    overlaps = box_overlaps(results, objects, crowd=False)  # (results, objects)
-    on_crowd = (box_overlaps(results, crowds, crowd=True) > min_overlap).any(axis=1)  # (results,)
+    ious = box_ious(results, objects, crowd=False)  # (results, objects)
+    on_crowd = (box_ious(results, crowds, crowd=True) > min_iou).any(axis=1)  # (results,)
     matches: list[Match] = []
     free_results, free_objects = set(range(len(results))), set(range(len(objects)))
-    for position in np.argsort(-overlaps, axis=None, kind="stable"):
+    for position in np.argsort(-ious, axis=None, kind="stable"):
         result, item = divmod(int(position), len(objects))
-        if overlaps[result, item] <= min_overlap:
+        if ious[result, item] <= min_iou:
             break
         if result in free_results and item in free_objects:
             free_results.remove(result)
             free_objects.remove(item)
-            overlap = float(overlaps[result, item])
-            matches.append(Match(objects[item], results[result], overlap))
-    alone = free_results - set(np.flatnonzero(on_crowd))
-    matches += [Match(None, results[result], 0.0) for result in sorted(alone)]
+            matches.append(Match(objects[item], results[result], float(ious[result, item])))
+    unmatched = free_results - set(np.flatnonzero(on_crowd))
+    matches += [Match(None, results[result], 0.0) for result in sorted(unmatched)]
     matches += [Match(objects[item], None, 0.0) for item in sorted(free_objects)]
     return matches
 
 
-def box_overlaps(results: Sequence[Json], objects: Sequence[Json], *, crowd: bool) -> Any:
-    """Intersection over union of boxes, over the result alone where the objects are crowds."""
+def box_ious(results: Sequence[Json], objects: Sequence[Json], *, crowd: bool) -> Any:
+    """Return intersection over union of boxes; over the result's area if the objects are crowds."""
     if not results or not objects:
         return np.zeros((len(results), len(objects)))
     boxes = [np.array([item["bbox"] for item in items], float) for items in (results, objects)]

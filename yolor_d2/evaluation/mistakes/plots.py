@@ -1,4 +1,4 @@
-"""Pictures of results. Figures are objects of their own, so that a notebook's are left alone."""
+"""Plots of results. Figures are created without pyplot, so that those of a notebook stay alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,16 +9,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 MAX_NAMED_CURVES = 12
-CELL = 0.16  # inches of a class in a confusion matrix
+CELL = 0.16  # inches per class in a confusion matrix
 
 
 def draw_precision_recall(path: Path, precision: np.ndarray, names: Sequence[str]) -> None:
-    """Precision over recall of each class, and their mean.
+    """Draw precision over recall of each class, and their mean.
 
     Args:
-        path: of the PNG.
-        precision: (C, R) at R equal steps of recall from 0 to 1; -1 where a class has no objects.
-        names: of the classes.
+        path: PNG file to write.
+        precision: (C, R) at R equal steps of recall from 0 to 1; -1 if a class has no objects.
+        names: names of the classes.
     """
     recall = np.linspace(0, 1, precision.shape[1])
     known = [(curve, name) for curve, name in zip(precision, names, strict=True) if curve[0] >= 0]
@@ -38,22 +38,22 @@ def draw_precision_recall(path: Path, precision: np.ndarray, names: Sequence[str
 
 
 def draw_confusion(path: Path, matrix: np.ndarray, names: Sequence[str]) -> None:
-    """What each class was taken for, as shares of its row; rows are the truth.
+    """Draw a confusion matrix, normalized by row.
 
     Args:
-        path: of the PNG.
-        matrix: (C, C) counts.
-        names: of its rows and columns.
+        path: PNG file to write.
+        matrix: (C, C) counts; rows are true classes, columns predicted ones.
+        names: names of the classes.
     """
     totals = matrix.sum(axis=1, keepdims=True)
     shares = matrix / np.maximum(totals, 1)  # (C, C)
     side = max(5.0, CELL * len(names) + 2)
     figure, axes = _figure(side, side)
-    picture = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", interpolation="nearest")
     axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set(xlabel="predicted", ylabel="true")
-    figure.colorbar(picture, ax=axes, fraction=0.03, label="share of the true class")
+    figure.colorbar(image, ax=axes, fraction=0.03, label="share of the true class")
     _save(figure, path)
 
 

@@ -1,4 +1,4 @@
-"""Panoptic maps, scored by COCO's panoptic quality."""
+"""Evaluator of panoptic maps."""
 
 import json
 import logging
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
-NUMBERS = ("PQ", "SQ", "RQ")
+METRICS = ("PQ", "SQ", "RQ")
 
 
 class PanopticEvaluator(DatasetEvaluator):
     """Panoptic, segmentation and recognition quality, over all classes, things and stuff.
 
-    An image of the ground truth without results, or with a broken map, counts as one where nothing
-    was found. Results of images that the ground truth does not list do not count.
+    All segments of an image without results, or with a broken ground truth map, count as missed.
+    Results for images that are not in the ground truth do not count.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class PanopticEvaluator(DatasetEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: its metadata have "panoptic_json", "panoptic_root" and what
-                `register_coco_multitask` says of the panoptic classes.
-            output_dir: for what the following asks for.
-            save_predictions: write the predicted maps as COCO wants them, panoptic_seg/*.png and
+            dataset_name: data set with the metadata "panoptic_json", "panoptic_root" and the
+                panoptic classes that `register_coco_multitask` sets.
+            output_dir: folder for the optional output below; None writes nothing.
+            save_predictions: write the predicted maps in COCO's format, panoptic_seg/*.png and
                 panoptic_seg/predictions.json.
         """
         self._metadata = MetadataCatalog.get(dataset_name)
-        self._names: list[str] = self._metadata.panoptic_classes
+        self._class_names: list[str] = self._metadata.panoptic_classes
         path = Path(self._metadata.panoptic_json)
         annotations = json.loads(path.read_text("utf-8"))["annotations"]
         self._truth = {annotation["image_id"]: annotation for annotation in annotations}
@@ -56,20 +56,20 @@ class PanopticEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all images."""
-        self._counts = np.zeros((4, len(self._names)))
-        self._seen: list[Any] = []
+        """Discard all images."""
+        self._counts = np.zeros((4, len(self._class_names)))
+        self._evaluated: list[Any] = []
         self._predictions: list[Json] = []
 
     def process(self, inputs: Sequence[Json], outputs: Sequence[Json]) -> None:
-        """Count the segments of some images."""
+        """Count the segments of a batch."""
         for sample, output in zip(inputs, outputs, strict=True):
             image_id = sample["image_id"]
             if image_id not in self._truth or "panoptic_seg" not in output:
                 continue
             ids, segments = output["panoptic_seg"]
             ids = ids.cpu().numpy()  # (H, W)
-            found = Segments.of(
+            predicted = Segments.of(
                 ids,
                 [segment["id"] for segment in segments],
                 [segment["category_id"] for segment in segments],
@@ -77,13 +77,13 @@ class PanopticEvaluator(DatasetEvaluator):
             )
             if self._folder is not None:
                 self._save(self._folder, image_id, ids, segments)
-            truth = self._read(image_id, ids.shape)
+            truth = self._read_truth(image_id, ids.shape)
             if truth is not None:
-                self._counts += count_segments(truth, found, len(self._names))
-                self._seen.append(image_id)
+                self._counts += count_segments(truth, predicted, len(self._class_names))
+                self._evaluated.append(image_id)
 
-    def _read(self, image_id: Any, shape: tuple[int, ...]) -> Segments | None:
-        """The ground truth of an image, None where its map is broken."""
+    def _read_truth(self, image_id: Any, shape: tuple[int, ...]) -> Segments | None:
+        """Return the ground truth of an image, None if its map is broken."""
         entry = self._truth[image_id]
         path = Path(self._metadata.panoptic_root) / entry["file_name"]
         colors = read_map(path, shape=shape, mode="RGB")  # (H, W, 3)
@@ -93,11 +93,11 @@ class PanopticEvaluator(DatasetEvaluator):
         return Segments.of(
             colors.astype(np.intp) @ (1, 256, 256**2),
             [segment["id"] for segment in segments],
-            self._indices(segments),
+            self._class_indices(segments),
             [bool(segment.get("iscrowd")) for segment in segments],
         )
 
-    def _indices(self, segments: Sequence[Json]) -> list[int]:
+    def _class_indices(self, segments: Sequence[Json]) -> list[int]:
         table = self._metadata.panoptic_dataset_id_to_contiguous_id
         return [table[segment["category_id"]] for segment in segments]
 
@@ -120,16 +120,16 @@ class PanopticEvaluator(DatasetEvaluator):
         )
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        """The numbers in percent, in the main process; nothing elsewhere."""
-        parts = gather([(self._counts, self._seen, self._predictions)])
+        """Return the metrics in percent in the main process, {} in the others."""
+        parts = gather([(self._counts, self._evaluated, self._predictions)])
         if parts is None:
             return {}
         counts = np.sum([part for part, _, _ in parts], axis=0)  # (4, C)
-        seen = {image_id for _, part, _ in parts for image_id in part}
-        if not seen:
+        evaluated = {image_id for _, part, _ in parts for image_id in part}
+        if not evaluated:
             logger.warning("%s: no panoptic map was evaluated", self._metadata.name)
             return {}
-        counts += self._missed(seen)
+        counts += self._count_unevaluated(evaluated)
         if self._folder is not None:
             predictions = [prediction for _, _, part in parts for prediction in part]
             write_json(self._folder / "predictions.json", {"annotations": predictions})
@@ -137,26 +137,26 @@ class PanopticEvaluator(DatasetEvaluator):
         quality = Quality.of(counts)
         groups = {"": np.ones_like(is_thing), "_th": is_thing, "_st": ~is_thing}
         headline = {
-            f"{number}{suffix}": value
+            f"{metric}{suffix}": value
             for suffix, chosen in groups.items()
-            for number, value in zip(NUMBERS, quality.means(chosen), strict=True)
+            for metric, value in zip(METRICS, quality.means(chosen), strict=True)
         }
-        for name, *values in zip(self._names, *quality, strict=True):
-            per_class = zip(NUMBERS, values, strict=True)
-            headline |= {f"{number}-{name}": float(value) for number, value in per_class}
+        for name, *values in zip(self._class_names, *quality, strict=True):
+            per_class = zip(METRICS, values, strict=True)
+            headline |= {f"{metric}-{name}": float(value) for metric, value in per_class}
         return {"panoptic_seg": headline}
 
-    def _missed(self, seen: set[Any]) -> np.ndarray:
-        """The counts (4, C) of the images that have no results."""
+    def _count_unevaluated(self, evaluated: set[Any]) -> np.ndarray:
+        """Return the counts (4, C) of all other images: every segment is missed."""
         counts = np.zeros_like(self._counts)
-        left_out = self._truth.keys() - seen
-        if left_out:
+        remaining = self._truth.keys() - evaluated
+        if remaining:
             logger.warning(
-                "%d of %d images were not compared and count as if nothing was found there",
-                len(left_out),
+                "%d of %d images were not evaluated; all their segments count as missed",
+                len(remaining),
                 len(self._truth),
             )
-        for image_id in left_out:
+        for image_id in remaining:
             segments = [s for s in self._truth[image_id]["segments_info"] if not s.get("iscrowd")]
-            np.add.at(counts[2], self._indices(segments), 1)
+            np.add.at(counts[2], self._class_indices(segments), 1)
         return counts
