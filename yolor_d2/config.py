@@ -107,9 +107,10 @@ def _add_mask_head(cfg: CfgNode) -> None:
 
 
 def _add_semantic_head(cfg: CfgNode) -> None:
-    # detectron2's own node. NAME, IN_FEATURES, NUM_CLASSES (0: the number of classes of the training
-    # sets), IGNORE_VALUE and LOSS_WEIGHT (a factor on both losses below) keep their meaning;
-    # yolor_d2's heads do not use CONVS_DIM, COMMON_STRIDE and NORM.
+    # This is detectron2's own node. NAME, IN_FEATURES, NUM_CLASSES (0: the number of classes of the
+    # training sets), IGNORE_VALUE and LOSS_WEIGHT (a factor on both losses below) keep their
+    # meaning. yolor_d2's heads do not use CONVS_DIM, COMMON_STRIDE and NORM.
+
     # Weights of the focal loss and of the Dice loss.
     cfg.MODEL.SEM_SEG_HEAD.FOCAL_WEIGHT = 25.0
     cfg.MODEL.SEM_SEG_HEAD.DICE_WEIGHT = 1.25
