@@ -105,7 +105,7 @@ import yolor_d2
 def test_the_installer_leaves_an_installed_detectron2_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", str(ROOT / "install_detectron2.py")]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "detectron2 is installed already."
+    assert result.stdout.strip() == "detectron2 is already installed."
 
 
 def test_the_root_of_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
