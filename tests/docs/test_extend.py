@@ -1,4 +1,4 @@
-"""The code of docs/extend.md, run as a reader would run it."""
+"""Runs the code of docs/extend.md."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ TRAIN = "toy_scenes_train"
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
-    """What the blocks leave behind."""
+    """Variables of the document's Python blocks."""
     folder = tmp_path_factory.mktemp("extend")
     scenes = folder / "datasets/toy_scenes"
     generate_toy_scenes(scenes, train=16, val=4, progress=False)
@@ -43,7 +43,7 @@ def test_another_head(names: Names) -> None:
     assert type(names["cautious"].detection_head).__name__ == "CautiousHead"
 
 
-def test_a_task_of_ones_own_is_learnt(names: Names) -> None:
+def test_new_task_is_learned(names: Names) -> None:
     model, batch = names["counting"].train(), names["batch"]
     assert set(names["first_losses"]) == {*names["losses"], "loss_count"}
     assert names["counted"].shape == (10,)
@@ -58,7 +58,7 @@ def test_a_task_of_ones_own_is_learnt(names: Names) -> None:
     assert values[-1] < values[0] - 0.1
 
 
-def test_unknown_objects_teach_no_counting(names: Names) -> None:
+def test_unlabeled_images_have_no_count_loss(names: Names) -> None:
     head = names["CountHead"](8, 3)
     counts = head({"p5": torch.rand(2, 8, 1, 1)})
     loss = head.losses(counts, [None, None])["loss_count"]
@@ -67,8 +67,8 @@ def test_unknown_objects_teach_no_counting(names: Names) -> None:
     assert not any(p.grad.any() for p in head.parameters())
 
 
-def test_answers_belong_to_their_images(names: Names) -> None:
-    """Images of two canvases, which go through the network one after the other."""
+def test_results_belong_to_their_images(names: Names) -> None:
+    """Images of two canvas sizes, which the network processes separately."""
     model = names["counting"].eval()
     images = [torch.full((3, side, 64), 40 + side, dtype=torch.uint8) for side in (64, 128, 64)]
     together = model([{"image": image} for image in images])
@@ -81,7 +81,7 @@ def test_the_backbone(names: Names) -> None:
     assert names["shapes"]["p3"].channels == names["maps"]["p3"].shape[1] == 64
 
 
-def test_other_architectures(names: Names) -> None:
+def test_mapper_for_other_architectures(names: Names) -> None:
     full_size, plain = names["full_size"], names["plain"]
     assert "weak_image" not in full_size
     assert full_size["image"].shape == (3, 128, 128)
