@@ -123,7 +123,9 @@ def unpack_and_patch(sdist, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--wheel-dir", type=Path, help="write the wheel to this folder and do not install it")
+    parser.add_argument(
+        "--wheel-dir", type=Path, help="write the wheel to this folder and do not install it"
+    )
     args = parser.parse_args()
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     with tempfile.TemporaryDirectory() as tmp:

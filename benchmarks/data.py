@@ -21,13 +21,7 @@ from yolor_d2.tokenizer import Tokenizer
 
 from . import data_peer
 from .datasets import coco_set, toy_set
-from .timing import (
-    Job,
-    StopWatch,
-    cpu_seconds,
-    measure_in_turns,
-    seconds_per_watched_call,
-)
+from .timing import Job, StopWatch, cpu_seconds, measure_in_turns, seconds_per_watched_call
 
 CACHE_MB = 4096
 STRONG_TASKS = ("detection", "mask", "semantic")

@@ -22,12 +22,7 @@ from .model_captions import measure_captions
 from .model_inference import measure_forward, measure_results
 from .model_memory import measure_memory
 from .model_peers import BUILDERS, build_peers
-from .model_setting import (
-    Result,
-    Setting,
-    calibrate,
-    random_images,
-)
+from .model_setting import Result, Setting, calibrate, random_images
 from .model_training import measure_training
 from .printing import chosen_device, device_name, print_result
 
@@ -53,13 +48,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", type=positive, default=640, help="side of the square images in pixels (640)"
     )
     parser.add_argument(
-        "--batch", type=positive, nargs="+", metavar="N", help="forward pass (1; GPU: 1 32)"
+        "--batch", type=positive, nargs="+", metavar="N", help="images in inference (1; GPU: 1 32)"
     )
     parser.add_argument(
-        "--train-batch", type=positive, nargs="+", metavar="N", help="training (2; GPU: 1 32)"
+        "--train-batch",
+        type=positive,
+        nargs="+",
+        metavar="N",
+        help="images in training (2; GPU: 1 32)",
     )
     parser.add_argument(
-        "--memory-batch", type=positive, default=32, metavar="N", help="memory of losses (32)"
+        "--memory-batch", type=positive, default=32, metavar="N", help="images of loss memory (32)"
     )
     parser.add_argument(
         "--repeats", type=positive, default=5, help="repeats; the median is reported (5)"
@@ -70,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--parts",
         type=lambda text: _chosen(text, list(NEEDS)),
         default=list(NEEDS),
-        help=f"some of {','.join(NEEDS)} (all)",
+        help=f"comma-separated, some of {','.join(NEEDS)} (all)",
     )
     parser.add_argument(
         "--peers",

@@ -10,16 +10,7 @@ from yolor_d2.modeling.heads import TransformerCaptionHead, VisualTokens
 from yolor_d2.modeling.heads.caption.decoding import Captions, beam_search, greedy_search
 from yolor_d2.modeling.meta_arch import YOLOR
 
-from .model_setting import (
-    Aim,
-    Result,
-    Row,
-    Setting,
-    Table,
-    speedup,
-    time_in_turns,
-    time_rows,
-)
+from .model_setting import Aim, Result, Row, Setting, Table, speedup, time_in_turns, time_rows
 
 BATCHES = (1, 16)
 TOKENS = 20

@@ -85,7 +85,7 @@ def measure_memory(setting: Setting) -> Result:
     )
     bound = 4 * ASSIGNER_NUMBERS * detection.assigner.chunk_pairs / 1e6
     needed = rows["assignment"]["peak MB"]
-    text = f"assignment needs at most the stated {bound:.0f} MB"
+    text = f"assignment needs at most the documented {bound:.0f} MB"
     return Result([Table(title, rows)], [Aim(text, needed, needed <= bound)])
 
 

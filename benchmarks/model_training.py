@@ -12,15 +12,7 @@ from torch import Tensor, nn
 from yolor_d2.modeling.meta_arch import YOLOR
 
 from .model_inputs import training_samples
-from .model_setting import (
-    Aim,
-    Result,
-    Setting,
-    Table,
-    device_clock,
-    time_in_turns,
-    time_rows,
-)
+from .model_setting import Aim, Result, Setting, Table, device_clock, time_in_turns, time_rows
 from .timing import Job, StopWatch
 
 # Time of these methods of the network ("") or a head, without nested calls of the others.

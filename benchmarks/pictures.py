@@ -25,14 +25,7 @@ from yolor_d2.structures import SemanticMap
 from yolor_d2.tools.options import positive
 from yolor_d2.visualization import draw_results
 
-from .evaluation import (
-    HEIGHT,
-    WIDTH,
-    random_labels,
-    synthetic_data,
-    to_instances,
-    to_segments,
-)
+from .evaluation import HEIGHT, WIDTH, random_labels, synthetic_data, to_instances, to_segments
 from .timing import Job, measure_in_turns
 
 MAX_MILLISECONDS = 60.0

@@ -61,6 +61,7 @@ def _add_backbone(cfg: CfgNode) -> None:
 
 def _add_detection_head(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTION_HEAD = CfgNode()
+    # Class in the registry of detection heads.
     cfg.MODEL.DETECTION_HEAD.NAME = "AnchorFreeHead"
     # Each pixel of these maps predicts one object. The mask head uses the same maps for its
     # coefficients.
@@ -74,6 +75,7 @@ def _add_detection_head(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTION_HEAD.ASSIGN.TOPK = 10
     cfg.MODEL.DETECTION_HEAD.ASSIGN.ALPHA = 0.5
     cfg.MODEL.DETECTION_HEAD.ASSIGN.BETA = 6.0
+    # Weights of the classification, CIoU (box) and distribution focal losses.
     cfg.MODEL.DETECTION_HEAD.LOSS_WEIGHT = CfgNode()
     cfg.MODEL.DETECTION_HEAD.LOSS_WEIGHT.CLS = 0.5
     cfg.MODEL.DETECTION_HEAD.LOSS_WEIGHT.BOX = 7.5
@@ -92,11 +94,13 @@ def _add_detection_head(cfg: CfgNode) -> None:
 
 def _add_mask_head(cfg: CfgNode) -> None:
     cfg.MODEL.MASK_HEAD = CfgNode()
+    # Class in the registry of mask heads.
     cfg.MODEL.MASK_HEAD.NAME = "PrototypeMaskHead"
     # An object's mask is a weighted sum of this many prototype masks.
     cfg.MODEL.MASK_HEAD.NUM_PROTOTYPES = 32
     # Feature map that prototypes are computed from; they have twice its resolution.
     cfg.MODEL.MASK_HEAD.PROTO_FEATURE = "p3"
+    # Weight of the mask loss.
     cfg.MODEL.MASK_HEAD.LOSS_WEIGHT = 2.5
     # Resolution at which predicted masks are cropped to their boxes: "input" (upsampled to the
     # network's input first; for evaluation) or "fast" (that of the prototypes, upsampled once).
@@ -123,6 +127,7 @@ def _add_semantic_head(cfg: CfgNode) -> None:
 
 def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD = CfgNode()
+    # Class in the registry of caption heads.
     cfg.MODEL.CAPTION_HEAD.NAME = "TransformerCaptionHead"
     # Each pixel of these maps is a visual token, projected to DIM.
     cfg.MODEL.CAPTION_HEAD.IN_FEATURES = ["p5"]
@@ -137,17 +142,21 @@ def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE = 0
     # Number of position embeddings; at least TOKENIZER.MAX_TOKENS and CAPTION_HEAD.TEST.MAX_TOKENS.
     cfg.MODEL.CAPTION_HEAD.MAX_POSITIONS = 128
+    # Sizes of the transformer layers: channels, attention heads, hidden channels of the MLP.
     cfg.MODEL.CAPTION_HEAD.DIM = 512
     cfg.MODEL.CAPTION_HEAD.NUM_HEADS = 8
     cfg.MODEL.CAPTION_HEAD.FFN_DIM = 2048
+    # Number of decoder layers.
     cfg.MODEL.CAPTION_HEAD.DECODER_LAYERS = 3
-    # Self-attention layers over the visual tokens; 0: decoder only.
+    # Number of encoder layers, which apply self-attention to the visual tokens; 0: decoder only.
     cfg.MODEL.CAPTION_HEAD.ENCODER_LAYERS = 0
+    # Dropout probability in the transformer.
     cfg.MODEL.CAPTION_HEAD.DROPOUT = 0.1
     # Whether the output layer shares the weights of the word embedding. If False, the output is an
     # MLP with hidden layers of OUTPUT_DIMS ([]: a single linear layer).
     cfg.MODEL.CAPTION_HEAD.TIED = True
     cfg.MODEL.CAPTION_HEAD.OUTPUT_DIMS = []
+    # Label smoothing of the cross-entropy loss, and weight of the caption loss.
     cfg.MODEL.CAPTION_HEAD.LABEL_SMOOTHING = 0.0
     cfg.MODEL.CAPTION_HEAD.LOSS_WEIGHT = 1.0
     # Fraction of the decoder's input words that are replaced by padding in training.
@@ -206,7 +215,7 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.STRONG.SIZE = 640
     # Fraction of samples that are a mosaic of four images.
     cfg.INPUT.STRONG.MOSAIC = 1.0
-    # Number of final iterations without mosaic, copy-paste and mixup.
+    # Number of final optimizer steps without mosaic, copy-paste and mixup.
     cfg.INPUT.CLOSE_MOSAIC_ITERS = 0
     # Fraction of a mosaic's objects that are pasted a second time, mirrored, if they hide little of
     # other objects.
@@ -231,7 +240,7 @@ def _add_loading(cfg: CfgNode) -> None:
     cfg.DATASETS.TRAIN_RATIOS = []
     # Size of each worker's cache of decoded images in MB, useful if the data set fits; 0: no cache.
     cfg.DATALOADER.IMAGE_CACHE_MB = 0
-    # Maximum fraction of unreadable training images. A run stops when it is exceeded.
+    # Maximum fraction of training images that cannot be used. A run stops when it is exceeded.
     cfg.DATALOADER.MAX_BAD_FILES = 0.05
 
     cfg.TOKENIZER = CfgNode()
@@ -301,7 +310,7 @@ def _add_evaluation(cfg: CfgNode) -> None:
     # Stop when METRIC has not improved for PATIENCE evaluations; "": never.
     cfg.TEST.EARLY_STOP = CfgNode()
     cfg.TEST.EARLY_STOP.METRIC = ""
-    cfg.TEST.EARLY_STOP.MODE = "max"
+    cfg.TEST.EARLY_STOP.MODE = "max"  # or "min"
     cfg.TEST.EARLY_STOP.PATIENCE = 5
     # Test-time augmentation of boxes and masks: SIZES are long sides in pixels ([]:
     # INPUT.TEST_SIZE), FLIP adds mirrored images.
