@@ -202,7 +202,7 @@ def _summary(rates: Sequence[float]) -> dict[str, Any]:
 def _comparison(
     version: str | None, ours: Sequence[float], peers: Sequence[float]
 ) -> dict[str, Any]:
-    # Ratio of consecutive runs, which see the same load of the machine.
+    # Within a repeat, other load of the machine affects both equally.
     ratio = statistics.median(our / peer for our, peer in zip(ours, peers, strict=True))
     return {
         "name": "ultralytics",

@@ -142,7 +142,7 @@ def time_rows(times: Mapping[str, Sequence[float]], *, base: str | None = None) 
 
 
 def speedup(slow: Sequence[float], fast: Sequence[float]) -> float:
-    """Median ratio of times in the same repeat, which see the same load of the machine."""
+    """Median ratio of times in the same repeat, in which other load affects both equally."""
     return statistics.median(one / other for one, other in zip(slow, fast, strict=True))
 
 

@@ -75,11 +75,11 @@ def test_training_and_evaluation(names: Names) -> None:
 
 
 def test_prediction(names: Names) -> None:
-    folder, seen = names["folder"], names["seen"]
-    assert isinstance(seen.caption, str)
-    assert seen.instances.image_size == (120, 160)
-    assert seen.metadata.thing_classes == ["ball", "box"]
+    folder, prediction = names["folder"], names["seen"]
+    assert isinstance(prediction.caption, str)
+    assert prediction.instances.image_size == (120, 160)
+    assert prediction.metadata.thing_classes == ["ball", "box"]
     drawn = cv2.imread(str(folder / "seen.png"))
-    assert (drawn[:, :, ::-1] == seen.draw()).all()
+    assert (drawn[:, :, ::-1] == prediction.draw()).all()
     (line,) = (folder / "seen/predictions.jsonl").read_text().splitlines()
-    assert json.loads(line)["caption"] == seen.caption
+    assert json.loads(line)["caption"] == prediction.caption

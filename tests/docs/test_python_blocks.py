@@ -48,9 +48,9 @@ def test_predict_page(folder: Path) -> None:
 
 
 def test_pictures_page(folder: Path) -> None:
-    seen = Predictor("output/model_final.pth", device="cpu")("street.jpg")
-    names = run("docs/pictures.md", image=seen.image, result=seen.results)
-    assert names["picture"].shape[1] >= seen.width
+    prediction = Predictor("output/model_final.pth", device="cpu")("street.jpg")
+    names = run("docs/pictures.md", image=prediction.image, result=prediction.results)
+    assert names["picture"].shape[1] >= prediction.width
     assert np.ptp(names["picture"]) > 0
 
 
