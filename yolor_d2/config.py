@@ -161,6 +161,11 @@ def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD.LOSS_WEIGHT = 1.0
     # Fraction of the decoder's input words that are replaced by padding in training.
     cfg.MODEL.CAPTION_HEAD.WORD_DROPOUT = 0.0
+    _add_caption_decoding(cfg)
+    _add_self_critical_training(cfg)
+
+
+def _add_caption_decoding(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD.TEST = CfgNode()
     # 1: greedy decoding.
     cfg.MODEL.CAPTION_HEAD.TEST.BEAM_SIZE = 5
@@ -178,6 +183,9 @@ def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD.TEST.TOP_P = 0.0
     cfg.MODEL.CAPTION_HEAD.TEST.TEMPERATURE = 1.0
     cfg.MODEL.CAPTION_HEAD.TEST.SEED = 0
+
+
+def _add_self_critical_training(cfg: CfgNode) -> None:
     # Self-critical sequence training: the reward of a sampled caption is its CIDEr-D minus the mean
     # of the other samples of the same image.
     cfg.MODEL.CAPTION_HEAD.SCST = CfgNode()
