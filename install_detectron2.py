@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Install detectron2 into the Python that runs this script.
 
-If detectron2 imports already (for instance built by its official instructions), nothing is done.
-Else detectron2 0.6 is made from the package "pb1-detectron2": the Python files of the official v0.6
-tag without the C++ ones, patched for current libraries. Rotated boxes and deformable convolution
-on a GPU then raise an ImportError; COCOEvaluator uses pycocotools, not its C++ copy.
-Install PyTorch and torchvision first. The script can be run again at any time.
+An importable detectron2 (for instance an official build) is left unchanged. Otherwise
+detectron2 0.6 is built from the package "pb1-detectron2": the Python files of the official v0.6 tag
+without the C++ files, patched for current libraries. In this build, rotated boxes and deformable
+convolution raise an ImportError on a GPU, and COCOEvaluator uses pycocotools instead of its C++
+copy. Install PyTorch and torchvision first. The script can be run repeatedly.
 """
 
 import argparse
@@ -21,15 +21,15 @@ SDIST = (
     "pb1-detectron2==0.6 --hash=sha256:"
     "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
 )
-# Used from a temporary folder: the user's own pip and setuptools stay as they are. pip 26.3
-# refuses this sdist, because an extra that is not used here (panopticapi) is declared by URL.
+# Installed in a temporary folder, so that the user's pip and setuptools do not change. pip 26.3
+# rejects this sdist, because an unused extra (panopticapi) is declared by URL.
 TOOLS = ["pip==26.2.1", "setuptools==80.9.0"]
 
-# (files, regular expression, replacement); each must match at least once.
+# (files, regular expression, replacement). Each must match at least once.
 PATCHES = [
-    # NumPy 1.24 removed its aliases of builtin types.
+    # NumPy 1.24 removed its aliases for builtin types.
     ("**/*.py", r"\bnp\.(bool|int|float|str)\b", r"\1"),
-    # Pillow 10 removed Image.LINEAR, the old name of BILINEAR.
+    # Pillow 10 removed Image.LINEAR, an alias for BILINEAR.
     ("data/transforms/transform.py", r"\bImage\.LINEAR\b", "Image.BILINEAR"),
     # setuptools 81 removed pkg_resources, and a virtual environment may have no setuptools.
     ("model_zoo/model_zoo.py", r"import pkg_resources\n", ""),
@@ -38,21 +38,21 @@ PATCHES = [
         r'pkg_resources\.resource_filename\(\s*"[\w.]+", ',
         "os.path.join(os.path.dirname(__file__), ",
     ),
-    # Python 3.11: random.sample takes no set (used when a dataset mapper returns None).
+    # Python 3.11: random.sample rejects sets (it is called when a dataset mapper returns None).
     ("data/common.py", r"sample\((self\._fallback_candidates),", r"sample(list(\1),"),
-    # PyTorch 2 has a new base class of schedulers; with the old one their state is not saved.
+    # PyTorch 2 renamed the base class of schedulers; the state of the old one is not saved.
     ("*/*.py", r"\blr_scheduler\._LRScheduler\b", "lr_scheduler.LRScheduler"),
-    # PyTorch 2 deprecates typed storages, and meshgrid without its indexing.
+    # PyTorch 2 deprecates typed storages, and meshgrid without `indexing`.
     ("utils/comm.py", r" *storage = torch\.ByteStorage.*\n", ""),
     ("utils/comm.py", r"ByteTensor\(storage\)", "frombuffer(bytearray(buffer), dtype=torch.uint8)"),
     ("modeling/anchor_generator.py", r"meshgrid\(shifts_y, shifts_x", r'\g<0>, indexing="ij"'),
-    # PyTorch has no Caffe2 any more; the rest of detectron2.export does not need it.
+    # PyTorch 2 has no Caffe2; the rest of detectron2.export does not need it.
     ("export/__init__.py", r"from \.api import \*\n", ""),
-    # launch() of several processes without a GPU: use Gloo, as the official main branch does.
+    # launch() without GPUs uses Gloo, as in the official main branch.
     ("engine/launch.py", r" *assert torch\.cuda\.is_available\(\), .*\n", ""),
     ("engine/launch.py", r'"NCCL"', '"NCCL" if torch.cuda.is_available() else "GLOO"'),
     ("engine/launch.py", r"assert num_gpus.*\n +", "if torch.cuda.is_available():\n        "),
-    # No compiled operators: the layers import without them and fail only when they are used.
+    # No compiled operators: layers that need them fail when they are called, not when imported.
     ("layers/*.py", r"from detectron2 import _C\n", "from detectron2 import _missing as _C\n"),
     (
         "layers/nms.py",
@@ -66,7 +66,7 @@ PATCHES = [
     ),
 ]
 NEW_FILES = {
-    # Importing _C is an ImportError, as in any build without it, but one that explains itself.
+    # Importing _C raises an ImportError, as in any build without it, with an explanation.
     "detectron2/_C.py": "from detectron2._missing import TEXT\n\nraise ImportError(TEXT)\n",
     "detectron2/_missing.py": """TEXT = "this build of detectron2 has no compiled operators"
 
@@ -74,7 +74,7 @@ NEW_FILES = {
 def __getattr__(name):
     raise (AttributeError if name[:2] == "__" else ImportError)(f"detectron2._C.{name}: {TEXT}")
 """,
-    # With the plain version 0.6, pip would not replace this build by an official one later.
+    # With the version 0.6, pip would not replace this build with an official one later.
     "setup.py": '''from setuptools import find_packages, setup
 
 setup(
@@ -103,7 +103,7 @@ def imports(modules, folder, **kwargs):
 
 
 def unpack_and_patch(sdist, folder):
-    # The first releases of Python 3.10 and 3.11 have no filter; the hash was checked in any case.
+    # The first releases of Python 3.10 and 3.11 have no filter. The hash is checked in any case.
     with tarfile.open(sdist) as tar:
         tar.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     (source,) = folder.iterdir()
@@ -115,7 +115,7 @@ def unpack_and_patch(sdist, folder):
             text, count = re.subn(old, new, file.read_text("utf-8"))
             file.write_text(text, "utf-8")
             matches += count
-        assert matches, f"nothing to patch: {old}"
+        assert matches, f"pattern not found: {old}"
     for name, text in NEW_FILES.items():
         (source / name).write_text(text, "utf-8")
     return str(source)
@@ -123,12 +123,14 @@ def unpack_and_patch(sdist, folder):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--wheel-dir", type=Path, help="only put the wheel in this folder")
+    parser.add_argument(
+        "--wheel-dir", type=Path, help="write the wheel to this folder and do not install it"
+    )
     args = parser.parse_args()
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     with tempfile.TemporaryDirectory() as tmp:
         if not args.wheel_dir and imports("detectron2.engine", tmp, stderr=subprocess.DEVNULL):
-            return print("detectron2 is installed already.")
+            return print("detectron2 is already installed.")
         if not imports("torch, torchvision", tmp):
             sys.exit("Install PyTorch and torchvision first.")
         run(*pip, "install", "-q", "--target", f"{tmp}/tools", *TOOLS)
@@ -163,7 +165,7 @@ def main():
         if not args.wheel_dir:
             run(*pip, "install", *map(str, wheels.iterdir()))
             if not imports("detectron2.engine", tmp):
-                sys.exit("detectron2 is installed but does not import.")
+                sys.exit("detectron2 is installed but cannot be imported.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Packaging. detectron2 is on no registry, so it is checked at import (install_detectron2.py)."""
+"""Packaging of yolor_d2.
+
+detectron2 is not on PyPI, so it is no requirement here: importing yolor_d2 checks for it.
+"""
 
 import re
 from pathlib import Path
@@ -17,13 +20,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    # configs/ stays at the top level, where detectron2 users look for it, and travels as a package.
+    # configs/ stays at the top level, as in detectron2, and is installed as a package.
     packages=[*find_packages(include=["yolor_d2", "yolor_d2.*"]), "yolor_d2.configs"],
     py_modules=["yolor_d2_cli"],
     entry_points={"console_scripts": ["yolor-d2=yolor_d2_cli:main"]},
     package_dir={"yolor_d2.configs": "configs"},
     package_data={
-        # The runner is no package: its files are copied beside exported graphs.
+        # The runner is not a package: its files are copied beside exported graphs.
         "yolor_d2": ["py.typed", "export/runner/*.py"],
         "yolor_d2.configs": ["**/*.yaml", "**/*.py"],
     },
@@ -50,8 +53,8 @@ setup(
         "slurm": ["submitit>=1.5"],
         "supervision": ["supervision>=0.25"],
         "wandb": ["wandb>=0.17"],
-        "web": ["gradio>=6.31,<7"],  # what web_guard.py lets through is this version's
-        "browser": ["selenium>=4.25"],  # for the tests of the web page, with Debian's Chromium
+        "web": ["gradio>=6.31,<7"],  # yolor_d2/web/guard.py is written for this version
+        "browser": ["selenium>=4.25"],  # tests of the web page, with Debian's Chromium
         "dev": [
             *EXPORT,
             "submitit>=1.5",
@@ -63,7 +66,7 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.9",
-            "setuptools>=70.1",  # builds the wheel that a test installs
+            "setuptools>=70.1",  # a test builds and installs the wheel
         ],
     },
 )

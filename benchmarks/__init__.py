@@ -1,1 +1,1 @@
-"""Side-by-side measurements, run from a checkout: `python -m benchmarks data`, `model`, ..."""
+"""Speed and memory benchmarks, run from a checkout: `python -m benchmarks data`, `model`, ..."""

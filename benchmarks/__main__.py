@@ -1,11 +1,11 @@
-"""How fast things are on this machine.
+"""Benchmarks of yolor_d2 and comparable packages on this machine.
 
-python -m benchmarks data         the data pipeline, in samples per second of CPU time
-python -m benchmarks model        the network, beside those of others
-python -m benchmarks caption      captions, beside those of transformers
-python -m benchmarks evaluation   scores of boxes and masks, beside pycocotools
-python -m benchmarks pictures     the drawing of results, beside detectron2's
-python -m benchmarks export       onnxruntime beside the network itself
+python -m benchmarks data         data pipeline, in samples per second of CPU time
+python -m benchmarks model        network, compared with other networks
+python -m benchmarks caption      caption decoding, compared with transformers
+python -m benchmarks evaluation   metrics of boxes and masks, compared with pycocotools
+python -m benchmarks pictures     drawing of results, compared with detectron2
+python -m benchmarks export       exported network in onnxruntime, compared with PyTorch
 """
 
 import argparse
@@ -13,21 +13,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import caption as benchmark_caption
-from . import data as benchmark_data
-from . import evaluation as benchmark_evaluation
-from . import export as benchmark_export
-from . import model as benchmark_model
-from . import pictures as benchmark_pictures
+from . import caption, data, evaluation, export, model, pictures
 from .timing import machine_facts
 
 COMMANDS = {
-    "data": benchmark_data,
-    "model": benchmark_model,
-    "caption": benchmark_caption,
-    "evaluation": benchmark_evaluation,
-    "pictures": benchmark_pictures,
-    "export": benchmark_export,
+    "data": data,
+    "model": model,
+    "caption": caption,
+    "evaluation": evaluation,
+    "pictures": pictures,
+    "export": export,
 }
 
 
@@ -41,7 +36,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
         command.add_argument(
-            "--json", type=Path, metavar="FILE", help="write all numbers and facts of the machine"
+            "--json", type=Path, metavar="FILE", help="write all results and the machine's details"
         )
         command.set_defaults(name=name, run=module.run)
     return parser.parse_args(argv)
@@ -53,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        print(f"\nAll numbers are in {args.json}")
+        print(f"\nResults are written to {args.json}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Captions a second: the caption head beside full recomputation and beside transformers."""
+"""Captions per second: the caption head, full recomputation, and transformers."""
 
 import argparse
 import statistics
@@ -13,7 +13,7 @@ from yolor_d2.modeling.heads import TransformerCaptionHead, VisualTokens
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.tools.options import positive
 
-from . import caption_peer as benchmark_caption_peer
+from . import caption_peer
 from .caption_peer import Peer
 from .model_captions import BEAMS, endless, recompute, visual_tokens
 from .model_setting import Aim, Result, Row, Table, speedup, time_in_turns
@@ -21,34 +21,37 @@ from .printing import chosen_device, device_name, print_result
 from .timing import Job
 
 DEFAULT_CONFIGS = ("toy/yolor_elan_n_toy.yaml", "COCO/yolor_elan_mtl.yaml")
-AIMS = {1: 1.0, 32: 1.5}  # of batches: how many times as fast as transformers
+AIMS = {1: 1.0, 32: 1.5}  # batch size: minimum speedup over transformers
 OURS, RECOMPUTED, PEER = "ours", "recomputed", "transformers"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark."""
+    """Add the options of this benchmark."""
     parser.add_argument(
-        "--config-file", nargs="+", metavar="FILE", help="of networks (toy and COCO)"
+        "--config-file", nargs="+", metavar="FILE", help="networks to measure (toy and COCO)"
     )
     parser.add_argument(
-        "--size", type=positive, help="of square images (the network's INPUT.TEST_SIZE)"
+        "--size", type=positive, help="side of the square images in pixels (INPUT.TEST_SIZE)"
     )
     parser.add_argument(
-        "--batch", type=positive, nargs="+", default=list(AIMS), metavar="N", help="(1 32)"
+        "--batch", type=positive, nargs="+", default=list(AIMS), metavar="N", help="images (1 32)"
     )
-    parser.add_argument("--tokens", type=positive, default=20, help="of each caption (20)")
+    parser.add_argument("--tokens", type=positive, default=20, help="length of each caption (20)")
     parser.add_argument(
-        "--repeats", type=positive, default=5, help="of which the median counts (5)"
+        "--repeats", type=positive, default=5, help="repeats; the median is reported (5)"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=positive, default=2, help="of the CPU (2)")
+    parser.add_argument("--threads", type=positive, default=2, help="CPU threads (2)")
     parser.add_argument(
-        "--peer", choices=("transformers", "none"), default="transformers", help="(transformers)"
+        "--peer",
+        choices=("transformers", "none"),
+        default="transformers",
+        help="compare with this package, if it is installed (transformers)",
     )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print, and return what --json writes."""
+    """Measure, print, and return the content of the --json file."""
     threads = torch.get_num_threads()
     torch.set_num_threads(args.threads)
     try:
@@ -61,10 +64,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
     device = chosen_device(args.device)
-    version = benchmark_caption_peer.version() if args.peer != "none" else None
+    version = caption_peer.version() if args.peer != "none" else None
     print(
         f"\n{device_name(device)}, {args.threads} threads: captions of {args.tokens} tokens, "
-        f"median of {args.repeats} turns, which what is compared takes by turns"
+        f"median of {args.repeats} repeats, with interleaved runs"
     )
     results = {}
     for name in args.config_file or [get_config_file(name) for name in DEFAULT_CONFIGS]:
@@ -88,7 +91,7 @@ def _measure_network(
     torch.manual_seed(0)
     model = build_model(cfg)
     if not isinstance(model, YOLOR) or not isinstance(model.caption_head, TransformerCaptionHead):
-        raise ValueError(f"{config_file} is of no network with a caption head of yolor_d2")
+        raise ValueError(f"{config_file}: the network has no TransformerCaptionHead")
     head = endless(model.caption_head)
     peer = Peer(head) if version else None
     result = Result([], [])
@@ -116,28 +119,28 @@ def make_jobs(
     beam_size: int,
     new_tokens: int,
 ) -> dict[str, Job]:
-    """What is compared. Each says so many tokens behind the begin, which is tried out first.
+    """Jobs that each decode `new_tokens` tokens after the begin token, checked by a first run.
 
-    The last of ours is the end.
+    The last token of yolor_d2's captions is the end token.
     """
-    how = {"beam_size": beam_size, "max_tokens": new_tokens + 1}
+    options = {"beam_size": beam_size, "max_tokens": new_tokens + 1}
     jobs: dict[str, Job] = {
-        RECOMPUTED: partial(recompute, head, tokens, **how),
-        OURS: partial(head.generate, tokens, **how),
+        RECOMPUTED: partial(recompute, head, tokens, **options),
+        OURS: partial(head.generate, tokens, **options),
     }
-    lengths = {OURS: head.generate(tokens, **how).lengths}
+    lengths = {OURS: head.generate(tokens, **options).lengths}
     if peer is not None:
         job = partial(peer.generate, tokens, beam_size=beam_size, new_tokens=new_tokens)
         lengths[PEER] = (job() != head.pad_id).sum(dim=1)
         jobs[PEER] = job
-    for name, said in lengths.items():
-        if not bool((said == new_tokens + 1).all()):
-            raise RuntimeError(f"{name} said {said.tolist()} tokens instead of {new_tokens + 1}")
+    for name, length in lengths.items():
+        if not bool((length == new_tokens + 1).all()):
+            raise RuntimeError(f"{name}: {length.tolist()} tokens instead of {new_tokens + 1}")
     return jobs
 
 
 def _rows(times: dict[str, list[float]], captions: int) -> dict[str, Row]:
-    """Captions a second, and how many times as many of them ours makes."""
+    """Captions per second of each job, and the speedup of yolor_d2 over it."""
     rows = {}
     for name, runs in times.items():
         rows[name] = {

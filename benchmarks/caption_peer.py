@@ -1,7 +1,7 @@
-"""Hugging Face transformers' `generate`, for comparison; used by its public interface alone.
+"""Caption decoding with `generate` of Hugging Face transformers, for comparison.
 
-It is no part of yolor_d2 and no requirement: Apache-2.0, to be installed by who wants the
-comparison. Nothing is loaded from anywhere.
+transformers (Apache-2.0) is an optional package, not a requirement of yolor_d2. Only its public
+interface is used, and no weights are downloaded.
 """
 
 import os
@@ -16,13 +16,13 @@ from yolor_d2.modeling.heads import TransformerCaptionHead, VisualTokens
 from yolor_d2.modeling.heads.caption.transformer import DecoderLayer, TransformerDecoder
 
 HOW_TO_INSTALL = (
-    "transformers is not here, so its `generate` is left out; `pip install transformers`, best "
-    "into an environment of its own (see docs/performance.md), or give --peer none"
+    "transformers is not installed and is skipped; `pip install transformers` in a separate "
+    "environment (see docs/performance.md), or pass --peer none"
 )
 
 
 def version() -> str | None:
-    """Of transformers; None where it is not installed, which is said in one line."""
+    """Return the version of transformers, or print how to install it and return None."""
     if find_spec("transformers") is None:
         print(HOW_TO_INSTALL, file=sys.stderr)
         return None
@@ -33,19 +33,21 @@ def version() -> str | None:
 
 
 class Peer:
-    """A caption head's decoder as one of transformers: the same layers with the same weights.
+    """The mBART decoder of transformers with the weights of a caption head.
 
-    Its mBART is the one of its decoders that is built like ours: norms before the layers, and one
-    for the embedding.
+    Like yolor_d2's decoder, mBART has pre-norm layers and normalizes the embedding.
     """
 
     def __init__(self, head: TransformerCaptionHead) -> None:
-        """The head may be of any size, but has to be tied."""
+        """
+        Args:
+            head: a caption head of any size whose output layer is tied to the embedding.
+        """
         from transformers import MBartConfig, MBartForConditionalGeneration
 
         if head.output is not None:
             raise ValueError(
-                "MODEL.CAPTION_HEAD.TIED is False; transformers' decoder is tied (--peer none)"
+                "MODEL.CAPTION_HEAD.TIED is False, but mBART's output layer is tied (--peer none)"
             )
         pad_id, bos_id, eos_id, usable = head.vocabulary
         layers = list(head.decoder.layers)
@@ -58,7 +60,7 @@ class Peer:
             decoder_layers=len(layers),
             decoder_ffn_dim=ffn_dim,
             decoder_attention_heads=heads,
-            # It has to have an encoder, which does nothing: the visual tokens are given.
+            # The encoder is required but not used: the visual tokens replace its output.
             encoder_layers=len(layers),
             encoder_ffn_dim=ffn_dim,
             encoder_attention_heads=heads,
@@ -68,17 +70,17 @@ class Peer:
             decoder_start_token_id=bos_id,
             eos_token_id=eos_id,
             forced_eos_token_id=None,
+            attn_implementation="sdpa",  # as in yolor_d2
         )
-        config._attn_implementation = "sdpa"  # as ours
         self.model: Any = MBartForConditionalGeneration(config).to(head.text.words.weight).eval()
         with torch.no_grad():
             _copy_embedding(self.model.model.decoder, head)
             _copy_layers(self.model.model.decoder, head.decoder)
-            never = torch.tensor([pad_id, bos_id, *range(usable, vocab_size)])
-            self.model.final_logits_bias[:, never] = -torch.inf
+            excluded = torch.tensor([pad_id, bos_id, *range(usable, vocab_size)])
+            self.model.final_logits_bias[:, excluded] = -torch.inf
 
     def generate(self, tokens: VisualTokens, *, beam_size: int, new_tokens: int) -> Tensor:
-        """Exactly so many tokens: ids (N, 1 + new_tokens), of which the first is the begin."""
+        """Decode exactly `new_tokens` tokens: ids (N, 1 + new_tokens), begin token first."""
         from transformers.modeling_outputs import BaseModelOutput
 
         search = {"length_penalty": 0.0} if beam_size > 1 else {}
@@ -93,38 +95,38 @@ class Peer:
         )
 
 
-def _copy_embedding(theirs: Any, head: TransformerCaptionHead) -> None:
-    theirs.embed_tokens.weight.copy_(head.text.words.weight)
-    offset = theirs.embed_positions.offset
-    theirs.embed_positions.weight[offset:].copy_(head.text.positions.weight)
-    theirs.layernorm_embedding.load_state_dict(head.text.norm.state_dict())
+def _copy_embedding(target: Any, head: TransformerCaptionHead) -> None:
+    target.embed_tokens.weight.copy_(head.text.words.weight)
+    offset = target.embed_positions.offset
+    target.embed_positions.weight[offset:].copy_(head.text.positions.weight)
+    target.layernorm_embedding.load_state_dict(head.text.norm.state_dict())
 
 
-def _copy_layers(theirs: Any, ours: TransformerDecoder) -> None:
-    theirs.layer_norm.load_state_dict(ours.norm.state_dict())
-    for their_layer, layer in zip(theirs.layers, ours.layers, strict=True):
-        _copy_layer(their_layer, layer)
+def _copy_layers(target: Any, source: TransformerDecoder) -> None:
+    target.layer_norm.load_state_dict(source.norm.state_dict())
+    for target_layer, layer in zip(target.layers, source.layers, strict=True):
+        _copy_layer(target_layer, layer)
 
 
-def _copy_layer(theirs: Any, ours: DecoderLayer) -> None:
-    text, visual = ours.text_attention, ours.visual_attention
-    attention = theirs.self_attn
-    _split(text.query_key_value, attention.q_proj, attention.k_proj, attention.v_proj)
-    _split(text.output, attention.out_proj)
-    attention = theirs.encoder_attn
-    _split(visual.query, attention.q_proj)
-    _split(visual.key_value, attention.k_proj, attention.v_proj)
-    _split(visual.output, attention.out_proj)
-    _split(ours.ffn[0], theirs.fc1)
-    _split(ours.ffn[3], theirs.fc2)
-    theirs.self_attn_layer_norm.load_state_dict(ours.text_norm.state_dict())
-    theirs.encoder_attn_layer_norm.load_state_dict(ours.visual_norm.state_dict())
-    theirs.final_layer_norm.load_state_dict(ours.ffn_norm.state_dict())
+def _copy_layer(target: Any, source: DecoderLayer) -> None:
+    text, visual = source.text_attention, source.visual_attention
+    attention = target.self_attn
+    _copy_linear(text.query_key_value, attention.q_proj, attention.k_proj, attention.v_proj)
+    _copy_linear(text.output, attention.out_proj)
+    attention = target.encoder_attn
+    _copy_linear(visual.query, attention.q_proj)
+    _copy_linear(visual.key_value, attention.k_proj, attention.v_proj)
+    _copy_linear(visual.output, attention.out_proj)
+    _copy_linear(source.ffn[0], target.fc1)
+    _copy_linear(source.ffn[3], target.fc2)
+    target.self_attn_layer_norm.load_state_dict(source.text_norm.state_dict())
+    target.encoder_attn_layer_norm.load_state_dict(source.visual_norm.state_dict())
+    target.final_layer_norm.load_state_dict(source.ffn_norm.state_dict())
 
 
-def _split(ours: nn.Module, *theirs: nn.Linear) -> None:
-    """Copy a linear layer to several, one below the other."""
+def _copy_linear(source: nn.Module, *targets: nn.Linear) -> None:
+    """Copy the row blocks of a linear layer to several layers."""
     for name in ("weight", "bias"):
-        parts = ours.get_parameter(name).chunk(len(theirs))
-        for layer, part in zip(theirs, parts, strict=True):
+        parts = source.get_parameter(name).chunk(len(targets))
+        for layer, part in zip(targets, parts, strict=True):
             layer.get_parameter(name).copy_(part)

@@ -1,4 +1,4 @@
-"""The data pipeline, in samples per second of CPU time on one core."""
+"""Data pipeline, in samples per second of CPU time on one core."""
 
 import argparse
 import itertools
@@ -19,22 +19,16 @@ from yolor_d2.data.views import canvas, strong_view
 from yolor_d2.data.views.reading import RecordReader
 from yolor_d2.tokenizer import Tokenizer
 
-from . import data_peer as benchmark_peer
+from . import data_peer
 from .datasets import coco_set, toy_set
-from .timing import (
-    Job,
-    StopWatch,
-    cpu_seconds,
-    measure_in_turns,
-    seconds_per_watched_call,
-)
+from .timing import Job, StopWatch, cpu_seconds, measure_in_turns, seconds_per_watched_call
 
 CACHE_MB = 4096
 STRONG_TASKS = ("detection", "mask", "semantic")
 
 
 class Case(NamedTuple):
-    """One way to make samples."""
+    """A configuration of the data pipeline to measure."""
 
     label: str
     tasks: Sequence[str]
@@ -50,7 +44,7 @@ CASES = {
     "four_tasks_warm": Case("the same from memory", (*STRONG_TASKS, "caption"), True),
 }
 
-# Own time of these functions, without that of the others; all else is the rest.
+# Time of these functions without nested calls of the others. REST is all other time.
 PARTS: dict[str, Sequence[tuple[Any, str]]] = {
     "decoding images": [(RecordReader, "pixels")],
     "reading semantic maps": [(RecordReader, "labels")],
@@ -69,31 +63,35 @@ REST = "rest"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark."""
+    """Add the options of this benchmark."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--coco",
         type=Path,
         metavar="DIR",
-        help="has train2017/ and annotations/{instances,captions}_train2017.json",
+        help="folder with train2017/ and annotations/{instances,captions}_train2017.json",
     )
     source.add_argument(
-        "--toy", type=int, default=64, metavar="N", help="make N toy scenes instead (64)"
+        "--toy", type=int, default=64, metavar="N", help="generate N toy scenes instead (64)"
     )
-    parser.add_argument("--images", type=int, default=250, help="of COCO, at most (250)")
-    parser.add_argument("--samples", type=int, default=400, help="of each repeat (400)")
-    parser.add_argument("--repeats", type=int, default=5, help="of which the median counts (5)")
-    parser.add_argument("--size", type=int, default=640, help="of both views, in pixels (640)")
+    parser.add_argument(
+        "--images", type=int, default=250, help="maximum number of COCO images (250)"
+    )
+    parser.add_argument("--samples", type=int, default=400, help="samples per repeat (400)")
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="repeats; the median is reported (5)"
+    )
+    parser.add_argument("--size", type=int, default=640, help="side of both views in pixels (640)")
     parser.add_argument(
         "--peer",
         choices=("ultralytics", "none"),
         default="ultralytics",
-        help="measured beside ours, if installed (ultralytics)",
+        help="compare with this package, if it is installed (ultralytics)",
     )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print, and return what --json writes."""
+    """Measure, print, and return the content of the --json file."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         with _data_set(args, work) as name:
@@ -109,20 +107,20 @@ def _data_set(args: argparse.Namespace, work: Path) -> AbstractContextManager[st
 
 
 def _run(args: argparse.Namespace, name: str, work: Path) -> dict[str, Any]:
-    version = benchmark_peer.prepare(work / "config") if args.peer == "ultralytics" else None
+    version = data_peer.prepare(work / "config") if args.peer == "ultralytics" else None
     use_one_thread()
     records = DatasetCatalog.get(name)
     own = _own_jobs(args, name, work)
     jobs = {"strong_cold": own["strong_cold"]}
-    if version is not None:  # next to what it is compared with
-        jobs["peer"] = benchmark_peer.peer_job(
+    if version is not None:  # measured next to strong_cold, which it is compared with
+        jobs["peer"] = data_peer.peer_job(
             records,
             MetadataCatalog.get(name).thing_classes,
             size=args.size,
             samples=args.samples,
             work=work / "peer",
         )
-        use_one_thread()  # again, as it may have changed that
+        use_one_thread()  # again, because the peer may have changed the number
     jobs |= own
     seconds = measure_in_turns(jobs, repeats=args.repeats)
     rates = {case: [args.samples / s for s in runs] for case, runs in seconds.items()}
@@ -163,7 +161,7 @@ def _config(case: Case, name: str, size: int, work: Path) -> CfgNode:
 
 
 def _sample_job(cfg: CfgNode, tokenizer: Tokenizer, samples: int) -> Job:
-    """What a worker of the training loader does; which sample comes when is the main process's."""
+    """Return a job of a training loader's worker. The main process chooses the samples."""
     loader = build_train_loader(cfg, tokenizer=tokenizer)
     requests = list(itertools.islice(iter(loader.sampler), samples))
 
@@ -175,9 +173,9 @@ def _sample_job(cfg: CfgNode, tokenizer: Tokenizer, samples: int) -> Job:
 
 
 def _time_split(job: Job, *, samples: int, repeats: int) -> dict[str, Any]:
-    """Milliseconds a sample of each part, and the share that watching them added.
+    """Milliseconds per sample of each part, and the overhead of measuring them.
 
-    Of the repeat with the median time.
+    All numbers are from the repeat with the median time.
     """
     runs: list[tuple[float, StopWatch]] = []
     for _ in range(repeats):
@@ -202,20 +200,20 @@ def _summary(rates: Sequence[float]) -> dict[str, Any]:
 
 
 def _comparison(
-    version: str | None, ours: Sequence[float], theirs: Sequence[float]
+    version: str | None, ours: Sequence[float], peers: Sequence[float]
 ) -> dict[str, Any]:
-    # Of neighbouring turns, which the same noise hit.
-    ratio = statistics.median(our / their for our, their in zip(ours, theirs, strict=True))
+    # Within a repeat, other load of the machine affects both equally.
+    ratio = statistics.median(our / peer for our, peer in zip(ours, peers, strict=True))
     return {
         "name": "ultralytics",
         "version": version,
-        "samples_per_second": _summary(theirs),
+        "samples_per_second": _summary(peers),
         "ratio": ratio,
     }
 
 
 def _print_results(results: Mapping[str, Any]) -> None:
-    """In Markdown, for docs/performance.md."""
+    """Print Markdown for docs/performance.md."""
     data, settings = results["data"], results["settings"]
     print(
         f"\n{data['images']} images of {data['source']}, size {settings['size']}, "
@@ -227,13 +225,13 @@ def _print_results(results: Mapping[str, Any]) -> None:
     peer = results["peer"]
     if peer:
         _print_rate(f"{peer['name']} {peer['version']}: boxes, masks", peer["samples_per_second"])
-        print(f"\nOur strong view is {peer['ratio']:.2f} times as fast as {peer['name']}.")
+        print(f"\nThe strong view is {peer['ratio']:.2f} times as fast as {peer['name']}.")
     split = results["strong_view_time"]
     print("\n| strong view, files decoded each time | ms | share |\n|---|--:|--:|")
     for part, spent in split["parts"].items():
         print(f"| {part} | {spent['ms']:.2f} | {spent['share']:.0%} |")
     print(f"| together | {split['ms']:.2f} | 100% |")
-    print(f"\nMeasuring the parts added {split['overhead']:.1%}.")
+    print(f"\nMeasuring the parts added {split['overhead']:.1%} to the time.")
 
 
 def _print_rate(label: str, rates: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
-"""The training pipeline of ultralytics, for comparison; used by its public interface alone.
+"""Training data pipeline of ultralytics, for comparison.
 
-It is no part of yolor_d2 and no requirement: AGPL-3.0, to be installed by who wants the comparison.
+ultralytics (AGPL-3.0) is an optional package, not a requirement of yolor_d2. Only its public
+interface is used.
 """
 
 import itertools
@@ -19,14 +20,14 @@ from yolor_d2.data.views.targets import box_areas, outline_extent, read_outlines
 from .timing import Job
 
 HOW_TO_INSTALL = (
-    "ultralytics is not here, so there is nothing to compare with; `pip install ultralytics`, best "
-    "into an environment of its own (see docs/performance.md), or give --peer none"
+    "ultralytics is not installed and is skipped; `pip install ultralytics` in a separate "
+    "environment (see docs/performance.md), or pass --peer none"
 )
 BATCH_SIZE = 16
-# It takes mosaic partners from the last 8 batches, held in memory. With fewer images than that it
-# would read no files at all, so that few are linked under several names, as of a larger data set.
+# ultralytics draws mosaic partners from a buffer of the last 8 batches. A data set that fits into
+# the buffer would be read only once, so images of small data sets are linked under several names.
 MIN_IMAGES = 1024
-# What the strong view does by default. overlap_mask=False gives each object a mask of its own.
+# Defaults of yolor_d2's strong view. overlap_mask=False: one mask per object.
 RECIPE = {
     "mosaic": 1.0,
     "mixup": 0.15,
@@ -47,12 +48,12 @@ RECIPE = {
 
 
 def prepare(config_folder: Path) -> str | None:
-    """Let ultralytics neither load nor send anything, and write its settings to a folder.
+    """Import ultralytics without network access and with its settings in a folder.
 
-    Must be called before anything else imports it.
+    Must be called before any other import of ultralytics.
 
     Returns:
-        Its version; None where it is not installed, which is said in one line.
+        Its version, or None if it is not installed; then a line on stderr explains how to install.
     """
     if find_spec("ultralytics") is None:
         print(HOW_TO_INSTALL, file=sys.stderr)
@@ -72,14 +73,14 @@ def prepare(config_folder: Path) -> str | None:
 def peer_job(
     records: Sequence[Record], class_names: Sequence[str], *, size: int, samples: int, work: Path
 ) -> Job:
-    """Makes samples of the same images with boxes and masks; without semantic maps and captions.
+    """Return a job that makes samples with boxes and masks, without semantic maps and captions.
 
     Args:
         records: data set dicts.
-        class_names: of the objects.
-        size: side of the training image, in pixels.
-        samples: how many the job makes.
-        work: a folder for its files.
+        class_names: object classes.
+        size: side of the training image in pixels.
+        samples: number of samples per call of the job.
+        work: folder for temporary files.
     """
     from ultralytics.cfg import get_cfg
     from ultralytics.data import build_yolo_dataset
@@ -104,14 +105,14 @@ def peer_job(
 
 
 def _random_order(images: int) -> Iterator[int]:
-    """Epoch after epoch, so that no repeat finds images of the one before in the buffer."""
+    """Indices of random epochs, so that repeats do not reuse images in the buffer."""
     rng = np.random.default_rng(0)
     while True:
         yield from rng.permutation(images).tolist()
 
 
 def write_labels(records: Sequence[Record], *, images: Path, labels: Path) -> None:
-    """A folder of links to the images, and one of label files: a polygon for each object."""
+    """Write a folder of links to the images and a folder of label files with object polygons."""
     images.mkdir(parents=True)
     labels.mkdir(parents=True)
     copies = -(-MIN_IMAGES // len(records))
@@ -125,7 +126,7 @@ def write_labels(records: Sequence[Record], *, images: Path, labels: Path) -> No
 
 
 def _label_lines(record: Record) -> list[str]:
-    """Class and corners of each object, as shares of the image; the largest of several parts."""
+    """Class and polygon of each object in relative coordinates; only the largest of its parts."""
     width, height = record["width"], record["height"]
     lines = []
     for annotation in record["annotations"]:

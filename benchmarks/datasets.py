@@ -1,4 +1,4 @@
-"""Data sets for benchmarks: some images of COCO, or toy scenes, with the files of all tasks."""
+"""Data sets for benchmarks: COCO images or toy scenes, with annotations of all tasks."""
 
 import json
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ from yolor_d2.data.errors import DataError
 from yolor_d2.toy_scenes.dataset import STUFF_CLASSES, THING_CLASSES, generate_toy_scenes
 
 NAME = "yolor_d2_benchmark"
-ASPECT = 0.75  # of toy scenes, height to width
+ASPECT = 0.75  # height / width of toy scenes
 
 
 @contextmanager
 def coco_set(folder: Path, *, images: int, work: Path) -> Iterator[str]:
-    """The first images of COCO train2017, in the catalogue while the context is open.
+    """Register the first images of COCO train2017 in the catalog while the context is open.
 
-    Semantic maps are made of the things alone: they are what instances_train2017.json holds.
+    Semantic maps contain only things, because instances_train2017.json has no stuff.
 
     Args:
-        folder: with train2017/ and annotations/{instances,captions}_train2017.json.
-        images: how many, at most.
-        work: an empty folder to write to.
+        folder: contains train2017/ and annotations/{instances,captions}_train2017.json.
+        images: maximum number of images.
+        work: empty folder for temporary files.
     """
     for kind in ("instances", "captions"):
         content = read_json(folder / f"annotations/{kind}_train2017.json")
@@ -52,13 +52,13 @@ def coco_set(folder: Path, *, images: int, work: Path) -> Iterator[str]:
         sem_seg_root=work / "semantic",
         sem_seg=COCO_LEAVES,
     )
-    with _forgotten_afterwards():
+    with _removed_from_catalog():
         yield NAME
 
 
 @contextmanager
 def toy_set(*, images: int, width: int, work: Path) -> Iterator[str]:
-    """Toy scenes of a width in pixels, in the catalogue while the context is open."""
+    """Register generated toy scenes in the catalog while the context is open."""
     generate_toy_scenes(
         work / "toy",
         train=images,
@@ -76,12 +76,12 @@ def toy_set(*, images: int, width: int, work: Path) -> Iterator[str]:
         sem_seg_root=annotations / "semantic_train",
         sem_seg=[*THING_CLASSES, *STUFF_CLASSES],
     )
-    with _forgotten_afterwards():
+    with _removed_from_catalog():
         yield NAME
 
 
 @contextmanager
-def _forgotten_afterwards() -> Iterator[None]:
+def _removed_from_catalog() -> Iterator[None]:
     try:
         yield
     finally:

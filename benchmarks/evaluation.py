@@ -1,4 +1,4 @@
-"""The evaluation of boxes and masks, beside pycocotools, and of maps."""
+"""Evaluation of boxes and masks, compared with pycocotools, and of maps."""
 
 import argparse
 import contextlib
@@ -38,47 +38,47 @@ from .timing import cpu_seconds
 
 Scorer = Callable[[], np.ndarray]
 
-NAME = "benchmark of evaluation"
+NAME = "yolor_d2_benchmark_evaluation"
 HEIGHT, WIDTH = 480, 640
-OBJECTS = 7  # of an image, as in COCO
-SHAPES = 2000  # different masks
-MAP_IMAGES = 20  # whose maps are compared
-ID_STEP = 150_001  # makes the segments' true ids as large as COCO's
+OBJECTS = 7  # per image, as in COCO
+SHAPES = 2000  # number of different masks
+MAP_IMAGES = 20  # images with semantic and panoptic maps
+ID_STEP = 150_001  # makes ids of true segments as large as in COCO
 MAX_DIFFERENCE = 1e-9
-AIMS = {"bbox": 2.3, "segm": 1.3}  # times as fast as pycocotools
+AIMS = {"bbox": 2.3, "segm": 1.3}  # minimum speedup over pycocotools
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark."""
-    parser.add_argument("--images", type=int, default=5000, help="(5000)")
-    parser.add_argument("--detections", type=int, default=100, help="of each image (100)")
+    """Add the options of this benchmark."""
+    parser.add_argument("--images", type=int, default=5000, help="images (5000)")
+    parser.add_argument("--detections", type=int, default=100, help="detections per image (100)")
     parser.add_argument(
-        "--processes", type=int, default=2, help="that share the scoring, printed apart (2)"
+        "--processes", type=int, default=2, help="processes of a second measurement (2)"
     )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print, and return what --json writes."""
+    """Measure, print, and return the content of the --json file."""
     use_one_thread()
     dataset, results = synthetic_data(args.images, args.detections)
     print(
         f"\n{args.images} images of {HEIGHT} x {WIDTH}, {OBJECTS} objects and {args.detections} "
-        "detections each; seconds of CPU time in one process, once"
+        "detections each; seconds of CPU time in one process, one run"
     )
     scoring = {task: _compare(dataset, results, task, args.processes) for task in AIMS}
     _print_scoring(scoring, args.processes)
-    counting = _measure_counting(args.detections)
-    print("\nWhat each image costs before that, in milliseconds of CPU time\n")
-    print(tabulate(counting.items(), tablefmt="pipe", floatfmt=".2f", headers=["", "ms"]))
+    processing = _measure_processing(args.detections)
+    print("\nProcessing of each image before that, in milliseconds of CPU time\n")
+    print(tabulate(processing.items(), tablefmt="pipe", floatfmt=".2f", headers=["", "ms"]))
     return {
         "settings": {key: getattr(args, key) for key in ("images", "detections", "processes")},
         "scoring": scoring,
-        "milliseconds_per_image": counting,
+        "milliseconds_per_image": processing,
     }
 
 
 class Shapes:
-    """Masks that objects and detections have."""
+    """Synthetic objects and detections with masks from a fixed set."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -87,7 +87,7 @@ class Shapes:
         self.classes = np.array(COCO_THINGS.ids)
 
     def objects(self, image: int, first_id: int) -> list[Json]:
-        """Ground truth of an image. As in COCO, a few classes have most objects."""
+        """Annotations of an image. As in COCO, most objects belong to a few classes."""
         classes = self.classes[self.rng.zipf(1.5, OBJECTS) % len(self.classes)].tolist()
         shapes = self.rng.integers(SHAPES, size=OBJECTS).tolist()
         return [
@@ -104,7 +104,7 @@ class Shapes:
         ]
 
     def detections(self, objects: list[Json], number: int) -> list[Json]:
-        """Boxes near objects, half of them of the right class, a third with the right mask."""
+        """Boxes near objects: half with the right class, a third with the right mask."""
         results = []
         for source in self.rng.integers(OBJECTS, size=number).tolist():
             item = objects[source]
@@ -125,7 +125,7 @@ class Shapes:
 
 
 def synthetic_data(images: int, detections: int) -> tuple[Json, list[Json]]:
-    """Content of a file of COCO's instances, and results."""
+    """Content of a COCO instances file, and results in COCO's format."""
     shapes = Shapes(np.random.default_rng(0))
     annotations: list[Json] = []
     results: list[Json] = []
@@ -146,11 +146,11 @@ def _image(number: int) -> Json:
 
 
 def _ellipse(rng: np.random.Generator) -> Json:
-    """Run lengths of an ellipse somewhere; small ones are frequent."""
+    """Run-length encoded ellipse at a random position. Small ellipses are frequent."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    centre = int(rng.integers(WIDTH)), int(rng.integers(HEIGHT))
+    center = int(rng.integers(WIDTH)), int(rng.integers(HEIGHT))
     axes = [int(4 + 120 * rng.random() ** 3) for _ in range(2)]
-    cv2.ellipse(mask, centre, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
+    cv2.ellipse(mask, center, axes, float(rng.uniform(0, 180)), 0, 360, 1, -1)
     rle = coco_mask.encode(np.asfortranarray(mask))
     return {"size": rle["size"], "counts": rle["counts"].decode()}
 
@@ -158,9 +158,10 @@ def _ellipse(rng: np.random.Generator) -> Json:
 def scorers(
     dataset: Json, results: list[Json], task: str, *, processes: int = 1
 ) -> dict[str, Scorer]:
-    """What gives COCO's twelve numbers: ours in one process, ours in several, and pycocotools.
+    """Functions that compute COCO's twelve metrics with yolor_d2 and with pycocotools.
 
-    pycocotools adds to what it is given, so that its scorer is for one use.
+    "shared" is yolor_d2 with several processes. pycocotools modifies its inputs, so its function
+    can be called only once.
     """
     kept = ("image_id", "category_id", "score", "bbox" if task == "bbox" else "segmentation")
     own_results = [{key: result[key] for key in kept} for result in results]
@@ -189,7 +190,7 @@ def scorers(
 
 
 def _compare(dataset: Json, results: list[Json], task: str, processes: int) -> dict[str, float]:
-    """Seconds of ours and of pycocotools, which must agree."""
+    """Seconds of yolor_d2 and pycocotools, whose metrics must agree."""
     runs = {
         name: _timed(scorer)
         for name, scorer in scorers(dataset, results, task, processes=processes).items()
@@ -209,7 +210,7 @@ def _compare(dataset: Json, results: list[Json], task: str, processes: int) -> d
 
 
 class _Timed(NamedTuple):
-    """What a scorer gave, and how long it took, in seconds."""
+    """Metrics and seconds of a scorer."""
 
     numbers: np.ndarray
     cpu: float  # of this process
@@ -231,17 +232,17 @@ def _print_scoring(scoring: dict[str, dict[str, float]], processes: int) -> None
         speed = scoring[task]["times as fast"]
         verdict = "reached" if speed >= aim else "MISSED"
         print(f"\n{verdict}: {task} at least {aim} times as fast as pycocotools ({speed:.2f})")
-    # On a busy machine several processes have hardly more of it than one.
+    # Several processes gain little on a busy machine, so the load is printed.
     busy, cores = os.getloadavg()[0], os.cpu_count()
-    print(f"\nSeconds of wall time, {busy:.1f} processes at work on {cores} cores, this included\n")
+    print(f"\nSeconds of wall time on {cores} cores with a load average of {busy:.1f}\n")
     rows = [[task, numbers["alone"], numbers["shared"]] for task, numbers in scoring.items()]
     rows.append(["both", *(sum(n[name] for n in scoring.values()) for name in ("alone", "shared"))])
     headers = ["", "one process", f"{processes} processes"]
     print(tabulate(rows, headers=headers, tablefmt="pipe", floatfmt=".2f"))
 
 
-def _measure_counting(detections: int) -> dict[str, float]:
-    """Milliseconds that each kind of result takes in an image."""
+def _measure_processing(detections: int) -> dict[str, float]:
+    """Milliseconds per image of each kind of result."""
     _, results = synthetic_data(MAP_IMAGES, detections)
     found = [
         to_instances(results[n * detections : (n + 1) * detections]) for n in range(MAP_IMAGES)
@@ -250,7 +251,7 @@ def _measure_counting(detections: int) -> dict[str, float]:
     for instances in plain:
         instances.pred_masks = torch.from_numpy(np.asarray(instances.pred_masks))
     with TemporaryDirectory() as folder, _registered_maps(Path(folder)) as records:
-        maps = [made_up_labels(number) for number in range(MAP_IMAGES)]
+        maps = [random_labels(number) for number in range(MAP_IMAGES)]
         semantic, panoptic = SemanticEvaluator(NAME), PanopticEvaluator(NAME)
         outputs = [
             {
@@ -269,7 +270,7 @@ def _measure_counting(detections: int) -> dict[str, float]:
 
 
 def to_instances(results: list[Json]) -> Instances:
-    """What a model would have given."""
+    """Convert results of one image to predictions of a model."""
     instances = Instances((HEIGHT, WIDTH))
     boxes = torch.tensor([result["bbox"] for result in results])  # (D, 4)
     boxes[:, 2:] += boxes[:, :2]
@@ -281,26 +282,26 @@ def to_instances(results: list[Json]) -> Instances:
     return instances
 
 
-def made_up_labels(number: int) -> np.ndarray:
-    """A map of patches of some classes, (HEIGHT, WIDTH) uint8."""
+def random_labels(number: int) -> np.ndarray:
+    """Label map of rectangular patches, (HEIGHT, WIDTH) uint8."""
     rng = np.random.default_rng(number)
     patches = rng.integers(80, 92, (6, 8)).astype(np.uint8)
     return np.kron(patches, np.ones((HEIGHT // 6, WIDTH // 8), np.uint8))
 
 
 def to_segments(labels: np.ndarray) -> list[Json]:
-    """One segment of each label, with the label and one as its id."""
+    """Segment infos of a label map; the id of a segment is its label plus one."""
     present = np.unique(labels).tolist()
     return [{"id": label + 1, "category_id": label, "isthing": False} for label in present]
 
 
 @contextlib.contextmanager
 def _registered_maps(folder: Path) -> Iterator[list[Json]]:
-    """Records of images that have both kinds of maps, while the context is open."""
+    """Register images with semantic and panoptic maps while the context is open."""
     (folder / "semantic").mkdir()
     annotations = []
     for number in range(MAP_IMAGES):
-        labels = made_up_labels(number)
+        labels = random_labels(number)
         write_index_png(folder / f"semantic/{number}.png", labels)
         ids = labels.astype(int) * ID_STEP
         colors = np.stack([ids % 256, ids // 256 % 256, ids // 256**2], axis=2)

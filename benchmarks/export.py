@@ -1,4 +1,4 @@
-"""Exported graphs in onnxruntime beside the network itself: forward pass and whole images."""
+"""Exported networks in onnxruntime, compared with PyTorch: forward pass and whole images."""
 
 import argparse
 import json
@@ -31,17 +31,33 @@ NAMES = NCHW, NHWC, ONNX = "eager, fused", "eager, fused, channels_last", "onnxr
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark."""
-    parser.add_argument("--weights", metavar="FILE", help="a trained network (a new one)")
-    parser.add_argument("--config-file", metavar="FILE", help=f"of a new one ({DEFAULT_CONFIG})")
-    parser.add_argument("--size", type=int, nargs="+", default=[640, 320], help="of square images")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1], metavar="N", help="images (1)")
-    parser.add_argument("--repeats", type=int, default=5, help="of which the median counts (5)")
-    parser.add_argument("--threads", type=int, default=2, help="of the CPU (2)")
+    """Add the options of this benchmark."""
+    parser.add_argument(
+        "--weights", metavar="FILE", help="checkpoint (default: an untrained network)"
+    )
+    parser.add_argument(
+        "--config-file",
+        metavar="FILE",
+        help=f"configuration of an untrained network ({DEFAULT_CONFIG})",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs="+",
+        default=[640, 320],
+        help="sides of the square images in pixels (640 320)",
+    )
+    parser.add_argument(
+        "--batch", type=int, nargs="+", default=[1], metavar="N", help="images per batch (1)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=5, help="repeats; the median is reported (5)"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print, and return what --json writes."""
+    """Measure, print, and return the content of the --json file."""
     threads = torch.get_num_threads()
     torch.set_num_threads(args.threads)
     try:
@@ -59,11 +75,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 @torch.no_grad()
 def measure(args: argparse.Namespace, folder: Path) -> Result:
-    """Export a network into a folder, and time it."""
+    """Export a network into a folder and time it."""
     network = _network(args)
     model = network.model
     if model.mask_head is not None:
-        model.mask_head.mask_format = "dense"  # as the runner gives them
+        model.mask_head.mask_format = "dense"  # as in the runner
     export(network, weights=args.weights or "", folder=folder, kind="onnx", sizes=[])
     tables = []
     fastest = to_channels_last(deploy(model))
@@ -83,7 +99,7 @@ def measure(args: argparse.Namespace, folder: Path) -> Result:
 
 
 def _network(args: argparse.Namespace) -> Network:
-    """A trained network, or a new one that finds something everywhere."""
+    """Load a trained network, or build a calibrated untrained one."""
     if args.weights:
         weights = args.weights if args.config_file else None
         return load_network(args.config_file or args.weights, weights=weights, device="cpu")
@@ -97,7 +113,7 @@ def _network(args: argparse.Namespace) -> Network:
 
 
 def _whole_images(model: YOLOR, recipe: Recipe, folder: Path, args: argparse.Namespace) -> Table:
-    """From an image to its boxes, masks, maps and caption."""
+    """Time everything from an image to its boxes, masks, maps and caption."""
     runner_module: ModuleType = load_runner(folder)
     facts = json.loads((folder / "model.json").read_text("utf-8"))
     runner = runner_module.Runner(folder, threads=args.threads)

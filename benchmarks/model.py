@@ -1,4 +1,4 @@
-"""The network: forward pass, training step, results, captions, memory, beside others' networks."""
+"""Network: forward pass (compared with other networks), training, results, captions, memory."""
 
 import argparse
 import tempfile
@@ -21,19 +21,14 @@ from yolor_d2.tools.options import positive
 from .model_captions import measure_captions
 from .model_inference import measure_forward, measure_results
 from .model_memory import measure_memory
-from .model_peers import BUILDERS, build_rivals
-from .model_setting import (
-    Result,
-    Setting,
-    calibrate,
-    random_images,
-)
+from .model_peers import BUILDERS, build_peers
+from .model_setting import Result, Setting, calibrate, random_images
 from .model_training import measure_training
 from .printing import chosen_device, device_name, print_result
 
 DEFAULT_CONFIG = "COCO/yolor_elan_mtl.yaml"
 VISION = frozenset({"detection", "mask", "semantic"})
-# Parts, and the tasks that the network must have for them.
+# Parts of this benchmark, and the tasks that they require.
 NEEDS: dict[str, frozenset[str]] = {
     "forward": frozenset(),
     "train": frozenset(),
@@ -45,34 +40,43 @@ OWN_HEADS = (AnchorFreeHead, PrototypeMaskHead, SemanticHead, TransformerCaption
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark."""
-    parser.add_argument("--config-file", metavar="FILE", help=f"of the network ({DEFAULT_CONFIG})")
-    parser.add_argument("--size", type=positive, default=640, help="of square images (640)")
+    """Add the options of this benchmark."""
     parser.add_argument(
-        "--batch", type=positive, nargs="+", metavar="N", help="of the forward pass (1; GPU: 1 32)"
+        "--config-file", metavar="FILE", help=f"network to measure ({DEFAULT_CONFIG})"
     )
     parser.add_argument(
-        "--train-batch", type=positive, nargs="+", metavar="N", help="of training (2; GPU: 1 32)"
+        "--size", type=positive, default=640, help="side of the square images in pixels (640)"
     )
     parser.add_argument(
-        "--memory-batch", type=positive, default=32, metavar="N", help="of the losses (32)"
+        "--batch", type=positive, nargs="+", metavar="N", help="images in inference (1; GPU: 1 32)"
     )
     parser.add_argument(
-        "--repeats", type=positive, default=5, help="of which the median counts (5)"
+        "--train-batch",
+        type=positive,
+        nargs="+",
+        metavar="N",
+        help="images in training (2; GPU: 1 32)",
+    )
+    parser.add_argument(
+        "--memory-batch", type=positive, default=32, metavar="N", help="images of loss memory (32)"
+    )
+    parser.add_argument(
+        "--repeats", type=positive, default=5, help="repeats; the median is reported (5)"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=positive, default=2, help="of the CPU (2)")
+    parser.add_argument("--threads", type=positive, default=2, help="CPU threads (2)")
     parser.add_argument(
         "--parts",
         type=lambda text: _chosen(text, list(NEEDS)),
         default=list(NEEDS),
-        help=f"some of {','.join(NEEDS)} (all)",
+        help=f"comma-separated, some of {','.join(NEEDS)} (all)",
     )
     parser.add_argument(
+        "--peers",
         "--rivals",
         type=lambda text: [] if text == "none" else _chosen(text, list(BUILDERS)),
         default=list(BUILDERS),
-        help=f"measured beside ours, if installed: some of {','.join(BUILDERS)}, or none (all)",
+        help=f"packages to compare with: installed ones of {','.join(BUILDERS)}, or none (all)",
     )
 
 
@@ -84,7 +88,7 @@ def _chosen(text: str, known: list[str]) -> list[str]:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print, and return what --json writes."""
+    """Measure, print, and return the content of the --json file."""
     try:
         setting = _setting(args)
     except (ValueError, OSError) as error:
@@ -118,7 +122,7 @@ def _setting(args: argparse.Namespace) -> Setting:
     if not isinstance(model, YOLOR):
         raise ValueError(f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE}, not YOLOR")
     if not all(isinstance(head, OWN_HEADS) for head in model.heads.values()):
-        raise ValueError("only yolor_d2's own heads can be taken apart")
+        raise ValueError("the network has heads that are not yolor_d2's own")
     if args.size % model.canvas_divisor:
         raise ValueError(f"--size must be a multiple of {model.canvas_divisor}, not {args.size}")
     return Setting(
@@ -134,10 +138,10 @@ def _setting(args: argparse.Namespace) -> Setting:
 
 
 def _measure(args: argparse.Namespace, setting: Setting, work: Path) -> dict[str, Result]:
-    """The parts, each printed as soon as it is there."""
+    """Measure the parts and print each result immediately."""
     print(
         f"\n{device_name(setting.device)}, {args.threads} threads: wall time, median of "
-        f"{args.repeats} turns, which what is compared takes by turns"
+        f"{args.repeats} repeats, with interleaved runs"
     )
     model = setting.model
     images = random_images(1, setting.size, setting.size, setting.device)
@@ -146,7 +150,7 @@ def _measure(args: argparse.Namespace, setting: Setting, work: Path) -> dict[str
     for part in args.parts:
         missing = NEEDS[part] - model.heads.keys()
         if missing:
-            print(f"\n{part} is left out: this network has no {', '.join(sorted(missing))}")
+            print(f"\n{part} is skipped: this network has no {', '.join(sorted(missing))}")
             continue
         results[part] = _measure_part(part, args, setting, work)
         print_result(results[part])
@@ -155,8 +159,8 @@ def _measure(args: argparse.Namespace, setting: Setting, work: Path) -> dict[str
 
 def _measure_part(part: str, args: argparse.Namespace, setting: Setting, work: Path) -> Result:
     if part == "forward":
-        rivals = build_rivals(args.rivals, size=args.size, device=setting.device, work=work)
-        return measure_forward(setting, rivals)
+        peers = build_peers(args.peers, size=args.size, device=setting.device, work=work)
+        return measure_forward(setting, peers)
     measure = {
         "train": measure_training,
         "post": measure_results,

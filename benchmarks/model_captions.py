@@ -1,4 +1,4 @@
-"""How long it takes to decode captions, and what it saves to remember what was computed before."""
+"""Caption decoding, with and without a cache of keys and values."""
 
 import copy
 from functools import partial
@@ -10,26 +10,17 @@ from yolor_d2.modeling.heads import TransformerCaptionHead, VisualTokens
 from yolor_d2.modeling.heads.caption.decoding import Captions, beam_search, greedy_search
 from yolor_d2.modeling.meta_arch import YOLOR
 
-from .model_setting import (
-    Aim,
-    Result,
-    Row,
-    Setting,
-    Table,
-    speedup,
-    time_in_turns,
-    time_rows,
-)
+from .model_setting import Aim, Result, Row, Setting, Table, speedup, time_in_turns, time_rows
 
 BATCHES = (1, 16)
 TOKENS = 20
 BEAMS = {"greedy": 1, "beam 5": 5}
-MIN_SPEEDUPS = {"greedy": 4, "beam 5": 8}  # of the largest batch
+MIN_SPEEDUPS = {"greedy": 4, "beam 5": 8}  # at the largest batch
 
 
 @torch.no_grad()
 def measure_captions(setting: Setting) -> Result:
-    """From visual tokens to texts of 20 tokens, none of which ends early."""
+    """Time from visual tokens to captions of exactly TOKENS tokens."""
     assert isinstance(setting.model.caption_head, TransformerCaptionHead)
     head = endless(setting.model.caption_head)
     tables, aims = [], []
@@ -38,10 +29,10 @@ def measure_captions(setting: Setting) -> Result:
         rows: dict[str, Row] = {}
         for name, beam_size in BEAMS.items():
             slow, fast = f"{name}, recomputed", f"{name}, cached"
-            how = {"beam_size": beam_size, "max_tokens": TOKENS + 1}
+            options = {"beam_size": beam_size, "max_tokens": TOKENS + 1}
             jobs = {
-                slow: partial(recompute, head, tokens, **how),
-                fast: partial(head.generate, tokens, **how),
+                slow: partial(recompute, head, tokens, **options),
+                fast: partial(head.generate, tokens, **options),
             }
             times = time_in_turns(jobs, repeats=setting.repeats, device=setting.device)
             rows |= time_rows(times, base=slow)
@@ -56,19 +47,19 @@ def measure_captions(setting: Setting) -> Result:
 
 
 def endless(head: TransformerCaptionHead) -> TransformerCaptionHead:
-    """A copy for inference that ends a text only where there is no more room."""
+    """Copy a head for inference so that captions end only at their maximum length."""
     head = copy.deepcopy(head).eval()
     last = head.vocabulary.usable - 1
-    head.vocabulary = head.vocabulary._replace(usable=last, eos_id=last)  # never said before
+    head.vocabulary = head.vocabulary._replace(usable=last, eos_id=last)  # never predicted before
     return head
 
 
 def recompute(
     head: TransformerCaptionHead, tokens: VisualTokens, *, beam_size: int, max_tokens: int
 ) -> Captions:
-    """What `head.generate` does, but at each token computed from the first one on, as in training.
+    """Decode like `head.generate`, but recompute all previous tokens at each step.
 
-    Each beam is a row of its own, so the image is projected again for each of them.
+    Each beam is a separate row of the batch, so that visual tokens are projected once per beam.
     """
     num_images = len(tokens.tokens)
     rows = VisualTokens(*(part.repeat_interleave(beam_size, dim=0) for part in tokens))
@@ -95,7 +86,7 @@ def recompute(
 def visual_tokens(
     model: YOLOR, head: TransformerCaptionHead, batch: int, *, size: int
 ) -> VisualTokens:
-    """Of made-up maps of square images, on the model's device."""
+    """Visual tokens of random feature maps of square images, on the model's device."""
     rng = torch.Generator().manual_seed(0)
     shapes = model.backbone.output_shape()
     features = {}

@@ -1,4 +1,4 @@
-"""How long it takes to use a network: its forward pass, and results from its outputs."""
+"""Inference time: forward pass and post-processing."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.modeling.results import Frame, place_instances, place_map
 
 from .model_inputs import trained_outputs
-from .model_peers import Rival
+from .model_peers import Peer
 from .model_setting import (
     Aim,
     Result,
@@ -27,12 +27,12 @@ from .model_setting import (
 from .timing import Job
 
 UNFUSED, FASTEST = "unfused, NCHW", "fused, channels_last"
-MAX_TIME_SHARE = 0.85  # of the fastest, relative to unfused
+MAX_TIME_SHARE = 0.85  # of FASTEST, relative to UNFUSED
 
 
 @torch.no_grad()
-def measure_forward(setting: Setting, rivals: Mapping[str, Rival]) -> Result:
-    """From padded images to what the heads of detection, masks and semantics say."""
+def measure_forward(setting: Setting, peers: Mapping[str, Peer]) -> Result:
+    """Time from padded images to outputs of the detection, mask and semantic heads."""
     vision = setting.vision_model()
     deployed, fastest = deploy(vision), to_channels_last(deploy(vision))
     tables, aims = [], []
@@ -41,9 +41,9 @@ def measure_forward(setting: Setting, rivals: Mapping[str, Rival]) -> Result:
         jobs = _forward_jobs(setting, vision, deployed, fastest, images)
         parameters = {name: million_parameters(vision) for name in jobs}
         if batch == setting.batches[0]:
-            for name, rival in rivals.items():
-                jobs[name] = rival.make_job(images)
-                parameters[name] = rival.million_parameters
+            for name, peer in peers.items():
+                jobs[name] = peer.make_job(images)
+                parameters[name] = peer.million_parameters
         times = time_in_turns(jobs, repeats=setting.repeats, device=setting.device)
         rows: dict[str, Row] = {
             name: {"M parameters": parameters[name], **row}
@@ -60,22 +60,22 @@ def measure_forward(setting: Setting, rivals: Mapping[str, Rival]) -> Result:
 def _forward_jobs(
     setting: Setting, vision: YOLOR, deployed: YOLOR, fastest: YOLOR, images: Tensor
 ) -> dict[str, Job]:
-    by_pixel = images.contiguous(memory_format=torch.channels_last)
+    channels_last_images = images.contiguous(memory_format=torch.channels_last)
     jobs: dict[str, Job] = {
         UNFUSED: lambda: vision.raw_outputs(images),
         "fused": lambda: deployed.raw_outputs(images),
-        FASTEST: lambda: fastest.raw_outputs(by_pixel),
+        FASTEST: lambda: fastest.raw_outputs(channels_last_images),
     }
     if setting.on_gpu:
         compiled = torch.compile(fastest.raw_outputs, dynamic=False)
 
         def in_half_precision() -> None:
             with setting.half_precision():
-                fastest.raw_outputs(by_pixel)
+                fastest.raw_outputs(channels_last_images)
 
         def compiled_in_half_precision() -> None:
             with setting.half_precision():
-                compiled(by_pixel)
+                compiled(channels_last_images)
 
         jobs[f"{FASTEST}, bf16"] = in_half_precision
         jobs[f"{FASTEST}, bf16, compiled"] = compiled_in_half_precision
@@ -84,7 +84,7 @@ def _forward_jobs(
 
 @torch.no_grad()
 def measure_results(setting: Setting) -> Result:
-    """From what the heads say of an image of 4 : 3 to its results."""
+    """Time from head outputs of a 4 : 3 image to its results."""
     vision = setting.vision_model()
     unit = vision.canvas_divisor
     width, height = setting.size, -(-setting.size * 3 // 4 // unit) * unit

@@ -1,4 +1,4 @@
-"""Made-up samples and network outputs that cost what real ones do."""
+"""Synthetic samples and network outputs that take as much time as real ones."""
 
 from typing import Any
 
@@ -13,20 +13,20 @@ from yolor_d2.modeling.results import RawOutputs
 
 from .model_setting import Setting, random_images
 
-# COCO has 7.3 objects an image. At 640 pixels 41 % of them are smaller than 32 x 32 and a quarter
-# are larger than 96 x 96, as of this distribution of the square root of their area.
+# COCO has 7.3 objects per image. At 640 pixels, 41 % of them are smaller than 32 x 32 and a quarter
+# are larger than 96 x 96. This log-normal distribution of sqrt(area) has the same fractions.
 OBJECTS = 7
 MEDIAN_SIDE, SPREAD = 40 / 640, 1.1
 TARGET_STRIDE = 4
 CAPTION_WORDS = 11
 
-FOUND_OBJECTS = 40  # that the made-up outputs see, each from so many points:
-POINTS_PER_OBJECT = 60
+FOUND_OBJECTS = 40  # objects in synthetic outputs
+POINTS_PER_OBJECT = 60  # points that predict the same object
 CONFUSED_CLASSES = 3
 
 
 def training_samples(setting: Setting, batch: int) -> list[dict[str, Any]]:
-    """Samples of the mapper, with both views and every target."""
+    """Samples as from the mapper, with both views and all targets of the network's tasks."""
     rng = torch.Generator().manual_seed(0)
     size = setting.size
     model = setting.model
@@ -48,21 +48,21 @@ def training_samples(setting: Setting, batch: int) -> list[dict[str, Any]]:
         sample["mask_stride"] = sample["sem_seg_stride"] = TARGET_STRIDE
         for key in ("instances", "mask_stride", "sem_seg", "sem_seg_stride"):
             if key in sample:
-                sample[f"weak_{key}"] = sample[key]  # whichever view a task reads
+                sample[f"weak_{key}"] = sample[key]  # for tasks that use the weak view
         samples.append(sample)
     return samples
 
 
 def _objects(size: int, num_classes: int, rng: torch.Generator) -> Instances:
-    """Ellipses of COCO's sizes."""
+    """Random ellipses with the size distribution of COCO."""
     scale = torch.randn(OBJECTS, generator=rng).mul(SPREAD).exp() * MEDIAN_SIDE * size
     stretch = torch.randn(OBJECTS, 1, generator=rng).mul(0.4).exp()
     sides = torch.cat([scale[:, None] * stretch, scale[:, None] / stretch], dim=1)
     sides = sides.clamp(2, 0.95 * size)  # (G, 2)
     first = torch.rand(OBJECTS, 2, generator=rng) * (size - sides)
-    centres = (first + sides / 2)[:, :, None]  # (G, 2, 1)
+    centers = (first + sides / 2)[:, :, None]  # (G, 2, 1)
     cells = torch.arange(size // TARGET_STRIDE) * TARGET_STRIDE
-    x, y = ((cells - centres) / sides[:, :, None] * 2).square().unbind(dim=1)  # (G, cells) each
+    x, y = ((cells - centers) / sides[:, :, None] * 2).square().unbind(dim=1)  # (G, cells) each
     instances = Instances((size, size))
     instances.gt_boxes = Boxes(torch.cat([first, first + sides], dim=1))
     instances.gt_classes = torch.randint(num_classes, (OBJECTS,), generator=rng)
@@ -71,9 +71,10 @@ def _objects(size: int, num_classes: int, rng: torch.Generator) -> Instances:
 
 
 def trained_outputs(raw: RawOutputs) -> RawOutputs:
-    """What a trained network might say, of the shapes of what a new one does.
+    """Outputs as from a trained network, with the shapes of an untrained network's outputs.
 
-    Thousands of boxes above 0.001, many of the same objects, smooth masks and maps.
+    They contain thousands of boxes with scores above 0.001, many of them on the same objects, and
+    smooth masks and maps.
     """
     rng = torch.Generator().manual_seed(0)
     points, outlines, semantic = raw.points, raw.outlines, raw.semantic
@@ -83,7 +84,7 @@ def trained_outputs(raw: RawOutputs) -> RawOutputs:
     device = semantic.device
     smooth = _smooth(outlines.prototypes, rng)
     return RawOutputs(
-        points=_sightings(points, rng),
+        points=_clustered_points(points, rng),
         outlines=MaskPredictions(
             coefficients=torch.randn(outlines.coefficients.shape, generator=rng).to(device),
             prototypes=F.silu(smooth),
@@ -93,8 +94,8 @@ def trained_outputs(raw: RawOutputs) -> RawOutputs:
     )
 
 
-def _sightings(points: PointPredictions, rng: torch.Generator) -> PointPredictions:
-    """Each object is seen by the points next to its centre, with some doubt about its class."""
+def _clustered_points(points: PointPredictions, rng: torch.Generator) -> PointPredictions:
+    """Predictions of each object by the points near its center, with uncertain classes."""
     num_images, _, num_classes = points.logits.shape
     places, strides = points.points.cpu(), points.strides.cpu()
     reach = points.bins.shape[2] // 4
@@ -105,17 +106,17 @@ def _sightings(points: PointPredictions, rng: torch.Generator) -> PointPredictio
     for image in range(num_images):
         for _ in range(FOUND_OBJECTS):
             half = torch.randn(1, generator=rng).mul(SPREAD).exp() * MEDIAN_SIDE * width / 2
-            centre = torch.rand(2, generator=rng) * canvas
-            near = (places - centre).abs().amax(dim=1) + (half / strides - 4).abs() * strides
-            seen = near.topk(min(POINTS_PER_OBJECT, len(near)), largest=False).indices
-            first, last = (centre - half), (centre + half)
-            sides = torch.cat([places[seen] - first, last - places[seen]], dim=1)
+            center = torch.rand(2, generator=rng) * canvas
+            near = (places - center).abs().amax(dim=1) + (half / strides - 4).abs() * strides
+            chosen = near.topk(min(POINTS_PER_OBJECT, len(near)), largest=False).indices
+            first, last = center - half, center + half
+            sides = torch.cat([places[chosen] - first, last - places[chosen]], dim=1)
             noise = torch.randn(sides.shape, generator=rng) * 0.5
-            distances[image, seen] = sides / strides[seen, None] + noise
+            distances[image, chosen] = sides / strides[chosen, None] + noise
             classes = torch.randint(num_classes, (1 + CONFUSED_CLASSES,), generator=rng)
             level = torch.tensor([0.0, *[-4.0] * CONFUSED_CLASSES])
-            doubt = torch.randn(len(seen), len(classes), generator=rng) * 1.5
-            logits[image, seen[:, None], classes] = level - 1 + doubt
+            noise = torch.randn(len(chosen), len(classes), generator=rng) * 1.5
+            logits[image, chosen[:, None], classes] = level - 1 + noise
     wanted = distances.clamp(0, reach - 1.01)[..., None]  # (N, A, 4, 1)
     bins = -2 * (torch.arange(reach) - wanted).square()  # (N, A, 4, R)
     device = points.logits.device

@@ -1,4 +1,4 @@
-"""How much memory the losses need, beside what the heads say."""
+"""Memory of the losses, in addition to the heads' outputs."""
 
 import json
 import tempfile
@@ -21,13 +21,13 @@ from .model_inputs import training_samples
 from .model_setting import Aim, Result, Setting, Table, random_images
 from .timing import Job
 
-ASSIGNER_NUMBERS = 40  # of a pair of a chunk, in float32, as the assigner's documentation says
+ASSIGNER_NUMBERS = 40  # float32 numbers per pair in a chunk, as documented by the assigner
 
 Losses = dict[str, Tensor]
 
 
-class Lesson(NamedTuple):
-    """What the losses of boxes, masks and the semantic map read."""
+class LossInputs(NamedTuple):
+    """Inputs of the losses of boxes, masks and the semantic map."""
 
     points: PointPredictions
     outlines: MaskPredictions
@@ -41,20 +41,20 @@ class Lesson(NamedTuple):
 
 
 def measure_memory(setting: Setting) -> Result:
-    """Peaks above the heads' outputs and the targets; gradients of the outputs are part of them."""
+    """Peak memory beyond head outputs and targets, including gradients of the outputs."""
     detection, mask, semantic = setting.vision_heads()
-    lesson = _make_lesson(setting)
-    points, objects = lesson.points, lesson.objects
+    inputs = _make_inputs(setting)
+    points, objects = inputs.points, inputs.objects
     assignment = detection.assign(points, objects)
 
     def boxes(assignment: Assignment) -> Losses:
         return detection.losses(points, objects, assignment)
 
     def masks(assignment: Assignment) -> Losses:
-        return mask.losses(lesson.outlines, objects, assignment, lesson.masks)
+        return mask.losses(inputs.outlines, objects, assignment, inputs.masks)
 
     def maps() -> Losses:
-        return semantic.losses(lesson.semantic, lesson.labels)
+        return semantic.losses(inputs.semantic, inputs.labels)
 
     def everything() -> Losses:
         found = detection.assign(points, objects)
@@ -69,42 +69,42 @@ def measure_memory(setting: Setting) -> Result:
     }
     rows = {}
     for name, job in jobs.items():
-        job()  # fills what libraries keep
-        _take_gradients(lesson)
+        job()  # fills caches of libraries
+        _pop_gradients(inputs)
         peak = peak_bytes(job, setting.device)
-        gradients = _take_gradients(lesson)
+        gradients = _pop_gradients(inputs)
         rows[name] = {
             "peak MB": peak / 1e6,
             "gradients MB": gradients / 1e6,
             "rest MB": (peak - gradients) / 1e6,
         }
-    outputs = sum(leaf.nbytes for leaf in lesson.leaves()) / 1e6
+    outputs = sum(leaf.nbytes for leaf in inputs.leaves()) / 1e6
     title = (
         f"memory of the losses, batch {setting.memory_batch}, {setting.size}, "
         f"above the {outputs:,.0f} MB of the heads' outputs"
     )
     bound = 4 * ASSIGNER_NUMBERS * detection.assigner.chunk_pairs / 1e6
     needed = rows["assignment"]["peak MB"]
-    text = f"assignment needs at most the stated {bound:.0f} MB"
+    text = f"assignment needs at most the documented {bound:.0f} MB"
     return Result([Table(title, rows)], [Aim(text, needed, needed <= bound)])
 
 
-def _take_gradients(lesson: Lesson) -> int:
-    """Remove the gradients of the heads' outputs, and tell how many bytes they were."""
-    taken = 0
-    for leaf in lesson.leaves():
+def _pop_gradients(inputs: LossInputs) -> int:
+    """Remove the gradients of the heads' outputs and return their size in bytes."""
+    size = 0
+    for leaf in inputs.leaves():
         if leaf.grad is not None:
-            taken += leaf.grad.nbytes
+            size += leaf.grad.nbytes
             leaf.grad = None
-    return taken
+    return size
 
 
 def _backward(losses: Callable[[], Losses]) -> Job:
     return lambda: torch.stack(list(losses().values())).sum().backward()
 
 
-def _make_lesson(setting: Setting) -> Lesson:
-    """Outputs of a new network for one image, as often as the batch has images, and targets."""
+def _make_inputs(setting: Setting) -> LossInputs:
+    """Targets of a batch, and outputs of an untrained network for one image, repeated."""
     model, device = setting.model, setting.device
     samples = training_samples(setting, setting.memory_batch)
     tasks = frozenset({"detection", "mask", "semantic"})
@@ -121,7 +121,7 @@ def _make_lesson(setting: Setting) -> Lesson:
     assert view.labels is not None
     vision = setting.vision_model()
     assert vision.semantic_head is not None
-    vision.semantic_head.train()  # with the channels that only training has
+    vision.semantic_head.train()  # enables outputs that exist only in training
     with torch.no_grad():
         image = random_images(1, setting.size, setting.size, device)
         points, outlines, semantic, *_ = vision.raw_outputs(image)
@@ -133,7 +133,7 @@ def _make_lesson(setting: Setting) -> Lesson:
         shape = (setting.memory_batch, *[1] * (output.dim() - 1))
         return output.repeat(shape).requires_grad_()
 
-    return Lesson(
+    return LossInputs(
         points=points._replace(logits=repeated(points.logits), bins=repeated(points.bins)),
         outlines=MaskPredictions(*map(repeated, outlines)),
         semantic=repeated(semantic),
@@ -144,7 +144,7 @@ def _make_lesson(setting: Setting) -> Lesson:
 
 
 def peak_bytes(job: Job, device: torch.device) -> int:
-    """The most memory of tensors that a job has at once, beside what there was before it."""
+    """Peak memory of tensors that a job allocates, in bytes."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -153,7 +153,7 @@ def peak_bytes(job: Job, device: torch.device) -> int:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of the profiler, about its cycles
+        warnings.simplefilter("ignore", UserWarning)  # raised by the profiler about its cycles
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
             job()
     with tempfile.TemporaryDirectory() as folder:

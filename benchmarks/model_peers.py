@@ -1,7 +1,7 @@
-"""Other people's networks for instance segmentation, by their public interfaces alone.
+"""Instance segmentation networks of other packages, for comparison.
 
-None is trained, and none is loaded from anywhere: what is measured does not depend on weights but
-for the number of objects that are found, which is 0.
+Only public interfaces are used. Networks are untrained and detect no objects; no weights are
+downloaded.
 """
 
 import sys
@@ -14,47 +14,47 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from . import data_peer as benchmark_peer
+from . import data_peer
 from .model_setting import calibrate, million_parameters, random_images
 from .timing import Job
 
 PANOPTIC_FPN = "COCO-PanopticSegmentation/panoptic_fpn_R_50_3x.yaml"
 
 
-class Rival(NamedTuple):
-    """A network that is ready to run."""
+class Peer(NamedTuple):
+    """A network to compare with."""
 
     million_parameters: float
-    make_job: Callable[[Tensor], Job]  # of images (N, 3, H, W) in 0..255
+    make_job: Callable[[Tensor], Job]  # images are (N, 3, H, W) in 0..255
 
 
-def build_rivals(
+def build_peers(
     names: list[str], *, size: int, device: torch.device, work: Path
-) -> dict[str, Rival]:
-    """Those of the named ones that are installed; of the others a line says how.
+) -> dict[str, Peer]:
+    """Build the networks of installed packages; print a line for each other package.
 
     Args:
-        names: "torchvision", "detectron2", "ultralytics".
-        size: side of the images.
-        device: where they run.
-        work: a folder for their settings.
+        names: packages: "torchvision", "detectron2", "ultralytics".
+        size: side of the images in pixels.
+        device: device of the networks.
+        work: folder for settings of the packages.
     """
-    rivals = {}
+    peers = {}
     for name in names:
         if find_spec(name) is None:
             print(
-                f"{name} is not here, so it is left out (docs/performance.md tells how to get it; "
-                "--rivals none asks for none)",
+                f"{name} is not installed and is skipped (see docs/performance.md, or pass "
+                "--peers none)",
                 file=sys.stderr,
             )
             continue
-        label, rival = BUILDERS[name](size, device, work)
-        rivals[label] = rival
-    return rivals
+        label, peer = BUILDERS[name](size, device, work)
+        peers[label] = peer
+    return peers
 
 
-def _torchvision(size: int, device: torch.device, _: Path) -> tuple[str, Rival]:
-    """The whole model, region proposals and their suppression included."""
+def _torchvision(size: int, device: torch.device, _: Path) -> tuple[str, Peer]:
+    """The complete model, including region proposals and non-maximum suppression."""
     from torchvision.models.detection import maskrcnn_resnet50_fpn
 
     model = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, min_size=size, max_size=size)
@@ -62,15 +62,15 @@ def _torchvision(size: int, device: torch.device, _: Path) -> tuple[str, Rival]:
     calibrate(model.backbone, lambda: model.backbone(random_images(1, size, size, device) / 255))
 
     def make_job(images: Tensor) -> Job:
-        pictures = list(images / 255)
-        return lambda: model(pictures)
+        scaled = list(images / 255)
+        return lambda: model(scaled)
 
     version = import_module("torchvision").__version__
-    return f"torchvision {version}: Mask R-CNN R50-FPN", Rival(million_parameters(model), make_job)
+    return f"torchvision {version}: Mask R-CNN R50-FPN", Peer(million_parameters(model), make_job)
 
 
-def _detectron2(size: int, device: torch.device, _: Path) -> tuple[str, Rival]:
-    """The whole model, region proposals, their suppression, and merging included."""
+def _detectron2(size: int, device: torch.device, _: Path) -> tuple[str, Peer]:
+    """The complete model, including region proposals, non-maximum suppression and merging."""
     from detectron2 import __version__, model_zoo
     from detectron2.modeling import build_model
 
@@ -83,12 +83,12 @@ def _detectron2(size: int, device: torch.device, _: Path) -> tuple[str, Rival]:
         samples = [{"image": image, "height": size, "width": size} for image in images]
         return lambda: model(samples)
 
-    return f"detectron2 {__version__}: Panoptic FPN R50", Rival(million_parameters(model), make_job)
+    return f"detectron2 {__version__}: Panoptic FPN R50", Peer(million_parameters(model), make_job)
 
 
-def _ultralytics(size: int, device: torch.device, work: Path) -> tuple[str, Rival]:
-    """The fused network and the decoding of its boxes, without their suppression."""
-    version = benchmark_peer.prepare(work / "ultralytics")
+def _ultralytics(size: int, device: torch.device, work: Path) -> tuple[str, Peer]:
+    """The fused network with box decoding, without non-maximum suppression."""
+    version = data_peer.prepare(work / "ultralytics")
     from ultralytics import YOLO
 
     model = YOLO("yolov8l-seg.yaml")
@@ -99,13 +99,13 @@ def _ultralytics(size: int, device: torch.device, work: Path) -> tuple[str, Riva
     model.fuse()
 
     def make_job(images: Tensor) -> Job:
-        pictures = images / 255
-        return lambda: network(pictures)
+        scaled = images / 255
+        return lambda: network(scaled)
 
-    return f"ultralytics {version}: yolov8l-seg, fused", Rival(count, make_job)
+    return f"ultralytics {version}: yolov8l-seg, fused", Peer(count, make_job)
 
 
-BUILDERS: dict[str, Callable[[int, torch.device, Path], tuple[str, Rival]]] = {
+BUILDERS: dict[str, Callable[[int, torch.device, Path], tuple[str, Peer]]] = {
     "torchvision": _torchvision,
     "detectron2": _detectron2,
     "ultralytics": _ultralytics,

@@ -1,4 +1,4 @@
-"""What the parts of the model's benchmark share: the network, how it is timed, and numbers."""
+"""Shared by benchmarks of networks: settings, results, timing, calibration."""
 
 import copy
 import gc
@@ -18,20 +18,20 @@ from yolor_d2.modeling.meta_arch import YOLOR
 
 from .timing import Clock, Job
 
-MIN_TURN = 0.2  # seconds; shorter jobs run several times in a turn
+MIN_TURN = 0.2  # seconds; shorter jobs run several times per repeat
 
 Row = dict[str, float]
 
 
 class Table(NamedTuple):
-    """Numbers of one kind. A column's name tells its unit, and so how it is printed."""
+    """Results of one kind. The name of a column contains its unit and selects its format."""
 
     title: str
     rows: dict[str, Row]
 
 
 class Aim(NamedTuple):
-    """What a number should be."""
+    """A target value, and whether it is reached."""
 
     text: str
     value: float
@@ -39,7 +39,7 @@ class Aim(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a part of the benchmark found."""
+    """Results of a part of the benchmark."""
 
     tables: list[Table]
     aims: list[Aim]
@@ -52,11 +52,11 @@ class Result(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What is measured, and how."""
+    """Network and settings of a benchmark."""
 
     cfg: CfgNode
     model: YOLOR
-    size: int  # side of the square images
+    size: int  # side of the square images in pixels
     batches: list[int]  # of the forward pass
     train_batches: list[int]
     memory_batch: int
@@ -68,13 +68,13 @@ class Setting(NamedTuple):
         return self.device.type == "cuda"
 
     def vision_model(self) -> YOLOR:
-        """A copy of the network for inference without captions."""
+        """Copy of the network for inference, without its caption head."""
         vision = copy.deepcopy(self.model).eval()
         vision.caption_head = None
         return vision
 
     def vision_heads(self) -> tuple[AnchorFreeHead, PrototypeMaskHead, SemanticHead]:
-        """Those of boxes, masks and the semantic map, which must be there, and ours."""
+        """Heads of boxes, masks and the semantic map, which must be yolor_d2's own."""
         detection, mask = self.model.detection_head, self.model.mask_head
         semantic = self.model.semantic_head
         assert isinstance(detection, AnchorFreeHead)
@@ -87,7 +87,7 @@ class Setting(NamedTuple):
 
 
 def device_clock(device: torch.device) -> Clock:
-    """A wall clock that waits until the device has done what it was told to."""
+    """Return a wall clock that first waits for the device."""
     if device.type != "cuda":
         return time.perf_counter
 
@@ -101,9 +101,10 @@ def device_clock(device: torch.device) -> Clock:
 def time_in_turns(
     jobs: Mapping[str, Job], *, repeats: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Wall seconds of each job, once a repeat, so that what else the machine does hits all alike.
+    """Wall seconds of each job in each repeat.
 
-    Before that, each runs twice: to compile and warm up, and to see how often it fits in a turn.
+    Every repeat runs all jobs, so that other load affects all jobs equally. Each job first runs
+    twice: to compile and warm up, and to find how many runs take MIN_TURN seconds.
     """
     now = device_clock(device)
 
@@ -126,7 +127,7 @@ def time_in_turns(
 
 
 def time_rows(times: Mapping[str, Sequence[float]], *, base: str | None = None) -> dict[str, Row]:
-    """Medians, extremes, and how many times as fast as the row `base` each is."""
+    """Median, minimum and maximum of each job, and its speedup over `base` (None: no speedup)."""
     rows = {}
     for name, runs in times.items():
         row = {
@@ -141,22 +142,26 @@ def time_rows(times: Mapping[str, Sequence[float]], *, base: str | None = None) 
 
 
 def speedup(slow: Sequence[float], fast: Sequence[float]) -> float:
-    """How many times as fast, of neighbouring turns, which the same noise hit."""
+    """Median ratio of times in the same repeat, in which other load affects both equally."""
     return statistics.median(one / other for one, other in zip(slow, fast, strict=True))
 
 
 def random_images(batch: int, height: int, width: int, device: torch.device) -> Tensor:
-    """(N, 3, height, width) in 0..255."""
+    """Random images (N, 3, height, width) in 0..255."""
     rng = torch.Generator().manual_seed(0)
     return torch.randint(256, (batch, 3, height, width), generator=rng).float().to(device)
 
 
 @torch.no_grad()
 def calibrate(module: nn.Module, job: Job) -> None:
-    """Give the batch norms of a new network the statistics of one batch, which a job lets through.
+    """Set the batch norm statistics of an untrained network to those of one batch.
 
-    With those of its creation, numbers shrink from layer to layer until a CPU takes many times as
-    long for them.
+    With initial statistics, activations shrink from layer to layer to subnormal numbers, which are
+    many times slower on CPUs.
+
+    Args:
+        module: untrained network.
+        job: runs one forward pass.
     """
     was_training = module.training
     module.train()

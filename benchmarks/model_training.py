@@ -1,4 +1,4 @@
-"""How long a training step takes, part by part."""
+"""Time of a training step and of its parts."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -12,18 +12,10 @@ from torch import Tensor, nn
 from yolor_d2.modeling.meta_arch import YOLOR
 
 from .model_inputs import training_samples
-from .model_setting import (
-    Aim,
-    Result,
-    Setting,
-    Table,
-    device_clock,
-    time_in_turns,
-    time_rows,
-)
+from .model_setting import Aim, Result, Setting, Table, device_clock, time_in_turns, time_rows
 from .timing import Job, StopWatch
 
-# Own time of these methods of the network or of a head, without that of the others.
+# Time of these methods of the network ("") or a head, without nested calls of the others.
 PARTS: dict[str, Sequence[tuple[str, str]]] = {
     "backbone and neck, forward": [("", "extract")],
     "heads, forward": [
@@ -44,8 +36,8 @@ LOSS_BACKWARD, BACKWARD = "losses, backward", "network, backward"
 LOSS_PARTS = (*list(PARTS)[2:], LOSS_BACKWARD)
 MAX_LOSS_SHARE = 0.10
 
-# Where heads end and losses begin.
-SEAMS = (
+# Methods whose results are inputs of the losses.
+HEAD_OUTPUTS = (
     ("detection_head", "forward"),
     ("mask_head", "forward"),
     ("semantic_head", "logits"),
@@ -53,13 +45,13 @@ SEAMS = (
 )
 
 
-class Seams:
-    """Cuts the graph where heads end, so that the losses' backward pass can be timed alone."""
+class GraphCut:
+    """Cuts the autograd graph between heads and losses, to time their backward passes apart."""
 
     def __init__(self) -> None:
-        self.ends: list[tuple[Tensor, Tensor]] = []  # of the heads, and where the losses begin
+        self.pairs: list[tuple[Tensor, Tensor]] = []  # (head output, loss input)
 
-    def cut(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *args, **kwargs: self._cut(function(*args, **kwargs))
 
     def _cut(self, output: Any) -> Any:
@@ -67,23 +59,23 @@ class Seams:
             return type(output)(*map(self._cut, output))
         if not output.requires_grad:
             return output
-        self.ends.append((output, output.detach().requires_grad_()))
-        return self.ends[-1][1]
+        self.pairs.append((output, output.detach().requires_grad_()))
+        return self.pairs[-1][1]
 
     def backward(self) -> None:
-        """Go on from the gradients that the losses' backward pass left."""
-        outputs, leaves = zip(*self.ends, strict=True)
+        """Continue from the gradients of the losses' backward pass."""
+        outputs, leaves = zip(*self.pairs, strict=True)
         torch.autograd.backward(outputs, [leaf.grad for leaf in leaves])
 
 
 def measure_training(setting: Setting) -> Result:
-    """Training steps with AdamW: on a GPU in bf16, and there also whole, eager and compiled."""
+    """Time training steps with AdamW by part; on a GPU in bf16, also complete and compiled."""
     model = copy.deepcopy(setting.model).train()
     tables, aims = [], []
     for batch in setting.train_batches:
         samples = training_samples(setting, batch)
         if setting.on_gpu:
-            tables.append(_whole_steps(setting, samples))
+            tables.append(_complete_steps(setting, samples))
         steps = _split_steps(setting, model, samples)
         total, parts = sorted(steps, key=lambda step: step[0])[len(steps) // 2]
         rows = {part: {"ms": 1000 * spent, "share": spent / total} for part, spent in parts.items()}
@@ -98,8 +90,8 @@ def measure_training(setting: Setting) -> Result:
     return Result(tables, aims)
 
 
-def _whole_steps(setting: Setting, samples: list[dict[str, Any]]) -> Table:
-    """Backbone, neck, and the heads of boxes and masks are compiled; the rest is eager."""
+def _complete_steps(setting: Setting, samples: list[dict[str, Any]]) -> Table:
+    """Time complete steps: eager, and with compiled backbone, neck, detection and mask heads."""
     eager, compiled = (copy.deepcopy(setting.model).train() for _ in range(2))
     for module in (compiled.backbone, compiled.detection_head, compiled.mask_head):
         if module is not None:
@@ -129,27 +121,27 @@ def _step_job(setting: Setting, model: YOLOR, samples: list[dict[str, Any]]) -> 
 def _split_steps(
     setting: Setting, model: YOLOR, samples: list[dict[str, Any]]
 ) -> list[tuple[float, dict[str, float]]]:
-    """Seconds of each step and of its parts, after one that is not measured."""
+    """Seconds of each step and of its parts, after one unmeasured step."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     now = device_clock(setting.device)
     steps = []
     for number in range(setting.repeats + 1):
-        watch, seams = StopWatch(now), Seams()
+        watch, cut = StopWatch(now), GraphCut()
         start = now()
-        _watched_step(setting, model, samples, optimizer, watch=watch, seams=seams)
+        watched_step(setting, model, samples, optimizer, watch=watch, cut=cut)
         if number:
             steps.append((now() - start, dict(watch.seconds)))
     return steps
 
 
-def _watched_step(
+def watched_step(
     setting: Setting,
     model: YOLOR,
     samples: list[dict[str, Any]],
     optimizer: torch.optim.Optimizer,
     *,
     watch: StopWatch,
-    seams: Seams,
+    cut: GraphCut,
 ) -> None:
     def forward() -> Tensor:
         with setting.half_precision(enabled=setting.on_gpu):
@@ -160,18 +152,18 @@ def _watched_step(
         optimizer.zero_grad()
 
     with ExitStack() as stack:
-        for owner, name in _methods(model, SEAMS):
-            stack.enter_context(mock.patch.object(owner, name, seams.cut(getattr(owner, name))))
+        for owner, name in _methods(model, HEAD_OUTPUTS):
+            stack.enter_context(mock.patch.object(owner, name, cut.wrap(getattr(owner, name))))
         parts = {part: _methods(model, methods) for part, methods in PARTS.items()}
         stack.enter_context(watch.watch(parts))
-        loss = watch.wrap(forward, VIEWS)()  # own time: what no other part claims
+        loss = watch.wrap(forward, VIEWS)()  # its own time is that of views and targets
     watch.wrap(loss.backward, LOSS_BACKWARD)()
-    watch.wrap(seams.backward, BACKWARD)()
+    watch.wrap(cut.backward, BACKWARD)()
     watch.wrap(update, UPDATE)()
 
 
 def _methods(model: YOLOR, names: Sequence[tuple[str, str]]) -> list[tuple[nn.Module, str]]:
-    """Owners and names of methods, of the heads that the model has."""
+    """Owners and names of methods, for the heads that the model has."""
     owners = [(getattr(model, owner) if owner else model, name) for owner, name in names]
     return [(owner, name) for owner, name in owners if owner is not None]
 

@@ -1,4 +1,4 @@
-"""The drawing of results, beside detectron2's Visualizer."""
+"""Drawing of results, compared with detectron2's Visualizer."""
 
 import argparse
 import os
@@ -25,44 +25,39 @@ from yolor_d2.structures import SemanticMap
 from yolor_d2.tools.options import positive
 from yolor_d2.visualization import draw_results
 
-from .evaluation import (
-    HEIGHT,
-    WIDTH,
-    made_up_labels,
-    synthetic_data,
-    to_instances,
-    to_segments,
-)
+from .evaluation import HEIGHT, WIDTH, random_labels, synthetic_data, to_instances, to_segments
 from .timing import Job, measure_in_turns
 
 MAX_MILLISECONDS = 60.0
 AIMED = "dense masks, boxes, labels"
-RIVAL = "detectron2's Visualizer"
+PEER = "detectron2's Visualizer"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of this benchmark."""
-    parser.add_argument("--objects", type=positive, default=20, help="in the picture (20)")
-    parser.add_argument("--repeats", type=positive, default=5, help="(5)")
+    """Add the options of this benchmark."""
+    parser.add_argument("--objects", type=positive, default=20, help="objects in the image (20)")
+    parser.add_argument(
+        "--repeats", type=positive, default=5, help="repeats; the median is reported (5)"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure, print, and return what --json writes."""
+    """Measure, print, and return the content of the --json file."""
     use_one_thread()
     cases = make_cases(args.objects)
     milliseconds = {}
     for case, jobs in cases.items():
         seconds = measure_in_turns(jobs, repeats=args.repeats)
-        milliseconds[case] = {who: 1000 * median(runs) for who, runs in seconds.items()}
+        milliseconds[case] = {name: 1000 * median(runs) for name, runs in seconds.items()}
     print(
-        f"\nA picture of {WIDTH} x {HEIGHT} with {args.objects} objects; milliseconds of CPU time "
-        f"on one core, median of {args.repeats}; {os.getloadavg()[0]:.1f} processes at work\n"
+        f"\nImage of {WIDTH} x {HEIGHT} with {args.objects} objects; milliseconds of CPU time on "
+        f"one core, median of {args.repeats}; load average {os.getloadavg()[0]:.1f}\n"
     )
     rows = [
-        [case, times["yolor_d2"], times[RIVAL], times[RIVAL] / times["yolor_d2"]]
+        [case, times["yolor_d2"], times[PEER], times[PEER] / times["yolor_d2"]]
         for case, times in milliseconds.items()
     ]
-    headers = ["", "yolor_d2", RIVAL, "times as fast"]
+    headers = ["", "yolor_d2", PEER, "times as fast"]
     print(tabulate(rows, headers=headers, tablefmt="pipe", floatfmt=".1f"))
     ours = milliseconds[AIMED]["yolor_d2"]
     verdict = "reached" if ours <= MAX_MILLISECONDS else "MISSED"
@@ -74,12 +69,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def make_cases(objects: int) -> dict[str, Mapping[str, Job]]:
-    """For each kind of result who draws it how."""
+    """For each kind of result, the jobs that draw it."""
     _, results = synthetic_data(1, objects)
     found = to_instances(results)
     dense = Instances(found.image_size, **found.get_fields())
     dense.pred_masks = torch.from_numpy(np.asarray(found.pred_masks))
-    labels = made_up_labels(0)
+    labels = random_labels(0)
     leaves = SemanticMap(torch.from_numpy(labels), len(COCO_LEAVES))
     panoptic = np.array(LEAF_TO_PANOPTIC)[labels]  # (H, W)
     return {
@@ -95,7 +90,7 @@ def make_cases(objects: int) -> dict[str, Mapping[str, Job]]:
 
 def _case(result: Mapping[str, Any], layers: tuple[str, ...]) -> dict[str, Job]:
     image = _image()
-    own = SimpleNamespace(
+    metadata = SimpleNamespace(
         thing_classes=COCO_THINGS.names,
         thing_colors=COCO_THINGS.colors,
         stuff_classes=COCO_LEAVES.names,
@@ -105,10 +100,10 @@ def _case(result: Mapping[str, Any], layers: tuple[str, ...]) -> dict[str, Job]:
     )
 
     def ours() -> np.ndarray:
-        return draw_results(image, result, own, layers=layers, score_threshold=0.0)
+        return draw_results(image, result, metadata, layers=layers, score_threshold=0.0)
 
-    def theirs() -> np.ndarray:
-        visualizer = Visualizer(image, _their_metadata(panoptic="panoptic_seg" in result))
+    def peer() -> np.ndarray:
+        visualizer = Visualizer(image, _visualizer_metadata(panoptic="panoptic_seg" in result))
         if "instances" in result:
             drawn = visualizer.draw_instance_predictions(result["instances"])
         elif "sem_seg" in result:
@@ -117,11 +112,11 @@ def _case(result: Mapping[str, Any], layers: tuple[str, ...]) -> dict[str, Job]:
             drawn = visualizer.draw_panoptic_seg(*result["panoptic_seg"])
         return drawn.get_image()
 
-    return {"yolor_d2": ours, RIVAL: theirs}
+    return {"yolor_d2": ours, PEER: peer}
 
 
-def _their_metadata(*, panoptic: bool) -> Any:
-    """It looks panoptic classes up among the things and the stuff."""
+def _visualizer_metadata(*, panoptic: bool) -> Any:
+    """Visualizer looks up panoptic classes in the things and stuff classes."""
     things = COCO_PANOPTIC if panoptic else COCO_THINGS
     stuff = COCO_PANOPTIC if panoptic else COCO_LEAVES
     names = {
@@ -134,7 +129,7 @@ def _their_metadata(*, panoptic: bool) -> Any:
 
 
 def _image() -> np.ndarray:
-    """Smooth colours, (HEIGHT, WIDTH, 3)."""
+    """Image with smooth colors, (HEIGHT, WIDTH, 3)."""
     rng = np.random.default_rng(0)
     colors = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return cv2.resize(colors, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""What benchmarks of networks share: their device, and tables and aims in Markdown."""
+"""Device selection and Markdown output of benchmarks of networks."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from tabulate import tabulate
 
 from .model_setting import Aim, Result, Table
 
-FORMATS = {
+FORMATS = {  # by column
     "M parameters": ".1f",
     "share": ".1%",
     "times as fast": ".2f",
@@ -15,15 +15,15 @@ FORMATS = {
     "peak MB": ",.0f",
     "gradients MB": ",.0f",
     "rest MB": ",.0f",
-}  # of columns; else:
+}
 DEFAULT_FORMAT = ",.1f"
 
 
 def chosen_device(name: str) -> torch.device:
-    """Of --device: "auto", "cpu" or "cuda"."""
+    """Return the device for --device "auto", "cpu" or "cuda"."""
     has_gpu = torch.cuda.is_available()
     if name == "cuda" and not has_gpu:
-        raise ValueError("--device cuda: PyTorch sees no GPU")
+        raise ValueError("--device cuda: PyTorch finds no GPU")
     return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
 
 
@@ -32,7 +32,7 @@ def device_name(device: torch.device) -> str:
 
 
 def print_result(result: Result) -> None:
-    """In Markdown, for docs/performance.md."""
+    """Print Markdown for docs/performance.md."""
     for table in result.tables:
         _print_table(table)
     for aim in result.aims:

@@ -1,4 +1,4 @@
-"""What benchmarks measure with: CPU time, as little as may be disturbed by a busy machine."""
+"""CPU time of functions, measured so that other load of the machine matters little."""
 
 import datetime
 import functools
@@ -24,7 +24,7 @@ Clock = Callable[[], float]
 
 
 def cpu_seconds(job: Job) -> float:
-    """CPU time of a job, over all threads of this process."""
+    """CPU time of a job in all threads of this process."""
     gc.collect()
     start = time.process_time()
     job()
@@ -32,10 +32,10 @@ def cpu_seconds(job: Job) -> float:
 
 
 def measure_in_turns(jobs: Mapping[str, Job], *, repeats: int) -> dict[str, list[float]]:
-    """CPU seconds of each job, once a repeat.
+    """CPU seconds of each job in each repeat.
 
-    In every repeat each job has its turn, so that what else the machine does hits all alike. Before
-    that, each runs once unmeasured, which fills whatever it keeps.
+    Every repeat runs all jobs, so that other load affects all jobs equally. Before that, each job
+    runs once without measurement, to fill caches.
     """
     for job in jobs.values():
         job()
@@ -47,25 +47,25 @@ def measure_in_turns(jobs: Mapping[str, Job], *, repeats: int) -> dict[str, list
 
 
 class StopWatch:
-    """Where time goes: functions' own time, without that of others that are watched too.
+    """Profiles functions: the time of each, without nested calls of other watched functions.
 
     Attributes:
-        seconds: of each part.
+        seconds: by part.
         calls: number of measured calls.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
         """
         Args:
-            clock: tells the time in seconds; None: the CPU time of this process.
+            clock: returns the time in seconds; None: CPU time of this process.
         """
         self._clock = clock or time.process_time
         self.seconds: dict[str, float] = defaultdict(float)
         self.calls = 0
-        self._inner = [0.0]  # time of the watched calls within each open one
+        self._inner = [0.0]  # time of nested watched calls, for each open call
 
     def wrap(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
-        """The same function, its time added to a part."""
+        """Return the function with its time added to a part."""
 
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -83,7 +83,7 @@ class StopWatch:
 
     @contextmanager
     def watch(self, parts: Mapping[str, Sequence[tuple[Any, str]]]) -> Iterator[None]:
-        """Watch functions, given as owner and name, while the context is open."""
+        """Watch functions, given by owner and name, while the context is open."""
         with ExitStack() as stack:
             for part, functions in parts.items():
                 for owner, name in functions:
@@ -93,7 +93,7 @@ class StopWatch:
 
 
 def seconds_per_watched_call(calls: int = 20_000) -> float:
-    """What it costs that a stop watch measures a call."""
+    """Overhead of a watched call."""
 
     def nothing() -> None:
         pass
@@ -108,7 +108,7 @@ def seconds_per_watched_call(calls: int = 20_000) -> float:
 
 
 def machine_facts() -> dict[str, Any]:
-    """What the numbers depend on."""
+    """Versions and hardware that results depend on."""
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cpu": _cpu_model(),

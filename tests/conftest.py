@@ -1,4 +1,4 @@
-"""What several tests share."""
+"""Shared fixtures."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,22 +19,22 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """Golden numbers and real samples, which are no part of the repository."""
+    """Folder of golden numbers and real samples, which are not in the repository."""
     path = Path(__file__).parents[2] / "shared"
     if not path.is_dir():
-        pytest.skip("golden numbers and real samples are not here")
+        pytest.skip("golden numbers and real samples are not available")
     return path
 
 
 @pytest.fixture(scope="session")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """A checkpoint of all four tasks."""
+    """A checkpoint with all four tasks."""
     return save_network(tmp_path_factory.mktemp("saved"))
 
 
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The name of a data set of eight small toy scenes."""
+    """Name of a registered data set of eight small toy scenes."""
     root = tmp_path_factory.mktemp("toys")
     generate_toy_scenes(root, train=8, val=1, width=160, height=120, progress=False)
     name = "toy_scenes_drawn"

@@ -1,4 +1,4 @@
-"""Programs that tests start, signal and wait for."""
+"""Helpers to start, signal and wait for processes."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from typing import Any
 from detectron2.engine import launch
 from torch import distributed
 
-PATIENCE = 200.0  # seconds, for a machine with other things to do
+PATIENCE = 200.0  # seconds, sufficient on a busy machine
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 
@@ -23,7 +23,7 @@ TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
 def started(
     command: Sequence[str], *, variables: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """A program on the CPU, with a process group of its own; none of it is left afterwards."""
+    """Run a program on the CPU in its own process group, which is killed at the end."""
     with subprocess.Popen(
         command,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **(variables or {})},
@@ -39,23 +39,28 @@ def started(
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """The exit code of a program that ends, and its error output."""
+    """Wait for a program to end; return its exit code and error output."""
     errors = process.communicate(timeout=PATIENCE)[1]
     return process.returncode, errors
 
 
 def wait_for(*paths: Path, process: subprocess.Popen[str] | None = None) -> None:
-    """Wait until files are there, and written; by a process that may not end before."""
+    """Wait until files exist and are not empty.
+
+    Args:
+        paths: the files.
+        process: writes them; it is an error if it ends first.
+    """
     end = time.monotonic() + PATIENCE
     while not all(path.exists() and path.stat().st_size for path in paths):
         if process is not None and process.poll() is not None:
-            raise AssertionError(f"ended before: {process.communicate()[1]}")
-        assert time.monotonic() < end, f"not there: {[p.name for p in paths if not p.exists()]}"
+            raise AssertionError(f"the process ended first: {process.communicate()[1]}")
+        assert time.monotonic() < end, f"missing: {[p.name for p in paths if not p.exists()]}"
         time.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be collected does not."""
+    """Whether a process runs. A zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -65,7 +70,7 @@ def is_alive(pid: int) -> bool:
 def wait_until_gone(*pids: int, seconds: float = PATIENCE) -> None:
     end = time.monotonic() + seconds
     while any(is_alive(pid) for pid in pids):
-        assert time.monotonic() < end, f"still there: {[pid for pid in pids if is_alive(pid)]}"
+        assert time.monotonic() < end, f"still running: {[pid for pid in pids if is_alive(pid)]}"
         time.sleep(0.02)
 
 
@@ -76,12 +81,12 @@ def free_port() -> int:
 
 
 def in_two_processes(function: Callable[..., None], *args: Any) -> None:
-    """Call a function, which others can import, in two processes that have met."""
-    launch(_leave_in_order, 2, dist_url="auto", args=(function, args))
+    """Call an importable function in two processes of a process group."""
+    launch(_call_and_exit, 2, dist_url="auto", args=(function, args))
 
 
-def _leave_in_order(function: Callable[..., None], args: Sequence[Any]) -> None:
+def _call_and_exit(function: Callable[..., None], args: Sequence[Any]) -> None:
     function(*args)
-    distributed.barrier()  # none leaves while another one still talks to it
+    distributed.barrier()  # no process exits while another still communicates with it
     distributed.destroy_process_group()
-    os._exit(0)  # at the usual end of Python, a thread of PyTorch's aborts at times
+    os._exit(0)  # at a normal exit, a thread of PyTorch sometimes aborts

@@ -1,4 +1,4 @@
-"""Whether something has drawn random numbers."""
+"""States of the global random number generators."""
 
 import random
 from typing import Any
@@ -8,6 +8,6 @@ import torch
 
 
 def randomness() -> list[Any]:
-    """Where the global generators stand."""
+    """States of the generators of Python, NumPy and PyTorch, which can be compared."""
     words = np.random.get_state()[1].tolist()  # noqa: NPY002
     return [random.getstate(), words, torch.get_rng_state().tolist()]

@@ -1,21 +1,25 @@
-"""Installing: from anywhere, without detectron2, with either of its versions."""
+"""The installed package and its configurations."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from detectron2.config import get_cfg
 
 import yolor_d2
 from yolor_d2 import compat, model_zoo
 
 ROOT = Path(__file__).parents[1]
+# Packages and networks that benchmarks compare yolor_d2 with, except its requirements.
+PEERS = re.compile(r"ultralytics|yolo_?v8|yolo_?(v)?11|\btransformers\b|mbart", re.IGNORECASE)
 
 
 def run(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python in a folder that is not the repository's."""
+    """Run Python code in a folder outside the repository."""
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code],
         cwd=folder,
@@ -26,19 +30,25 @@ def run(code: str, folder: Path, **environment: str) -> subprocess.CompletedProc
     )
 
 
-def test_configs_travel_with_the_package(tmp_path: Path) -> None:
-    """An installed copy finds its own configurations from any folder."""
-    copy = tmp_path / "repository"
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where the wheel is installed."""
+    folder = tmp_path_factory.mktemp("installed")
+    copy = folder / "repository"
     ignore = shutil.ignore_patterns(".git", ".venv", "output", "build", "*.egg-info", ".*_cache")
     shutil.copytree(ROOT, copy, ignore=ignore)
-    target = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--no-index", "--target", target, copy], check=True, cwd=tmp_path)
+    command = [*pip, "--no-index", "--target", folder / "site", copy]
+    subprocess.run(command, check=True, cwd=folder)
     shutil.rmtree(copy)
+    return folder / "site"
+
+
+def test_installed_package_finds_its_configurations(site: Path, tmp_path: Path) -> None:
     script = subprocess.run(
-        [target / "bin/yolor-d2", "--help"],
+        [site / "bin/yolor-d2", "--help"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(target)},
+        env={**os.environ, "PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
         check=True,
@@ -51,12 +61,22 @@ cfg = zoo.get_config("COCO/yolor_elan_mtl.yaml")
 assert (Path(yolor_d2.__file__).parent / "export/runner/runner.py").is_file()
 print(Path(yolor_d2.__file__).parent, cfg.DATASETS.TRAIN[0], cfg.INPUT.FORMAT)
 """
-    result = run(code, tmp_path, PYTHONPATH=str(target))
+    result = run(code, tmp_path, PYTHONPATH=str(site))
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == [str(target / "yolor_d2"), "coco_2017_train_multitask", "RGB"]
+    assert result.stdout.split() == [str(site / "yolor_d2"), "coco_2017_train_multitask", "RGB"]
 
 
-def test_every_configuration_is_there_and_loads() -> None:
+def test_wheel_contains_no_benchmarks_and_no_peers(site: Path) -> None:
+    """Peers have other licenses, and only benchmarks use them."""
+    files = [file for file in site.rglob("*") if file.suffix in (".py", ".yaml")]
+    names = {str(file.relative_to(site)) for file in files}
+    assert {"yolor_d2_cli.py", "yolor_d2/configs/lazy/common.py"} <= names
+    assert {name.partition("/")[0] for name in names} == {"yolor_d2", "yolor_d2_cli.py"}
+    assert not any("benchmarks" in name.split("/") for name in names)
+    assert [str(file) for file in files if PEERS.search(file.read_text("utf-8"))] == []
+
+
+def test_every_configuration_loads() -> None:
     names = [str(p.relative_to(ROOT / "configs")) for p in (ROOT / "configs").rglob("*.yaml")]
     assert "Base-YOLOR.yaml" in names
     for name in names:
@@ -64,14 +84,14 @@ def test_every_configuration_is_there_and_loads() -> None:
         assert Path(model_zoo.get_config_file(name)).is_file()
 
 
-def test_an_unknown_configuration_names_the_nearest() -> None:
+def test_unknown_configuration_is_refused_with_similar_names() -> None:
     with pytest.raises(
         ValueError, match=r"no configuration COCO/yolor_mtl\.yaml.*COCO/yolor_elan_mtl"
     ):
         model_zoo.get_config_file("COCO/yolor_mtl.yaml")
 
 
-def test_a_wrong_key_is_named(tmp_path: Path) -> None:
+def test_unknown_key_is_refused_with_its_name(tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("INPUT:\n  STRONG:\n    SIZES: 3\n")
     with pytest.raises(ValueError, match=r"INPUT\.STRONG\.SIZES"):
@@ -81,8 +101,7 @@ def test_a_wrong_key_is_named(tmp_path: Path) -> None:
         model_zoo.load_config(base, ["MODEL.YOLO.TASKS", "[]"])
 
 
-def test_without_detectron2_one_line_says_what_to_do(tmp_path: Path) -> None:
-    """As where detectron2 is not installed: nothing finds it."""
+def test_import_without_detectron2_explains_its_installation(tmp_path: Path) -> None:
     code = """
 import sys
 class Hide:
@@ -102,26 +121,24 @@ import yolor_d2
     assert "python install_detectron2.py" in last
 
 
-def test_the_installer_leaves_an_installed_detectron2_alone(tmp_path: Path) -> None:
+def test_installer_keeps_an_installed_detectron2(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", str(ROOT / "install_detectron2.py")]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "detectron2 is installed already."
+    assert result.stdout.strip() == "detectron2 is already installed."
 
 
-def test_the_root_of_data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dataset_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DETECTRON2_DATASETS", "~/sets")
     assert compat.dataset_root() == Path.home() / "sets"
     monkeypatch.delenv("DETECTRON2_DATASETS")
     assert compat.dataset_root() == Path("datasets")
 
 
-def test_keys_are_added_to_the_configuration_given_alone() -> None:
-    from detectron2.config import get_cfg
-
+def test_keys_are_added_only_to_the_given_configuration() -> None:
     cfg = get_cfg()
     yolor_d2.add_yolor_config(cfg)
     assert cfg.INPUT.WEAK_VIEW_TASKS == ["caption"]
     assert "WEAK_VIEW_TASKS" not in get_cfg().INPUT
-    for key, value in get_cfg().items():  # detectron2's own keys keep their values
+    for key, value in get_cfg().items():  # detectron2's own keys are unchanged
         if not isinstance(value, type(cfg)):
             assert cfg[key] == value

@@ -1,6 +1,6 @@
 """YOLOR-based multi-task learning as a detectron2 extension.
 
-Importing the package registers its data sets and parts with detectron2.
+Importing the package registers its data sets and modules with detectron2.
 """
 
 from importlib.util import find_spec
@@ -10,8 +10,8 @@ __version__ = "0.1.0"
 
 if find_spec("detectron2") is None:
     raise ImportError(
-        "yolor_d2 needs detectron2: install it by its official instructions, or run "
-        "`python install_detectron2.py` from the yolor_d2 repository."
+        "yolor_d2 needs detectron2: follow its installation instructions, or run "
+        "`python install_detectron2.py` in the yolor_d2 repository."
     )
 
 from . import data, earlier_names, modeling, toy_scenes  # noqa: F401
@@ -26,7 +26,7 @@ __all__ = ["Predictor", "__version__", "add_yolor_config"]
 
 
 def __getattr__(name: str) -> Any:
-    """The predictor is imported when it is asked for: training has no use for it."""
+    """Import the predictor on first access: training does not need it."""
     if name != "Predictor":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from .inference.predictor import Predictor

@@ -1,7 +1,7 @@
-"""What a LazyConfig has besides its `model`: the recipe of COCO/yolor_elan_mtl.yaml.
+"""Training recipe of COCO/yolor_elan_mtl.yaml, for LazyConfigs, which add a `model`.
 
-Any name can be set at the end of the command line: run.max_iter=1000 data.batch_size=16. So can
-arguments that are not here, run.accum_steps=4.
+Every name can be overridden on the command line: run.max_iter=1000 data.batch_size=16. Arguments
+that are not listed here can be added: run.accum_steps=4.
 """
 
 from detectron2.config import LazyCall as L
@@ -14,18 +14,18 @@ from yolor_d2.engine.options import run_options
 from yolor_d2.evaluation.build import build_evaluators
 from yolor_d2.tasks import TASKS
 
-init = {"seed": 0, "weights": ""}  # weights: a checkpoint to begin with, or to evaluate
+init = {"seed": 0, "weights": ""}  # weights: checkpoint to start from or evaluate
 tokenizer = {"model": "", "vocab_size": 8000}
 
 data = {
     "train": ["coco_2017_train_multitask"],
     "test": ["coco_2017_val_multitask"],
-    "batch_size": 64,  # over all processes
-    "test_batch_size": 8,  # of each process
+    "batch_size": 64,  # total of all processes
+    "test_batch_size": 8,  # per process
     "num_workers": 8,
     "close_mosaic_iters": 18480,
 }
-# The run gives them the tokenizer, and the evaluators their data set and folder.
+# The run passes the tokenizer to mappers and evaluators, and data set and folder to evaluators.
 train_mapper = L(MultiTaskMapper)(
     is_train=True,
     tasks=list(TASKS),
@@ -35,7 +35,7 @@ train_mapper = L(MultiTaskMapper)(
 )
 test_mapper = L(MultiTaskMapper)(is_train=False, tasks=list(TASKS), test_size=640)
 evaluators = L(build_evaluators)(tasks=[*TASKS, "panoptic"])
-# Test-time augmentation: long sides of the views ([]: as the mapper makes them), and mirrored ones.
+# Test-time augmentation. sizes: long sides in pixels ([]: test_size); flip: add mirrored images.
 tta = {"enabled": False, "sizes": [], "flip": True}
 
 run = L(run_options)(

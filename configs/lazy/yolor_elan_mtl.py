@@ -1,4 +1,4 @@
-"""COCO/yolor_elan_mtl.yaml as a LazyConfig: the same constructors, called by name."""
+"""COCO/yolor_elan_mtl.yaml as a LazyConfig."""
 
 from detectron2.config import LazyCall as L
 from detectron2.data import MetadataCatalog

@@ -1,4 +1,4 @@
-"""COCO/yolor_elan_pan.yaml as a LazyConfig: without captions."""
+"""COCO/yolor_elan_pan.yaml as a LazyConfig (no captions)."""
 
 from .yolor_elan_mtl import (  # noqa: F401
     data,

@@ -1,4 +1,7 @@
-"""detectron2's FCOS on our backbone, from scratch; for its tools/lazyconfig_train_net.py."""
+"""detectron2's FCOS on the YOLOR-ELAN backbone, from scratch.
+
+For detectron2's tools/lazyconfig_train_net.py.
+"""
 
 from detectron2.config import LazyCall as L
 from detectron2.model_zoo import get_config
@@ -13,7 +16,7 @@ dataloader.test.mapper.image_format = "RGB"
 model = get_config("common/models/fcos.py").model
 model.backbone.bottom_up = L(YOLORELAN)(out_features=["c3", "c4", "c5"], width=1.0, depth=1.0)
 model.backbone.in_features = ["c3", "c4", "c5"]
-model.head.norm = "BN"  # one for each level; with "GN" detectron2 0.6 fails on today's PyTorch
+model.head.norm = "BN"  # per level; with "GN" detectron2 0.6 fails on current PyTorch
 model.pixel_mean = [0.0, 0.0, 0.0]
 model.pixel_std = [255.0, 255.0, 255.0]
 

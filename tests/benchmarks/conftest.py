@@ -1,4 +1,4 @@
-"""What the tests of benchmarks share."""
+"""Fixtures of the tests of benchmarks."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from benchmarks import model_setting
 
 @pytest.fixture(scope="module")
 def short_turns() -> Iterator[None]:
-    """Benchmarks of networks measure each thing once, however short it takes."""
+    """Let benchmarks of networks run each job only once per repeat."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model_setting, "MIN_TURN", 0.0)
         yield

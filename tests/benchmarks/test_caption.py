@@ -1,31 +1,31 @@
-"""The benchmark of captions: what is compared is the same network, and numbers are complete."""
+"""Benchmark of captions: complete results, and the same network in both packages."""
 
 import math
 
 import pytest
 import torch
 
-from benchmarks import caption_peer as benchmark_caption_peer
+from benchmarks import caption_peer
 from benchmarks.caption import make_jobs
 from benchmarks.caption_peer import Peer
 from benchmarks.model_captions import endless, visual_tokens
 from tests.modeling.factory import tiny_config, tiny_model
 from yolor_d2.modeling.heads import TransformerCaptionHead, VisualTokens
 
-from . import programs as benchmarks
+from . import programs
 
 pytestmark = pytest.mark.usefixtures("short_turns")
 
 
 def numbers_of(folder, cfg, *arguments) -> dict:
-    return benchmarks.numbers_of("caption", folder, cfg, "--tokens", "4", *arguments)
+    return programs.numbers_of("caption", folder, cfg, "--tokens", "4", *arguments)
 
 
 def network() -> tuple[TransformerCaptionHead, VisualTokens]:
-    """A head that says whatever there is, and what it sees; one image has a border."""
+    """A head whose captions never end, and visual tokens; one image has padding."""
     model = tiny_model(("caption",)).double().eval()
     head = endless(model.caption_head)
-    for parameter in head.parameters():  # biases and norms count as well
+    for parameter in head.parameters():  # also biases and norms, which are 0 and 1 otherwise
         torch.nn.init.normal_(parameter, std=0.3)
     tokens = visual_tokens(model.float(), model.caption_head, 3, size=96)
     padding = tokens.padding.clone()
@@ -49,21 +49,21 @@ def test_numbers_are_complete_without_a_peer(tmp_path) -> None:
 
 
 def test_absent_peer_is_one_line(tmp_path, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(benchmark_caption_peer, "find_spec", lambda _: None)
+    monkeypatch.setattr(caption_peer, "find_spec", lambda _: None)
     numbers = numbers_of(tmp_path, tiny_config(), "--batch", "1")
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert message.startswith("transformers is not here")
+    assert message.startswith("transformers is not installed")
     assert numbers["settings"]["transformers"] is None
 
 
-def test_every_job_says_all_its_tokens(monkeypatch) -> None:
+def test_captions_of_wrong_length_are_refused(monkeypatch) -> None:
     head, tokens = network()
     jobs = make_jobs(head, None, tokens, beam_size=2, new_tokens=5)
     assert [job().lengths.tolist() for job in jobs.values()] == [[6, 6, 6]] * 2
-    talkative = head.generate
-    monkeypatch.setattr(head, "generate", lambda *_, **__: talkative(tokens, max_tokens=3))
-    with pytest.raises(RuntimeError, match=r"ours said \[3, 3, 3\] tokens instead of 6"):
+    generate = head.generate
+    monkeypatch.setattr(head, "generate", lambda *_, **__: generate(tokens, max_tokens=3))
+    with pytest.raises(RuntimeError, match=r"ours: \[3, 3, 3\] tokens instead of 6"):
         make_jobs(head, None, tokens, beam_size=1, new_tokens=5)
 
 
@@ -71,29 +71,29 @@ def test_every_job_says_all_its_tokens(monkeypatch) -> None:
     ("tasks", "arguments", "message"),
     [
         (("caption",), ["--batch", "0"], "0 is not a positive number"),
-        (("caption",), ["--device", "cuda"], "PyTorch sees no GPU"),
-        (("detection",), ["--peer", "none"], "is of no network with a caption head"),
+        (("caption",), ["--device", "cuda"], "PyTorch finds no GPU"),
+        (("detection",), ["--peer", "none"], "the network has no TransformerCaptionHead"),
     ],
 )
 def test_errors_are_one_line(tasks, arguments, message, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit) as stop:
         numbers_of(tmp_path, tiny_config(tasks), *arguments)
-    said = stop.value.code if isinstance(stop.value.code, str) else capsys.readouterr().err
-    assert message in said.strip().splitlines()[-1]
+    error = stop.value.code if isinstance(stop.value.code, str) else capsys.readouterr().err
+    assert message in error.strip().splitlines()[-1]
 
 
-def test_the_peer_says_the_same() -> None:
+def test_peer_generates_the_same_captions() -> None:
     pytest.importorskip("transformers")
     head, tokens = network()
     peer = Peer(head)
     ours = head.generate(tokens, beam_size=1, max_tokens=8).ids
-    theirs = peer.generate(tokens, beam_size=1, new_tokens=7)
-    assert torch.equal(ours[:, :7], theirs[:, :7])  # then ours ends
+    others = peer.generate(tokens, beam_size=1, new_tokens=7)
+    assert torch.equal(ours[:, :7], others[:, :7])  # the last token of ours is the end token
     assert peer.generate(tokens, beam_size=3, new_tokens=7).shape == (3, 8)
 
 
-def test_the_peer_is_measured_beside_ours(tmp_path) -> None:
+def test_installed_peer_is_measured(tmp_path) -> None:
     transformers = pytest.importorskip("transformers")
     numbers = numbers_of(tmp_path, tiny_config(), "--batch", "1")
     assert numbers["settings"]["transformers"] == transformers.__version__
@@ -104,7 +104,7 @@ def test_the_peer_is_measured_beside_ours(tmp_path) -> None:
     ]
 
 
-def test_the_peer_needs_a_tied_head(tmp_path) -> None:
+def test_peer_requires_a_tied_head(tmp_path) -> None:
     pytest.importorskip("transformers")
     with pytest.raises(SystemExit, match="TIED is False"):
         numbers_of(tmp_path, tiny_config(("caption",), "MODEL.CAPTION_HEAD.TIED", False))

@@ -1,4 +1,4 @@
-"""The benchmark of the data pipeline: it runs, and its numbers are complete."""
+"""Benchmark of the data pipeline."""
 
 import json
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from detectron2.data import DatasetCatalog
 
-from benchmarks import __main__ as benchmark
-from benchmarks import data_peer as benchmark_peer
+from benchmarks import data_peer
+from benchmarks.__main__ import main
 from benchmarks.data import CASES, PARTS, REST
 from benchmarks.timing import StopWatch
 
@@ -16,7 +16,7 @@ FEW = ["--samples", "4", "--repeats", "1", "--size", "96", "--peer", "none"]
 
 def numbers_of(folder: Path, *argv: object) -> dict:
     path = folder / "numbers/benchmark.json"
-    benchmark.main(["data", *map(str, argv), *FEW, "--json", str(path)])
+    main(["data", *map(str, argv), *FEW, "--json", str(path)])
     return json.loads(path.read_text())
 
 
@@ -39,17 +39,17 @@ def test_numbers_are_complete(toy_numbers):
     assert data["peer"] is None
 
 
-def test_parts_of_the_time_make_up_the_whole(toy_numbers):
+def test_times_of_parts_add_up(toy_numbers):
     split = toy_numbers["data"]["strong_view_time"]
     assert split["parts"].keys() == {*PARTS, REST}
-    # A part of which nothing was ever seen is a function that is no longer called.
+    # A part without time is a function that is no longer called.
     assert all(part["ms"] > 0 for part in split["parts"].values())
     assert sum(part["share"] for part in split["parts"].values()) == pytest.approx(1)
     assert sum(part["ms"] for part in split["parts"].values()) == pytest.approx(split["ms"])
     assert abs(split["overhead"]) < 0.5
 
 
-def test_coco_leaves_nothing_behind(tmp_path, shared_dir, capsys):
+def test_coco_is_unregistered_afterwards(tmp_path, shared_dir, capsys):
     before = DatasetCatalog.list()
     numbers = numbers_of(tmp_path, "--coco", shared_dir / "data/coco-mini", "--images", 6)
     assert numbers["data"]["data"]["images"] == 6
@@ -59,7 +59,7 @@ def test_coco_leaves_nothing_behind(tmp_path, shared_dir, capsys):
     assert DatasetCatalog.list() == before
 
 
-def test_labels_of_the_peer(tmp_path):
+def test_labels_for_the_peer(tmp_path):
     record = {
         "file_name": str(tmp_path / "a.jpg"),
         "width": 10,
@@ -69,24 +69,24 @@ def test_labels_of_the_peer(tmp_path):
             {"category_id": 5, "iscrowd": 1, "segmentation": {"size": [20, 10], "counts": [200]}},
         ],
     }
-    benchmark_peer.write_labels([record], images=tmp_path / "images", labels=tmp_path / "labels")
+    data_peer.write_labels([record], images=tmp_path / "images", labels=tmp_path / "labels")
     names = sorted(path.stem for path in (tmp_path / "labels").iterdir())
-    assert len(names) == benchmark_peer.MIN_IMAGES
+    assert len(names) == data_peer.MIN_IMAGES
     assert names == sorted(path.stem for path in (tmp_path / "images").iterdir())
     label = (tmp_path / "labels/a_0.txt").read_text()
-    corners = [0, 0, 1, 0, 1, 0.5, 0, 1]  # of the larger part, as shares
+    corners = [0, 0, 1, 0, 1, 0.5, 0, 1]  # of the larger part, in relative coordinates
     assert [float(word) for word in label.split()] == [3, *corners]
 
 
 def test_absent_peer_is_one_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(benchmark_peer, "find_spec", lambda name: None)
-    assert benchmark_peer.prepare(tmp_path / "config") is None
+    monkeypatch.setattr(data_peer, "find_spec", lambda name: None)
+    assert data_peer.prepare(tmp_path / "config") is None
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "pip install ultralytics" in message
 
 
-def test_stop_watch_counts_each_moment_once(monkeypatch):
+def test_stop_watch_excludes_nested_calls(monkeypatch):
     clock = iter(range(0, 1000, 10))
     monkeypatch.setattr("time.process_time", lambda: next(clock))
     watch = StopWatch()
@@ -97,7 +97,7 @@ def test_stop_watch_counts_each_moment_once(monkeypatch):
     assert watch.calls == 2
 
 
-def test_stop_watch_restores_what_it_watched():
+def test_stop_watch_restores_watched_functions():
     class Owner:
         def method(self) -> int:
             return 7

@@ -1,4 +1,4 @@
-"""The benchmark of evaluation: its numbers are complete, and it notices wrong ones."""
+"""Benchmark of evaluation: complete results, and refusal of wrong metrics."""
 
 import json
 from pathlib import Path
@@ -6,23 +6,23 @@ from pathlib import Path
 import pytest
 from detectron2.data import DatasetCatalog
 
-from benchmarks import __main__ as benchmark
-from benchmarks import evaluation as benchmark_evaluation
+from benchmarks import evaluation
+from benchmarks.__main__ import main
 
 FEW = ["--images", "6", "--detections", "20", "--processes", "2"]
 
 
 @pytest.fixture(autouse=True)
 def little_work(monkeypatch) -> None:
-    monkeypatch.setattr(benchmark_evaluation, "SHAPES", 20)
-    monkeypatch.setattr(benchmark_evaluation, "MAP_IMAGES", 2)
+    monkeypatch.setattr(evaluation, "SHAPES", 20)
+    monkeypatch.setattr(evaluation, "MAP_IMAGES", 2)
 
 
 def test_numbers_are_complete(tmp_path: Path, capsys) -> None:
     before = DatasetCatalog.list()
     path = tmp_path / "numbers.json"
 
-    benchmark.main(["evaluation", *FEW, "--json", str(path)])
+    main(["evaluation", *FEW, "--json", str(path)])
 
     numbers = json.loads(path.read_text())["evaluation"]
     assert numbers["settings"] == {"images": 6, "detections": 20, "processes": 2}
@@ -36,13 +36,13 @@ def test_numbers_are_complete(tmp_path: Path, capsys) -> None:
     assert DatasetCatalog.list() == before
 
 
-def test_wrong_numbers_stop_it(monkeypatch) -> None:
-    right = benchmark_evaluation.score
+def test_different_metrics_are_an_error(monkeypatch) -> None:
+    score = evaluation.score
 
     def wrong(*args, **options):
-        scores = right(*args, **options)
+        scores = score(*args, **options)
         return scores._replace(precision=scores.precision * 0.999)
 
-    monkeypatch.setattr(benchmark_evaluation, "score", wrong)
+    monkeypatch.setattr(evaluation, "score", wrong)
     with pytest.raises(SystemExit, match="bbox differs by"):
-        benchmark.main(["evaluation", *FEW])
+        main(["evaluation", *FEW])

@@ -1,12 +1,12 @@
-"""The benchmark of the network: its numbers are complete, and it measures the real thing."""
+"""Benchmark of the network: complete results, measured on the operations of real training."""
 
 import math
 
 import pytest
 import torch
 
-from benchmarks import __main__ as benchmark
-from benchmarks import model_peers as benchmark_rivals
+from benchmarks import model_peers
+from benchmarks.__main__ import main
 from benchmarks.model_captions import endless, recompute
 from benchmarks.model_inference import FASTEST, UNFUSED
 from benchmarks.model_inputs import trained_outputs, training_samples
@@ -18,13 +18,13 @@ from benchmarks.model_training import (
     PARTS,
     UPDATE,
     VIEWS,
-    Seams,
-    _watched_step,
+    GraphCut,
+    watched_step,
 )
 from benchmarks.timing import StopWatch
 from tests.modeling.factory import random_batch, tiny_config, tiny_model
 
-from . import programs as benchmarks
+from . import programs
 
 CPU = torch.device("cpu")
 
@@ -32,13 +32,13 @@ pytestmark = pytest.mark.usefixtures("short_turns")
 
 
 def numbers_of(folder, cfg, *arguments) -> dict:
-    return benchmarks.numbers_of("model", folder, cfg, "--memory-batch", "2", *arguments)
+    return programs.numbers_of("model", folder, cfg, "--memory-batch", "2", *arguments)
 
 
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory, short_turns) -> dict:
     folder = tmp_path_factory.mktemp("model")
-    return numbers_of(folder, tiny_config(), "--rivals", "none", "--batch", "1", "2")
+    return numbers_of(folder, tiny_config(), "--peers", "none", "--batch", "1", "2")
 
 
 def setting(model) -> Setting:
@@ -70,11 +70,11 @@ def test_numbers_are_complete(numbers) -> None:
     assert rows[UNFUSED]["times as fast"] == 1
 
 
-def test_parts_of_a_step_make_up_the_whole(numbers) -> None:
+def test_times_of_parts_add_up_to_the_step(numbers) -> None:
     (table,) = numbers["parts"]["train"]["tables"]
     rows = dict(table["rows"])
     total = rows.pop("together")["ms"]
-    # A part that takes no time is a method that is no longer called.
+    # A part without time is a method that is no longer called.
     assert rows.keys() == {*PARTS, *LOSS_PARTS, VIEWS, BACKWARD, UPDATE}
     assert all(row["ms"] > 0 for row in rows.values())
     assert sum(row["ms"] for row in rows.values()) == pytest.approx(total, rel=0.1)
@@ -82,7 +82,7 @@ def test_parts_of_a_step_make_up_the_whole(numbers) -> None:
     assert aim["value"] == pytest.approx(sum(rows[part]["share"] for part in LOSS_PARTS))
 
 
-def test_memory_holds_at_least_the_gradients(numbers) -> None:
+def test_memory_contains_gradients(numbers) -> None:
     rows = numbers["parts"]["memory"]["tables"][0]["rows"]
     assert rows["assignment"]["gradients MB"] == 0
     assert all(row["rest MB"] >= 0 for row in rows.values())
@@ -90,42 +90,40 @@ def test_memory_holds_at_least_the_gradients(numbers) -> None:
     assert rows["all"]["gradients MB"] == pytest.approx(sum(parts))
 
 
-def test_what_the_network_lacks_is_left_out(tmp_path, capsys) -> None:
+def test_parts_without_their_tasks_are_skipped(tmp_path, capsys) -> None:
     cfg = tiny_config(("detection",))
     parts = numbers_of(tmp_path, cfg, "--parts", "train,post,caption")["parts"]
     assert parts.keys() == {"train"}
     printed = capsys.readouterr().out
-    assert "post is left out: this network has no mask, semantic" in printed
-    assert "caption is left out" in printed
+    assert "post is skipped: this network has no mask, semantic" in printed
+    assert "caption is skipped" in printed
 
 
-def test_rivals_are_measured_beside_ours(tmp_path, capsys, monkeypatch) -> None:
+@pytest.mark.parametrize("flag", ["--peers", "--rivals"])
+def test_installed_peers_are_measured(flag, tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setattr(
-        benchmark_rivals,
-        "find_spec",
-        lambda name: None if name == "ultralytics" else object(),
+        model_peers, "find_spec", lambda name: None if name == "ultralytics" else object()
     )
     network = torch.nn.Conv2d(3, 1, 1)
-    rival = benchmark_rivals.Rival(0.5, lambda images: lambda: network(images))
-    monkeypatch.setitem(benchmark_rivals.BUILDERS, "torchvision", lambda *_: ("other", rival))
-    rivals = ["--rivals", "torchvision,ultralytics"]
-    parts = numbers_of(tmp_path, tiny_config(), *rivals, "--parts", "forward")["parts"]
+    peer = model_peers.Peer(0.5, lambda images: lambda: network(images))
+    monkeypatch.setitem(model_peers.BUILDERS, "torchvision", lambda *_: ("other", peer))
+    peers = [flag, "torchvision,ultralytics"]
+    parts = numbers_of(tmp_path, tiny_config(), *peers, "--parts", "forward")["parts"]
     rows = parts["forward"]["tables"][0]["rows"]
     assert rows["other"]["M parameters"] == 0.5
     assert rows["other"]["ms"] < rows[UNFUSED]["ms"]
     message = capsys.readouterr().err
     assert message.count("\n") == 1
-    assert message.startswith("ultralytics is not here")
+    assert message.startswith("ultralytics is not installed")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["torchvision", "detectron2"])
-def test_installed_rivals_run(name, tmp_path) -> None:
-    rivals = benchmark_rivals.build_rivals([name], size=64, device=CPU, work=tmp_path)
-    (rival,) = rivals.values()
-    assert 44 < rival.million_parameters < 47
+def test_peers_run(name, tmp_path) -> None:
+    (peer,) = model_peers.build_peers([name], size=64, device=CPU, work=tmp_path).values()
+    assert 44 < peer.million_parameters < 47
     with torch.no_grad():
-        assert rival.make_job(torch.rand(2, 3, 64, 64) * 255)() is not None
+        assert peer.make_job(torch.rand(2, 3, 64, 64) * 255)() is not None
 
 
 @pytest.mark.parametrize(
@@ -135,9 +133,9 @@ def test_installed_rivals_run(name, tmp_path) -> None:
         (["--size", "0"], "0 is not a positive number"),
         (["--size", "big"], "big is not a positive number"),
         (["--parts", "forward,fast"], "fast is not one of forward, train, post"),
-        (["--rivals", "yolo"], "yolo is not one of torchvision"),
+        (["--peers", "yolo"], "yolo is not one of torchvision"),
         (["--config-file", "none.yaml"], "none.yaml"),
-        (["--device", "cuda"], "PyTorch sees no GPU"),
+        (["--device", "cuda"], "PyTorch finds no GPU"),
     ],
 )
 def test_errors_are_one_line(arguments, message, capsys, monkeypatch, tmp_path) -> None:
@@ -145,14 +143,13 @@ def test_errors_are_one_line(arguments, message, capsys, monkeypatch, tmp_path) 
     config = tmp_path / "config.yaml"
     config.write_text(tiny_config().dump())
     with pytest.raises(SystemExit) as stop:
-        benchmark.main(["model", "--config-file", str(config), *arguments])
+        main(["model", "--config-file", str(config), *arguments])
     assert stop.value.code
-    said = stop.value.code if isinstance(stop.value.code, str) else capsys.readouterr().err
-    last = said.strip().splitlines()[-1]
-    assert message in last
+    error = stop.value.code if isinstance(stop.value.code, str) else capsys.readouterr().err
+    assert message in error.strip().splitlines()[-1]
 
 
-def test_threads_are_as_before(tmp_path) -> None:
+def test_number_of_threads_is_restored(tmp_path) -> None:
     before = torch.get_num_threads()
     numbers = numbers_of(tmp_path, tiny_config(), "--threads", str(before + 1), "--parts", "memory")
     assert numbers["settings"]["threads"] == before + 1
@@ -160,20 +157,20 @@ def test_threads_are_as_before(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])
-def test_recomputed_captions_are_the_cached_ones(beam_size) -> None:
+def test_recomputed_and_cached_captions_are_equal(beam_size) -> None:
     model = tiny_model(("caption",)).double().eval()
     head = endless(model.caption_head)
     tokens = head(
         {"p5": torch.randn(2, model.backbone.output_shape()["p5"].channels, 2, 3).double()}
     )
-    how = {"beam_size": beam_size, "max_tokens": 7}
-    fast, slow = head.generate(tokens, **how), recompute(head, tokens, **how)
+    options = {"beam_size": beam_size, "max_tokens": 7}
+    fast, slow = head.generate(tokens, **options), recompute(head, tokens, **options)
     assert torch.equal(fast.ids, slow.ids)
     assert torch.allclose(fast.scores, slow.scores)
-    assert fast.lengths.tolist() == [7, 7]  # nothing ended early
+    assert fast.lengths.tolist() == [7, 7]  # no caption ends early
 
 
-def test_a_step_in_parts_is_a_step() -> None:
+def test_watched_step_has_the_gradients_of_a_plain_step() -> None:
     plain, split = tiny_model(), tiny_model()
     samples = random_batch()
     torch.manual_seed(0)
@@ -182,14 +179,14 @@ def test_a_step_in_parts_is_a_step() -> None:
     before = {name: value.detach().clone() for name, value in split.named_parameters()}
     torch.manual_seed(0)
     watch = StopWatch()
-    _watched_step(setting(split), split, samples, optimizer, watch=watch, seams=Seams())
+    watched_step(setting(split), split, samples, optimizer, watch=watch, cut=GraphCut())
     after = dict(split.named_parameters())
     for name, parameter in plain.named_parameters():
         assert torch.allclose(before[name] - after[name], parameter.grad, atol=1e-5), name
     assert "forward" not in vars(split.detection_head)  # nothing stays patched
 
 
-def test_made_up_samples_train_and_look_like_coco() -> None:
+def test_synthetic_samples_resemble_coco() -> None:
     model = tiny_model()
     samples = training_samples(setting(model)._replace(size=640), 20)
     assert samples[0]["image"].shape == (3, 640, 640)
@@ -199,13 +196,13 @@ def test_made_up_samples_train_and_look_like_coco() -> None:
     large = boxes > 96**2
     assert 0.1 < large.float().mean() < 0.4
     filled = areas[large] * 16 / boxes[large]
-    assert filled.min() > 0.6  # pi / 4 of an ellipse's box
+    assert filled.min() > 0.6  # an ellipse fills pi / 4 of its box
     assert filled.max() < 0.9
     losses = model(training_samples(setting(model), 2))
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
-def test_made_up_outputs_are_a_crowd_of_overlapping_boxes() -> None:
+def test_synthetic_outputs_have_overlapping_boxes() -> None:
     model = tiny_model().eval()
     with torch.no_grad():
         raw = trained_outputs(model.raw_outputs(torch.zeros(1, 3, 160, 160)))
@@ -216,7 +213,7 @@ def test_made_up_outputs_are_a_crowd_of_overlapping_boxes() -> None:
     assert found.scores.max() > 0.5
 
 
-def test_peak_is_what_lives_at_once() -> None:
+def test_peak_memory_excludes_freed_tensors() -> None:
     def job() -> None:
         first = torch.zeros(1000, 1000)  # 4 MB
         second = first + 1
@@ -227,7 +224,7 @@ def test_peak_is_what_lives_at_once() -> None:
     assert peak_bytes(job, CPU) == pytest.approx(8e6, rel=0.01)
 
 
-def test_jobs_take_turns(monkeypatch) -> None:
+def test_jobs_are_interleaved(monkeypatch) -> None:
     clock = iter(range(10_000))
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     calls: list[str] = []
@@ -237,7 +234,7 @@ def test_jobs_take_turns(monkeypatch) -> None:
     assert times == {"a": [1, 1], "b": [1, 1]}
 
 
-def test_calibrated_outputs_do_not_vanish() -> None:
+def test_calibration_keeps_outputs_from_vanishing() -> None:
     model = tiny_model().eval()
     images = torch.rand(2, 3, 64, 64) * 255
     with torch.no_grad():
@@ -249,7 +246,7 @@ def test_calibrated_outputs_do_not_vanish() -> None:
     assert model.backbone.bottom_up.stem[0].norm.momentum == 0.03
 
 
-def test_stop_watch_reads_another_clock() -> None:
+def test_stop_watch_uses_a_given_clock() -> None:
     clock = iter(range(0, 100, 7))
     watch = StopWatch(lambda: next(clock))
     watch.wrap(lambda: None, "part")()

@@ -1,4 +1,4 @@
-"""What documents have in them: code, commands, links."""
+"""Code blocks of documents, and how to run them."""
 
 import re
 import runpy
@@ -28,11 +28,11 @@ class Block(NamedTuple):
 
     language: str
     code: str
-    line: int  # of the document, where the code begins, from 1 on
+    line: int  # number of the first line of code in the document, from 1
 
     @property
     def file(self) -> str:
-        """The name of the file that the block is, if its first line says so: `# train.py`."""
+        """Name of the file that the block shows, from its first line (`# train.py`), or ""."""
         first = re.match(r"# ([\w./]+\.(?:py|yaml))\n", self.code)
         return first[1] if first else ""
 
@@ -45,18 +45,20 @@ def read_blocks(document: str) -> list[Block]:
 
 
 def run_blocks(document: str, names: Names, *, overrides: Sequence[str] = ()) -> None:
-    """Do what a reader would do, block by block, in the folder that the process is in.
+    """Run the blocks of a document in order, in the current folder, as a reader would.
 
     Args:
-        document: whose Python is run, and whose files are written.
-        names: what Python's blocks find and leave behind.
-        overrides: KEY VALUE ... for commands that train. With none, no command is run.
+        document: path in the repository. Its Python is run and its files are written.
+        names: global variables of Python blocks.
+        overrides: KEY VALUE ... for training commands; empty: shell commands are not run.
     """
     for block in read_blocks(document):
         if block.file:
             Path(block.file).write_text(block.code)
         elif block.language == "python":
-            code = "\n" * (block.line - 1) + block.code  # so that errors name the right line
+            code = (
+                "\n" * (block.line - 1) + block.code
+            )  # errors then have the document's line numbers
             exec(compile(code, document, "exec"), names)
         elif block.language in SHELL and overrides:
             for line in block.code.splitlines():
@@ -64,7 +66,7 @@ def run_blocks(document: str, names: Names, *, overrides: Sequence[str] = ()) ->
 
 
 def run_command(words: Sequence[str], overrides: Sequence[str]) -> None:
-    """Run a Python program within this process."""
+    """Run the command line of a Python program in this process."""
     match list(words):
         case ["python", "-m", module, *arguments]:
             assert not import_module(module).main(arguments)
@@ -76,4 +78,4 @@ def run_command(words: Sequence[str], overrides: Sequence[str]) -> None:
                 patch.setattr(sys, "argv", [script, *arguments, *more])
                 runpy.run_path(script, run_name="__main__")
         case _:
-            raise AssertionError(f"cannot be run: {' '.join(words)}")
+            raise AssertionError(f"unsupported command: {' '.join(words)}")

@@ -1,6 +1,6 @@
-"""Command lines of documents: the programs' own parsers take them, and so does the configuration.
+"""Command lines of documents are accepted by the programs' parsers and by the configuration.
 
-Nothing is run. A wrong flag, key, value, file or target fails.
+Commands are not run. A wrong flag, key, value, file or target fails.
 """
 
 import argparse
@@ -22,14 +22,9 @@ from yolor_d2.model_zoo import load_config
 from .documents import DOCUMENTS, FENCED, ROOT, SHELL, read_blocks
 
 PROGRAMS = ("python", "yolor-d2", "make", "torchrun", "srun", "pip", "pytest")
-FOREIGN = {  # first words of lines that are not ours to check
-    "cd": "the shell's",
-    "for": "the shell's",
-    "done": "the shell's",
-    ".venv/bin/pre-commit": "of the environment that make sets up",
-}
-CHECKOUT = "/path/to/yolor_d2/"  # what documents call the folder of the repository
-ELSEWHERE = {  # files that documents write or that commands make, and what they are here
+FOREIGN = ("cd", "for", "done", ".venv/bin/pre-commit")  # first words of lines that are not checked
+CHECKOUT = "/path/to/yolor_d2/"  # the repository in documents
+ELSEWHERE = {  # files that documents or commands create, and similar files of the repository
     "exported/runner.py": "yolor_d2/export/runner/runner.py",
     "train.py": "train_net.py",
     "my_config.yaml": "configs/Base-YOLOR.yaml",
@@ -37,16 +32,16 @@ ELSEWHERE = {  # files that documents write or that commands make, and what they
 
 
 class Parsed(Exception):
-    """A parser has taken a command line."""
+    """A parser has accepted a command line."""
 
-    def __init__(self, found: argparse.Namespace) -> None:
-        self.found = found
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
 
 
 def commands(document: str) -> Iterator[str]:
-    """Lines of shell blocks, and those of other blocks and of code in the text that are commands.
+    """Command lines in shell blocks, in blocks without a language, and in code in the text.
 
-    Code in the text that only names a program is the question for its help.
+    A program's name alone, in the text, becomes its --help.
     """
     values: dict[str, str] = {}
     for block in read_blocks(document):
@@ -62,12 +57,12 @@ def commands(document: str) -> Iterator[str]:
 
 
 def shell_lines(code: str, values: dict[str, str], *, everything: bool) -> Iterator[str]:
-    """Commands, with the variables that lines before them have set.
+    """Command lines with their shell variables replaced.
 
     Args:
-        code: several lines.
-        values: of variables, by name; grows.
-        everything: also lines that begin with no program that is known here.
+        code: lines of a block.
+        values: values of variables by name; assignments in the code are added.
+        everything: include lines whose first word is not in PROGRAMS.
     """
     for line in code.replace("\\\n", " ").splitlines():
         if set_here := re.match(r"(?:for )?(\w+)(?:=| in )\"?([^\"#;]*)", line):
@@ -82,13 +77,12 @@ def shell_lines(code: str, values: dict[str, str], *, everything: bool) -> Itera
 
 
 def check(line: str) -> None:
-    """One command line."""
+    """Check one command line."""
     program, *arguments = shlex.split(line, comments=True)
     if program == "srun":
         program, *arguments = arguments
-    if program in FOREIGN or program not in PROGRAMS:
-        assert program in FOREIGN, f"of which program is {line}?"
-    else:
+    if program not in FOREIGN:
+        assert program in PROGRAMS, f"unknown program: {line}"
         CHECKS[program](arguments)
 
 
@@ -104,7 +98,7 @@ def check_python(arguments: Sequence[str]) -> None:
 
 
 def check_script(script: str, arguments: Sequence[str]) -> None:
-    """`python FILE ...`."""
+    """Check the arguments of `python FILE ...`."""
     path = ROOT / ELSEWHERE.get(script, script.removeprefix(CHECKOUT))
     assert path.is_file(), script
     if path.name == "train_net.py":
@@ -122,7 +116,7 @@ def check_script(script: str, arguments: Sequence[str]) -> None:
 
 
 def parsed(run: Callable[[list[str]], object], arguments: Sequence[str]) -> argparse.Namespace:
-    """What a program's parser makes of a command line. The program goes no further."""
+    """Run a program until its arguments are parsed, and return them."""
     original = argparse.ArgumentParser.parse_args
 
     def parse(parser: argparse.ArgumentParser, *args: object, **kwargs: object) -> NoReturn:
@@ -132,13 +126,14 @@ def parsed(run: Callable[[list[str]], object], arguments: Sequence[str]) -> argp
         patch.setattr(argparse.ArgumentParser, "parse_args", parse)
         with pytest.raises(Parsed) as stop:
             run(list(arguments))
-    return stop.value.found
+    return stop.value.arguments
 
 
 def check_configuration(found: argparse.Namespace) -> None:
-    """The configuration is there, and takes the overrides; that of a script which is started, too.
+    """Check that the configuration exists and accepts the overrides.
 
-    Without a file they are for the configuration that a checkpoint has in it.
+    Programs that start a script pass these arguments to it. Without a configuration file, overrides
+    are for the configuration in a checkpoint.
     """
     if hasattr(found, "script"):
         check_script(str(found.script), found.arguments)
@@ -155,7 +150,7 @@ def check_configuration(found: argparse.Namespace) -> None:
 
 
 def check_console(arguments: Sequence[str]) -> None:
-    """`yolor-d2 COMMAND ...`."""
+    """Check the arguments of `yolor-d2 COMMAND ...`."""
     command, *rest = arguments
     if command == "--help":
         return
@@ -177,7 +172,7 @@ def check_make(targets: Sequence[str]) -> None:
 
 
 def check_pip(arguments: Sequence[str]) -> None:
-    """Only that our extras are some."""
+    """Check that extras of yolor_d2 exist."""
     setup = (ROOT / "setup.py").read_text()
     for group in re.findall(r"\[([\w,]+)\]", " ".join(arguments)):
         assert all(f'"{extra}": ' in setup for extra in group.split(","))
@@ -198,8 +193,8 @@ CHECKS = {
 
 
 @pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["yolor-d2"])  # which the console script replaces
+def current_folder_is_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["yolor-d2"])  # changed by the console script
     monkeypatch.chdir(ROOT)
 
 
@@ -216,7 +211,7 @@ def test_commands(document: str) -> None:
             raise
 
 
-def test_they_are_found() -> None:
+def test_commands_are_found() -> None:
     found = {document: list(commands(document)) for document in DOCUMENTS}
     assert "make demo   # set up" in " ".join(found["README.md"])
     assert "torchrun --standalone" in " ".join(found["docs/training.md"])
@@ -245,7 +240,7 @@ def test_they_are_found() -> None:
         "nothing",
     ],
 )
-def test_wrong_ones_are_noticed(line: str) -> None:
+def test_wrong_commands_fail(line: str) -> None:
     with pytest.raises((AssertionError, ImportError, SystemExit, ValueError)) as stop:
         check(line)
     assert getattr(stop.value, "code", 2) == 2

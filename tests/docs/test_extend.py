@@ -1,4 +1,4 @@
-"""The code of docs/extend.md, run as a reader would run it."""
+"""Runs the code of docs/extend.md."""
 
 from collections.abc import Iterator
 
@@ -18,7 +18,7 @@ TRAIN = "toy_scenes_train"
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
-    """What the blocks leave behind."""
+    """Variables of the document's Python blocks."""
     folder = tmp_path_factory.mktemp("extend")
     scenes = folder / "datasets/toy_scenes"
     generate_toy_scenes(scenes, train=16, val=4, progress=False)
@@ -70,7 +70,7 @@ def test_heads_from_scratch_ignore_what_is_not_annotated(names: Names) -> None:
     assert all(loss.item() == 0 and loss.requires_grad for loss in losses.values())
 
 
-def test_a_task_of_ones_own_is_learned(names: Names) -> None:
+def test_new_task_is_learned(names: Names) -> None:
     model, batch = names["counting"].train(), names["batch"]
     assert set(names["first_losses"]) == {*names["losses"], "loss_count"}
     assert names["counted"].shape == (10,)
@@ -85,7 +85,7 @@ def test_a_task_of_ones_own_is_learned(names: Names) -> None:
     assert values[-1] < values[0] - 0.1
 
 
-def test_images_without_annotations_give_no_gradient(names: Names) -> None:
+def test_unlabeled_images_have_no_count_loss(names: Names) -> None:
     head = names["CountHead"](8, 3)
     counts = head({"p5": torch.rand(2, 8, 1, 1)})
     nothing = Objects.from_instances([None, None], device=torch.device("cpu"))
@@ -95,8 +95,8 @@ def test_images_without_annotations_give_no_gradient(names: Names) -> None:
     assert not any(p.grad.any() for p in head.parameters())
 
 
-def test_answers_belong_to_their_images(names: Names) -> None:
-    """Images of two canvases, which go through the network one after the other."""
+def test_results_belong_to_their_images(names: Names) -> None:
+    """Images of two canvas sizes, which the network processes separately."""
     model = names["counting"].eval()
     images = [torch.full((3, side, 64), 40 + side, dtype=torch.uint8) for side in (64, 128, 64)]
     together = model([{"image": image} for image in images])
@@ -109,7 +109,7 @@ def test_the_backbone(names: Names) -> None:
     assert names["shapes"]["p3"].channels == names["maps"]["p3"].shape[1] == 64
 
 
-def test_other_architectures(names: Names) -> None:
+def test_mapper_for_other_architectures(names: Names) -> None:
     full_size, plain = names["full_size"], names["plain"]
     assert "weak_image" not in full_size
     assert full_size["image"].shape == (3, 128, 128)

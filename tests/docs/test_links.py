@@ -1,4 +1,4 @@
-"""What documents point at is there: files, headings, parts of the code."""
+"""Links and file names in documents are valid."""
 
 import re
 
@@ -11,12 +11,12 @@ ENDINGS = ("py", "yaml", "md", "jpg")
 
 
 def prose(document: str) -> str:
-    """Without fenced blocks."""
+    """Text of a document without fenced blocks."""
     return FENCED.sub("", (ROOT / document).read_text())
 
 
 def anchors(document: str) -> set[str]:
-    """Of its headings, as GitHub names them."""
+    """Anchors of a document's headings on GitHub."""
     headings = re.findall(r"^#+ (.+)$", prose(document), re.MULTILINE)
     plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
     return {heading.replace(" ", "-") for heading in plain}
@@ -36,18 +36,18 @@ def test_links(document: str) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_files_that_are_named(document: str) -> None:
+def test_named_files_exist(document: str) -> None:
     pattern = rf"`((?:{'|'.join(FOLDERS)})/[\w./-]+\.(?:{'|'.join(ENDINGS)}))`"
     missing = [name for name in re.findall(pattern, prose(document)) if not (ROOT / name).exists()]
     assert missing == []
 
 
-def test_every_page_is_linked_from_the_readme() -> None:
+def test_readme_links_every_page() -> None:
     linked = set(re.findall(r"\]\((docs/\w+\.md)", prose("README.md")))
     assert linked == {document for document in DOCUMENTS if document.startswith("docs/")}
 
 
-def test_the_map_of_the_code_is_complete() -> None:
+def test_map_of_the_code_is_complete() -> None:
     text = (ROOT / "README.md").read_text()
     block = re.search(r"^## Map of the code\n+```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert block is not None

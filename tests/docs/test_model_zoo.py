@@ -1,4 +1,4 @@
-"""The tables of configurations say what the networks have."""
+"""Tables of configurations have the networks' parameters and GFLOPs."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ ZOO = {
 
 
 def build(name: str, device: str) -> nn.Module:
-    """The network of a configuration; on the device "meta" it takes no time."""
+    """Build the network of a configuration (without initialization on the device "meta")."""
     with torch.device(device):
         if name.endswith(".py"):
             return instantiate(LazyConfig.load(str(config_folder() / name)).model)
@@ -46,11 +46,11 @@ def test_parameters(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["toy/yolor_elan_n_toy.yaml"])
 def test_gflops(name: str) -> None:
-    """Of one that is counted fast; tests/tools/test_model_info.py has a large one."""
+    """A small network only; tests/tools/test_model_info.py counts a large one."""
     assert f"{count_flops(build(name, 'cpu'), size=640).total() / 1e9:.1f}" == ZOO[name][1]
 
 
-def test_the_readme_says_the_same() -> None:
+def test_readme_has_the_same_numbers() -> None:
     rows = SHORT_ROW.findall((ROOT / "README.md").read_text())
     assert len(rows) == 6
     for name, millions, gflops in rows:

@@ -1,4 +1,4 @@
-"""docs/own_data.md from pictures to predictions, every file and every command of it."""
+"""Runs every file and every command of docs/own_data.md, from images to predictions."""
 
 import json
 import sys
@@ -18,20 +18,20 @@ FASTER = ("SOLVER.MAX_ITER", "4", "DATALOADER.NUM_WORKERS", "0", "LOG.PICTURES",
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
-    """What the blocks leave behind, in the folder `folder`."""
+    """Variables of the document's Python blocks; `folder` is the folder they ran in."""
     folder = tmp_path_factory.mktemp("own_data")
     (folder / "configs").symlink_to(ROOT / "configs")
     names: Names = {"__name__": "own_data", "folder": folder}
     with restored_catalogues(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(folder)
-        patch.setattr(sys, "argv", ["yolor-d2"])  # which the console script replaces
+        patch.setattr(sys, "argv", ["yolor-d2"])  # changed by the console script
         run_blocks(DOCUMENT, names, overrides=FASTER)
         yield names
     del sys.modules["my_data"]
 
 
-def test_nothing_is_left_out() -> None:
+def test_document_has_the_expected_blocks() -> None:
     assert [block.file for block in read_blocks(DOCUMENT) if block.file] == [
         "my_data.py",
         "my_config.yaml",
@@ -59,7 +59,7 @@ def test_the_batch(names: Names) -> None:
     assert names["words"] in ("a ball in the dark", "a box in the dark")
 
 
-def test_the_mixture_and_what_is_missing(names: Names) -> None:
+def test_mixed_data_sets_and_missing_annotations(names: Names) -> None:
     epoch, without_caption = names["epoch"], names["without_caption"]
     assert (len(epoch), len(without_caption), len(names["with_boxes"])) == (24, 8, 24)
     assert all(s["file_name"].startswith("first/") for s in without_caption)
@@ -75,11 +75,11 @@ def test_training_and_evaluation(names: Names) -> None:
 
 
 def test_prediction(names: Names) -> None:
-    folder, seen = names["folder"], names["seen"]
-    assert isinstance(seen.caption, str)
-    assert seen.instances.image_size == (120, 160)
-    assert seen.metadata.thing_classes == ["ball", "box"]
+    folder, prediction = names["folder"], names["seen"]
+    assert isinstance(prediction.caption, str)
+    assert prediction.instances.image_size == (120, 160)
+    assert prediction.metadata.thing_classes == ["ball", "box"]
     drawn = cv2.imread(str(folder / "seen.png"))
-    assert (drawn[:, :, ::-1] == seen.draw()).all()
+    assert (drawn[:, :, ::-1] == prediction.draw()).all()
     (line,) = (folder / "seen/predictions.jsonl").read_text().splitlines()
-    assert json.loads(line)["caption"] == seen.caption
+    assert json.loads(line)["caption"] == prediction.caption

@@ -1,4 +1,4 @@
-"""The Python of documents other than docs/own_data.md and docs/extend.md, which have own tests."""
+"""Runs the Python of documents without a test of their own."""
 
 import re
 import shutil
@@ -13,7 +13,7 @@ from ..saved_networks import Saved
 from .documents import DOCUMENTS, ROOT, Names, read_blocks, run_blocks
 
 OWN_TESTS = ("docs/own_data.md", "docs/extend.md")
-NOT_RUN = {"docs/deploy.md": "the runner, on an exported network: tests/export/test_export.py does"}
+NOT_RUN = {"docs/deploy.md"}  # needs an exported network; tests/export/test_export.py covers it
 WITH_PYTHON = [
     document
     for document in DOCUMENTS
@@ -23,7 +23,7 @@ WITH_PYTHON = [
 
 @pytest.fixture
 def folder(saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what the documents speak of: a trained network, pictures."""
+    """A folder with the files that documents use: a trained network, images."""
     for name in ("output", "photos"):
         (tmp_path / name).mkdir()
     shutil.copy(saved.path, tmp_path / "output/model_final.pth")
@@ -35,26 +35,26 @@ def folder(saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def run(document: str, **names: object) -> Names:
-    every: Names = {"__name__": "document", **names}
-    run_blocks(document, every)
-    return every
+    variables: Names = {"__name__": "document", **names}
+    run_blocks(document, variables)
+    return variables
 
 
-def test_predicting(folder: Path) -> None:
+def test_predict_page(folder: Path) -> None:
     names = run("docs/predict.md")
     assert names["picture"].shape[2] == 3
     assert [error.path for error in names["errors"]] == ["photos/3.jpg"]
     assert names["areas"]
 
 
-def test_pictures(folder: Path) -> None:
-    seen = Predictor("output/model_final.pth", device="cpu")("street.jpg")
-    names = run("docs/pictures.md", image=seen.image, result=seen.results)
-    assert names["picture"].shape[1] >= seen.width
+def test_pictures_page(folder: Path) -> None:
+    prediction = Predictor("output/model_final.pth", device="cpu")("street.jpg")
+    names = run("docs/pictures.md", image=prediction.image, result=prediction.results)
+    assert names["picture"].shape[1] >= prediction.width
     assert np.ptp(names["picture"]) > 0
 
 
-REST = {
+REST = {  # documents, and a variable that their code sets
     "README.md": "model",
     "docs/architecture.md": "backbone",
     "docs/training.md": "cfg",
@@ -63,16 +63,15 @@ REST = {
 
 
 @pytest.mark.parametrize("document", REST)
-def test_the_rest(folder: Path, document: str) -> None:
+def test_other_pages(folder: Path, document: str) -> None:
     assert run(document)[REST[document]]
 
 
-def test_no_document_is_forgotten() -> None:
+def test_every_document_with_python_is_tested() -> None:
     tested = {"docs/predict.md", "docs/pictures.md", *REST, *OWN_TESTS}
     assert set(WITH_PYTHON) == tested
 
 
-def test_what_is_not_run_is_known() -> None:
-    """Python in other blocks than those of Python."""
+def test_python_outside_of_python_blocks_is_known() -> None:
     pattern = re.compile(r"^ {4,}(?:from [\w.]+ )?import \w+", re.MULTILINE)
-    assert {d for d in DOCUMENTS if pattern.search((ROOT / d).read_text())} == set(NOT_RUN)
+    assert {d for d in DOCUMENTS if pattern.search((ROOT / d).read_text())} == NOT_RUN
