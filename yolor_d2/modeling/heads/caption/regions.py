@@ -62,14 +62,11 @@ def true_regions(objects: Objects, *, count: int, num_classes: int) -> Regions:
     return Regions(lay_out(objects.boxes, 0), lay_out(scores, 0), lay_out(there, True))
 
 
-@torch.jit.script_if_tracing
 def _largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The largest of each row, best first, all where there are fewer, and where they are.
-
-    How many that is, torch.jit.trace would take for the same on every canvas.
-    """
-    largest, places = values.topk(min(count, values.shape[1]))
-    return largest, places
+    """The `count` largest values of each row, or all if there are fewer; and their columns."""
+    # The width of a slice instead of min(): a constant to torch.jit.trace, which would fix it.
+    largest, columns = values.topk(values[:, :count].shape[1])
+    return largest, columns
 
 
 def _pick(values: Tensor, points: Tensor) -> Tensor:
