@@ -27,8 +27,9 @@ from .heads import (
     build_mask_head,
 )
 from .heads.caption.regions import found_regions, true_regions
+from .heads.caption.self_critical import Reward
 from .layers import asked_for_losses, learns, norm_momentum
-from .objects import Objects
+from .objects import CaptionTargets, Objects
 from .panoptic import PanopticMerger
 from .results import Frame, RawOutputs, make_frames, place_instances, place_map
 from .views import (
@@ -150,7 +151,7 @@ class YOLOR(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
-    def forward(self, batch: Sequence[Sample]) -> Any:
+    def forward(self, batch: Sequence[Sample], reward: Reward | None = None) -> Any:
         """Weighted losses in training, results at inference.
 
         Args:
@@ -158,6 +159,7 @@ class YOLOR(nn.Module):
                 some task reads them, and whatever is known of "instances", "sem_seg" and
                 "caption_ids", of the weak view with the prefix "weak_". At inference: "image" of
                 any size, and the "height" and "width" that the results shall have.
+            reward: of sampled captions in self-critical training.
 
         Returns:
             In training: {"loss_...": scalar}. At inference, for each image what the heads
@@ -165,9 +167,11 @@ class YOLOR(nn.Module):
             (anything whose argmax over axis 0 gives labels), "panoptic_seg" (a map of ids and their
             description), "caption" (text), "caption_ids" and "caption_score".
         """
-        return self.training_losses(batch) if self.training else self.inference(batch)
+        return self.training_losses(batch, reward) if self.training else self.inference(batch)
 
-    def training_losses(self, batch: Sequence[Sample]) -> dict[str, Tensor]:
+    def training_losses(
+        self, batch: Sequence[Sample], reward: Reward | None = None
+    ) -> dict[str, Tensor]:
         """Weighted losses, also of a network in evaluation mode, which then stays as it is."""
         measured = self._learning_tasks()
         prefixes = {STRONG: self.strong_tasks & measured, WEAK: self.weak_tasks & measured}
@@ -177,8 +181,9 @@ class YOLOR(nn.Module):
             if t
         ]
         losses: dict[str, Tensor] = {}
+        rewarded = {} if reward is None else {"reward": reward}
         for view, features in zip(views, self.trunk(views), strict=True):
-            losses |= self.losses(batch, view, features)
+            losses |= self.losses(batch, view, features, **rewarded)
         return losses
 
     def _learning_tasks(self) -> frozenset[str]:
@@ -229,7 +234,13 @@ class YOLOR(nn.Module):
             return self.backbone(normalized, names)
         return self.backbone(normalized)
 
-    def losses(self, batch: Sequence[Sample], view: View, features: Features) -> dict[str, Tensor]:
+    def losses(
+        self,
+        batch: Sequence[Sample],
+        view: View,
+        features: Features,
+        reward: Reward | None = None,
+    ) -> dict[str, Tensor]:
         """What the tasks of a view have to learn from it."""
         losses: dict[str, Tensor] = {}
         device, points, truth = self.device, None, None
@@ -253,8 +264,9 @@ class YOLOR(nn.Module):
             ids, known = caption_ids(batch, pad_id=self.caption_head.pad_id, device=device)
             tokens = self.visual_tokens(features, view.contents, points, truth)
             assert tokens is not None
-            images = [sample.get("file_name", "") for sample in batch]
-            losses |= self.caption_head.losses(tokens, ids, known, images)
+            captions = CaptionTargets(ids, known, [sample.get("image_id") for sample in batch])
+            rewarded = {} if reward is None else {"reward": reward}
+            losses |= self.caption_head.losses(tokens, captions, **rewarded)
         return losses
 
     @torch.no_grad()

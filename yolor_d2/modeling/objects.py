@@ -1,6 +1,6 @@
 """The objects of a batch, and which point of the network learns which of them."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -45,3 +45,11 @@ class Assignment(NamedTuple):
     object: Tensor  # (P,) index among the G objects of the batch
     score: Tensor  # (P,) what the object's class logit should say, in 0..1
     counts: list[int]  # points of each image; on the host, the step's one synchronisation
+
+
+class CaptionTargets(NamedTuple):
+    """Captions of N images: K of each, T tokens long, padded with the head's `pad_id`."""
+
+    ids: Tensor  # (N, K, T) begin, words, end, padding; missing captions are all padding
+    known: Tensor  # (N,) bool, False for images without captions
+    image_ids: Sequence[Hashable]

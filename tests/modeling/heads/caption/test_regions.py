@@ -207,7 +207,7 @@ def test_results_have_captions_that_depend_on_what_is_found() -> None:
 
 
 def test_what_cannot_be_told() -> None:
-    with pytest.raises(ValueError, match="REGION_FEATURE is c2, but nothing finds objects"):
+    with pytest.raises(ValueError, match="REGION_FEATURE is c2, but no objects are detected"):
         tiny_model(("caption",), *TOLD)
     with pytest.raises(ValueError, match="REGION_FEATURE has c9"):
         tiny_model(BOTH, "MODEL.CAPTION_HEAD.REGION_FEATURE", "c9")

@@ -27,9 +27,9 @@ from .options import (
     TransformerSizes,
     VocabularyOptions,
     decoding_from_config,
-    self_critical_from_config,
     select_maps,
     select_region_map,
+    self_critical_from_config,
 )
 from .regions import Regions
 from .self_critical import Reward, SelfCritical, advantages
