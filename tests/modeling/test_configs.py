@@ -59,14 +59,12 @@ def train_step(cfg) -> None:
     cfg.MODEL.DEVICE = "cpu"
     torch.manual_seed(0)
     model = build_model(cfg)
-    if cfg.MODEL.CAPTION_HEAD.SCST.SAMPLES:
-        model.caption_head.reward = lambda _, ids: torch.rand(ids.shape[:2])
     batch = random_batch()
     for sample in batch:
         sample["weak_sem_seg"] = sample["sem_seg"]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
-    losses = model(batch)
+    losses = model(batch, reward=lambda _, ids: torch.rand(ids.shape[:2]))
     sum(losses.values()).backward()
     optimizer.step()
 

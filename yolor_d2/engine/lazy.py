@@ -37,7 +37,7 @@ from .hooks.samples import draw_first_samples
 from .hooks.standard import standard_hooks
 from .last_checkpoint import weights_to_evaluate
 from .options import RunOptions, run_options
-from .rewards import give_reward
+from .rewards import build_reward
 from .run import Run
 from .setup import begin, open_folder
 from .tokenizing import choose_tokenizer, share_tokenizer
@@ -130,7 +130,6 @@ class LazySetup:
     def run(self) -> LazyRun:
         """A new run, or the one in the output folder."""
         model = self.model()
-        give_reward(model, self.cfg.data.train, self.tokenizer)
         run = LazyRun(
             examine=self.examine,
             model=model,
@@ -138,6 +137,7 @@ class LazySetup:
             schedule=instantiate(self.cfg.schedule),
             build_loader=self._train_loader,
             options=self.options,
+            reward=build_reward(model, self.cfg.data.train, self.tokenizer),
             tokenizer=self.tokenizer,
             provenance=describe_data(self.text, [*self.cfg.data.train, *self.cfg.data.test]),
             compare=config_changes,

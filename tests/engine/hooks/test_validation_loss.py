@@ -13,6 +13,7 @@ from tests.randomness import randomness
 from yolor_d2.engine.hooks import ValidationLoss
 from yolor_d2.engine.hooks.validation_loss import mean_losses
 from yolor_d2.engine.optim.ema import ModelEMA
+from yolor_d2.modeling.objects import CaptionTargets
 
 TASKS = ("detection", "mask", "semantic", "caption")
 DROPOUT = ("MODEL.CAPTION_HEAD.DROPOUT", 0.3)
@@ -97,7 +98,9 @@ def test_losses_are_those_of_what_is_predicted() -> None:
         labels = torch.stack([sample["sem_seg"] for sample in batch])
         ids = torch.stack([sample["caption_ids"] for sample in batch])
         expected = model.semantic_head.losses(strong.semantic, labels)
-        expected |= model.caption_head.losses(weak.tokens, ids)
+        known = torch.ones(len(ids), dtype=torch.bool)
+        captions = CaptionTargets(ids[:, None], known, [None] * len(ids))
+        expected |= model.caption_head.losses(weak.tokens, captions)
     for name, loss in expected.items():
         assert measured[name] == pytest.approx(loss.item(), rel=1e-5)
 
