@@ -48,7 +48,7 @@ class Peer:
                 "MODEL.CAPTION_HEAD.TIED is False; transformers' decoder is tied (--peer none)"
             )
         pad_id, bos_id, eos_id, usable = head.vocabulary
-        layers = list(head.decoder.layers)
+        layers = list(head.decoder.each_layer())
         heads, ffn_dim = layers[0].text_attention.num_heads, layers[0].ffn[0].out_features
         vocab_size, dim = head.text.words.weight.shape
         config = MBartConfig(
@@ -102,7 +102,7 @@ def _copy_embedding(theirs: Any, head: TransformerCaptionHead) -> None:
 
 def _copy_layers(theirs: Any, ours: TransformerDecoder) -> None:
     theirs.layer_norm.load_state_dict(ours.norm.state_dict())
-    for their_layer, layer in zip(theirs.layers, ours.layers, strict=True):
+    for their_layer, layer in zip(theirs.layers, ours.each_layer(), strict=True):
         _copy_layer(their_layer, layer)
 
 

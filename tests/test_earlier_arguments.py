@@ -86,7 +86,7 @@ def test_overrides_may_have_either_name() -> None:
     LazyConfig.apply_overrides(cfg, overrides)
     group_arguments(cfg)
     assert fields(cfg) == GROUPS
-    with pytest.raises(ValueError, match="caption_head.dims is not a name"):
+    with pytest.raises(ValueError, match=r"caption_head\.dims is not a name"):
         check_names(cfg, ["model.caption_head.dims=16"])
 
 

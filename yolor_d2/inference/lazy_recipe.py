@@ -57,8 +57,8 @@ class LazyRecipe:
         self.cfg: DictConfig = _with_options(cfg, opts)
         group_arguments(model)
         self.device = device
-        region_feature = OmegaConf.select(model, "caption_head.regions.region_feature")
-        self.is_told_of_objects = bool(region_feature)
+        regions = (heads["caption"] or {}).get("regions") or {}
+        self.is_told_of_objects = bool(regions.get("region_feature"))
         self.weights: str = (cfg.get("init") or {}).get("weights", "")
         self.kind: str = (cfg.get("run") or {}).get("eval_weights", "ema")
         data = cfg.get("data") or {}

@@ -39,8 +39,8 @@ class TransformerSizes(NamedTuple):
 
     def check(self) -> None:
         """Raise ValueError for options that make no head."""
-        positive = {"NUM_HEADS": self.num_heads, "FFN_DIM": self.ffn_dim}
-        check_range(KEY, positive | {"DECODER_LAYERS": self.decoder_layers}, low=1)
+        check_range(KEY, {"NUM_HEADS": self.num_heads, "FFN_DIM": self.ffn_dim}, low=1)
+        check_range(KEY, {"DECODER_LAYERS": self.decoder_layers}, low=1)
         check_range(KEY, {"ENCODER_LAYERS": self.encoder_layers})
         if self.dim < 1 or self.dim % self.num_heads or self.dim % 4:
             raise ValueError(

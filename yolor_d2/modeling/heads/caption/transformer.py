@@ -235,7 +235,7 @@ class TransformerDecoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(dim)
 
-    def _layers(self) -> Iterator[DecoderLayer]:
+    def each_layer(self) -> Iterator[DecoderLayer]:
         return iterate(self.layers, DecoderLayer)
 
     def forward(self, x: Tensor, visual: Tensor, padding: Tensor) -> Tensor:
@@ -250,7 +250,7 @@ class TransformerDecoder(nn.Module):
             (R, T, D); a token depends only on itself and the previous ones.
         """
         mask = attention_mask(padding)
-        for layer in self._layers():
+        for layer in self.each_layer():
             x = layer(x, layer.visual_attention.project(visual), mask)
         return self.norm(x)
 
@@ -259,7 +259,7 @@ class TransformerDecoder(nn.Module):
         self, visual: Tensor, padding: Tensor, *, beam_size: int, max_length: int
     ) -> DecoderCache:
         """A cache for texts of up to max_length; it projects visual tokens if that is faster."""
-        layers = list(self._layers())
+        layers = list(self.each_layer())
         visuals = tuple(visual for _ in layers)
         if self._projects(visual, queries=beam_size * max_length):
             visuals = self.project(visual)
@@ -270,7 +270,7 @@ class TransformerDecoder(nn.Module):
 
     def project(self, visual: Tensor) -> tuple[Tensor, ...]:
         """Keys and values of the visual tokens for each layer, (2, N, H, L, E)."""
-        return tuple(layer.visual_attention.project(visual) for layer in self._layers())
+        return tuple(layer.visual_attention.project(visual) for layer in self.each_layer())
 
     def _projects(self, visual: Tensor, queries: int) -> bool:
         """Whether this number of queries for each image is faster with projected visual tokens."""
@@ -279,13 +279,13 @@ class TransformerDecoder(nn.Module):
             device != "cpu"  # GPUs have no fast attention kernel for heads of width D
             or torch.is_autocast_enabled(device)  # each step would convert all visual tokens
             or len(visual) == 1  # keys and values of one image fit the CPU's cache
-            or next(self._layers()).visual_attention.projects(queries)
+            or next(self.each_layer()).visual_attention.projects(queries)
         )
 
     @torch.no_grad()
     def step(self, x: Tensor, cache: DecoderCache, position: int) -> Tensor:
         """Decode the newest token of each beam, x (N, K, D), after `position` others."""
-        for layer, past, visual in zip(self._layers(), cache.text, cache.visual, strict=True):
+        for layer, past, visual in zip(self.each_layer(), cache.text, cache.visual, strict=True):
             x = layer.step(x, past, position, visual, cache.mask)
         return self.norm(x)
 
@@ -304,7 +304,7 @@ class TransformerDecoder(nn.Module):
             (N, K, D), and the past including the newest token (layers, 2, N, K, H, T + 1, E).
         """
         grown = []
-        parts = zip(self._layers(), past.unbind(), visual.unbind(), strict=True)
+        parts = zip(self.each_layer(), past.unbind(), visual.unbind(), strict=True)
         for layer, layer_past, layer_visual in parts:
             x, longer = layer.extend(x, layer_past, layer_visual, mask)
             grown.append(longer)
