@@ -18,7 +18,7 @@ from ....letterbox import Content
 from ...objects import CaptionTargets
 from ...reduce import over_processes
 from ..registry import CAPTION_HEAD_REGISTRY
-from .decoding import Captions, Decoding, Step, decode, draw_texts
+from .decoding import Captions, Decoding, Step, decode, sample_texts
 from .encodings import TextEmbedding
 from .options import (
     KEY,
@@ -219,7 +219,7 @@ class TransformerCaptionHead(nn.Module):
         with torch.no_grad():
             uniform = torch.rand(images, options.samples, length, device=tokens.tokens.device)
             step = self._step(tokens, width=options.samples, max_tokens=length)
-            ids = draw_texts(step, self.vocabulary, uniform, num_images=images).ids  # (N, K, T)
+            ids = sample_texts(step, self.vocabulary, uniform, num_images=images).ids  # (N, K, T)
             weights = advantages(reward(image_ids, ids).to(ids.device))  # (N, K)
         is_target = (ids[..., 1:] != self.pad_id) & has_caption[:, None, None]
         is_target[..., -1] = False  # the end token is forced there

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 
 from .....checks import check_range
-from .draw import draw_texts
 from .rules import Captions, Rules, Step, Vocabulary
+from .sampling import sample_texts
 from .search import beam_search, greedy_search
 
 MIN_TEMPERATURE = 1e-3  # below, probabilities overflow; beam_size 1 picks the likeliest token
@@ -67,7 +67,7 @@ def decode(
         # The same random numbers for every image: a caption does not depend on its batch.
         generator = torch.Generator().manual_seed(options.seed)
         uniform = torch.rand(1, 1, options.max_tokens, generator=generator).to(device)
-        drawn = draw_texts(
+        sampled = sample_texts(
             step,
             vocabulary,
             uniform,
@@ -76,7 +76,7 @@ def decode(
             temperature=options.temperature,
             rules=rules,
         )
-        return Captions(*(field[:, 0] for field in drawn))
+        return Captions(*(field[:, 0] for field in sampled))
     if options.beam_size == 1:
         return greedy_search(
             step,
