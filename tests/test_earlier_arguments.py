@@ -1,4 +1,4 @@
-"""Arguments that are now in groups: LazyConfigs with the earlier names mean the same."""
+"""LazyConfigs with the earlier flat arguments equal those with groups."""
 
 import copy
 from importlib import import_module
@@ -43,13 +43,13 @@ def fields(cfg: DictConfig) -> dict[str, Any]:
 
 
 def written(cfg: DictConfig) -> str:
-    """As a checkpoint has it."""
+    """The text that a checkpoint stores."""
     return LazyConfig.to_py(cfg)
 
 
 @pytest.mark.parametrize("target", GROUPED)
 def test_groups_are_arguments_with_these_fields(target: str) -> None:
-    """A class and its groups exist, and take the names in the table."""
+    """The group classes have the fields of the table."""
     for argument, group in GROUPED[target].items():
         module, _, name = group.target.rpartition(".")
         assert set(group.names) <= set(getattr(import_module(module), name)._fields)
@@ -100,7 +100,7 @@ def test_interpolations_follow_later_changes(source: str) -> None:
 
 
 def test_changes_of_an_earlier_configuration() -> None:
-    """Earlier and new names of the same value are no change."""
+    """Equal values under earlier and new names are not reported."""
     earlier, now = config(**FLAT), config(**FLAT | {"dim": 32})
     text = written(earlier)
     group_arguments(earlier)

@@ -118,10 +118,10 @@ def canonical_name(name: str) -> str:
 
 
 def grouped_name(target: Any, name: str) -> str:
-    """Where a class takes an argument today: `sizes.dim` for `dim`, or the name itself.
+    """The path of a class's argument: `sizes.dim` for `dim`, other names unchanged.
 
     Args:
-        target: a class, or its dotted name.
+        target: a class or its dotted name.
         name: of the argument.
     """
     for group, (_, names) in _groups(target).items():
@@ -131,13 +131,13 @@ def grouped_name(target: Any, name: str) -> str:
 
 
 def group_arguments(node: Any) -> None:
-    """Move arguments in a LazyConfig into their groups, in place; they replace those there."""
+    """Move flat arguments of a LazyConfig into their groups, in place, replacing those there."""
     if isinstance(node, DictConfig):
         caller = node.get("_target_")
         for group, (target, names) in _groups(caller).items():
             moved = {name: _pop(node, name) for name in names if name in node}
             if moved and node.get(group) is None:
-                # A file has classes, the text of a checkpoint has their names.
+                # Files have classes, texts of checkpoints their names.
                 kind = target if isinstance(caller, str) else pydoc.locate(target)
                 node[group] = {"_target_": kind}
             for name, value in moved.items():
@@ -160,7 +160,7 @@ def _groups(target: Any) -> dict[str, Group]:
 
 
 def _pop(node: DictConfig, name: str) -> Any:
-    """A value whose interpolations still work one level deeper."""
+    """Remove a value; its relative interpolations get one more dot, as it moves one level down."""
     value = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[index, call-overload]
     del node[name]
     return value.replace("${.", "${..") if isinstance(value, str) else value

@@ -82,7 +82,7 @@ class TransformerCaptionHead(nn.Module):
         maps = select_maps(input_shape, in_features)
         self.in_features = list(in_features)
         self.strides = {name: shape.stride for name, shape in maps.items()}
-        self.vocabulary = vocabulary.vocabulary()
+        self.vocabulary = vocabulary.for_decoding()
         self.label_smoothing = training.label_smoothing
         self.loss_weight = training.loss_weight
         self.word_dropout = training.word_dropout

@@ -38,7 +38,7 @@ class TransformerSizes(NamedTuple):
     max_positions: int = 128
 
     def check(self) -> None:
-        """Raise ValueError for options that make no head."""
+        """Raise ValueError for invalid options."""
         check_range(KEY, {"NUM_HEADS": self.num_heads, "FFN_DIM": self.ffn_dim}, low=1)
         check_range(KEY, {"DECODER_LAYERS": self.decoder_layers}, low=1)
         check_range(KEY, {"ENCODER_LAYERS": self.encoder_layers})
@@ -54,7 +54,7 @@ class TransformerSizes(NamedTuple):
         return cls(**{name: head[name.upper()] for name in cls._fields})
 
     def check_length(self, key: str, tokens: int) -> None:
-        """Raise ValueError for a maximum length that texts cannot have."""
+        """Raise ValueError for an invalid maximum number of tokens."""
         if not 2 <= tokens <= self.max_positions:
             raise ValueError(
                 f"{key} is {tokens}; begin and end are 2 tokens, and the head has positions for "
@@ -82,11 +82,11 @@ class VocabularyOptions(NamedTuple):
     output_dims: Sequence[int] = ()
 
     def check(self) -> None:
-        """Raise ValueError for options that make no head."""
+        """Raise ValueError for invalid options."""
         special = max(self.pad_id, self.bos_id, self.eos_id)
         check_range(KEY, {"VOCAB_SIZE": self.vocab_size}, low=special + 1)
         if min(self.output_dims, default=1) < 1:
-            raise ValueError(f"{KEY}.OUTPUT_DIMS is {list(self.output_dims)}")
+            raise ValueError(f"{KEY}.OUTPUT_DIMS is {list(self.output_dims)}; sizes are at least 1")
         if self.tied and self.output_dims:
             raise ValueError(
                 f"{KEY}.OUTPUT_DIMS is {list(self.output_dims)}, but with {KEY}.TIED the embedding "
@@ -118,8 +118,8 @@ class VocabularyOptions(NamedTuple):
             **output,
         )
 
-    def vocabulary(self) -> Vocabulary:
-        """The part that decoding uses."""
+    def for_decoding(self) -> Vocabulary:
+        """The ids that decoding uses."""
         usable = self.usable_vocab or self.vocab_size
         return Vocabulary(self.pad_id, self.bos_id, self.eos_id, usable)
 
@@ -138,7 +138,7 @@ class RegionOptions(NamedTuple):
     num_classes: int = 0
 
     def check(self, dim: int) -> None:
-        """Raise ValueError for options that do not suit a head of this width."""
+        """Raise ValueError for invalid options of a head of width `dim`."""
         check_range(KEY, {"MAX_REGIONS": self.max_regions}, low=1)
         if self.region_feature and dim % 8:
             raise ValueError(
@@ -179,7 +179,7 @@ class CaptionTraining(NamedTuple):
     loss_weight: float = 1.0
 
     def check(self) -> None:
-        """Raise ValueError for options that make no head."""
+        """Raise ValueError for invalid options."""
         shares = {"DROPOUT": self.dropout, "WORD_DROPOUT": self.word_dropout}
         check_range(KEY, shares | {"LABEL_SMOOTHING": self.label_smoothing}, high=1)
         check_range(KEY, {"LOSS_WEIGHT": self.loss_weight})

@@ -28,7 +28,7 @@ class SelfCritical(NamedTuple):
     end_token: bool = True
 
     def check(self) -> None:
-        """Raise ValueError for options that make no loss."""
+        """Raise ValueError for invalid options."""
         key = "MODEL.CAPTION_HEAD.SCST"
         check_range(key, {"SAMPLES": self.samples}, low=2)  # each is compared with the others
         check_range(key, {"CE_WEIGHT": self.ce_weight})

@@ -42,7 +42,7 @@ class Decoding(NamedTuple):
         return 1 if self.top_p else self.beam_size
 
     def check(self) -> None:
-        """Raise ValueError for options that no text can be decoded with."""
+        """Raise ValueError for invalid options."""
         key = "MODEL.CAPTION_HEAD.TEST"
         check_range(key, {"BEAM_SIZE": self.beam_size}, low=1)
         check_range(
