@@ -50,7 +50,7 @@ class Peer:
                 "MODEL.CAPTION_HEAD.TIED is False, but mBART's output layer is tied (--peer none)"
             )
         pad_id, bos_id, eos_id, usable = head.vocabulary
-        layers = list(head.decoder.layers)
+        layers = list(head.decoder.each_layer())
         heads, ffn_dim = layers[0].text_attention.num_heads, layers[0].ffn[0].out_features
         vocab_size, dim = head.text.words.weight.shape
         config = MBartConfig(
@@ -104,7 +104,7 @@ def _copy_embedding(target: Any, head: TransformerCaptionHead) -> None:
 
 def _copy_layers(target: Any, source: TransformerDecoder) -> None:
     target.layer_norm.load_state_dict(source.norm.state_dict())
-    for target_layer, layer in zip(target.layers, source.layers, strict=True):
+    for target_layer, layer in zip(target.layers, source.each_layer(), strict=True):
         _copy_layer(target_layer, layer)
 
 

@@ -1,7 +1,8 @@
-"""Modules that have moved: their documented names, and those in saved LazyConfigs, still import.
+"""Earlier names that still work: of modules, and of constructor arguments in LazyConfigs.
 
 `import yolor_d2.data.mapper` gives the module `yolor_d2.data.views.mapper` itself, so a class has
-one identity under both names.
+one identity under both names. An argument that is now in a group, `caption_head.dim`, is moved to
+`caption_head.sizes.dim` after a LazyConfig is loaded and after overrides are applied.
 """
 
 import pydoc
@@ -12,6 +13,9 @@ from importlib.abc import ExecutionLoader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, spec_from_loader
 from types import CodeType, ModuleType
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 MOVED = {
     "data.categories": "data.catalog.categories",
@@ -30,6 +34,40 @@ MOVED = {
     "modeling.heads.self_critical": "modeling.heads.caption.self_critical",
     "tools.demo": "tools.predict",
     "tools.true_results": "reports.ground_truth",
+}
+
+
+class Group(NamedTuple):
+    """Arguments of a class that are now fields of one argument."""
+
+    target: str  # the class of that argument
+    names: tuple[str, ...]
+
+
+CAPTION = "yolor_d2.modeling.heads.caption"
+GROUPED: dict[str, dict[str, Group]] = {
+    f"{CAPTION}.head.TransformerCaptionHead": {
+        "vocabulary": Group(
+            f"{CAPTION}.options.VocabularyOptions",
+            ("vocab_size", "usable_vocab", "pad_id", "bos_id", "eos_id", "tied", "output_dims"),
+        ),
+        "sizes": Group(
+            f"{CAPTION}.options.TransformerSizes",
+            ("dim", "num_heads", "ffn_dim", "decoder_layers", "encoder_layers", "max_positions"),
+        ),
+        "regions": Group(
+            f"{CAPTION}.options.RegionOptions", ("region_feature", "max_regions", "num_classes")
+        ),
+        "training": Group(
+            f"{CAPTION}.options.CaptionTraining",
+            ("dropout", "word_dropout", "label_smoothing", "loss_weight"),
+        ),
+    },
+    "yolor_d2.modeling.meta_arch.YOLOR": {
+        "views": Group(
+            "yolor_d2.modeling.views.ViewOptions", ("weak_view_tasks", "weak_bn", "pad")
+        ),
+    },
 }
 
 
@@ -82,6 +120,55 @@ def canonical_name(name: str) -> str:
     """One dotted name for a class or function that several modules offer."""
     found = pydoc.locate(name)
     return f"{found.__module__}.{found.__qualname__}" if hasattr(found, "__qualname__") else name
+
+
+def grouped_name(target: Any, name: str) -> str:
+    """The path of a class's argument: `sizes.dim` for `dim`, other names unchanged.
+
+    Args:
+        target: a class or its dotted name.
+        name: of the argument.
+    """
+    for group, (_, names) in _groups(target).items():
+        if name in names:
+            return f"{group}.{name}"
+    return name
+
+
+def group_arguments(node: Any) -> None:
+    """Move flat arguments of a LazyConfig into their groups, in place, replacing those there."""
+    if isinstance(node, DictConfig):
+        caller = node.get("_target_")
+        for group, (target, names) in _groups(caller).items():
+            moved = {name: _pop(node, name) for name in names if name in node}
+            if moved and node.get(group) is None:
+                # Files have classes, texts of checkpoints their names.
+                kind = target if isinstance(caller, str) else pydoc.locate(target)
+                node[group] = {"_target_": kind}
+            for name, value in moved.items():
+                node[group][name] = value
+    if isinstance(node, DictConfig | ListConfig):
+        for child in node.values() if isinstance(node, DictConfig) else node:
+            group_arguments(child)
+
+
+def is_group(target: str) -> bool:
+    """Whether a dotted name is the class of a group."""
+    return any(target == group.target for groups in GROUPED.values() for group in groups.values())
+
+
+def _groups(target: Any) -> dict[str, Group]:
+    """The groups of a class or of one of its bases."""
+    found = pydoc.locate(target) if isinstance(target, str) else target
+    names = (f"{kind.__module__}.{kind.__qualname__}" for kind in getattr(found, "__mro__", ()))
+    return next((GROUPED[name] for name in names if name in GROUPED), {})
+
+
+def _pop(node: DictConfig, name: str) -> Any:
+    """Remove a value; its relative interpolations get one more dot, as it moves one level down."""
+    value = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[index, call-overload]
+    del node[name]
+    return value.replace("${.", "${..") if isinstance(value, str) else value
 
 
 def install() -> None:

@@ -5,13 +5,15 @@ from detectron2.data import MetadataCatalog
 
 from yolor_d2.modeling import PAN, YOLOR
 from yolor_d2.modeling.backbone import pan_shapes
-from yolor_d2.modeling.heads import (
-    AnchorFreeHead,
-    PrototypeMaskHead,
+from yolor_d2.modeling.heads import AnchorFreeHead, PrototypeMaskHead, UConvHead
+from yolor_d2.modeling.heads.caption import (
+    CaptionTraining,
+    Decoding,
+    RegionOptions,
     TransformerCaptionHead,
-    UConvHead,
+    TransformerSizes,
+    VocabularyOptions,
 )
-from yolor_d2.modeling.heads.caption.decoding import Decoding
 from yolor_d2.modeling.heads.detection.assigner import TaskAlignedAssigner
 from yolor_d2.modeling.panoptic import PanopticMerger, panoptic_tables
 from yolor_d2.modeling.views import ViewOptions
@@ -51,9 +53,10 @@ model = L(YOLOR)(
     caption_head=L(TransformerCaptionHead)(
         input_shape=shapes,
         in_features=["p5"],
-        vocab_size=8000,
-        dim=512,
-        decoder_layers=3,
+        vocabulary=L(VocabularyOptions)(vocab_size=8000),
+        sizes=L(TransformerSizes)(dim=512, decoder_layers=3),
+        regions=L(RegionOptions)(),
+        training=L(CaptionTraining)(),
         decoding=L(Decoding)(beam_size=5),
     ),
     panoptic=L(PanopticMerger)(

@@ -127,12 +127,12 @@ def test_what_is_learnt_stays() -> None:
     """The schedule follows the number of steps."""
     run = ("run.accum_steps=4", "run.ema_decay=0.5", "run.ema_tau=5.0", "run.freeze=[backbone]")
     clip = ("run.clip_type=value", "run.clip_value=1.0", "run.precision=fp16", "run.max_iter=9")
-    model = ("model.backbone.depth=0.5", "model.caption_head.dim=8")
+    model = ("model.backbone.depth=0.5", "model.caption_head.sizes.dim=8")
     assert changes("init.seed=1", "data.batch_size=8", *run, *clip, *model) == [
         "data.batch_size 64 -> 8",
         "init.seed 0 -> 1",
         "model.backbone.depth 1.0 -> 0.5",
-        "model.caption_head.dim 512 -> 8",
+        "model.caption_head.sizes.dim 512 -> 8",
         "run.accum_steps absent -> 4",
         "run.clip_type 'norm' -> 'value'",
         "run.clip_value 10.0 -> 1.0",

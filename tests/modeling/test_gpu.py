@@ -1,6 +1,7 @@
 """What only a GPU can show; skipped where there is none."""
 
 import warnings
+from collections.abc import Hashable, Sequence
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from yolor_d2.modeling.heads.caption.self_critical import SelfCritical
 
 from .factory import random_batch, tiny_model
-from .heads.caption.factory import CAPTIONS, make_features, make_head
+from .heads.caption.factory import CAPTIONS, make_features, make_head, targets
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -58,10 +59,13 @@ def test_captions_are_those_of_the_cpu(how: dict[str, float]) -> None:
 
 def test_captions_learn_from_rewards_in_half_precision() -> None:
     head = make_head(self_critical=SelfCritical(samples=4), dropout=0.0).train().cuda()
-    head.reward = lambda images, ids: (ids == 7).sum(dim=2).double()
     features = {name: map_.cuda() for name, map_ in make_features().items()}
+
+    def count(image_ids: Sequence[Hashable], ids: torch.Tensor) -> torch.Tensor:
+        return (ids == 7).sum(dim=2).double()
+
     with torch.autocast("cuda", dtype=torch.bfloat16):
-        loss = head.losses(head(features), CAPTIONS.cuda(), None, ["a", "b", "c"])["loss_caption"]
+        loss = head.losses(head(features), targets(CAPTIONS.cuda()), count)["loss_caption"]
     loss.backward()
     gradients = [p.grad for p in head.parameters() if p.grad is not None]
     assert torch.isfinite(loss)

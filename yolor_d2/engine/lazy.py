@@ -25,7 +25,7 @@ from torch import nn
 from ..checkpoint.weights import load_weights
 from ..data.loading.build import make_test_loader, make_train_loader, train_tokenizer
 from ..data.loading.validation import PlainViews
-from ..earlier_names import canonical_name
+from ..earlier_names import canonical_name, group_arguments, grouped_name, is_group
 from ..modeling import deploy
 from ..modeling.deploy import best_device
 from ..modeling.test_time_augmentation import TestTimeAugmentation
@@ -37,7 +37,7 @@ from .hooks.samples import draw_first_samples
 from .hooks.standard import standard_hooks
 from .last_checkpoint import weights_to_evaluate
 from .options import RunOptions, run_options
-from .rewards import give_reward
+from .rewards import build_reward
 from .run import Run
 from .setup import begin, open_folder
 from .tokenizing import choose_tokenizer, share_tokenizer
@@ -101,8 +101,10 @@ class LazySetup:
 
     def __init__(self, args: Namespace) -> None:
         self.cfg: DictConfig = LazyConfig.load(args.config_file)
+        group_arguments(self.cfg)
         check_names(self.cfg, args.opts)
         LazyConfig.apply_overrides(self.cfg, args.opts)
+        group_arguments(self.cfg)
         self._views = augmented_views(self.cfg)
         self.args = args
         self.options: RunOptions = instantiate(self.cfg.run)
@@ -124,13 +126,12 @@ class LazySetup:
         """A new model, on the best device."""
         config = self.cfg.model
         if self.tokenizer is not None:
-            config.caption_head.usable_vocab = len(self.tokenizer)
+            config.caption_head.vocabulary.usable_vocab = len(self.tokenizer)
         return make(config, tokenizer=self.tokenizer).to(best_device())
 
     def run(self) -> LazyRun:
         """A new run, or the one in the output folder."""
         model = self.model()
-        give_reward(model, self.cfg.data.train, self.tokenizer)
         run = LazyRun(
             examine=self.examine,
             model=model,
@@ -138,6 +139,7 @@ class LazySetup:
             schedule=instantiate(self.cfg.schedule),
             build_loader=self._train_loader,
             options=self.options,
+            reward=build_reward(model, self.cfg.data.train, self.tokenizer),
             tokenizer=self.tokenizer,
             provenance=describe_data(self.text, [*self.cfg.data.train, *self.cfg.data.test]),
             compare=config_changes,
@@ -296,6 +298,8 @@ def _takes(node: DictConfig, name: str) -> bool:
     """Whether a node has a name, or calls something that takes it and has a default for it."""
     if name in node or "_target_" not in node:
         return name in node
+    if grouped_name(node._target_, name) != name:
+        return True
     target = RunOptions if node._target_ is run_options else node._target_
     parameters = signature(target).parameters.values()
     return any(name == each.name or each.kind is each.VAR_KEYWORD for each in parameters)
@@ -322,6 +326,8 @@ def _parts(name: str, value: ast.expr) -> Iterator[tuple[str, str]]:
     if not isinstance(value, ast.Call):
         yield name, ast.unparse(value)
         return
-    yield name, canonical_name(ast.unparse(value.func))
+    target = canonical_name(ast.unparse(value.func))
+    if not is_group(target):  # earlier versions have none
+        yield name, target
     for argument in value.keywords:
-        yield from _parts(f"{name}.{argument.arg}", argument.value)
+        yield from _parts(f"{name}.{grouped_name(target, str(argument.arg))}", argument.value)

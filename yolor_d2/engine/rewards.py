@@ -1,12 +1,12 @@
-"""What drawn captions earn in self-critical training: CIDEr-D among the captions of their image."""
+"""Rewards of self-critical training: CIDEr-D of sampled captions."""
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from detectron2.data import DatasetCatalog
-from detectron2.engine import HookBase
 from torch import Tensor, nn
 
 from ..evaluation.caption.cider import CiderD
@@ -15,49 +15,55 @@ from ..tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
 
+Record = Mapping[str, Any]
+
 
 class CaptionReward:
-    """CIDEr-D by the document frequencies of the training captions.
-
-    Attributes:
-        means, milliseconds: of the calls since somebody cleared them; means are over the images
-            that have references.
+    """CIDEr-D with the document frequencies of the training captions.
 
     Args:
-        references: captions, by the image's file.
-        tokenizer: of the drawn captions.
-        end_token: whether the end counts as a word.
+        references: captions by image id.
+        tokenizer: decodes the sampled captions.
+        end_token: count the end of a caption as one of its words.
+
+    Attributes:
+        means: mean reward of each call, over the images that have references.
+        milliseconds: duration of each call. Both lists grow until they are cleared.
     """
 
     def __init__(
-        self, references: Mapping[str, Sequence[str]], *, tokenizer: Tokenizer, end_token: bool
+        self,
+        references: Mapping[Hashable, Sequence[str]],
+        *,
+        tokenizer: Tokenizer,
+        end_token: bool,
     ) -> None:
         self.tokenizer = tokenizer
         self.means: list[float] = []
         self.milliseconds: list[float] = []
-        self.numbers = {name: number for number, name in enumerate(references)}
+        self.numbers = {image_id: number for number, image_id in enumerate(references)}
         words = iter(tokenize(text for texts in references.values() for text in texts))
         self.cider = CiderD(
             {
-                self.numbers[name]: [next(words) for _ in texts]
-                for name, texts in references.items()
+                self.numbers[image_id]: [next(words) for _ in texts]
+                for image_id, texts in references.items()
             },
             end_token=end_token,
         )
         logger.info(
-            "captions learn from rewards: CIDEr-D among those of %d images, %s the end token",
+            "self-critical training: CIDEr-D with the captions of %d images, %s the end token",
             len(references),
             "with" if end_token else "without",
         )
 
-    def __call__(self, images: Sequence[str], ids: Tensor) -> Tensor:
-        """What captions (N, K, T) earn: (N, K), 0 for images without references."""
+    def __call__(self, image_ids: Sequence[Hashable], ids: Tensor) -> Tensor:
+        """Rewards (N, K) of captions (N, K, T); 0 for images without references."""
         begin = time.perf_counter()
-        described = [i for i, name in enumerate(images) if name in self.numbers]
+        described = [i for i, image_id in enumerate(image_ids) if image_id in self.numbers]
         rewards = torch.zeros(ids.shape[:2], dtype=torch.float64)
         if described:
             texts = [self.tokenizer.decode(text) for text in ids[described].flatten(0, 1).tolist()]
-            numbers = [self.numbers[images[i]] for i in described for _ in range(ids.shape[1])]
+            numbers = [self.numbers[image_ids[i]] for i in described for _ in range(ids.shape[1])]
             scores = self.cider.score(numbers, tokenize(texts))  # (images * K,)
             rewards[described] = torch.from_numpy(scores).view(len(described), -1)
             self.means.append(float(scores.mean()))
@@ -65,40 +71,43 @@ class CaptionReward:
         return rewards
 
 
-class RewardNumbers(HookBase):
-    """Puts what captions earn among a step's numbers: caption_reward, and time/reward in ms."""
-
-    def __init__(self, reward: CaptionReward) -> None:
-        self.reward = reward
-
-    def after_step(self) -> None:
-        means, milliseconds = self.reward.means, self.reward.milliseconds
-        if means:
-            self.trainer.storage.put_scalars(
-                caption_reward=sum(means) / len(means), **{"time/reward": sum(milliseconds)}
-            )
-        means.clear()
-        milliseconds.clear()
-
-
-def give_reward(model: nn.Module, names: Sequence[str], tokenizer: Tokenizer | None) -> None:
-    """Let a model's captions learn from rewards, if they are to.
+def build_reward(
+    model: nn.Module, dataset_names: Sequence[str], tokenizer: Tokenizer | None
+) -> CaptionReward | None:
+    """The reward of a model with a self-critical caption head; None for other models.
 
     Args:
-        model: before it is wrapped.
-        names: of the training sets.
+        model: not wrapped.
+        dataset_names: of the training sets.
         tokenizer: of the captions.
     """
-    head = getattr(model, "caption_head", None)
-    how = getattr(head, "self_critical", None)
-    if head is None or how is None or tokenizer is None:
-        return
-    records = (record for name in names for record in DatasetCatalog.get(name))
-    references = {r["file_name"]: r["captions"] for r in records if r.get("captions")}
-    head.reward = CaptionReward(references, tokenizer=tokenizer, end_token=how.end_token)
+    options = getattr(getattr(model, "caption_head", None), "self_critical", None)
+    if options is None:
+        return None
+    if tokenizer is None:
+        raise ValueError("MODEL.CAPTION_HEAD.SCST.SAMPLES is not 0, but there is no tokenizer")
+    records = (record for name in dataset_names for record in DatasetCatalog.get(name))
+    return CaptionReward(
+        references_by_image(records), tokenizer=tokenizer, end_token=options.end_token
+    )
 
 
-def reward_of(model: nn.Module) -> CaptionReward | None:
-    """What a model's captions learn from, also of a wrapped one."""
-    rewards = (getattr(module, "reward", None) for module in model.modules())
-    return next((reward for reward in rewards if isinstance(reward, CaptionReward)), None)
+def references_by_image(records: Iterable[Record]) -> dict[Hashable, Sequence[str]]:
+    """The captions of records by image id.
+
+    Raises:
+        ValueError: records of different files have the same image id.
+    """
+    files: dict[Hashable, str] = {}
+    references: dict[Hashable, Sequence[str]] = {}
+    for record in records:
+        image_id, file = record["image_id"], record["file_name"]
+        other = files.setdefault(image_id, file)
+        if other != file:
+            raise ValueError(
+                f"{other} and {file} have the same image id {image_id}; rewards of "
+                "MODEL.CAPTION_HEAD.SCST need unique ids"
+            )
+        if record.get("captions"):
+            references[image_id] = record["captions"]
+    return references

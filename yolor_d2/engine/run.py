@@ -27,6 +27,7 @@ from .optim.optimizer import load_by_names, names_of
 from .optim.schedule import Schedule
 from .options import RunOptions
 from .parallel import prepare, share_state, unwrap, wrap
+from .rewards import CaptionReward
 from .rng_state import random_state, set_random_state
 from .step import Batch, TrainStep
 
@@ -44,6 +45,7 @@ class Run(TrainerBase):
         schedule: sets its learning rates.
         build_loader: batches from an iteration on.
         options: everything else.
+        reward: of sampled captions in self-critical training.
         tokenizer: kept in the checkpoints, if given.
         provenance: likewise, plain data; its "config" is the configuration as text.
         compare: says how an earlier configuration differs from that one, in lines.
@@ -60,6 +62,7 @@ class Run(TrainerBase):
         schedule: Schedule,
         build_loader: Callable[[int], Iterable[Batch]],
         options: RunOptions,
+        reward: CaptionReward | None = None,
         tokenizer: Tokenizer | None = None,
         provenance: Checkpoint,
         compare: Callable[[str, str], list[str]] = config_changes,
@@ -69,6 +72,7 @@ class Run(TrainerBase):
     ) -> None:
         TrainerBase.__init__(self)
         self.options = options
+        self.reward = reward
         self.build_loader = build_loader
         self.tokenizer = tokenizer
         self.provenance = provenance
@@ -103,6 +107,7 @@ class Run(TrainerBase):
             task_gradient_period=options.task_gradient_period,
             folder=self.folder.path,
             stop_requested=lambda: signals.requested() is not None,
+            reward=reward,
         )
         self.reset_ema()
 

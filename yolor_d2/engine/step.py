@@ -19,6 +19,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..modeling.objects import Reward
 from .nonfinite import NonFiniteError, Statistics, report_nonfinite
 from .optim.ema import ModelEMA
 from .optim.schedule import Schedule
@@ -49,6 +50,7 @@ class TrainStep(TrainerBase):
         task_gradient_period: steps between two measurements of the tasks' gradients; 0: never.
         folder: where a step that is not finite is written down.
         stop_requested: whether this process has been asked to stop.
+        reward: of sampled captions; passed to the model's forward if given.
 
     Attributes:
         batches: where the training data come from; set before the first step.
@@ -72,6 +74,7 @@ class TrainStep(TrainerBase):
         task_gradient_period: int = 0,
         folder: Path,
         stop_requested: Callable[[], bool] = lambda: False,
+        reward: Reward | None = None,
     ) -> None:
         super().__init__()
         _check(precision=precision, nonfinite=nonfinite, accum_steps=accum_steps)
@@ -87,6 +90,7 @@ class TrainStep(TrainerBase):
         self.task_gradient_period = task_gradient_period
         self.folder = folder
         self.stop_requested = stop_requested
+        self.model_arguments = {} if reward is None else {"reward": reward}
         self.stop_agreed = False
         self.skipped = 0  # steps in a row
         self.device = next(model.parameters()).device
@@ -125,7 +129,7 @@ class TrainStep(TrainerBase):
             is_last = number == self.accum_steps - 1
             with self._synchronization(is_last):
                 with watch.of("forward"), self.autocast():
-                    losses = self.model(batch)
+                    losses = self.model(batch, **self.model_arguments)
                 if is_last and self._measures_tasks():
                     self._write_task_gradients(losses)
                 with watch.of("backward"):

@@ -33,7 +33,7 @@ from .hooks.standard import standard_hooks
 from .optim.optimizer import build_optimizer
 from .optim.schedule import Schedule, build_schedule
 from .options import RunOptions
-from .rewards import give_reward
+from .rewards import build_reward
 from .run import Run
 from .tokenizing import resolve_tokenizer
 from .writers import build_writers
@@ -63,13 +63,13 @@ class Trainer(Run, DefaultTrainer):
         self.cfg = cfg
         tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL) if cfg.TOKENIZER.MODEL else None
         model = self.build_model(cfg)
-        give_reward(model, cfg.DATASETS.TRAIN, tokenizer)
         super().__init__(
             model=model,
             build_optimizer=functools.partial(self.build_optimizer, cfg),
             schedule=self.build_lr_scheduler(cfg),
             build_loader=self._load_from,
             options=RunOptions.from_config(cfg),
+            reward=build_reward(model, cfg.DATASETS.TRAIN, tokenizer),
             tokenizer=tokenizer,
             provenance=describe(cfg),
             allow_changes=allow_changes,

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..checkpoint.release import StoredWeights
 from ..data import MultiTaskMapper
+from ..earlier_names import group_arguments
 from ..modeling import YOLOR
 from ..modeling.backbone import elan_shapes, pan_shapes
 from ..tasks import TASKS
@@ -46,6 +47,7 @@ class LazyRecipe:
         model, mapper = (cfg.get(name) or {} for name in ("model", "test_mapper"))
         if "_target_" not in model or _last_name(mapper.get("_target_")) != MAPPER:
             raise ValueError(f"the LazyConfig must have a model, and a {MAPPER} as test_mapper")
+        group_arguments(model)
         heads = {task: model.get(f"{task}_head") for task in TASKS}
         self.tasks = [task for task, head in heads.items() if head is not None]
         if (head := heads["detection"]) is not None:
@@ -53,8 +55,10 @@ class LazyRecipe:
         if (head := heads["mask"]) is not None:
             head.mask_format = "rle"
         self.cfg: DictConfig = _with_options(cfg, opts)
+        group_arguments(model)
         self.device = device
-        self.is_told_of_objects = bool((heads["caption"] or {}).get("region_feature"))
+        regions = (heads["caption"] or {}).get("regions") or {}
+        self.is_told_of_objects = bool(regions.get("region_feature"))
         self.weights: str = (cfg.get("init") or {}).get("weights", "")
         self.kind: str = (cfg.get("run") or {}).get("eval_weights", "ema")
         data = cfg.get("data") or {}
@@ -77,7 +81,7 @@ class LazyRecipe:
             node.panoptic = None
         tokenizer = self._tokenizer(stored) if "caption" in tasks else None
         if tokenizer is not None:
-            node.caption_head.usable_vocab = len(tokenizer)
+            node.caption_head.vocabulary.usable_vocab = len(tokenizer)
         try:
             model = instantiate(node)
         except (TypeError, KeyError, AttributeError, OmegaConfBaseException) as error:

@@ -13,6 +13,7 @@ from tests.randomness import randomness
 from yolor_d2.engine.hooks import ValidationLoss
 from yolor_d2.engine.hooks.validation_loss import mean_losses
 from yolor_d2.engine.optim.ema import ModelEMA
+from yolor_d2.modeling.objects import CaptionTargets
 
 TASKS = ("detection", "mask", "semantic", "caption")
 DROPOUT = ("MODEL.CAPTION_HEAD.DROPOUT", 0.3)
@@ -97,7 +98,9 @@ def test_losses_are_those_of_what_is_predicted() -> None:
         labels = torch.stack([sample["sem_seg"] for sample in batch])
         ids = torch.stack([sample["caption_ids"] for sample in batch])
         expected = model.semantic_head.losses(strong.semantic, labels)
-        expected |= model.caption_head.losses(weak.tokens, ids)
+        known = torch.ones(len(ids), dtype=torch.bool)
+        captions = CaptionTargets(ids[:, None], known, [None] * len(ids))
+        expected |= model.caption_head.losses(weak.tokens, captions)
     for name, loss in expected.items():
         assert measured[name] == pytest.approx(loss.item(), rel=1e-5)
 
@@ -108,6 +111,7 @@ def test_detectron2s_semantic_head_has_losses_too() -> None:
     batch = random_batch()
     for sample in batch:
         sample["sem_seg"] = torch.randint(LEAVES, (64, 96))
+        sample["sem_seg_stride"] = 1
     assert set(mean_losses(model, [[batch]])) == {"loss_sem_seg"}
 
 

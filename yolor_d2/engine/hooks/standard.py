@@ -7,13 +7,13 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 
-from ..rewards import RewardNumbers, reward_of
 from ..run import Run
 from .best_checkpoint import BestCheckpoint
 from .curves import MetricCurves
 from .data_wait import DataWait
 from .early_stop import EarlyStop
 from .evaluation import Evaluation, SaveRegularly, WriteBefore
+from .rewards import RewardMetrics
 from .validation_loss import ValidationLoss
 
 
@@ -37,10 +37,9 @@ def standard_hooks(
         _judges(run, evaluation, validation_loaders),
         periods=[options.eval_period, options.loss_period],
     )
-    reward = reward_of(run.model)
     before: list[HookBase] = [
         DataWait(limit=options.max_data_wait),
-        *([] if reward is None else [RewardNumbers(reward)]),
+        *([] if run.reward is None else [RewardMetrics(run.reward)]),
         SaveRegularly(run.save_or_go_on, period=options.checkpoint_period, judges=judges),
     ]
     if not comm.is_main_process():

@@ -23,7 +23,7 @@ def make_config(*overrides: Any) -> CfgNode:
     return cfg
 
 
-def test_configuration_and_constructor_agree() -> None:
+def test_configuration_and_constructor_build_the_same() -> None:
     cfg = make_config("TOKENIZER.VOCAB_SIZE", 23, "MODEL.CAPTION_HEAD.MAX_POSITIONS", 64)
     torch.manual_seed(0)
     ours = build_caption_head(cfg, SHAPES).eval()
@@ -43,7 +43,7 @@ def tokenizer_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_tokenizer_says_how_many_words(tokenizer_file) -> None:
+def test_vocabulary_of_the_tokenizer(tokenizer_file) -> None:
     pieces = len(Tokenizer.load(tokenizer_file))
     model = ("TOKENIZER.MODEL", str(tokenizer_file))
 
@@ -99,7 +99,7 @@ def test_the_tokenizer_says_how_many_words(tokenizer_file) -> None:
         (["MAX_POSITIONS", 39], "TOKENIZER.MAX_TOKENS is 40.*MAX_POSITIONS = 39"),
     ],
 )
-def test_nonsense_names_its_key(overrides, message) -> None:
+def test_invalid_values_name_their_key(overrides, message) -> None:
     keys = [
         f"MODEL.CAPTION_HEAD.{item}" if i % 2 == 0 else item for i, item in enumerate(overrides)
     ]

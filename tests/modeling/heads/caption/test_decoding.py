@@ -1,4 +1,4 @@
-"""Greedy and beam search, against searches written with lists."""
+"""Greedy and beam search, compared with searches written with lists."""
 
 import itertools
 from typing import NamedTuple
@@ -25,7 +25,7 @@ DEVICE = torch.device("cpu")
 
 
 class Language(NamedTuple):
-    """What follows a text depends on all of it, through a state."""
+    """Logits of the next token depend on a state, a function of the whole text."""
 
     logits: Tensor  # (N, STATES, V)
     vocabulary: Vocabulary
@@ -50,7 +50,7 @@ def next_state(state, token):  # numbers or tensors
 
 
 class LanguageStep:
-    """The step of a network whose memory is one number a beam."""
+    """The step of a network whose cache is the state of each beam."""
 
     def __init__(self, language: Language) -> None:
         self.language = language
@@ -90,27 +90,27 @@ def run_beams(language: Language, *, beam_size: int, max_tokens: int, penalty: f
 
 
 def listed_gains(language: Language, text: list[int]) -> np.ndarray:
-    """Log-probabilities of what follows a text of the language's only image."""
+    """Log-probabilities of the next token of a text; the language has one image."""
     state = 0
     for token in text:
         state = next_state(state, token)
     return language.logits[0, state].log_softmax(0).numpy()
 
 
-def sayable(language: Language, position: int, max_tokens: int) -> list[int]:
+def allowed_tokens(language: Language, position: int, max_tokens: int) -> list[int]:
     words = range(EOS, language.vocabulary.usable)
     return [EOS] if position == max_tokens - 1 else list(words)
 
 
 def listed_beams(language: Language, *, beam_size: int, max_tokens: int, penalty: float):
-    """(text, score) of one image: beam search without tensors, memory or early end."""
+    """(text, score) of one image by beam search without tensors, cache or early end."""
     live = [([BOS], np.float32(0))]
     finished: list[tuple[list[int], np.float32]] = []
     for position in range(1, max_tokens):
         following = [
             (-(score + listed_gains(language, text)[token]), beam, token)
             for beam, (text, score) in enumerate(live)
-            for token in sayable(language, position, max_tokens)
+            for token in allowed_tokens(language, position, max_tokens)
         ]
         following.sort()
         texts = [([*live[beam][0], token], -cost) for cost, beam, token in following]
@@ -142,7 +142,9 @@ penalties = st.sampled_from([0.0, 0.5, 1.0, 2.0])
     ties=st.booleans(),
     unused=st.integers(0, 2),
 )
-def test_beams_equal_lists(seed, beam_size, max_tokens, words, penalty, ties, unused) -> None:
+def test_beam_search_equals_lists(
+    seed, beam_size, max_tokens, words, penalty, ties, unused
+) -> None:
     language = Language.random(seed, images=1, words=words, ties=ties, unused=unused)
     options = {"beam_size": beam_size, "max_tokens": max_tokens, "penalty": penalty}
     check_one(run_beams(language, **options), *listed_beams(language, **options))
@@ -150,7 +152,7 @@ def test_beams_equal_lists(seed, beam_size, max_tokens, words, penalty, ties, un
 
 @settings(max_examples=30, deadline=None)
 @given(seed=seeds, max_tokens=st.integers(2, 6), penalty=penalties)
-def test_enough_beams_find_the_best_of_all_texts(seed, max_tokens, penalty) -> None:
+def test_enough_beams_find_the_best_text(seed, max_tokens, penalty) -> None:
     language = Language.random(seed, images=1, words=2)
     scores = {}
     for length in range(max_tokens - 1):
@@ -171,7 +173,7 @@ def test_enough_beams_find_the_best_of_all_texts(seed, max_tokens, penalty) -> N
 
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds, max_tokens=st.integers(2, 8), penalty=penalties, ties=st.booleans())
-def test_one_beam_is_greedy(seed, max_tokens, penalty, ties) -> None:
+def test_one_beam_equals_greedy_search(seed, max_tokens, penalty, ties) -> None:
     language = Language.random(seed, images=4, ties=ties)
     greedy = run_greedy(language, max_tokens=max_tokens)
     beam = run_beams(language, beam_size=1, max_tokens=max_tokens, penalty=penalty)
@@ -193,7 +195,7 @@ def test_a_batch_equals_its_images(seed, beam_size, penalty, ties) -> None:
 
 
 def fixed(rows: list[list[float]]):
-    """A step whose logits depend on the position alone; and its count of calls."""
+    """A step whose logits depend only on the position, and the positions of its calls."""
     calls = []
 
     def step(tokens: Tensor, position: int, parents: Tensor | None, /) -> Tensor:
@@ -231,16 +233,16 @@ def test_length_penalty_prefers_longer_texts(penalty, words) -> None:
     assert found.ids[0, : words + 2].tolist() == [BOS, *[3] * words, EOS]
 
 
-def test_ends_when_all_images_are_done() -> None:
-    sure = [0.0, 0.0, 1.0, 0.0, 0.0]
-    unsure = [0.0, 0.0, 0.0, 0.6, 0.4]
+def test_search_ends_when_all_images_are_done() -> None:
+    end = [0.0, 0.0, 1.0, 0.0, 0.0]
+    words = [0.0, 0.0, 0.0, 0.6, 0.4]
     for beam_size in (1, 3):
-        step, calls = fixed([unsure, sure, sure, sure])
+        step, calls = fixed([words, end, end, end])
         beam_search(
             step, VOCABULARY, num_images=2, beam_size=beam_size, max_tokens=5, device=DEVICE
         )
         assert calls == [0, 1]
-    step, calls = fixed([unsure, sure, sure, sure])
+    step, calls = fixed([words, end, end, end])
     greedy_search(step, VOCABULARY, num_images=2, max_tokens=5, device=DEVICE)
     assert calls == [0, 1]
 
@@ -257,15 +259,15 @@ def test_the_last_token_is_the_end(beam_size) -> None:
     assert torch.equal(greedy.ids, found.ids)
 
 
-def test_of_equals_the_lowest_beam_and_the_lowest_token() -> None:
-    """All texts of a length are as likely; the first are those of token 3, its lowest beam's."""
+def test_equal_continuations_are_ordered_by_beam_and_token() -> None:
+    """All texts of a length are equally likely; token 3 is the lowest."""
     step, _ = fixed([[0.25, 0.25, 0.0, 0.25, 0.25]] * 2 + [[0.5, 0.0, 0.5, 0.0, 0.0]])
     found = beam_search(step, VOCABULARY, num_images=2, beam_size=2, max_tokens=4, device=DEVICE)
     assert found.ids.tolist() == [[BOS, 3, 3, EOS]] * 2
 
 
-def test_of_equals_the_shortest() -> None:
-    """The end after one, two or three halvings is log 0.5 a token."""
+def test_shortest_of_equal_texts() -> None:
+    """The score for each token is log 0.5 at any length."""
     step, _ = fixed([[0.0, 0.0, 0.5, 0.5, 0.0]] * 4)
     found = beam_search(
         step,
@@ -279,7 +281,7 @@ def test_of_equals_the_shortest() -> None:
     assert found.ids.tolist() == [[BOS, EOS, PAD, PAD, PAD]]
 
 
-def test_what_may_not_be_said_has_no_probability() -> None:
+def test_tokens_that_are_not_allowed_have_no_probability() -> None:
     logits = torch.zeros(1, 1, 6, dtype=torch.bfloat16)
     texts = torch.zeros(1, 1, 3, dtype=torch.int64)
     gains = log_probabilities(logits, VOCABULARY, texts, position=1)

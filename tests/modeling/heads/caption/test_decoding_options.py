@@ -1,4 +1,4 @@
-"""Shortest texts, no repetitions, and texts by chance."""
+"""Decoding options: minimum length, blocked n-grams, sampling."""
 
 import numpy as np
 import pytest
@@ -14,9 +14,9 @@ from yolor_d2.modeling.heads.caption.decoding import (
     Vocabulary,
     beam_search,
     decode,
-    draw_texts,
     greedy_search,
     log_probabilities,
+    sample_texts,
 )
 
 from .factory import make_features, make_head
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 class ByNewest:
-    """What follows depends on the newest token alone."""
+    """A step whose logits depend only on the newest token."""
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits  # (N, V, V)
@@ -51,20 +51,22 @@ def words(captions: Captions) -> list[list[int]]:
 @pytest.mark.parametrize("beam_size", [1, 4])
 @given(seed=st.integers(0, 10**6), shortest=st.integers(0, 9), ngram=st.integers(1, 4))
 @settings(max_examples=40, deadline=None)
-def test_no_text_is_too_short_or_repeats(
+def test_minimum_length_and_blocked_ngrams(
     beam_size: int, seed: int, shortest: int, ngram: int
 ) -> None:
-    how = Decoding(beam_size=beam_size, max_tokens=9, min_tokens=shortest, no_repeat_ngram=ngram)
-    found = decode(language(seed), VOCABULARY, how, num_images=2, device=CPU)
-    for said, score in zip(words(found), found.scores.tolist(), strict=True):
-        grams = [tuple(said[i : i + ngram]) for i in range(len(said) - ngram + 1)]
+    options = Decoding(
+        beam_size=beam_size, max_tokens=9, min_tokens=shortest, no_repeat_ngram=ngram
+    )
+    found = decode(language(seed), VOCABULARY, options, num_images=2, device=CPU)
+    for text, score in zip(words(found), found.scores.tolist(), strict=True):
+        grams = [tuple(text[i : i + ngram]) for i in range(len(text) - ngram + 1)]
         assert len(set(grams)) == len(grams)
-        # Four words are all that there are: with no word twice a text may have to end early.
-        assert len(said) + 2 >= (min(shortest, 6) if ngram == 1 else shortest)
+        # There are four words: if none may be repeated, a text may have to end early.
+        assert len(text) + 2 >= (min(shortest, 6) if ngram == 1 else shortest)
         assert np.isfinite(score)
 
 
-def test_rules_that_ask_for_nothing_change_nothing() -> None:
+def test_rules_without_effect_change_nothing() -> None:
     step = language(3)
     for search, options in ((greedy_search, {}), (beam_search, {"beam_size": 3})):
         common = {"num_images": 2, "max_tokens": 9, "device": CPU} | options
@@ -73,8 +75,8 @@ def test_rules_that_ask_for_nothing_change_nothing() -> None:
         assert all(torch.equal(a, b) for a, b in zip(plain, ruled, strict=True))
 
 
-def test_a_pair_is_not_said_twice() -> None:
-    """3 4 3 is said; 4 would make "3 4" come again, so the next best follows."""
+def test_repeated_bigram_is_blocked() -> None:
+    """After 3 4 3, token 4 would repeat the bigram 3 4."""
     logits = torch.zeros(1, 1, 7)
     logits[..., 4], logits[..., 5] = 3, 2
     texts = torch.tensor([[[BOS, 3, 4, 3, PAD, PAD]]])
@@ -87,56 +89,56 @@ def test_a_pair_is_not_said_twice() -> None:
     assert torch.equal(ruled[[2, 3, 5, 6]], free[[2, 3, 5, 6]])
 
 
-def chances(*shares: float) -> ByNewest:
+def constant(*probabilities: float) -> ByNewest:
     """The same probabilities of the words 3, 4, ... after every token."""
     row = torch.full((7,), 1e-9)
-    row[3 : 3 + len(shares)] = torch.tensor(shares)
+    row[3 : 3 + len(probabilities)] = torch.tensor(probabilities)
     return ByNewest(row.log().expand(1, 7, 7))
 
 
-def drawn(step: ByNewest, *, texts: int = 20000, **options: float) -> np.ndarray:
-    """How often each token comes first."""
+def frequencies(step: ByNewest, *, texts: int = 20000, **options: float) -> np.ndarray:
+    """The frequency of each token at the first position."""
     uniform = torch.rand(1, texts, 3, generator=torch.Generator().manual_seed(0))
-    ids = draw_texts(step, VOCABULARY, uniform, num_images=1, **options).ids
+    ids = sample_texts(step, VOCABULARY, uniform, num_images=1, **options).ids
     return np.bincount(ids[0, :, 1].numpy(), minlength=7) / texts
 
 
-def test_tokens_come_as_often_as_they_are_likely() -> None:
-    assert drawn(chances(0.5, 0.3, 0.2))[3:6] == pytest.approx([0.5, 0.3, 0.2], abs=0.015)
+def test_frequencies_are_probabilities() -> None:
+    assert frequencies(constant(0.5, 0.3, 0.2))[3:6] == pytest.approx([0.5, 0.3, 0.2], abs=0.015)
 
 
-def test_the_nucleus_leaves_unlikely_tokens_out() -> None:
-    """0.5 is less than 0.6, so 0.3 belongs to it as well, and 0.2 does not."""
-    often = drawn(chances(0.5, 0.2, 0.3), top_p=0.6)
-    assert often[[3, 5]] == pytest.approx([0.5 / 0.8, 0.3 / 0.8], abs=0.015)
-    assert often[4] == 0
-    assert drawn(chances(0.5, 0.2, 0.3), top_p=1e-6)[3] == 1
+def test_top_p_excludes_unlikely_tokens() -> None:
+    """0.5 is less than 0.6, so that 0.3 is included, and 0.2 is not."""
+    found = frequencies(constant(0.5, 0.2, 0.3), top_p=0.6)
+    assert found[[3, 5]] == pytest.approx([0.5 / 0.8, 0.3 / 0.8], abs=0.015)
+    assert found[4] == 0
+    assert frequencies(constant(0.5, 0.2, 0.3), top_p=1e-6)[3] == 1
 
 
 def test_temperature() -> None:
-    often = drawn(chances(0.5, 0.3, 0.2), temperature=0.5)
+    found = frequencies(constant(0.5, 0.3, 0.2), temperature=0.5)
     shares = np.array([0.25, 0.09, 0.04])
-    assert often[3:6] == pytest.approx(shares / shares.sum(), abs=0.015)
+    assert found[3:6] == pytest.approx(shares / shares.sum(), abs=0.015)
 
 
 @pytest.mark.parametrize("number", [0.0, 0.999999, float(np.nextafter(np.float32(1), 0))])
-def test_the_ends_of_chance_are_tokens_too(number: float) -> None:
+def test_extreme_random_numbers_give_tokens(number: float) -> None:
     uniform = torch.full((1, 1, 4), number)
-    ids = draw_texts(chances(0.5, 0.5), VOCABULARY, uniform, num_images=1).ids
+    ids = sample_texts(constant(0.5, 0.5), VOCABULARY, uniform, num_images=1).ids
     assert int(ids[0, 0, 1]) in (3, 4)
 
 
-def test_scores_are_log_probabilities_of_the_language_itself() -> None:
+def test_scores_ignore_top_p_and_temperature() -> None:
     head = make_head(top_p=0.7, temperature=0.6, seed=5)
     tokens = head(make_features())
     found = head.generate(tokens)
     logits = head.text_logits(tokens, found.ids[:, :-1]).log_softmax(-1)
     gains = logits.gather(2, found.ids[:, 1:, None])[..., 0]
-    said = found.ids[:, 1:] != PAD
-    torch.testing.assert_close(found.scores, (gains * said).sum(1))
+    is_token = found.ids[:, 1:] != PAD
+    torch.testing.assert_close(found.scores, (gains * is_token).sum(1))
 
 
-def test_a_seed_draws_the_same_text_alone_and_in_a_batch() -> None:
+def test_sampled_text_does_not_depend_on_the_batch() -> None:
     head = make_head(top_p=0.95)
     tokens = head(make_features())
     together = head.generate(tokens)

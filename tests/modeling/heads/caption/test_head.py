@@ -10,25 +10,26 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor
 
 from yolor_d2.letterbox import Content
+from yolor_d2.modeling.heads.caption import (
+    TransformerCaptionHead,
+    TransformerSizes,
+    VisualTokens,
+    VocabularyOptions,
+)
 from yolor_d2.modeling.heads.caption.decoding import Captions, beam_search
-from yolor_d2.modeling.heads.caption.head import TransformerCaptionHead
-from yolor_d2.modeling.heads.caption.visual_tokens import VisualTokens
 
 from ...factory import count_parameters
-from .factory import BOS, CAPTIONS, EOS, PAD, SHAPES, make_features, make_head
+from .factory import BOS, CAPTIONS, EOS, PAD, SHAPES, make_features, make_head, targets
 
 
-def test_the_papers_sizes() -> None:
+def test_parameter_counts_of_the_paper() -> None:
     maps = {name: ShapeSpec(channels=1024, stride=32) for name in ("c5", "p5")}
     with torch.device("meta"):
         head = TransformerCaptionHead(
             input_shape=maps,
             in_features=list(maps),
-            vocab_size=30522,
-            dim=256,
-            decoder_layers=6,
-            tied=False,
-            output_dims=[512, 512],
+            vocabulary=VocabularyOptions(30522, tied=False, output_dims=[512, 512]),
+            sizes=TransformerSizes(dim=256, decoder_layers=6),
         )
     sizes = {name: count_parameters(child) for name, child in head.named_children()}
     assert sizes == {
@@ -40,7 +41,7 @@ def test_the_papers_sizes() -> None:
     assert count_parameters(head) == 33_371_962 + 524_800
 
 
-def test_tying_saves_the_output() -> None:
+def test_tied_head_has_no_output_layer() -> None:
     tied, untied = make_head(), make_head(tied=False)
     assert count_parameters(untied) - count_parameters(tied) == 16 * 23 + 23
     ids = CAPTIONS[:, :-1]
@@ -50,15 +51,15 @@ def test_tying_saves_the_output() -> None:
     torch.testing.assert_close(tied.text_logits(tokens, ids), expected)
 
 
-def test_logits_of_a_new_head_are_of_size_one() -> None:
+def test_initial_logits_have_unit_scale() -> None:
     head = make_head(vocab_size=500, dim=64)
     logits = head.text_logits(head(make_features()), torch.randint(3, 500, (3, 6)))
     assert 0.8 < logits.std() < 1.2
     assert not head.text.words.weight[PAD].any()
 
 
-def test_tokens_by_hand() -> None:
-    """Map after map, row-major: the pixel projected, and the same places for the same cells."""
+def test_visual_tokens() -> None:
+    """Maps in order, row-major: projected pixels plus an encoding of the cell's position."""
     head = make_head()
     features = make_features()
     tokens, padding = head(features)
@@ -86,14 +87,14 @@ def test_tokens_by_hand() -> None:
         (Content(0, 0, 1, 1), [1, 0], [1, 0, 0]),
     ],
 )
-def test_cells_that_overlap_the_content_are_kept(content, rows, columns) -> None:
+def test_cells_outside_the_content_are_padding(content, rows, columns) -> None:
     _, padding = make_head("p5")(make_features(1), [content])
     kept = torch.tensor(rows)[:, None] * torch.tensor(columns)
     assert (~padding).int().view(2, 3).tolist() == kept.tolist()
 
 
 def on_a_larger_canvas(features: dict[str, Tensor], cells: int) -> dict[str, Tensor]:
-    """The same maps with so many cells of stride 32 around them, full of what must not count."""
+    """The same maps within a margin of `cells` cells of stride 32 that is filled with infinity."""
     larger = {}
     for name, feature in features.items():
         margin = cells * 32 // SHAPES[name].stride
@@ -106,7 +107,7 @@ def on_a_larger_canvas(features: dict[str, Tensor], cells: int) -> dict[str, Ten
 
 @pytest.mark.parametrize("encoder_layers", [0, 2])
 @pytest.mark.parametrize("maps", [("p5",), ("p3", "c5", "p5")])
-def test_an_image_has_the_same_tokens_on_any_canvas(maps, encoder_layers) -> None:
+def test_tokens_do_not_depend_on_the_canvas(maps, encoder_layers) -> None:
     head = make_head(*maps, encoder_layers=encoder_layers)
     features = make_features()
     sizes = [(96, 64), (70, 64), (90, 40)]
@@ -123,52 +124,52 @@ def test_an_image_has_the_same_tokens_on_any_canvas(maps, encoder_layers) -> Non
         torch.testing.assert_close(found[0].scores, found[1].scores)
 
 
-def test_contents_may_be_a_tensor() -> None:
+def test_contents_as_a_tensor() -> None:
     head = make_head()
     contents = [Content(0, 0, 50, 64), Content(10, 0, 60, 32), Content(0, 0, 96, 64)]
     first, second = head(make_features(), contents), head(make_features(), torch.tensor(contents))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def test_the_loss_by_hand() -> None:
+def test_cross_entropy_loss() -> None:
     head = make_head(loss_weight=0.5)
     tokens = head(make_features())
     gains = head.text_logits(tokens, CAPTIONS[:, :-1]).log_softmax(2)
-    learnt = [(0, 0, 5), (0, 1, 6), (0, 2, 7), (0, 3, EOS), (1, 0, 9), (1, 1, EOS)]
-    expected = 0.5 * -sum(gains[where] for where in learnt) / 6
-    torch.testing.assert_close(head.losses(tokens, CAPTIONS)["loss_caption"], expected)
+    next_tokens = [(0, 0, 5), (0, 1, 6), (0, 2, 7), (0, 3, EOS), (1, 0, 9), (1, 1, EOS)]
+    expected = 0.5 * -sum(gains[index] for index in next_tokens) / 6
+    torch.testing.assert_close(head.losses(tokens, targets())["loss_caption"], expected)
 
 
-def test_label_smoothing_is_shared_by_all_words() -> None:
+def test_label_smoothing_is_uniform() -> None:
     head, smooth = make_head(), make_head(label_smoothing=0.2)
     tokens = head(make_features())
     gains = head.text_logits(tokens, CAPTIONS[:, :-1]).log_softmax(2)
     everything = -gains.mean(2)[CAPTIONS[:, 1:] != PAD].mean()
-    expected = 0.8 * head.losses(tokens, CAPTIONS)["loss_caption"] + 0.2 * everything
-    torch.testing.assert_close(smooth.losses(tokens, CAPTIONS)["loss_caption"], expected)
+    expected = 0.8 * head.losses(tokens, targets())["loss_caption"] + 0.2 * everything
+    torch.testing.assert_close(smooth.losses(tokens, targets())["loss_caption"], expected)
 
 
-def test_images_without_a_caption_have_no_gradient() -> None:
+def test_images_without_captions_have_no_gradient() -> None:
     head = make_head(encoder_layers=1)
     ids = torch.tensor([[1, 5, 2], [1, 6, 2], [0, 0, 0]])
     features = {name: f.requires_grad_() for name, f in make_features().items()}
     tokens = head(features, [Content(0, 0, 50, 50)] * 3)
 
-    loss = head.losses(tokens, ids, torch.tensor([True, False, False]))["loss_caption"]
+    loss = head.losses(tokens, targets(ids, [True, False, False]))["loss_caption"]
     loss.backward()
 
     for name in ("c5", "p5"):
         assert features[name].grad[0].any()
         assert not features[name].grad[1:].any()
     alone = VisualTokens(tokens.tokens[:1], tokens.padding[:1])
-    torch.testing.assert_close(loss, head.losses(alone, ids[:1])["loss_caption"])
+    torch.testing.assert_close(loss, head.losses(alone, targets(ids[:1]))["loss_caption"])
 
 
 @pytest.mark.parametrize("options", [{}, {"tied": False, "output_dims": [8]}])
 @pytest.mark.parametrize("ids", [CAPTIONS * 0, CAPTIONS[:, :2] * 0, CAPTIONS])
-def test_a_batch_without_captions_is_connected(ids, options) -> None:
+def test_batch_without_captions_has_zero_gradients(ids, options) -> None:
     head = make_head(encoder_layers=1, label_smoothing=0.1, **options)
-    loss = head.losses(head(make_features()), ids, torch.zeros(3, dtype=torch.bool))["loss_caption"]
+    loss = head.losses(head(make_features()), targets(ids, [False] * 3))["loss_caption"]
     loss.backward()
     assert loss == 0
     for name, parameter in head.named_parameters():
@@ -176,9 +177,9 @@ def test_a_batch_without_captions_is_connected(ids, options) -> None:
         assert not parameter.grad.any(), name
 
 
-def test_every_parameter_learns() -> None:
+def test_every_parameter_has_a_gradient() -> None:
     head = make_head(encoder_layers=1, tied=False, output_dims=[8]).train()
-    head.losses(head(make_features()), CAPTIONS)["loss_caption"].backward()
+    head.losses(head(make_features()), targets())["loss_caption"].backward()
     assert all(parameter.grad.any() for parameter in head.parameters())
 
 
@@ -193,15 +194,15 @@ def test_backward_keeps_one_copy_of_the_logits() -> None:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        head.losses(tokens, CAPTIONS)
+        head.losses(tokens, targets())
     weights = head.text.words.weight.untyped_storage().data_ptr()
     assert len(kept.keys() - {weights}) == 1
 
 
-def generate_again_and_again(
+def generate_without_cache(
     head: TransformerCaptionHead, tokens: VisualTokens, *, beam_size: int, max_tokens: int
 ) -> Captions:
-    """As `generate`, from whole texts: all that came before is computed anew for each token."""
+    """`generate` from whole texts: the previous tokens are decoded again at each step."""
     n = len(tokens.tokens)
     repeated = VisualTokens(*(item.repeat_interleave(beam_size, dim=0) for item in tokens))
     texts = torch.zeros(n, beam_size, 0, dtype=torch.int64)
@@ -226,28 +227,28 @@ def generate_again_and_again(
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("beam_size", [1, 4])
 @pytest.mark.parametrize("options", [{}, {"tied": False, "output_dims": [9], "encoder_layers": 1}])
-def test_memory_gives_the_same_captions(beam_size, seed, options) -> None:
+def test_cache_gives_the_same_captions(beam_size, seed, options) -> None:
     head = make_head(seed=seed, **options).double()
     with torch.no_grad():
         features = {name: 3 * feature.double() for name, feature in make_features(4).items()}
         tokens = head(features, [Content(0, 0, w, 60) for w in (96, 20, 50, 70)])
-        expected = generate_again_and_again(head, tokens, beam_size=beam_size, max_tokens=8)
+        expected = generate_without_cache(head, tokens, beam_size=beam_size, max_tokens=8)
     found = head.generate(tokens, beam_size=beam_size)
     assert torch.equal(found.ids, expected.ids)
     torch.testing.assert_close(found.scores, expected.scores)
 
 
 @pytest.mark.parametrize("beam_size", [1, 4])
-def test_scores_are_those_of_the_loss(beam_size) -> None:
+def test_scores_agree_with_the_loss(beam_size) -> None:
     head = make_head(beam_size=beam_size)
     tokens = head(make_features())
     captions = head.generate(tokens)
-    loss = head.losses(tokens, captions.ids)["loss_caption"]
-    said = (captions.lengths - 1).sum()
-    torch.testing.assert_close(-loss * said, captions.scores.sum())
+    loss = head.losses(tokens, targets(captions.ids))["loss_caption"]
+    count = (captions.lengths - 1).sum()
+    torch.testing.assert_close(-loss * count, captions.scores.sum())
 
 
-def test_only_usable_words_are_said() -> None:
+def test_only_usable_tokens_are_generated() -> None:
     head = make_head(tied=False, usable_vocab=5)
     with torch.no_grad():
         head.output[-1].bias[[PAD, BOS, *range(5, 23)]] = 100
@@ -256,7 +257,7 @@ def test_only_usable_words_are_said() -> None:
         assert set(ids[:, 1:].flatten().tolist()) <= {PAD, EOS, 3, 4}
 
 
-def test_generate_does_what_the_constructor_said() -> None:
+def test_generate_uses_the_decoding_of_the_constructor() -> None:
     head = make_head(beam_size=2, max_tokens=5, length_penalty=1.0)
     tokens = head(make_features())
     found = head.generate(tokens)
@@ -269,17 +270,17 @@ def test_generate_does_what_the_constructor_said() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_finite(dtype) -> None:
     head = make_head(encoder_layers=1)
-    ids = CAPTIONS
     with torch.autocast("cpu", dtype=dtype):
         tokens = head(make_features(), [Content(0, 0, 40, 64)] * 3)
-        loss = head.losses(tokens, ids)["loss_caption"]
+        loss = head.losses(tokens, targets())["loss_caption"]
         captions = [head.generate(tokens, beam_size=beam_size) for beam_size in (1, 3)]
     loss.backward()
     assert tokens.tokens.dtype == dtype
     assert loss.dtype == captions[0].scores.dtype == torch.float32
     assert all(p.grad.isfinite().all() for p in head.parameters())
     assert all(c.scores.isfinite().all() for c in captions)
-    exact = head.losses(head(make_features(), [Content(0, 0, 40, 64)] * 3), ids)["loss_caption"]
+    tokens = head(make_features(), [Content(0, 0, 40, 64)] * 3)
+    exact = head.losses(tokens, targets())["loss_caption"]
     torch.testing.assert_close(loss, exact, rtol=0.02, atol=0.02)
 
 
@@ -287,13 +288,13 @@ def test_half_precision_is_finite(dtype) -> None:
     ("dtype", "expected"),
     [(torch.bfloat16, torch.float32), (torch.float64, torch.float64)],
 )
-def test_the_loss_has_at_least_single_precision(dtype, expected) -> None:
+def test_loss_has_at_least_single_precision(dtype, expected) -> None:
     head = make_head().to(dtype)
     tokens = head({name: feature.to(dtype) for name, feature in make_features().items()})
-    assert head.losses(tokens, CAPTIONS)["loss_caption"].dtype == expected
+    assert head.losses(tokens, targets())["loss_caption"].dtype == expected
 
 
-def test_copies_and_pickles() -> None:
+def test_copy_and_pickle() -> None:
     head = make_head(encoder_layers=1)
     expected = head.generate(head(make_features()))
     for other in (copy.deepcopy(head), pickle.loads(pickle.dumps(head))):
@@ -301,7 +302,7 @@ def test_copies_and_pickles() -> None:
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_channels_last_is_the_same() -> None:
+def test_channels_last() -> None:
     head = make_head()
     features = make_features()
     last = {n: f.to(memory_format=torch.channels_last) for n, f in features.items()}
@@ -322,13 +323,13 @@ def test_compiles_without_graph_breaks() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("beam_size", "factor"), [(1, 3), (5, 6)])
-def test_memory_saves_time(beam_size, factor) -> None:
+def test_cache_saves_time(beam_size, factor) -> None:
     """400 visual tokens, 20 tokens of text. Measured: 5.6 and 18 times."""
     head = make_head("p5", dim=512, num_heads=8, ffn_dim=2048, vocab_size=8000)
     with torch.no_grad():
         tokens = head({"p5": torch.randn(8, 12, 20, 20)})
         start = time.perf_counter()
-        generate_again_and_again(head, tokens, beam_size=beam_size, max_tokens=21)
+        generate_without_cache(head, tokens, beam_size=beam_size, max_tokens=21)
         without = time.perf_counter() - start
     head.generate(tokens, beam_size=beam_size, max_tokens=21)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Captions that are told of objects: which ones, and as what tokens."""
+"""Objects as visual tokens: which objects, and how they are encoded."""
 
 from typing import Any
 
@@ -15,13 +15,13 @@ from yolor_d2.modeling.objects import Objects
 
 from ...factory import random_batch, tiny_model
 
-TOLD = ("MODEL.CAPTION_HEAD.REGION_FEATURE", "c2", "MODEL.CAPTION_HEAD.MAX_REGIONS", 7)
+REGIONS = ("MODEL.CAPTION_HEAD.REGION_FEATURE", "c2", "MODEL.CAPTION_HEAD.MAX_REGIONS", 7)
 BOTH = ("detection", "caption")
 ONE_VIEW = ("INPUT.WEAK_VIEW_TASKS", ["detection", "caption"])
 
 
-def told_model(*overrides: Any) -> YOLOR:
-    return tiny_model(BOTH, *TOLD, *overrides)
+def region_model(*overrides: Any) -> YOLOR:
+    return tiny_model(BOTH, *REGIONS, *overrides)
 
 
 def one_view_batch(**options: Any) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def logits_of(scores: list[list[float]]) -> torch.Tensor:
 class TestFound:
     boxes = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [50, 0, 60, 5]]])
 
-    def test_the_surest_of_each_place_come_first(self) -> None:
+    def test_duplicates_are_dropped_and_the_best_come_first(self) -> None:
         logits = logits_of([[0.6, 0.1], [0.7, 0.2], [0.3, 0.9], [0.05, 0.05]])
         regions = found_regions(logits, self.boxes, count=3)
         torch.testing.assert_close(regions.boxes[0, :2], self.boxes[0, [2, 1]])
@@ -43,17 +43,17 @@ class TestFound:
         assert regions.padding.tolist() == [[False, False, True]]
         assert not regions.boxes[0, 2].any()
 
-    def test_no_more_than_asked_for(self) -> None:
+    def test_count_is_a_maximum(self) -> None:
         logits = logits_of([[0.6], [0.7], [0.9], [0.8]])
         assert found_regions(logits, self.boxes, count=1).boxes.tolist() == [[[20, 20, 30, 30]]]
 
-    def test_nothing(self) -> None:
+    def test_no_object(self) -> None:
         regions = found_regions(torch.full((2, 4, 3), -9.0), self.boxes.expand(2, -1, -1), count=5)
         assert regions.boxes.shape == (2, 4, 4)
         assert regions.padding.all()
 
-    def test_of_objects_apart_all_are_found_that_suppression_keeps(self) -> None:
-        """Clusters of boxes around ten places: one of each is left, as by suppression."""
+    def test_separate_objects_as_by_non_maximum_suppression(self) -> None:
+        """Clusters of boxes around ten places: one box of each cluster is kept."""
         rng = torch.Generator().manual_seed(0)
         places = torch.arange(10)[:, None, None] * 50 + torch.tensor([0.0, 0, 40, 40])
         boxes = (places + torch.rand(10, 6, 4, generator=rng) * 2).flatten(0, 1)
@@ -65,7 +65,7 @@ class TestFound:
         assert box_iou(regions.boxes[0, :10], regions.boxes[0, :10]).triu(1).max() < 0.5
 
 
-def test_true_objects_are_laid_out_by_image() -> None:
+def test_true_regions() -> None:
     instances = []
     for count in (2, 0, 4):
         item = Instances((64, 96))
@@ -91,7 +91,7 @@ class TestTokens:
         )
         return layer(feature, regions, None).tokens[0]
 
-    def test_an_object_looks_like_its_pixels(self) -> None:
+    def test_token_depends_on_the_pixels_of_its_box(self) -> None:
         boxes = [[8.0, 8, 24, 24], [40, 8, 56, 24]]
         feature = torch.randn(1, 2, 16, 16)
         changed = feature.clone()
@@ -101,15 +101,15 @@ class TestTokens:
             assert torch.equal(before, after) == same
 
     @pytest.mark.parametrize("side", range(4))
-    def test_each_side_of_a_box_is_told(self, side: int) -> None:
+    def test_token_depends_on_each_side_of_its_box(self, side: int) -> None:
         box = [8.0, 8, 24, 24]
         other = [value + 1 * (number == side) for number, value in enumerate(box)]
         first, second = self.tokens(boxes=[box, other], feature=torch.ones(1, 2, 16, 16))
         assert not torch.allclose(first, second)
 
-    def test_padding_is_silent(self) -> None:
-        """What objects that are none have of boxes and scores reaches no caption."""
-        model = told_model("MODEL.CAPTION_HEAD.ENCODER_LAYERS", 1).eval()
+    def test_padding_has_no_influence(self) -> None:
+        """Boxes and scores of padding do not change the logits of captions."""
+        model = region_model("MODEL.CAPTION_HEAD.ENCODER_LAYERS", 1).eval()
         features = model.extract(torch.rand(1, 3, 64, 96) * 255, {"c2", "p5"})
         padding = torch.tensor([[False, True]])
         texts = []
@@ -122,38 +122,38 @@ class TestTokens:
         assert torch.equal(*texts)
 
 
-def test_two_alike_are_not_one() -> None:
-    """What ordinary attention cannot tell: a second object, the same as the first."""
+def test_counting_attention_counts_equal_objects() -> None:
+    """Softmax attention would return the same for one object and for two equal objects."""
     torch.manual_seed(0)
     counting = CountingAttention(16)
     one = torch.randn(1, 1, 16)
-    two, nobody = one.expand(1, 2, 16), torch.tensor([[False, True]])
+    two, padding = one.expand(1, 2, 16), torch.tensor([[False, True]])
     alone = counting(one, torch.zeros(1, 1).bool())[:, 0] - counting.output.bias
-    beside = counting(two, torch.zeros(1, 2).bool())[:, 0] - counting.output.bias
-    padded = counting(two, nobody)[:, 0] - counting.output.bias
-    torch.testing.assert_close(beside, 2 * alone)
+    doubled = counting(two, torch.zeros(1, 2).bool())[:, 0] - counting.output.bias
+    padded = counting(two, padding)[:, 0] - counting.output.bias
+    torch.testing.assert_close(doubled, 2 * alone)
     torch.testing.assert_close(padded, alone)
 
 
-def test_training_tells_the_truth_where_all_of_it_is_known() -> None:
-    model = told_model(*ONE_VIEW).train()
-    told: list[Regions] = []
-    model.caption_head.register_forward_pre_hook(lambda _, args: told.append(args[2]))
+def test_training_uses_true_objects_if_all_images_have_them() -> None:
+    model = region_model(*ONE_VIEW).train()
+    regions: list[Regions] = []
+    model.caption_head.register_forward_pre_hook(lambda _, args: regions.append(args[2]))
     batch = one_view_batch(objects=3)
     model(batch)
-    assert (~told[0].padding).sum(1).tolist() == [3, 3]
-    torch.testing.assert_close(told[0].boxes[0, :3], batch[0]["instances"].gt_boxes.tensor)
+    assert (~regions[0].padding).sum(1).tolist() == [3, 3]
+    torch.testing.assert_close(regions[0].boxes[0, :3], batch[0]["instances"].gt_boxes.tensor)
 
     del batch[1]["weak_instances"]
-    model(batch)  # a new network is sure of nothing
-    assert told[1].padding.all()
+    model(batch)  # a new network detects nothing
+    assert regions[1].padding.all()
 
 
-def test_listening_changes_nothing_about_detection() -> None:
-    """No gradient, no statistic; the trunk learns from how objects look."""
-    model = told_model("MODEL.CAPTION_HEAD.IN_FEATURES", ["p5"]).train()
+def test_captions_do_not_change_the_detection_head() -> None:
+    """No gradient and no statistic of it changes; the backbone gets a gradient through regions."""
+    model = region_model("MODEL.CAPTION_HEAD.IN_FEATURES", ["p5"]).train()
     for predictor in model.detection_head.class_predictors.values():
-        torch.nn.init.zeros_(predictor.bias)  # sure enough of what it sees
+        torch.nn.init.zeros_(predictor.bias)  # scores of 0.5
     batch = random_batch(weak_size=(64, 64))
     only_captions = [{k: v for k, v in s.items() if k != "instances"} for s in batch]
     before = {k: v.clone() for k, v in model.detection_head.state_dict().items()}
@@ -168,17 +168,17 @@ def test_listening_changes_nothing_about_detection() -> None:
     alone.load_state_dict(model.state_dict(), strict=False)
     for detector in (model.detection_head, alone.detection_head):
         detector.load_state_dict(before)
-    told, untold = model(batch), alone(batch)
-    for name in untold:
-        torch.testing.assert_close(told[name], untold[name])
+    with_captions, without = model(batch), alone(batch)
+    for name in without:
+        torch.testing.assert_close(with_captions[name], without[name])
     after = alone.detection_head.state_dict()
     for name, value in model.detection_head.state_dict().items():
         if "num_batches" not in name:
             torch.testing.assert_close(value, after[name])
 
 
-def test_one_view_is_looked_at_once() -> None:
-    model = told_model(*ONE_VIEW).train()
+def test_detection_head_runs_once_for_one_view() -> None:
+    model = region_model(*ONE_VIEW).train()
     calls = []
     model.detection_head.register_forward_hook(lambda *_: calls.append(1))
     sum(model(one_view_batch()).values()).backward()
@@ -186,32 +186,32 @@ def test_one_view_is_looked_at_once() -> None:
     assert all(p.grad is not None for p in model.parameters())
 
 
-def test_images_without_objects_teach_every_parameter_nothing_worse_than_zero() -> None:
-    model = told_model(*ONE_VIEW).train()
+def test_images_without_objects_have_finite_gradients() -> None:
+    model = region_model(*ONE_VIEW).train()
     losses = model(one_view_batch(objects=0))
     sum(losses.values()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_results_have_captions_that_depend_on_what_is_found() -> None:
-    model = told_model().eval()
+def test_visual_tokens_depend_on_detected_objects() -> None:
+    model = region_model().eval()
     image = random_batch()[0]["image"]
     (result,) = model([{"image": image}])
     assert result["caption_ids"]
-    silent = model.raw_outputs(image[None].float()).tokens
+    without_objects = model.raw_outputs(image[None].float()).tokens
     for predictor in model.detection_head.class_predictors.values():
         torch.nn.init.ones_(predictor.bias)
-    sure = model.raw_outputs(image[None].float()).tokens
-    assert silent.padding[0, :7].all()
-    assert not sure.padding[0, :7].all()
+    with_objects = model.raw_outputs(image[None].float()).tokens
+    assert without_objects.padding[0, :7].all()
+    assert not with_objects.padding[0, :7].all()
 
 
-def test_what_cannot_be_told() -> None:
-    with pytest.raises(ValueError, match="REGION_FEATURE is c2, but nothing finds objects"):
-        tiny_model(("caption",), *TOLD)
+def test_invalid_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="REGION_FEATURE is c2, but no objects are detected"):
+        tiny_model(("caption",), *REGIONS)
     with pytest.raises(ValueError, match="REGION_FEATURE has c9"):
         tiny_model(BOTH, "MODEL.CAPTION_HEAD.REGION_FEATURE", "c9")
     with pytest.raises(ValueError, match=r"DIM is 36.*multiple of 8"):
-        told_model("MODEL.CAPTION_HEAD.DIM", 36)
+        region_model("MODEL.CAPTION_HEAD.DIM", 36)
     with pytest.raises(ValueError, match="MAX_REGIONS is 0"):
-        told_model("MODEL.CAPTION_HEAD.MAX_REGIONS", 0)
+        region_model("MODEL.CAPTION_HEAD.MAX_REGIONS", 0)

@@ -1,4 +1,4 @@
-"""The transformer: torch's own layers, the published sizes, memory and masks."""
+"""The transformer: equality with torch's layers, published sizes, cache and masks."""
 
 import math
 from itertools import pairwise
@@ -94,7 +94,7 @@ def torch_encoder(ours: TransformerEncoder) -> nn.TransformerEncoder:
     return stack.eval()
 
 
-def test_published_sizes() -> None:
+def test_published_parameter_counts() -> None:
     sizes = {"dim": 256, "num_heads": 8, "ffn_dim": 2048, "dropout": 0.1}
     with torch.device("meta"):
         encoder, six = TransformerEncoder(6, **sizes), TransformerDecoder(6, **sizes)
@@ -131,7 +131,7 @@ def test_encoder_equals_torch() -> None:
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])
-def test_steps_equal_the_whole_text(beam_size) -> None:
+def test_steps_equal_whole_texts(beam_size) -> None:
     module = decoder()
     tokens, padding = visual()
     x = text(2, beam_size, 6)  # (N, K, T, D)
@@ -145,7 +145,7 @@ def test_steps_equal_the_whole_text(beam_size) -> None:
 
 
 @torch.no_grad()
-def test_images_are_read_alike_projected_or_not() -> None:
+def test_projection_does_not_change_cross_attention() -> None:
     attention = next(iter(decoder().layers)).visual_attention
     tokens, padding = visual()
     x, mask = text(2, 3), attention_mask(padding)
@@ -156,7 +156,7 @@ def test_images_are_read_alike_projected_or_not() -> None:
 @pytest.mark.parametrize(
     ("images", "queries", "projected"), [(2, 15, False), (2, 16, True), (1, 15, True)]
 )
-def test_images_are_projected_if_that_is_less_work(images, queries, projected) -> None:
+def test_visual_tokens_are_projected_if_that_saves_work(images, queries, projected) -> None:
     module = decoder()
     tokens, padding = visual(images)
     with_keys = 2 * DIM**2 + queries * 2 * DIM  # multiplications for each visual token
@@ -167,7 +167,7 @@ def test_images_are_projected_if_that_is_less_work(images, queries, projected) -
     assert (cache.visual[0] is not tokens) == projected
 
 
-def test_reordered_beams_go_on_from_their_parents() -> None:
+def test_reordered_beams_continue_their_parents() -> None:
     module = decoder()
     tokens, padding = visual()
     x = text(2, 3, 4)
@@ -212,7 +212,7 @@ def test_padding_has_no_influence_to_the_last_bit(dtype) -> None:
     assert torch.equal(*steps)
 
 
-def test_no_content_at_all_gives_numbers() -> None:
+def test_images_without_content_have_finite_results() -> None:
     module = decoder()
     tokens, padding = visual()
     padding[1] = True
@@ -224,7 +224,7 @@ def test_no_content_at_all_gives_numbers() -> None:
     assert attention_mask(padding)[:, 0, 0].tolist() == [[True] * 4 + [False] * 3, [True] * 7]
 
 
-def test_merged_projections_begin_as_if_each_were_alone() -> None:
+def test_parts_of_a_linear_layer_are_initialized_separately() -> None:
     torch.manual_seed(0)
     bound = math.sqrt(6 / (64 + 64))
     attention = CrossAttention(64, 4)
@@ -234,7 +234,7 @@ def test_merged_projections_begin_as_if_each_were_alone() -> None:
         assert not layer.bias.any()
 
 
-def test_sine_encoding_by_hand() -> None:
+def test_sine_encoding() -> None:
     found = sine_encoding(torch.tensor([0.0, 0.25, 1.0]), 4)
     expected = [
         [0, 0, 1, 1],
@@ -245,8 +245,8 @@ def test_sine_encoding_by_hand() -> None:
 
 
 @pytest.mark.parametrize("cells", [10, 20, 80])
-def test_sine_encoding_tells_cells_apart(cells) -> None:
-    """Near cells are alike, the nearer the more; no two are the same."""
+def test_sine_encoding_differs_between_cells(cells) -> None:
+    """The distance of two encodings grows with that of the cells."""
     codes = sine_encoding((torch.arange(cells) + 0.5) / cells, 128)
     distances = torch.cdist(codes, codes) + 1e3 * torch.eye(cells)
     assert distances.min() > 1
@@ -255,8 +255,8 @@ def test_sine_encoding_tells_cells_apart(cells) -> None:
 
 
 @torch.no_grad()
-def test_steps_that_write_into_nothing() -> None:
-    """What exporters take says the same as steps with a cache, and gives the same past."""
+def test_extend_equals_step() -> None:
+    """It returns the same outputs, and the keys and values that `step` writes to the cache."""
     module, (tokens, padding) = decoder(), visual()
     images, beams, length = 2, 3, 4
     x = text(length, images, beams)
@@ -264,6 +264,6 @@ def test_steps_that_write_into_nothing() -> None:
     past = cache.text.unflatten(2, (images, beams))[..., :0, :]
     for position in range(length):
         expected = module.step(x[position], cache, position)
-        said, past = module.extend(x[position], past, torch.stack(cache.visual), cache.mask)
-        torch.testing.assert_close(said, expected)
+        found, past = module.extend(x[position], past, torch.stack(cache.visual), cache.mask)
+        torch.testing.assert_close(found, expected)
     torch.testing.assert_close(past, cache.text.unflatten(2, (images, beams)))

@@ -1,8 +1,18 @@
-"""Captions."""
+"""The caption head."""
 
 from .decoding import Decoding
 from .head import TransformerCaptionHead
+from .options import CaptionTraining, RegionOptions, TransformerSizes, VocabularyOptions
 from .self_critical import SelfCritical
 from .visual_tokens import VisualTokens
 
-__all__ = ["Decoding", "SelfCritical", "TransformerCaptionHead", "VisualTokens"]
+__all__ = [
+    "CaptionTraining",
+    "Decoding",
+    "RegionOptions",
+    "SelfCritical",
+    "TransformerCaptionHead",
+    "TransformerSizes",
+    "VisualTokens",
+    "VocabularyOptions",
+]

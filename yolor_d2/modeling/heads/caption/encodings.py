@@ -1,4 +1,4 @@
-"""Words and places as vectors."""
+"""Embeddings of tokens and encodings of coordinates."""
 
 import math
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class TextEmbedding(nn.Module):
-    """A vector for each word and each position, added and normalised."""
+    """The normalized sum of a token embedding and a position embedding."""
 
     def __init__(
         self, vocab_size: int, max_positions: int, dim: int, *, pad_id: int, dropout: float
@@ -17,22 +17,22 @@ class TextEmbedding(nn.Module):
         self.positions = nn.Embedding(max_positions, dim)
         self.norm = nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
-        # As the output's matrix, words of this size give logits of size 1.
+        # As a tied output matrix, embeddings of this scale give logits of unit scale.
         nn.init.normal_(self.words.weight, std=dim**-0.5)
         nn.init.normal_(self.positions.weight, std=dim**-0.5)
         with torch.no_grad():
             self.words.weight[pad_id] = 0
 
     def forward(self, ids: Tensor, positions: slice | int) -> Tensor:
-        """ids (N, T) of these positions, or (N, K) all of this one -> (N, T or K, D)."""
+        """ids (N, T) at a slice of positions, or (N, K) at one position -> (N, T or K, D)."""
         return self.dropout(self.norm(self.words(ids) + self.positions.weight[positions]))
 
 
 def sine_encoding(coordinates: Tensor, width: int) -> Tensor:
-    """Coordinates (..., ) in 0..1 as sines and cosines (..., width) of rising frequency.
+    """Coordinates (...) in 0..1 -> sines and cosines (..., width) of increasing frequency.
 
-    From half a wave, which tells one end from the other, to eight waves, which tell neighbouring
-    cells apart.
+    From half a wave, which differs at both ends, to eight waves, which differ between neighboring
+    cells.
     """
     octaves = torch.linspace(0, 4, width // 2, device=coordinates.device)
     angles = coordinates[..., None] * (math.pi * 2**octaves)  # (..., width / 2)

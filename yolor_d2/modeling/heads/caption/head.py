@@ -1,9 +1,10 @@
-"""Captions: a transformer decoder that reads the pixels of feature maps, and objects.
+"""Caption head: a transformer decoder over pixels of feature maps and detected objects.
 
-Shapes: N images, L visual tokens, T text tokens, K beams, D width, V words of the vocabulary.
+Shapes: N images, K captions or beams of an image, L visual tokens, T text tokens, D width, V
+vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,68 +14,46 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from ....checks import check_range
 from ....letterbox import Content
+from ...objects import CaptionTargets, Reward
 from ...reduce import over_processes
 from ..registry import CAPTION_HEAD_REGISTRY
-from .config import (
-    KEY,
-    check_decoding,
-    check_layers,
-    check_learning,
-    check_length,
-    check_rewarded,
-    check_widths,
-    chosen_maps,
-    decoding_options,
-    region_arguments,
-    region_map,
-    self_critical_options,
-    vocabulary_arguments,
-)
-from .decoding import Captions, Decoding, Step, Vocabulary, decode, draw_texts
+from .decoding import Captions, Decoding, Step, decode, sample_texts
 from .encodings import TextEmbedding
-from .regions import Regions
-from .self_critical import Reward, SelfCritical, advantages
-from .transformer import (
-    TransformerDecoder,
-    TransformerEncoder,
-    linear_layer,
+from .options import (
+    KEY,
+    CaptionTraining,
+    RegionOptions,
+    TransformerSizes,
+    VocabularyOptions,
+    decoding_from_config,
+    select_maps,
+    select_region_map,
+    self_critical_from_config,
 )
+from .regions import Regions
+from .self_critical import SelfCritical, advantages
+from .transformer import TransformerDecoder, TransformerEncoder, linear_layer
 from .visual_tokens import RegionTokens, VisualTokens, pixel_tokens
 
 
 @CAPTION_HEAD_REGISTRY.register()
 class TransformerCaptionHead(nn.Module):
-    """Pixels of feature maps, and objects -> visual tokens -> text, word by word.
+    """Encodes an image as visual tokens and decodes them into text, token by token.
 
     State names: `regions`, `projections.{map}`, `encoder.layers.{i}`,
     `text.{words,positions,norm}`, `decoder.layers.{i}`, `output.{i}` (unless tied).
 
     Args:
         input_shape: channels and strides of the maps.
-        in_features: the maps whose pixels are tokens, in this order.
-        vocab_size: V.
-        usable_vocab: ids from here on are never generated; None: V.
-        pad_id, bos_id, eos_id: the tokenizer's ids of padding, begin and end.
-        max_positions: the longest text.
-        dim, num_heads, ffn_dim, decoder_layers, encoder_layers, dropout: of the transformer.
-        tied: whether words are predicted with the embedding's own matrix, or else by layers of the
-            hidden sizes `output_dims` and one to the vocabulary.
-        label_smoothing: share of a target that is spread over all words.
-        loss_weight: a factor.
-        region_feature: the map that objects are cut from, each one more token; None: no objects.
-        max_regions: of an image, at most.
-        num_classes: of the objects.
-        word_dropout: share of the words that the decoder does not hear in training.
-        decoding: what `generate` does when it is not told.
-        self_critical: learn from the rewards of drawn captions; None: from the true ones alone.
-
-    Attributes:
-        reward: what drawn captions earn. Whoever trains with `self_critical` has to set it.
+        in_features: the maps whose pixels are visual tokens, in this order.
+        vocabulary: sizes and ids of the vocabulary.
+        sizes: of the transformer; None: the defaults.
+        regions: objects as visual tokens; None: no objects.
+        training: regularization and weight of the loss; None: the defaults.
+        decoding: what `generate` does without arguments; None: the defaults.
+        self_critical: how to train with rewards; None: with cross-entropy.
     """
-
-    reward: Reward | None = None
 
     @configurable
     def __init__(
@@ -82,84 +61,79 @@ class TransformerCaptionHead(nn.Module):
         *,
         input_shape: dict[str, ShapeSpec],
         in_features: Sequence[str],
-        vocab_size: int,
-        usable_vocab: int | None = None,
-        pad_id: int = 0,
-        bos_id: int = 1,
-        eos_id: int = 2,
-        max_positions: int = 128,
-        dim: int = 512,
-        num_heads: int = 8,
-        ffn_dim: int = 2048,
-        decoder_layers: int = 3,
-        encoder_layers: int = 0,
-        dropout: float = 0.1,
-        tied: bool = True,
-        output_dims: Sequence[int] = (),
-        label_smoothing: float = 0.0,
-        loss_weight: float = 1.0,
-        region_feature: str | None = None,
-        max_regions: int = 20,
-        num_classes: int = 0,
-        word_dropout: float = 0.0,
+        vocabulary: VocabularyOptions,
+        sizes: TransformerSizes | None = None,
+        regions: RegionOptions | None = None,
+        training: CaptionTraining | None = None,
         decoding: Decoding | None = None,
         self_critical: SelfCritical | None = None,
     ) -> None:
         super().__init__()
-        self.decoding, self.self_critical = decoding or Decoding(), self_critical
-        check_range(KEY, {"VOCAB_SIZE": vocab_size}, low=max(pad_id, bos_id, eos_id) + 1)
-        check_layers(num_heads, ffn_dim, decoder=decoder_layers, encoder=encoder_layers)
-        check_learning(dropout, word_dropout, label_smoothing, loss_weight=loss_weight)
-        check_widths(dim, num_heads, output_dims, tied=tied)
-        check_decoding(self.decoding, max_positions)
-        check_rewarded(self_critical)
-        maps = chosen_maps(input_shape, in_features)
+        sizes, regions = sizes or TransformerSizes(), regions or RegionOptions()
+        training, decoding = training or CaptionTraining(), decoding or Decoding()
+        vocabulary.check()
+        sizes.check()
+        regions.check(sizes.dim)
+        training.check()
+        sizes.check_length(f"{KEY}.TEST.MAX_TOKENS", decoding.max_tokens)
+        decoding.check()
+        if self_critical is not None:
+            self_critical.check()
+        maps = select_maps(input_shape, in_features)
         self.in_features = list(in_features)
         self.strides = {name: shape.stride for name, shape in maps.items()}
-        self.vocabulary = Vocabulary(pad_id, bos_id, eos_id, usable_vocab or vocab_size)
-        self.label_smoothing = label_smoothing
-        self.loss_weight = loss_weight
-        self.word_dropout = word_dropout
+        self.vocabulary = vocabulary.for_decoding()
+        self.label_smoothing = training.label_smoothing
+        self.loss_weight = training.loss_weight
+        self.word_dropout = training.word_dropout
+        self.decoding, self.self_critical = decoding, self_critical
 
-        sizes: dict[str, Any] = {"dim": dim, "num_heads": num_heads, "ffn_dim": ffn_dim}
-        sizes["dropout"] = dropout
+        dim, dropout = sizes.dim, training.dropout
+        layer: dict[str, Any] = {
+            "dim": dim,
+            "num_heads": sizes.num_heads,
+            "ffn_dim": sizes.ffn_dim,
+            "dropout": dropout,
+        }
         self.projections = nn.ModuleDict(
             {name: linear_layer(shape.channels, dim) for name, shape in maps.items()}
         )
-        self.region_feature, self.max_regions = region_feature, max_regions
+        self.region_feature, self.max_regions = regions.region_feature, regions.max_regions
         self.regions: RegionTokens | None = None
-        if region_feature:
-            shape = region_map(input_shape, region_feature)
-            self.regions = RegionTokens(shape, num_classes=num_classes, dim=dim)
-            self.in_features = list(dict.fromkeys([*in_features, region_feature]))
-        self.encoder = TransformerEncoder(encoder_layers, **sizes) if encoder_layers else None
-        self.text = TextEmbedding(vocab_size, max_positions, dim, pad_id=pad_id, dropout=dropout)
-        self.decoder = TransformerDecoder(decoder_layers, **sizes)
-        self.output = None if tied else _perceptron(dim, *output_dims, vocab_size)
+        if self.region_feature:
+            shape = select_region_map(input_shape, self.region_feature)
+            self.regions = RegionTokens(shape, num_classes=regions.num_classes, dim=dim)
+            self.in_features = list(dict.fromkeys([*in_features, self.region_feature]))
+        self.encoder = (
+            TransformerEncoder(sizes.encoder_layers, **layer) if sizes.encoder_layers else None
+        )
+        self.text = TextEmbedding(
+            vocabulary.vocab_size,
+            sizes.max_positions,
+            dim,
+            pad_id=vocabulary.pad_id,
+            dropout=dropout,
+        )
+        self.decoder = TransformerDecoder(sizes.decoder_layers, **layer)
+        self.output = (
+            None
+            if vocabulary.tied
+            else _perceptron(dim, *vocabulary.output_dims, vocabulary.vocab_size)
+        )
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
-        head = cfg.MODEL.CAPTION_HEAD
-        check_length(cfg.TOKENIZER.MAX_TOKENS, "TOKENIZER.MAX_TOKENS", head.MAX_POSITIONS)
+        sizes = TransformerSizes.from_config(cfg)
+        sizes.check_length("TOKENIZER.MAX_TOKENS", cfg.TOKENIZER.MAX_TOKENS)
         return {
             "input_shape": input_shape,
-            "in_features": head.IN_FEATURES,
-            **vocabulary_arguments(cfg),
-            "max_positions": head.MAX_POSITIONS,
-            "dim": head.DIM,
-            "num_heads": head.NUM_HEADS,
-            "ffn_dim": head.FFN_DIM,
-            "decoder_layers": head.DECODER_LAYERS,
-            "encoder_layers": head.ENCODER_LAYERS,
-            "dropout": head.DROPOUT,
-            "tied": head.TIED,
-            "output_dims": head.OUTPUT_DIMS,
-            "label_smoothing": head.LABEL_SMOOTHING,
-            "loss_weight": head.LOSS_WEIGHT,
-            **region_arguments(cfg),
-            "word_dropout": head.WORD_DROPOUT,
-            "decoding": decoding_options(cfg),
-            "self_critical": self_critical_options(cfg),
+            "in_features": cfg.MODEL.CAPTION_HEAD.IN_FEATURES,
+            "vocabulary": VocabularyOptions.from_config(cfg),
+            "sizes": sizes,
+            "regions": RegionOptions.from_config(cfg),
+            "training": CaptionTraining.from_config(cfg),
+            "decoding": decoding_from_config(cfg),
+            "self_critical": self_critical_from_config(cfg),
         }
 
     @property
@@ -172,13 +146,13 @@ class TransformerCaptionHead(nn.Module):
         contents: Sequence[Content] | Tensor | None = None,
         regions: Regions | None = None,
     ) -> VisualTokens:
-        """Maps (N, C, h, w) -> visual tokens.
+        """Encode maps (N, C, h, w) as visual tokens.
 
         Args:
-            features: the maps, by name; others are ignored.
-            contents: where each image lies on its canvas, also as (N, 4) left, top, width, height;
-                None: everywhere.
-            regions: the objects, for a head that is told of them.
+            features: maps by name; further ones are ignored.
+            contents: the rectangle of each image on its canvas, also as (N, 4) left, top, width,
+                height; None: the whole canvas.
+            regions: objects, for a head with a region feature.
         """
         parts = [
             pixel_tokens(features[name], self.projections[name], stride, contents)
@@ -194,11 +168,11 @@ class TransformerCaptionHead(nn.Module):
         return VisualTokens(tokens, padding)
 
     def text_logits(self, tokens: VisualTokens, ids: Tensor) -> Tensor:
-        """What follows each token of whole texts: ids (R, T) -> logits (R, T, V).
+        """Next-token logits of whole texts: ids (N * K, T) -> (N * K, T, V).
 
-        The texts of the first image come first, and each image has as many.
+        The K texts of an image are consecutive.
         """
-        text = self.text(ids, slice(ids.shape[1]))  # (N, T, D)
+        text = self.text(ids, slice(ids.shape[1]))  # (N * K, T, D)
         return self.words_logits(self.decoder(text, tokens.tokens, tokens.padding))
 
     def words_logits(self, x: Tensor) -> Tensor:
@@ -206,110 +180,110 @@ class TransformerCaptionHead(nn.Module):
         return F.linear(x, self.text.words.weight) if self.output is None else self.output(x)
 
     def losses(
-        self,
-        tokens: VisualTokens,
-        caption_ids: Tensor,
-        known: Tensor | None = None,
-        images: Sequence[str] = (),
+        self, tokens: VisualTokens, captions: CaptionTargets, reward: Reward | None = None
     ) -> dict[str, Tensor]:
-        """Cross-entropy of each next token, or what drawn captions earn; in evaluation the former.
+        """The self-critical loss in training with a reward, else the cross-entropy.
 
         Args:
-            tokens: of `forward`.
-            caption_ids: (N, T), or (N, K, T) of several captions of an image: begin, words, end,
-                then padding; K captions of nothing but padding count for nothing.
-            known: (N,) bool, which images have a caption; None: those with any target.
-            images: names of their files, for the reward.
+            tokens: the result of `forward`.
+            captions: of the images; tokens that are padding have no loss.
+            reward: of sampled captions; ignored by a head without `self_critical`.
         """
-        learnt = caption_ids[..., 1:] != self.pad_id
-        if known is not None:
-            learnt = learnt & known.view(-1, *[1] * (learnt.dim() - 1))
-        if self.self_critical is None or not self.training:
-            return {"loss_caption": self.loss_weight * self._likely(tokens, caption_ids, learnt)}
-        described = learnt.flatten(1).any(dim=1)  # (N,)
-        loss = self._rewarded(self.self_critical, tokens, described, images)
+        is_target = (captions.ids[..., 1:] != self.pad_id) & captions.known[:, None, None]
+        if reward is None or self.self_critical is None or not self.training:
+            loss = self._cross_entropy_loss(tokens, captions.ids, is_target)
+            return {"loss_caption": self.loss_weight * loss}
+        has_caption = is_target.flatten(1).any(dim=1)  # (N,)
+        images = captions.image_ids
+        loss = self._self_critical_loss(self.self_critical, tokens, has_caption, images, reward)
         if self.self_critical.ce_weight:
-            likely = self._likely(tokens, caption_ids, learnt)
-            loss = loss + self.self_critical.ce_weight * likely
+            cross_entropy = self._cross_entropy_loss(tokens, captions.ids, is_target)
+            loss = loss + self.self_critical.ce_weight * cross_entropy
         return {"loss_caption": self.loss_weight * loss}
 
-    def _likely(self, tokens: VisualTokens, ids: Tensor, learnt: Tensor) -> Tensor:
-        """Make true captions (N, [K,] T) likelier, as far as (N, [K,] T - 1) is to be learnt."""
+    def _cross_entropy_loss(self, tokens: VisualTokens, ids: Tensor, is_target: Tensor) -> Tensor:
+        """Mean cross-entropy of captions (N, K, T) at the target tokens (N, K, T - 1)."""
         smoothing = self.label_smoothing
-        return self._cross_entropy(tokens, self._unheard(ids), ids, learnt, smoothing).sum()
+        return self._token_losses(tokens, self._drop_words(ids), ids, is_target, smoothing).sum()
 
-    def _rewarded(
-        self, how: SelfCritical, tokens: VisualTokens, described: Tensor, images: Sequence[str]
+    def _self_critical_loss(
+        self,
+        options: SelfCritical,
+        tokens: VisualTokens,
+        has_caption: Tensor,
+        image_ids: Sequence[Hashable],
+        reward: Reward,
     ) -> Tensor:
-        """Make drawn captions likelier that earn more than the others of their image."""
-        if self.reward is None:
-            raise RuntimeError("MODEL.CAPTION_HEAD.SCST.SAMPLES: nobody has set the head's reward")
-        length = self.decoding.max_tokens
+        """Mean of -advantage * log-probability over the tokens of sampled captions."""
+        images, length = len(has_caption), self.decoding.max_tokens
         with torch.no_grad():
-            uniform = torch.rand(len(images), how.samples, length, device=tokens.tokens.device)
-            step = self._stepper(tokens, width=how.samples, max_tokens=length)
-            ids = draw_texts(step, self.vocabulary, uniform, num_images=len(images)).ids
-            worth = advantages(self.reward(images, ids).to(ids.device))  # (N, K)
-        learnt = (ids[..., 1:] != self.pad_id) & described[:, None, None]
-        learnt[..., -1] = False  # where nothing but the end may be said
-        losses = self._cross_entropy(tokens, ids, ids, learnt)
-        return (losses * worth[..., None].to(losses.dtype)).sum()
+            uniform = torch.rand(images, options.samples, length, device=tokens.tokens.device)
+            step = self._step(tokens, width=options.samples, max_tokens=length)
+            ids = sample_texts(step, self.vocabulary, uniform, num_images=images).ids  # (N, K, T)
+            weights = advantages(reward(image_ids, ids).to(ids.device))  # (N, K)
+        is_target = (ids[..., 1:] != self.pad_id) & has_caption[:, None, None]
+        is_target[..., -1] = False  # the end token is forced there
+        losses = self._token_losses(tokens, ids, ids, is_target)
+        return (losses * weights[..., None].to(losses.dtype)).sum()
 
-    def _cross_entropy(
+    def _token_losses(
         self,
         tokens: VisualTokens,
-        heard: Tensor,
+        decoder_input: Tensor,
         ids: Tensor,
-        learnt: Tensor,
+        is_target: Tensor,
         label_smoothing: float = 0.0,
     ) -> Tensor:
-        """Shares of the mean over tokens behind the first: (N, [K,] T - 1), 0 if not learnt.
+        """Cross-entropy of each token after the first, divided by the number of target tokens.
 
         Args:
-            tokens: of `forward`.
-            heard: (N, [K,] T) what the decoder goes on from.
-            ids: (N, [K,] T) what it should say.
-            learnt: (N, [K,] T - 1) bool.
-            label_smoothing: share of a target that is spread over all words.
+            tokens: the result of `forward`.
+            decoder_input: (N, K, T) token ids.
+            ids: (N, K, T) token ids to predict.
+            is_target: (N, K, T - 1) bool, False where there is no loss.
+            label_smoothing: share of the target probability that is spread over the vocabulary.
+
+        Returns:
+            (N, K, T - 1), 0 where there is no loss; the divisor counts all processes' tokens.
         """
-        logits = self.text_logits(tokens, heard[..., :-1].flatten(0, -2)).flatten(0, 1)
+        logits = self.text_logits(tokens, decoder_input[..., :-1].flatten(0, -2)).flatten(0, 1)
         losses = F.cross_entropy(
             logits.to(torch.promote_types(logits.dtype, torch.float32)),
-            ids[..., 1:].masked_fill(~learnt, -1).flatten(),
+            ids[..., 1:].masked_fill(~is_target, -1).flatten(),
             ignore_index=-1,
             reduction="none",
             label_smoothing=label_smoothing,
         )
-        words, processes = over_processes(learnt.sum())
-        return losses.view_as(learnt) * processes / words.clamp(min=1)
+        total, processes = over_processes(is_target.sum())
+        return losses.view_as(is_target) * processes / total.clamp(min=1)
 
-    def _unheard(self, texts: Tensor) -> Tensor:
-        """Texts of any shape; in training some words are as silent as padding."""
+    def _drop_words(self, ids: Tensor) -> Tensor:
+        """In training, randomly replace tokens except the begin with padding (word dropout)."""
         if not (self.training and self.word_dropout):
-            return texts
-        silent = torch.rand(texts.shape, device=texts.device) < self.word_dropout
-        silent &= texts != self.vocabulary.bos_id
-        return texts.masked_fill(silent, self.pad_id)
+            return ids
+        dropped = torch.rand(ids.shape, device=ids.device) < self.word_dropout
+        dropped &= ids != self.vocabulary.bos_id
+        return ids.masked_fill(dropped, self.pad_id)
 
     @torch.no_grad()
     def generate(self, tokens: VisualTokens, **changes: Any) -> Captions:
-        """One caption of each image.
+        """Generate one caption for each image.
 
         Args:
-            tokens: of `forward`.
-            changes: of `decoding`.
+            tokens: the result of `forward`.
+            changes: fields of `Decoding` that differ from `decoding`.
         """
-        how = self.decoding._replace(**changes)
+        options = self.decoding._replace(**changes)
         return decode(
-            self._stepper(tokens, width=how.width, max_tokens=how.max_tokens),
+            self._step(tokens, width=options.width, max_tokens=options.max_tokens),
             self.vocabulary,
-            how,
+            options,
             num_images=len(tokens.tokens),
             device=tokens.tokens.device,
         )
 
-    def _stepper(self, tokens: VisualTokens, *, width: int, max_tokens: int) -> Step:
-        """The head as one step of a search among texts, which remembers those so far."""
+    def _step(self, tokens: VisualTokens, *, width: int, max_tokens: int) -> Step:
+        """One decoding step as a function, with a cache of the previous tokens."""
         cache = self.decoder.start(*tokens, beam_size=width, max_length=max_tokens - 1)
 
         def step(ids: Tensor, position: int, parents: Tensor | None, /) -> Tensor:

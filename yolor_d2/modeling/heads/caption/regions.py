@@ -1,4 +1,4 @@
-"""The few objects of each image that captions are told of."""
+"""The objects of each image that are encoded as visual tokens."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ from torch import Tensor
 
 from ...objects import Objects
 
-MIN_SCORE = 0.1  # of an object to speak of
-CANDIDATES = 10  # points that are compared for each object
-SAME_OBJECT = 0.5  # overlap of two boxes
+MIN_SCORE = 0.1
+CANDIDATES = 10  # predictions that are compared for each object that is kept
+SAME_OBJECT = 0.5  # IoU above which two boxes are duplicates
 
 
 class Regions(NamedTuple):
@@ -23,20 +23,20 @@ class Regions(NamedTuple):
 
 @torch.no_grad()
 def found_regions(logits: Tensor, boxes: Tensor, *, count: int) -> Regions:
-    """The objects that the A points of N images find, the surest first.
+    """The most confident objects among the A predictions of each of N images, best first.
 
-    An object is left out where its box overlaps with that of a surer one, even if that one is left
-    out as well: one comparison for all instead of one after the other.
+    An object is dropped if its box overlaps that of a more confident one, even if the latter is
+    dropped too: one comparison of all pairs instead of a loop.
 
     Args:
         logits: (N, A, C) of the classes.
         boxes: (N, A, 4).
-        count: M, unless there are fewer points.
+        count: M, unless A is smaller.
     """
-    scores, points = _largest(logits.amax(dim=2).sigmoid(), CANDIDATES * count)  # (N, B) each
-    overlaps = _overlaps(_pick(boxes, points)).triu(diagonal=1)  # (N, B, B) of surer and less sure
-    left_out = (overlaps > SAME_OBJECT).any(dim=1) | (scores < MIN_SCORE)  # (N, B)
-    scores, best = _largest(scores.masked_fill(left_out, -1), count)  # (N, M) each
+    scores, points = _top(logits.amax(dim=2).sigmoid(), CANDIDATES * count)  # (N, B) each
+    overlaps = _overlaps(_pick(boxes, points)).triu(diagonal=1)  # (N, B, B) row before column
+    dropped = (overlaps > SAME_OBJECT).any(dim=1) | (scores < MIN_SCORE)  # (N, B)
+    scores, best = _top(scores.masked_fill(dropped, -1), count)  # (N, M) each
     points, padding = points.gather(1, best), scores < 0
     return Regions(
         boxes=_pick(boxes, points).masked_fill(padding[:, :, None], 0),
@@ -46,39 +46,38 @@ def found_regions(logits: Tensor, boxes: Tensor, *, count: int) -> Regions:
 
 
 def true_regions(objects: Objects, *, count: int, num_classes: int) -> Regions:
-    """The true objects of N images as if they were found; what is more than M is left out."""
+    """The first M ground-truth objects of each of N images, with scores 0 and 1."""
     images, device = len(objects.known), objects.image.device
     first = torch.searchsorted(objects.image, torch.arange(images, device=device))  # (N,)
     number = torch.arange(len(objects.image), device=device) - first[objects.image]  # (G,)
-    # One row too many for each image, for those that are left out.
+    # One extra row for each image collects the objects beyond M.
     place = objects.image * (count + 1) + number.clamp(max=count)  # (G,)
 
-    def lay_out(values: Tensor, nothing: float) -> Tensor:
-        rows = values.new_full((images * (count + 1), *values.shape[1:]), nothing)
+    def lay_out(values: Tensor, empty: float) -> Tensor:
+        rows = values.new_full((images * (count + 1), *values.shape[1:]), empty)
         return rows.index_copy(0, place, values).unflatten(0, (images, -1))[:, :count]
 
     scores = F.one_hot(objects.classes, num_classes).to(objects.boxes.dtype)
-    there = torch.zeros_like(objects.image, dtype=torch.bool)
-    return Regions(lay_out(objects.boxes, 0), lay_out(scores, 0), lay_out(there, True))
+    padding = torch.zeros_like(objects.image, dtype=torch.bool)
+    return Regions(lay_out(objects.boxes, 0), lay_out(scores, 0), lay_out(padding, True))
 
 
-@torch.jit.script_if_tracing
-def _largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The largest of each row, best first, all where there are fewer, and where they are.
-
-    How many that is, torch.jit.trace would take for the same on every canvas.
-    """
-    largest, places = values.topk(min(count, values.shape[1]))
-    return largest, places
+def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` largest values of each row, or all if there are fewer; and their columns."""
+    width = values.shape[1]
+    # Under torch.jit.trace a size is a tensor, and min() would turn it into a constant.
+    k = width.clamp(max=count) if isinstance(width, Tensor) else min(count, width)
+    top, columns = values.topk(k)
+    return top, columns
 
 
 def _pick(values: Tensor, points: Tensor) -> Tensor:
-    """Of values (N, A, X) those of points (N, M): (N, M, X)."""
+    """The rows of values (N, A, X) at points (N, M): (N, M, X)."""
     return values.gather(1, points[:, :, None].expand(-1, -1, values.shape[2]))
 
 
 def _overlaps(boxes: Tensor) -> Tensor:
-    """Intersection over union of each box with each: (N, B, 4) -> (N, B, B)."""
+    """IoU of all pairs of boxes: (N, B, 4) -> (N, B, B)."""
     first, last = boxes.chunk(2, dim=2)
     low = torch.maximum(first[:, :, None], first[:, None])
     high = torch.minimum(last[:, :, None], last[:, None])

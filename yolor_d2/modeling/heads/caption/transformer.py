@@ -1,33 +1,35 @@
-"""The transformer of the caption head: pre-norm layers, and a decoder that remembers its past.
+"""The transformer of the caption head: pre-norm layers, and a decoder with a cache.
 
-Shapes: N images, K beams or texts of each, R = N * K rows of text, T text tokens, L visual tokens,
-D width, H heads, E = D / H. A mask is True where attention may look.
+Shapes: N images, K beams or texts of an image, R = N * K rows of text, T text tokens, L visual
+tokens, D width, H heads, E = D / H. A mask is True where tokens are attended to.
 """
 
-from collections.abc import Iterable
-from typing import NamedTuple, cast
+from collections.abc import Iterator
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Layer = TypeVar("Layer", bound=nn.Module)
+
 
 class DecoderCache(NamedTuple):
-    """What a decoder keeps between steps: keys and values of each layer."""
+    """Keys and values of each layer, kept between decoding steps."""
 
-    text: Tensor  # (layers, 2, R, H, T, E) of the tokens so far; later columns are empty
-    visual: tuple[Tensor, ...]  # of each layer (2, N, H, L, E), or (N, L, D): not projected
+    text: Tensor  # (layers, 2, R, H, T, E) of the tokens so far; later columns are not filled
+    visual: tuple[Tensor, ...]  # for each layer (2, N, H, L, E), or (N, L, D) if not projected
     mask: Tensor  # (N, 1, 1, L)
 
     def reorder(self, parents: Tensor, position: int) -> None:
-        """Let each beam go on from the past (`position` tokens) of the beam (N, K) before it."""
+        """Replace the first `position` tokens of each beam with those of its parent (N, K)."""
         first_row = torch.arange(len(parents), device=parents.device)[:, None] * parents.shape[1]
         past = self.text[..., :position, :]  # (layers, 2, R, H, position, E)
         past.copy_(past.index_select(2, (first_row + parents).flatten()))
 
 
 class SelfAttention(nn.Module):
-    """Tokens look at each other."""
+    """Multi-head self-attention."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -42,12 +44,12 @@ class SelfAttention(nn.Module):
         return self.output(merge_heads(y))
 
     def step(self, x: Tensor, past: Tensor, position: int) -> Tensor:
-        """The newest token of each row, x (R, 1, D), looks at itself and at those before.
+        """Attend from the newest token of each row, x (R, 1, D), to itself and the previous ones.
 
         Args:
             x: the tokens at `position`.
-            past: (2, R, H, T, E) keys and values up to `position`, which are written into it.
-            position: how many tokens came before.
+            past: (2, R, H, T, E) keys and values before `position`; those of x are written to it.
+            position: number of previous tokens.
         """
         heads = split_heads(self.query_key_value(x), self.num_heads, parts=3)  # (3, R, H, 1, E)
         past[..., position : position + 1, :] = heads[1:]
@@ -56,14 +58,14 @@ class SelfAttention(nn.Module):
         return self.output(merge_heads(y))
 
     def extend(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        """As `step`, but nothing is written into: for exporters, to which memory means nothing.
+        """`step` without in-place writes, which exporters do not support.
 
         Args:
             x: (N, K, D) the newest token of each beam.
-            past: (2, N, K, H, T, E) keys and values of the tokens before.
+            past: (2, N, K, H, T, E) keys and values of the previous tokens.
 
         Returns:
-            As x, and keys and values with the newest token's (2, N, K, H, T + 1, E).
+            (N, K, D), and keys and values including the newest token (2, N, K, H, T + 1, E).
         """
         rows = x.flatten(0, 1)[:, None]  # (R, 1, D)
         heads = split_heads(self.query_key_value(rows), self.num_heads, parts=3)  # (3, R, H, 1, E)
@@ -74,7 +76,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Text looks at the image. Tokens do not see each other here: beams are just more of them."""
+    """Multi-head attention from text to visual tokens, for which beams are further queries."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -84,44 +86,44 @@ class CrossAttention(nn.Module):
         self.output = linear_layer(dim, dim)
 
     def project(self, visual: Tensor) -> Tensor:
-        """Visual tokens (N, L, D) -> their keys and values (2, N, H, L, E)."""
+        """Keys and values of visual tokens: (N, L, D) -> (2, N, H, L, E)."""
         return split_heads(self.key_value(visual), self.num_heads, parts=2)
 
     def projects(self, queries: int) -> bool:
-        """Whether to `project` takes fewer multiplications, for so many queries to each image.
+        """Whether `project` saves multiplications at this number of queries for each image.
 
-        Of each visual token, keys and values take 2 D * D, and each query 2 D with them. Without,
-        a query takes 2 D in each head.
+        For each visual token, projecting takes 2 D * D, and then each query takes 2 D. Without
+        projection a query takes 2 D in each head.
         """
         dim = self.query.in_features
         return dim + queries <= queries * self.num_heads
 
     def forward(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
-        """Read the image.
+        """Attend to visual tokens.
 
         Args:
             x: (N, T or K, D).
-            visual: what `project` returned, or the visual tokens themselves (N, L, D).
+            visual: the result of `project`, or the visual tokens (N, L, D).
             mask: (N, 1, 1, L).
 
         Returns:
-            as x.
+            (N, T or K, D).
         """
         if visual.dim() == 3:
-            return self._read_tokens(x, visual, mask)
+            return self._attend_unprojected(x, visual, mask)
         (query,) = split_heads(self.query(x), self.num_heads, parts=1)  # (N, H, T or K, E)
         key, value = visual
         y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.output(merge_heads(y))
 
-    def _read_tokens(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
-        """What `project` would do to all visual tokens is done to queries and results instead.
+    def _attend_unprojected(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
+        """Apply the key and value projections to queries and results instead of visual tokens.
 
         x (N, K, D), visual (N, L, D), mask (N, 1, 1, L) -> (N, K, D).
         """
         heads = (self.num_heads, x.shape[-1] // self.num_heads)  # H, E
         to_key, to_value = self.key_value.weight.unflatten(0, (2, *heads))  # (H, E, D) each
-        # The keys' bias adds the same to all of a query's scores, which softmax does not see.
+        # Without the keys' bias: it shifts all scores of a query equally, and softmax cancels it.
         query = self.query(x).view(-1, *heads).transpose(0, 1) @ to_key  # (H, N * K, D)
         query = query.transpose(0, 1).reshape(len(x), 1, -1, x.shape[-1])  # (N, 1, K * H, D)
         tokens, scale = visual[:, None], heads[1] ** -0.5
@@ -132,7 +134,7 @@ class CrossAttention(nn.Module):
 
 
 class FeedForward(nn.Sequential):
-    """Each token on its own: wide, ReLU, narrow."""
+    """Two linear layers with ReLU, applied to each token."""
 
     def __init__(self, dim: int, hidden_dim: int, dropout: float) -> None:
         super().__init__(
@@ -144,7 +146,7 @@ class FeedForward(nn.Sequential):
 
 
 class EncoderLayer(nn.Module):
-    """Self-attention and feed-forward, each added to what it reads."""
+    """Self-attention and feed-forward layers with residual connections."""
 
     def __init__(self, *, dim: int, num_heads: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
@@ -160,7 +162,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, cross-attention and feed-forward, each added to what it reads."""
+    """Self-attention, cross-attention and feed-forward layers with residual connections."""
 
     def __init__(self, *, dim: int, num_heads: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
@@ -173,31 +175,32 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
-        """Whole texts x (R, T, D), several of each image; each token sees those before it."""
+        """Whole texts x (R, T, D), K of each image, with causal attention."""
         x = x + self.dropout(self.text_attention(self.text_norm(x), causal=True))
-        of_image = x.view(len(mask), -1, x.shape[-1])  # (N, K * T, D)
-        return self._look_and_think(of_image, visual, mask).view_as(x)
+        by_image = x.view(len(mask), -1, x.shape[-1])  # (N, K * T, D)
+        return self._cross_attend(by_image, visual, mask).view_as(x)
 
     def step(self, x: Tensor, past: Tensor, position: int, visual: Tensor, mask: Tensor) -> Tensor:
         """The newest token of each beam, x (N, K, D)."""
         rows = self.text_norm(x).flatten(0, 1)[:, None]  # (R, 1, D)
         x = x + self.dropout(self.text_attention.step(rows, past, position)).view_as(x)
-        return self._look_and_think(x, visual, mask)
+        return self._cross_attend(x, visual, mask)
 
     def extend(
         self, x: Tensor, past: Tensor, visual: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As `step`, with shapes as of `SelfAttention.extend`; the past is given back, longer."""
-        heard, grown = self.text_attention.extend(self.text_norm(x), past)
-        return self._look_and_think(x + self.dropout(heard), visual, mask), grown
+        """`step` without in-place writes; arguments as in `SelfAttention.extend`."""
+        attended, grown = self.text_attention.extend(self.text_norm(x), past)
+        return self._cross_attend(x + self.dropout(attended), visual, mask), grown
 
-    def _look_and_think(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
+    def _cross_attend(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
+        """Cross-attention and feed-forward layers."""
         x = x + self.dropout(self.visual_attention(self.visual_norm(x), visual, mask))
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
 
 
 class TransformerEncoder(nn.Module):
-    """Visual tokens look at each other; padding has no influence on the others."""
+    """Self-attention among visual tokens; padding does not influence the others."""
 
     def __init__(
         self, num_layers: int, *, dim: int, num_heads: int, ffn_dim: int, dropout: float
@@ -207,19 +210,19 @@ class TransformerEncoder(nn.Module):
             EncoderLayer(dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, dropout=dropout)
             for _ in range(num_layers)
         ]
-        self.layers = cast("Iterable[EncoderLayer]", nn.ModuleList(layers))
+        self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
-        """x (N, L, D), padding (N, L) True where there is no image -> (N, L, D)."""
+        """x (N, L, D), padding (N, L) True for tokens to ignore -> (N, L, D)."""
         mask = attention_mask(padding)
-        for layer in self.layers:
+        for layer in iterate(self.layers, EncoderLayer):
             x = layer(x, mask)
         return self.norm(x)
 
 
 class TransformerDecoder(nn.Module):
-    """Text that sees its past and the image; whole texts at once, or a token at a time."""
+    """Decodes text from visual tokens: whole texts in parallel, or token by token with a cache."""
 
     def __init__(
         self, num_layers: int, *, dim: int, num_heads: int, ffn_dim: int, dropout: float
@@ -229,22 +232,25 @@ class TransformerDecoder(nn.Module):
             DecoderLayer(dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, dropout=dropout)
             for _ in range(num_layers)
         ]
-        self.layers = cast("Iterable[DecoderLayer]", nn.ModuleList(layers))
+        self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(dim)
 
+    def each_layer(self) -> Iterator[DecoderLayer]:
+        return iterate(self.layers, DecoderLayer)
+
     def forward(self, x: Tensor, visual: Tensor, padding: Tensor) -> Tensor:
-        """Whole texts.
+        """Decode whole texts.
 
         Args:
-            x: (R, T, D) embedded tokens, of equally many texts of each image.
+            x: (R, T, D) embedded tokens, of K texts of each image.
             visual: (N, L, D) visual tokens.
-            padding: (N, L) bool, True where there is no image.
+            padding: (N, L) bool, True for visual tokens to ignore.
 
         Returns:
-            (R, T, D); what follows a token has no influence on it.
+            (R, T, D); a token depends only on itself and the previous ones.
         """
         mask = attention_mask(padding)
-        for layer in self.layers:
+        for layer in self.each_layer():
             x = layer(x, layer.visual_attention.project(visual), mask)
         return self.norm(x)
 
@@ -252,62 +258,70 @@ class TransformerDecoder(nn.Module):
     def start(
         self, visual: Tensor, padding: Tensor, *, beam_size: int, max_length: int
     ) -> DecoderCache:
-        """Project the image once, if that pays, and make room for texts of up to max_length."""
-        layers = list(self.layers)
+        """A cache for texts of up to max_length; it projects visual tokens if that is faster."""
+        layers = list(self.each_layer())
         visuals = tuple(visual for _ in layers)
         if self._projects(visual, queries=beam_size * max_length):
             visuals = self.project(visual)
         heads = layers[0].text_attention.num_heads
-        room = (len(layers), 2, len(visual) * beam_size, heads, max_length)
-        past = visuals[0].new_empty(*room, visual.shape[2] // heads)
+        shape = (len(layers), 2, len(visual) * beam_size, heads, max_length)
+        past = visuals[0].new_empty(*shape, visual.shape[2] // heads)
         return DecoderCache(past, visuals, attention_mask(padding))
 
     def project(self, visual: Tensor) -> tuple[Tensor, ...]:
-        """The image's keys and values in each layer, (2, N, H, L, E)."""
-        return tuple(layer.visual_attention.project(visual) for layer in self.layers)
+        """Keys and values of the visual tokens for each layer, (2, N, H, L, E)."""
+        return tuple(layer.visual_attention.project(visual) for layer in self.each_layer())
 
     def _projects(self, visual: Tensor, queries: int) -> bool:
-        """Whether so many queries to each image are sooner done with its keys and values."""
+        """Whether this number of queries for each image is faster with projected visual tokens."""
         device = visual.device.type
         return (
-            device != "cpu"  # GPUs have no fast kernel for heads as wide as a token
+            device != "cpu"  # GPUs have no fast attention kernel for heads of width D
             or torch.is_autocast_enabled(device)  # each step would convert all visual tokens
-            or len(visual) == 1  # whose keys and values a CPU's cache can hold
-            or next(iter(self.layers)).visual_attention.projects(queries)
+            or len(visual) == 1  # keys and values of one image fit the CPU's cache
+            or next(self.each_layer()).visual_attention.projects(queries)
         )
 
     @torch.no_grad()
     def step(self, x: Tensor, cache: DecoderCache, position: int) -> Tensor:
-        """The newest token of each beam, x (N, K, D), which `position` others precede."""
-        for layer, past, visual in zip(self.layers, cache.text, cache.visual, strict=True):
+        """Decode the newest token of each beam, x (N, K, D), after `position` others."""
+        for layer, past, visual in zip(self.each_layer(), cache.text, cache.visual, strict=True):
             x = layer.step(x, past, position, visual, cache.mask)
         return self.norm(x)
 
     def extend(
         self, x: Tensor, past: Tensor, visual: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As `step`, but nothing is written into: for exporters.
+        """`step` without in-place writes, for exporters.
 
         Args:
             x: (N, K, D) the newest token of each beam.
-            past: (layers, 2, N, K, H, T, E) keys and values of the tokens before.
-            visual: (layers, 2, N, H, L, E) what `project` returned, stacked.
+            past: (layers, 2, N, K, H, T, E) keys and values of the previous tokens.
+            visual: (layers, 2, N, H, L, E) the stacked result of `project`.
             mask: (N, 1, 1, L).
 
         Returns:
-            (N, K, D), and the past with the newest token (layers, 2, N, K, H, T + 1, E).
+            (N, K, D), and the past including the newest token (layers, 2, N, K, H, T + 1, E).
         """
         grown = []
-        for layer, before, image in zip(self.layers, past.unbind(), visual.unbind(), strict=True):
-            x, longer = layer.extend(x, before, image, mask)
+        parts = zip(self.each_layer(), past.unbind(), visual.unbind(), strict=True)
+        for layer, layer_past, layer_visual in parts:
+            x, longer = layer.extend(x, layer_past, layer_visual, mask)
             grown.append(longer)
         return self.norm(x), torch.stack(grown)
 
 
+def iterate(layers: nn.ModuleList, kind: type[Layer]) -> Iterator[Layer]:
+    """The layers of a list that has one type."""
+    for layer in layers:
+        assert isinstance(layer, kind)
+        yield layer
+
+
 def attention_mask(padding: Tensor) -> Tensor:
-    """Padding (N, L) -> mask (N, 1, 1, L). Without any content all is seen: nothing gives NaN."""
-    nothing = padding.all(dim=1, keepdim=True)  # (N, 1)
-    return (~padding | nothing)[:, None, None]
+    """Padding (N, L) -> mask (N, 1, 1, L), which is True everywhere if all tokens are padding."""
+    all_padding = padding.all(dim=1, keepdim=True)  # (N, 1); an empty mask would give NaN
+    return (~padding | all_padding)[:, None, None]
 
 
 def split_heads(x: Tensor, num_heads: int, *, parts: int) -> Tensor:
@@ -321,7 +335,7 @@ def merge_heads(x: Tensor) -> Tensor:
 
 
 def linear_layer(in_features: int, out_features: int, *, parts: int = 1) -> nn.Linear:
-    """Several projections in one, initialised as if each were alone."""
+    """`parts` projections in one layer, each initialized separately."""
     linear = nn.Linear(in_features, parts * out_features)
     for weight in linear.weight.chunk(parts):
         nn.init.xavier_uniform_(weight)

@@ -1,4 +1,4 @@
-"""What captions are decoded from: pixels of feature maps, and objects.
+"""Visual tokens: pixels of feature maps and objects as vectors of one width.
 
 Shapes: N images, L visual tokens, M objects of an image, C classes, D width.
 """
@@ -14,34 +14,29 @@ from torchvision.ops import roi_align
 from ....letterbox import Content
 from .encodings import sine_encoding
 from .regions import Regions
-from .transformer import (
-    FeedForward,
-    linear_layer,
-    merge_heads,
-    split_heads,
-)
+from .transformer import FeedForward, linear_layer, merge_heads, split_heads
 
-CELLS = 3  # that an object is cut into, along each side
-SAMPLES = 2  # along each side of a cell
+CELLS = 3  # of a cropped object, along each side
+SAMPLES = 2  # of RoIAlign, along each side of a cell
 
 
 class VisualTokens(NamedTuple):
-    """What the text is decoded from: objects, best first; then map after map, each row-major."""
+    """Objects, best first, then the pixels of each map, row-major."""
 
     tokens: Tensor  # (N, L, D)
-    padding: Tensor  # (N, L) bool, True where a token has nothing of the image
+    padding: Tensor  # (N, L) bool, True for tokens to ignore
 
 
 class RegionTokens(nn.Module):
-    """Objects -> tokens: how each one looks, what it is, and where.
+    """Encodes objects as tokens: appearance, class, position.
 
-    A shallow map shows colours and textures; a neck that is trained for boxes keeps few.
+    A shallow map has the colors and textures that a neck trained for boxes loses.
     """
 
     def __init__(self, shape: ShapeSpec, *, num_classes: int, dim: int) -> None:
         """
         Args:
-            shape: channels and stride of the map that objects are cut from.
+            shape: channels and stride of the map that objects are cropped from.
             num_classes: C.
             dim: D.
         """
@@ -49,7 +44,7 @@ class RegionTokens(nn.Module):
         self.stride = shape.stride
         self.look = linear_layer(shape.channels * CELLS**2, dim)
         self.classes = nn.Linear(num_classes, dim, bias=False)
-        nn.init.normal_(self.classes.weight)  # as loud as a place
+        nn.init.normal_(self.classes.weight)  # the scale of the position encoding
         self.norm = nn.LayerNorm(dim)
         self.ffn = FeedForward(dim, 2 * dim, 0.0)
         self.counting = CountingAttention(dim)
@@ -57,36 +52,36 @@ class RegionTokens(nn.Module):
     def forward(
         self, feature: Tensor, regions: Regions, contents: Sequence[Content] | Tensor | None
     ) -> VisualTokens:
-        """The map (N, X, h, w) and regions -> M tokens of each image."""
+        """Encode the M regions of each image, cropped from a map (N, X, h, w)."""
         n, m = regions.padding.shape
         image = torch.arange(n, device=feature.device)[:, None].expand(n, m).reshape(-1, 1)
-        wide = feature.to(torch.promote_types(feature.dtype, torch.float32))  # as boxes have to be
+        wide = feature.to(torch.promote_types(feature.dtype, torch.float32))  # boxes need it
         boxes = torch.cat([image, regions.boxes.flatten(0, 1)], dim=1).to(wide.dtype)
         cells = roi_align(wide, boxes, CELLS, 1 / self.stride, SAMPLES, aligned=True)
-        look = cells.to(feature.dtype).flatten(1).unflatten(0, (n, m))  # (N, M, X * cells)
-        x = self.look(look) + self.classes(regions.scores.to(look.dtype))
-        x = x + self._places(regions.boxes, feature, contents).to(x.dtype)
+        pixels = cells.to(feature.dtype).flatten(1).unflatten(0, (n, m))  # (N, M, X * CELLS**2)
+        x = self.look(pixels) + self.classes(regions.scores.to(pixels.dtype))
+        x = x + self._positions(regions.boxes, feature, contents).to(x.dtype)
         x = x + self.ffn(self.norm(x))
         x = x + self.counting(x, regions.padding)
         return VisualTokens(x.masked_fill(regions.padding[:, :, None], 0), regions.padding)
 
-    def _places(
+    def _positions(
         self, boxes: Tensor, feature: Tensor, contents: Sequence[Content] | Tensor | None
     ) -> Tensor:
-        """Middles and sizes of boxes (N, M, 4), relative to their contents -> (N, M, D)."""
+        """Encode centers and sizes of boxes (N, M, 4) relative to the contents: (N, M, D)."""
         rectangles = content_rectangles(contents, feature, self.stride)[:, None]  # (N or 1, 1, 4)
         start, size = rectangles.chunk(2, dim=2)
         first, last = boxes.chunk(2, dim=2)
-        middle, extent = ((first + last) / 2 - start) / size, (last - first) / size
-        values = torch.cat([middle, extent], dim=2)  # (N, M, 4)
+        center, extent = ((first + last) / 2 - start) / size, (last - first) / size
+        values = torch.cat([center, extent], dim=2)  # (N, M, 4)
         return sine_encoding(values, self.norm.normalized_shape[0] // 4).flatten(2)
 
 
 class CountingAttention(nn.Module):
-    """Objects add up what they see of each other.
+    """Attention with sigmoid weights, whose sums depend on the number of objects.
 
-    The softmax of ordinary attention takes means: two balls look like one to it. Here each object
-    has a weight of its own, and a sum tells how many there are.
+    With softmax, attention returns weighted means, which are the same for one ball and for two
+    equal balls.
     """
 
     def __init__(self, dim: int, num_heads: int = 4) -> None:
@@ -97,13 +92,13 @@ class CountingAttention(nn.Module):
         self.output = linear_layer(dim, dim)
 
     def forward(self, x: Tensor, padding: Tensor) -> Tensor:
-        """Tokens (N, M, D) -> (N, M, D); those that are padding (N, M) are not seen."""
+        """Tokens (N, M, D) -> (N, M, D), without attention to padding (N, M)."""
         heads = split_heads(self.query_key_value(self.norm(x)), self.num_heads, parts=3)
         query, key, value = heads  # (N, H, M, E) each
-        likeness = query @ key.transpose(2, 3) / query.shape[3] ** 0.5  # (N, H, M, M)
-        weights = (likeness - 1).sigmoid()  # a new network adds up a quarter
-        seen = weights.masked_fill(padding[:, None, None], 0) @ value
-        return self.output(merge_heads(seen))
+        logits = query @ key.transpose(2, 3) / query.shape[3] ** 0.5  # (N, H, M, M)
+        weights = (logits - 1).sigmoid()  # initially about a quarter
+        sums = weights.masked_fill(padding[:, None, None], 0) @ value  # (N, H, M, E)
+        return self.output(merge_heads(sums))
 
 
 def pixel_tokens(
@@ -112,9 +107,9 @@ def pixel_tokens(
     stride: int,
     contents: Sequence[Content] | Tensor | None,
 ) -> VisualTokens:
-    """Each pixel of a map (N, C, h, w), projected, with its place in the image added to it.
+    """Projected pixels of a map (N, C, h, w) plus encodings of their positions.
 
-    The place is relative to the content, so that it does not depend on the canvas.
+    Positions are relative to the content, so that tokens do not depend on the canvas.
     """
     n, _, h, w = feature.shape
     rectangles = content_rectangles(contents, feature, stride)  # (N or 1, 4)
@@ -127,15 +122,15 @@ def pixel_tokens(
     half = tokens.shape[2] // 2
     rows = sine_encoding(y, half)[:, :, None].expand(-1, -1, w, -1)  # (N or 1, h, w, D / 2)
     columns = sine_encoding(x, half)[:, None].expand(-1, h, -1, -1)
-    places = torch.cat([rows, columns], dim=3).flatten(1, 2)  # (N or 1, h * w, D)
-    tokens = (tokens + places.to(tokens.dtype)).masked_fill(padding[:, :, None], 0)
+    positions = torch.cat([rows, columns], dim=3).flatten(1, 2)  # (N or 1, h * w, D)
+    tokens = (tokens + positions.to(tokens.dtype)).masked_fill(padding[:, :, None], 0)
     return VisualTokens(tokens, padding)
 
 
 def content_rectangles(
     contents: Sequence[Content] | Tensor | None, feature: Tensor, stride: int
 ) -> Tensor:
-    """Where images lie on the canvas of a map, (N or 1, 4) left, top, width, height in pixels."""
+    """Rectangles of the images on the canvas, (N or 1, 4) left, top, width, height in pixels."""
     if contents is None:
         height, width = feature.shape[-2:]
         contents = torch.tensor([[0, 0, width * stride, height * stride]])
@@ -143,8 +138,8 @@ def content_rectangles(
 
 
 def _cells(cells: int, stride: int, start: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-    """Along a side: centres of cells in 0..1 of a content (N,), and which cells have some of it."""
+    """Cell centers along one side in 0..1 of contents (N,), and which cells overlap them."""
     edges = torch.arange(cells, device=start.device) * stride  # (cells,)
-    begin = edges - start[:, None]  # (N, cells) pixels from the content's begin
+    begin = edges - start[:, None]  # (N, cells) pixels from the edge of the content
     inside = (begin + stride > 0) & (begin < length[:, None])
     return (begin + stride / 2) / length[:, None], inside

@@ -1,8 +1,8 @@
-"""From a network's steps to texts."""
+"""Decoding of texts from next-token logits."""
 
-from .draw import draw_texts
 from .options import Decoding, decode
 from .rules import Captions, Rules, Step, Vocabulary, log_probabilities
+from .sampling import sample_texts
 from .search import beam_search, greedy_search, stable_topk
 
 __all__ = [
@@ -13,8 +13,8 @@ __all__ = [
     "Vocabulary",
     "beam_search",
     "decode",
-    "draw_texts",
     "greedy_search",
     "log_probabilities",
+    "sample_texts",
     "stable_topk",
 ]

@@ -1,6 +1,6 @@
-"""What may be said, and how likely it is.
+"""Constraints on generated texts, and log-probabilities of the tokens that they allow.
 
-Shapes: N images, K texts of each, T tokens, V words of the vocabulary.
+Shapes: N images, K texts of each, T tokens, V vocabulary.
 """
 
 from typing import NamedTuple, Protocol
@@ -10,26 +10,26 @@ from torch import Tensor
 
 
 class Vocabulary(NamedTuple):
-    """What may be said."""
+    """The special tokens, and how many of the others are used."""
 
     pad_id: int
     bos_id: int
     eos_id: int
-    usable: int  # ids from here on are never said, nor are pad and bos
+    usable: int  # ids from here on are never generated, nor are pad and bos
 
 
 class Rules(NamedTuple):
-    """What may be said when."""
+    """Constraints on a text."""
 
-    min_tokens: int = 0  # of a whole text, begin and end included; before, it may not end
-    no_repeat_ngram: int = 0  # so many tokens in a row are not said twice; 0: whatever
+    min_tokens: int = 0  # the shortest text, begin and end included
+    no_repeat_ngram: int = 0  # block repeated n-grams of this length; 0: allow them
 
 
 NO_RULES = Rules()
 
 
 class Captions(NamedTuple):
-    """One text of each image."""
+    """One text for each image."""
 
     ids: Tensor  # (N, T) int64: begin, words, end, then padding
     scores: Tensor  # (N,) sum of the log-probabilities of words and end
@@ -37,15 +37,15 @@ class Captions(NamedTuple):
 
 
 class Step(Protocol):
-    """One step of a network that remembers the texts so far."""
+    """One step of a network that caches the texts so far."""
 
     def __call__(self, tokens: Tensor, position: int, parents: Tensor | None, /) -> Tensor:
-        """Logits (N, K, V) of what follows.
+        """Logits (N, K, V) of the next tokens.
 
         Args:
             tokens: (N, K) the newest token of each beam.
-            position: how many tokens came before.
-            parents: (N, K) which beam of the step before each beam goes on from; None: itself.
+            position: number of previous tokens.
+            parents: (N, K) the beam of the previous step that each beam continues; None: itself.
         """
 
 
@@ -57,15 +57,14 @@ def log_probabilities(
     position: int,
     rules: Rules = NO_RULES,
 ) -> Tensor:
-    """Of what may be said at a position, in float32; -inf for the rest.
+    """Log-probabilities of the next tokens in float32; -inf for tokens that are not allowed.
 
     Args:
         logits: (N, K, V).
-        vocabulary: what may be said.
-        texts: (N, K, T) of which the tokens before the position are said. At the last position
-            only the end may be.
-        position: of what comes next.
-        rules: what may be said when.
+        vocabulary: the tokens.
+        texts: (N, K, T), filled before `position`. At the last position only the end is allowed.
+        position: of the next tokens.
+        rules: constraints on the texts.
     """
     gains = logits.float().log_softmax(dim=-1)
     if position == texts.shape[2] - 1:
@@ -80,18 +79,18 @@ def log_probabilities(
     gains[..., vocabulary.eos_id] = -torch.inf
     if rules.no_repeat_ngram:
         _forbid_repeats(gains, texts[..., :position], rules.no_repeat_ngram)
-    if position + 1 < rules.min_tokens:  # who may say nothing else may end early
+    if position + 1 < rules.min_tokens:  # an early end is allowed if nothing else is
         end = end.where(gains.amax(dim=-1) == -torch.inf, -torch.inf)
     gains[..., vocabulary.eos_id] = end
     return gains
 
 
-def _forbid_repeats(gains: Tensor, said: Tensor, length: int) -> None:
-    """Of gains (N, K, V) forbid what makes `length` tokens of the texts (N, K, P) come again."""
-    if said.shape[2] < length:
+def _forbid_repeats(gains: Tensor, texts: Tensor, length: int) -> None:
+    """Set gains (N, K, V) to -inf where a token repeats an n-gram of the texts (N, K, P)."""
+    if texts.shape[2] < length:
         return
-    windows = said.unfold(2, length, 1)  # (N, K, P - length + 1, length)
-    newest = said[..., said.shape[2] - length + 1 :]  # (N, K, length - 1)
-    again = (windows[..., :-1] == newest[:, :, None]).all(dim=-1)
-    limits = torch.where(again, -torch.inf, torch.inf).to(gains.dtype)
+    windows = texts.unfold(2, length, 1)  # (N, K, P - length + 1, length)
+    newest = texts[..., texts.shape[2] - length + 1 :]  # (N, K, length - 1)
+    repeats = (windows[..., :-1] == newest[:, :, None]).all(dim=-1)
+    limits = torch.where(repeats, -torch.inf, torch.inf).to(gains.dtype)
     gains.scatter_reduce_(-1, windows[..., -1], limits, "amin")

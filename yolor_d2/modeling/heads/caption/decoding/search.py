@@ -1,6 +1,6 @@
-"""Finding a likely text, token by token. Knows no network, only what a step of one returns.
+"""Greedy search and beam search over a network's next-token logits.
 
-Shapes: N images, K beams, T tokens, V words of the vocabulary.
+Shapes: N images, K beams, T tokens, V vocabulary.
 """
 
 import torch
@@ -18,15 +18,17 @@ def greedy_search(
     device: torch.device,
     rules: Rules = NO_RULES,
 ) -> Captions:
-    """Say the most likely token, the lowest of equals; the same texts as beam search with one beam.
+    """Pick the most likely token in each step; the same texts as beam search with one beam.
+
+    Of equally likely tokens, the lowest id is picked.
 
     Args:
         step: the network.
-        vocabulary: what may be said.
+        vocabulary: the tokens.
         num_images: N.
         max_tokens: T, begin and end included.
-        device: where the step works.
-        rules: what may be said when.
+        device: of the network.
+        rules: constraints on the texts.
     """
     pad_id, bos_id, eos_id, _ = vocabulary
     ids = torch.full((num_images, max_tokens), pad_id, device=device)
@@ -56,27 +58,27 @@ def beam_search(
     device: torch.device,
     rules: Rules = NO_RULES,
 ) -> Captions:
-    """Follow the K best texts of each image.
+    """Keep the K best unfinished texts of each image in each step.
 
-    A text is finished when it says "end" as one of the K best continuations. It then makes room for
-    another one. An image is done with K finished texts, or when none can beat its best. Of equally
-    good continuations the lowest beam's goes first, then the lowest token.
+    A text is finished if its end token is among the K best continuations; another text takes its
+    place. An image is done when it has K finished texts, or when no unfinished text can beat its
+    best one. Equal continuations are ordered by beam, then by token id.
 
     Args:
         step: the network.
-        vocabulary: what may be said.
+        vocabulary: the tokens.
         num_images: N.
         beam_size: K.
         max_tokens: T, begin and end included.
-        length_penalty: finished texts are compared by score / (tokens after begin) ** this; not
+        length_penalty: finished texts are ranked by score / (tokens after begin) ** this; not
             negative.
-        device: where the step works.
-        rules: what may be said when.
+        device: of the network.
+        rules: constraints on the texts.
     """
     rows = (num_images, beam_size)
     ids = torch.full((*rows, max_tokens), vocabulary.pad_id, device=device)  # (N, K, T)
     ids[:, :, 0] = vocabulary.bos_id
-    # All beams begin alike, so at first only one counts.
+    # All beams begin equal, so only the first one is continued.
     scores = torch.full(rows, -torch.inf, device=device)  # (N, K)
     scores[:, 0] = 0
     finished = _Finished(ids[:, 0], vocabulary.eos_id, length_penalty)
@@ -84,28 +86,28 @@ def beam_search(
     for position in range(1, max_tokens):
         logits = step(ids[:, :, position - 1], position - 1, parents)  # (N, K, V)
         gains = log_probabilities(logits, vocabulary, ids, position=position, rules=rules)
-        # At most K continuations are ends, so 2K hold K that are not.
+        # At most K continuations are ends, so the best 2K have K that are not.
         best, index = stable_topk((scores[:, :, None] + gains).flatten(1), 2 * beam_size)
         origins, tokens = index // gains.shape[2], index % gains.shape[2]  # (N, 2K) each
         ended = tokens == vocabulary.eos_id
         finished.add(ids, origins, best, ended, position)
 
-        going_on = ended.int().argsort(dim=1, stable=True)[:, :beam_size]  # (N, K)
-        parents, scores = origins.gather(1, going_on), best.gather(1, going_on)
+        kept = ended.int().argsort(dim=1, stable=True)[:, :beam_size]  # (N, K)
+        parents, scores = origins.gather(1, kept), best.gather(1, kept)
         ids = ids.gather(1, parents[:, :, None].expand_as(ids))
-        ids[:, :, position] = tokens.gather(1, going_on)
+        ids[:, :, position] = tokens.gather(1, kept)
         if finished.all_done(scores[:, 0]):
             break
     return finished.captions(vocabulary.pad_id)
 
 
 def stable_topk(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row of x (N, M) float32, of equals the first, and where they are.
+    """The k largest values of each row of x (N, M) float32, and their columns.
 
-    torch.topk takes any of equals. So it is given integers without equals: a float's bits, made to
-    rise with its value, above the place, which falls.
+    Equal values are ordered by column. torch.topk orders them arbitrarily, so it gets distinct
+    integer keys: the float's bits in increasing order, then the negative column.
     """
-    bits = (x + 0.0).view(torch.int32)  # + 0.0: there is no negative zero
+    bits = (x + 0.0).view(torch.int32)  # + 0.0 turns -0.0 into 0.0
     keys = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).to(torch.int64)
     keys <<= 32
     keys -= torch.arange(x.shape[1], device=x.device)
@@ -116,31 +118,31 @@ def stable_topk(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
 class _Finished:
     """The best finished text of each image."""
 
-    def __init__(self, begun: Tensor, eos_id: int, length_penalty: float) -> None:
-        """`begun` (N, T) are texts of the begin alone."""
-        self.ids = begun.clone()
-        self.scores = torch.full((len(begun),), -torch.inf, device=begun.device)
+    def __init__(self, empty: Tensor, eos_id: int, length_penalty: float) -> None:
+        """`empty` (N, T) are texts with only the begin token."""
+        self.ids = empty.clone()
+        self.scores = torch.full((len(empty),), -torch.inf, device=empty.device)
         self.ranks = self.scores  # scores after the length penalty
-        self.counts = torch.zeros(len(begun), dtype=torch.int64, device=begun.device)
-        self.done = torch.zeros(len(begun), dtype=torch.bool, device=begun.device)
+        self.counts = torch.zeros(len(empty), dtype=torch.int64, device=empty.device)
+        self.done = torch.zeros(len(empty), dtype=torch.bool, device=empty.device)
         self.eos_id = eos_id
         self.length_penalty = length_penalty
 
     def add(
         self, ids: Tensor, origins: Tensor, scores: Tensor, ended: Tensor, position: int
     ) -> None:
-        """Take in what ends at a position.
+        """Add the texts that end at a position.
 
         Args:
-            ids: (N, K, T) texts before.
-            origins, scores, ended: (N, 2K) the best continuations: of which text, log-probability,
-                whether it is the end. The first K may finish.
-            position: of the ends.
+            ids: (N, K, T) unfinished texts.
+            origins, scores, ended: (N, 2K) of the best continuations: the text that is continued,
+                log-probability, whether it is the end. Only the first K may finish.
+            position: of the end tokens.
         """
         beam_size = ids.shape[1]
         possible = scores[:, :beam_size] > -torch.inf
         ended = ended[:, :beam_size] & possible & ~self.done[:, None]  # (N, K)
-        first = ended.int().argmax(dim=1, keepdim=True)  # (N, 1) the best, for all are as long
+        first = ended.int().argmax(dim=1, keepdim=True)  # (N, 1) the best, as all are equally long
         scores = scores.gather(1, first)[:, 0]  # (N,)
         ranks = scores / position**self.length_penalty
         better = ended.any(dim=1) & (ranks > self.ranks)
@@ -154,8 +156,8 @@ class _Finished:
         self.done |= self.counts >= beam_size
 
     def all_done(self, live_scores: Tensor) -> bool:
-        """Whether no image can get a better text from its best unfinished one, scores (N,)."""
-        # Log-probabilities only fall, and the longest text's are divided by most.
+        """Whether no image can get a better text; scores (N,) of the best unfinished ones."""
+        # A score only decreases, and the longest text has the largest divisor.
         longest = self.ids.shape[1] - 1
         self.done |= self.ranks >= live_scores / longest**self.length_penalty
         return bool(self.done.all())
