@@ -50,7 +50,7 @@ setup(
         "slurm": ["submitit>=1.5"],
         "supervision": ["supervision>=0.25"],
         "wandb": ["wandb>=0.17"],
-        "web": ["gradio>=6.31,<7"],  # what web_guard.py lets through is this version's
+        "web": ["gradio>=6.31,<7"],  # web/guard.py lists the paths of this version
         "browser": ["selenium>=4.25"],  # for the tests of the web page, with Debian's Chromium
         "dev": [
             *EXPORT,

@@ -191,10 +191,12 @@ def test_networks_trained_on_bgr(tmp_path: Path) -> None:
     blue = np.zeros((90, 96, 3), np.uint8)
     blue[..., 2] = 255  # of RGB
     predictor = Predictor(saved.path, device="cpu")
-    seen = []
-    predictor.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0]["image"]))
+    received = []
+    predictor.model.register_forward_pre_hook(
+        lambda _, inputs: received.append(inputs[0][0]["image"])
+    )
     predictor(blue)
-    assert seen[0][:, 0, 0].tolist() == [255, 0, 0]
+    assert received[0][:, 0, 0].tolist() == [255, 0, 0]
 
 
 def test_a_large_image(saved: Saved) -> None:

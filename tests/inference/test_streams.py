@@ -49,17 +49,17 @@ def test_a_stream_until_it_is_closed() -> None:
         media = open_media(url)
         assert (media.kind, media.count) == ("live", None)
         pictures = media.pictures(raise_error)
-        seen = []
+        received = []
         for picture in pictures:
-            seen.append(picture)
+            received.append(picture)
             sleep(0.05)  # a network is slower than a camera
-            if len(seen) == 5:
+            if len(received) == 5:
                 break
         pictures.close()  # type: ignore[attr-defined]  # it is a generator
     assert not [thread for thread in threading.enumerate() if thread.name == newest.__name__]
-    assert {picture.name for picture in seen} == {url}
-    assert {picture.pixels.shape for picture in seen} == {(48, 64, 3)}
-    numbers = [picture.frame or 0 for picture in seen]
+    assert {picture.name for picture in received} == {url}
+    assert {picture.pixels.shape for picture in received} == {(48, 64, 3)}
+    numbers = [picture.frame or 0 for picture in received]
     assert numbers == sorted(set(numbers))
 
 

@@ -162,7 +162,7 @@ def _from_pil(image: Image.Image) -> Picture:
 
 
 def _open_path(path: Path) -> Media:
-    if os.path.isdir(path):  # also False for invalid names, unlike Path.is_dir
+    if os.path.isdir(path):  # False, not an error, for names that are too long
         try:
             files = sorted(f for f in path.iterdir() if _is_image_name(f))
         except OSError as error:

@@ -201,6 +201,6 @@ def write_predictions(
                 for prediction in predictions:
                     sink(prediction)
                     bar.update()
-            except KeyboardInterrupt:  # ends a live source, not the others
+            except KeyboardInterrupt:  # the only way to end a live source
                 if media.kind != "live":
                     raise

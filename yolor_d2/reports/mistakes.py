@@ -17,32 +17,32 @@ def object_sections(album: Album, number: int) -> list[Section]:
     """Best and worst images, false positives and missed objects; empty without object results."""
     if album.objects is None:
         return []
-    verdicts = {
+    comparisons = {
         image_id: judge_boxes(annotations, album.objects[image_id], min_score=album.threshold)
         for image_id, annotations in album.annotations.items()
     }
-    known = [i for i, verdict in verdicts.items() if verdict.quality is not None]
-    best_first = sorted(known, key=lambda i: -_rank(verdicts[i]))
+    known = [i for i, comparison in comparisons.items() if comparison.quality is not None]
+    best_first = sorted(known, key=lambda i: -_rank(comparisons[i]))
     return [
-        Section("Worst images", _images(album, verdicts, best_first[::-1][:number])),
-        Section("Best images", _images(album, verdicts, best_first[:number])),
-        _false_section(album, verdicts, number),
-        _missed_section(album, verdicts, number),
+        Section("Worst images", _images(album, comparisons, best_first[::-1][:number])),
+        Section("Best images", _images(album, comparisons, best_first[:number])),
+        _false_section(album, comparisons, number),
+        _missed_section(album, comparisons, number),
     ]
 
 
-def _rank(verdict: Verdict) -> float:
+def _rank(comparison: Verdict) -> float:
     """Quality; among images of nearly equal quality, those with more objects come first."""
-    count = len(verdict.right) + len(verdict.false) + len(verdict.missed)
-    quality = verdict.quality or 0.0
+    count = len(comparison.right) + len(comparison.false) + len(comparison.missed)
+    quality = comparison.quality or 0.0
     return quality + (1e-3 * count if quality > 0.5 else -1e-3 * count)
 
 
-def _false_section(album: Album, verdicts: Mapping[int, Verdict], number: int) -> Section:
+def _false_section(album: Album, comparisons: Mapping[int, Verdict], number: int) -> Section:
     found = [
         (image_id, match, match.result)
-        for image_id, verdict in verdicts.items()
-        for match in verdict.false
+        for image_id, comparison in comparisons.items()
+        for match in comparison.false
         if match.result is not None
     ]
     found.sort(key=lambda item: -item[2]["score"])
@@ -60,12 +60,12 @@ def _false_section(album: Album, verdicts: Mapping[int, Verdict], number: int) -
     return Section(f"False positives: {len(found)}, highest score first", figures)
 
 
-def _missed_section(album: Album, verdicts: Mapping[int, Verdict], number: int) -> Section:
+def _missed_section(album: Album, comparisons: Mapping[int, Verdict], number: int) -> Section:
     assert album.objects is not None
     missed = [
         (image_id, match.annotation, match.result)
-        for image_id, verdict in verdicts.items()
-        for match in verdict.missed
+        for image_id, comparison in comparisons.items()
+        for match in comparison.missed
         if match.annotation is not None
     ]
     missed.sort(key=lambda item: -_area(item[1]["bbox"]))
@@ -87,12 +87,12 @@ def _area(bbox: Sequence[float]) -> float:
     return bbox[2] * bbox[3]
 
 
-def _images(album: Album, verdicts: Mapping[int, Verdict], ids: Iterable[int]) -> list[Figure]:
+def _images(album: Album, comparisons: Mapping[int, Verdict], ids: Iterable[int]) -> list[Figure]:
     figures = []
     for image_id in ids:
-        verdict = verdicts[image_id]
-        title = f"{album.file_name(image_id)}: {verdict.quality:.2f}"
-        correct, false, missed = len(verdict.right), len(verdict.false), len(verdict.missed)
+        comparison = comparisons[image_id]
+        title = f"{album.file_name(image_id)}: {comparison.quality:.2f}"
+        correct, false, missed = map(len, (comparison.right, comparison.false, comparison.missed))
         note = f"{correct} correct, {false} false, {missed} missed"
         figures.append(Figure(album.beside_truth(image_id), title, note))
     return figures

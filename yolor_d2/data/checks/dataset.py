@@ -62,7 +62,7 @@ def require_registered(name: str) -> None:
     names = DatasetCatalog.list()
     if name not in names:
         near = ", ".join(difflib.get_close_matches(name, names, n=5)) or "none"
-        raise DataError(f"there is no data set {name}; similar names: {near}")
+        raise DataError(f"unknown data set {name}; similar names: {near}")
 
 
 def check_dataset(

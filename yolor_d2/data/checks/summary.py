@@ -46,7 +46,7 @@ def class_table(report: Report, tables: ClassTables) -> str:
     ]
     parts = [tabulate(cells, headers=("class", *headers))] if cells else []
     if absent := [name for name, row in rows.items() if not any(row.values())]:
-        parts.append(textwrap.fill("never seen: " + ", ".join(absent), width=100))
+        parts.append(textwrap.fill("classes that do not occur: " + ", ".join(absent), width=100))
     return "\n".join(parts)
 
 
