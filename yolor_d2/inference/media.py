@@ -87,7 +87,7 @@ def open_media(source: Source) -> Media:
 
 
 def open_inputs(inputs: Sequence[str], *, on_error: OnError) -> Iterator[Media]:
-    """Open inputs of a command line: videos and live sources first, then all images in one batch.
+    """Open inputs of a command line: videos and live sources first, then all images together.
 
     Args:
         inputs: paths, camera numbers and URLs.
