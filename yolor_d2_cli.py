@@ -1,6 +1,6 @@
-"""The console script `yolor-d2`: every program of yolor_d2 by one name, with the programs' flags.
+"""The console script `yolor-d2`, which runs the programs of yolor_d2.
 
-It stands outside the package, which takes seconds to import: its help comes at once.
+It is outside the package, which takes seconds to import, so that its help is immediate.
 """
 
 import difflib
@@ -9,14 +9,14 @@ import sys
 from collections.abc import Sequence
 
 SUMMARIES = {
-    "train": "train what a configuration describes (train_net.py)",
-    "eval": "evaluate a checkpoint on the configuration's test sets (train_net.py --eval-only)",
-    "predict": "draw and write down what a network says of images, folders, videos, cameras",
-    "export": "write a network as a graph for other runtimes",
-    "check-data": "look for damage and contradictions in a data set",
+    "train": "train a configuration (train_net.py)",
+    "eval": "evaluate a checkpoint on the test sets (train_net.py --eval-only)",
+    "predict": "predict on images, folders, videos or cameras; draw the results and write JSON",
+    "export": "export a network as ONNX, TorchScript or torch.export graphs",
+    "check-data": "check a data set for damaged files and contradictions",
     "info": "count a network's parameters and GFLOPs",
-    "benchmark": "measure how fast data, network and evaluation are here",
-    "web": "show a network in the browser",
+    "benchmark": "measure the speed of data, network and evaluation (checkout only)",
+    "web": "serve a web page for predictions",
 }
 MODULES = {
     "predict": "predict",
@@ -30,29 +30,28 @@ WRONG_USE = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one program; the exit code."""
+    """Run one program; returns the exit code."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or [""]
     if name in ("", "-h", "--help"):
         print(usage())
         return 0 if name else WRONG_USE
     if name not in SUMMARIES:
         near = difflib.get_close_matches(name, SUMMARIES, n=1)
-        hint = f"; did you mean {near[0]}?" if near else f": there is {', '.join(SUMMARIES)}"
-        print(f"yolor-d2: there is no command {name}{hint}", file=sys.stderr)
+        hint = f"; did you mean {near[0]}?" if near else f"; commands: {', '.join(SUMMARIES)}"
+        print(f"yolor-d2: unknown command {name}{hint}", file=sys.stderr)
         return WRONG_USE
-    sys.argv = [f"yolor-d2 {name}", *rest]  # what help and checkpoints call it
+    sys.argv = [f"yolor-d2 {name}", *rest]  # shown in help, errors and checkpoints
     return run_training(name, rest) if name in ("train", "eval") else run_tool(name, rest)
 
 
 def usage() -> str:
     lines = [f"  {name:<12}{summary}" for name, summary in SUMMARIES.items()]
-    return "\n".join(
-        ["usage: yolor-d2 COMMAND ...", "", *lines, "", "yolor-d2 COMMAND --help: its own flags"]
-    )
+    last = "yolor-d2 COMMAND --help: flags of a command"
+    return "\n".join(["usage: yolor-d2 COMMAND ...", "", *lines, "", last])
 
 
 def run_training(name: str, arguments: Sequence[str]) -> int:
-    """What train_net.py does."""
+    """Run train_net.py's main."""
     from yolor_d2.engine.launch.arguments import argument_parser
     from yolor_d2.engine.launch.processes import launch
     from yolor_d2.engine.main import main as train_or_evaluate
@@ -63,7 +62,7 @@ def run_training(name: str, arguments: Sequence[str]) -> int:
 
 
 def run_tool(name: str, arguments: Sequence[str]) -> int:
-    """What `python -m yolor_d2.tools.<module>` does."""
+    """Run the main of a module of yolor_d2.tools."""
     tool = importlib.import_module(f"yolor_d2.tools.{MODULES[name]}")
     return tool.main(arguments) or 0
 

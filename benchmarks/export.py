@@ -14,13 +14,13 @@ from detectron2.data import Metadata
 from detectron2.modeling import build_model
 
 from yolor_d2.data.views.transforms import resize_long_side, to_planes
+from yolor_d2.export.bundle import check_installed, export, load_runner
 from yolor_d2.export.graphs import VISION, open_graph, parts_of, random_inputs
 from yolor_d2.inference.loading import Network, Recipe, load_network
 from yolor_d2.inference.yaml_recipe import YamlRecipe
 from yolor_d2.model_zoo import get_config_file, load_config
 from yolor_d2.modeling.deploy import deploy, to_channels_last
 from yolor_d2.modeling.meta_arch import YOLOR
-from yolor_d2.tools.export import check_installed, export, load_runner
 
 from .model import DEFAULT_CONFIG
 from .model_setting import Result, Table, calibrate, time_in_turns, time_rows

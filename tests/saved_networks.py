@@ -1,4 +1,4 @@
-"""Checkpoints of networks that have learnt nothing, but find something everywhere."""
+"""Checkpoints of untrained networks that detect objects everywhere."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +32,7 @@ OVERRIDES = (
 
 
 class Saved(NamedTuple):
-    """A run's last words.
+    """The checkpoint of a run.
 
     Attributes:
         path: of the checkpoint.
@@ -47,7 +47,7 @@ class Saved(NamedTuple):
 
 @contextmanager
 def own_scenes(root: Path) -> Iterator[list[Path]]:
-    """Six small scenes, as a data set that only this process knows for a while; its images."""
+    """Register six small scenes inside the context; yields their images."""
     if not root.exists():
         generate_toy_scenes(root, train=6, val=1, width=160, height=120, progress=False)
     with restored_catalogues():
@@ -58,7 +58,7 @@ def own_scenes(root: Path) -> Iterator[list[Path]]:
 def save_network(
     root: Path, tasks: tuple[str, ...] = TASKS, *overrides: Any, name: str = "model.pth"
 ) -> Saved:
-    """Save one into a folder, with scenes that its data set is made of."""
+    """Save a network in a folder, with the scenes of its data set."""
     with own_scenes(root / "scenes") as images:
         cfg = tiny_config(tasks, *OVERRIDES, *overrides)
         cfg.OUTPUT_DIR = str(root)
@@ -73,14 +73,14 @@ def save_network(
         torch.manual_seed(0)
         model = build_model(cfg)
         if "detection" in tasks:
-            find_much(model, images)
+            make_responsive(model, images)
         content |= {"model": model.state_dict(), "provenance": describe(cfg)}
         save_checkpoint(content, root / name)
     return Saved(root / name, cfg, images)
 
 
-def find_much(model: Any, images: Sequence[Path]) -> None:
-    """Let all that is computed depend on the image, and scores be anything between 0 and 1."""
+def make_responsive(model: Any, images: Sequence[Path]) -> None:
+    """Change weights so that outputs depend on the image, and scores cover 0 to 1."""
     pixels = [read_upright(str(path)).transpose(2, 0, 1) for path in images]  # (3, h, w) each
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:

@@ -1,4 +1,4 @@
-"""The console script: quick help, the programs' own flags and exit codes."""
+"""The console script: fast help, flags, errors and exit codes of the programs."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import yolor_d2_cli
-from yolor_d2.tools import model_info
+from yolor_d2.tools import benchmark, model_info
 
 from .saved_networks import Saved
 
@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The script replaces them."""
+    """The script replaces sys.argv."""
     monkeypatch.setattr(sys, "argv", ["yolor-d2"])
 
 
-def test_its_help_imports_nothing_large() -> None:
+def test_help_imports_no_torch() -> None:
     start = time.perf_counter()
     command = [sys.executable, "-X", "importtime", str(ROOT / "yolor_d2_cli.py"), "--help"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -31,7 +31,7 @@ def test_its_help_imports_nothing_large() -> None:
         assert f"\n  {name} " in result.stdout
 
 
-def test_it_is_installed_as_a_script() -> None:
+def test_setup_installs_the_script() -> None:
     setup = (ROOT / "setup.py").read_text()
     assert '"yolor-d2=yolor_d2_cli:main"' in setup
     assert 'py_modules=["yolor_d2_cli"]' in setup
@@ -40,7 +40,7 @@ def test_it_is_installed_as_a_script() -> None:
 def test_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert yolor_d2_cli.main(["predikt"]) == 2
     error = capsys.readouterr().err
-    assert error == "yolor-d2: there is no command predikt; did you mean predict?\n"
+    assert error == "yolor-d2: unknown command predikt; did you mean predict?\n"
     assert yolor_d2_cli.main([]) == 2
 
 
@@ -54,7 +54,7 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert f"usage: yolor-d2 {name}" in capsys.readouterr().out
 
 
-def test_commands_take_the_flags_of_their_modules(capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_have_the_flags_of_their_modules(capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--config-file", str(ROOT / "configs/toy/yolor_elan_n_toy.yaml"), "--size", "64"]
     flags += ["DATASETS.TRAIN", "('toy_scenes_train',)"]
     assert yolor_d2_cli.main(["info", *flags]) == 0
@@ -74,12 +74,40 @@ def test_prediction_and_its_exit_codes(
     capsys.readouterr()
 
 
+def test_errors_begin_with_the_command_as_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--weights", "no.pth", "--input", "a.jpg", "--output", str(tmp_path)]
+    assert yolor_d2_cli.main(["predict", *flags]) == 2
+    assert capsys.readouterr().err.startswith("yolor-d2 predict: no.pth: ")
+    command = [sys.executable, "-W", "ignore", "-m", "yolor_d2.tools.predict", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[:17]) == (2, "predict: no.pth: ")
+
+
+def test_benchmarks_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr("benchmarks.__main__.main", calls.append)
+    assert yolor_d2_cli.main(["benchmark", "data", "--repeats", "1"]) == 0
+    assert calls == [["data", "--repeats", "1"]]
+
+
+def test_benchmarks_are_not_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "CHECKOUT", tmp_path)
+    assert yolor_d2_cli.main(["benchmark", "data"]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("yolor-d2 benchmark: ")
+    assert "python -m benchmarks" in error
+
+
 def test_evaluation_is_train_net_with_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    launched = []
     monkeypatch.setattr(
-        "yolor_d2.engine.launch.processes.launch", lambda main, args: seen.append(args)
+        "yolor_d2.engine.launch.processes.launch", lambda main, args: launched.append(args)
     )
     for name in ("train", "eval"):
         assert yolor_d2_cli.main([name, "--config-file", "x.yaml", "SEED", "3"]) == 0
-    assert [args.eval_only for args in seen] == [False, True]
-    assert seen[1].opts == ["SEED", "3"]
+    assert [args.eval_only for args in launched] == [False, True]
+    assert launched[1].opts == ["SEED", "3"]

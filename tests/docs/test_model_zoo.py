@@ -10,7 +10,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from yolor_d2.model_zoo import config_folder, get_config
-from yolor_d2.tools.model_info import count_flops
+from yolor_d2.modeling.statistics import count_flops
 
 from .documents import ROOT
 

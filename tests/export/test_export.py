@@ -1,4 +1,4 @@
-"""Exported graphs say what the network says, and their runner finds what the network finds."""
+"""Outputs of exported graphs and of their runner equal those of the network."""
 
 import json
 import shutil
@@ -24,6 +24,7 @@ from benchmarks.model_setting import calibrate, random_images
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data.views.transforms import resize_long_side, to_planes
 from yolor_d2.engine.trainer import describe
+from yolor_d2.export import bundle
 from yolor_d2.export.parity import largest_error
 from yolor_d2.inference.loading import load_network
 from yolor_d2.modeling.meta_arch import YOLOR
@@ -36,11 +37,11 @@ from ..modeling.factory import tiny_config
 DAMPING = 1.25
 ONNX = ("onnx", "onnxscript", "onnxruntime")
 SIZES = [(96, 128), (75, 110), (260, 190)]
-TOLD = ["MODEL.CAPTION_HEAD.REGION_FEATURE", "c2", "MODEL.CAPTION_HEAD.DECODER_LAYERS", 1]
+OBJECT_TOKENS = ["MODEL.CAPTION_HEAD.REGION_FEATURE", "c2", "MODEL.CAPTION_HEAD.DECODER_LAYERS", 1]
 
 
 def write_checkpoint(folder: Path, *overrides: Any, tasks: tuple[str, ...] = TASKS) -> Path:
-    """Of a network that finds something everywhere, as if trained on toy scenes."""
+    """Save an untrained network that detects many objects, as if trained on toy scenes."""
     texts = ["a red disc above a blue square", "two green stars", "a red star and a blue disc"]
     tokenizer = Tokenizer.train(texts, vocab_size=50)
     cfg = tiny_config(tasks, "INPUT.TEST_SIZE", 128, *overrides)
@@ -51,7 +52,7 @@ def write_checkpoint(folder: Path, *overrides: Any, tasks: tuple[str, ...] = TAS
     calibrate(model, lambda: model.raw_outputs(noise))
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_var *= DAMPING  # untrained, it would make much of roundings
+            module.running_var *= DAMPING  # untrained, it would amplify rounding errors
     head = model.detection_head
     if head is not None:
         for predictor in head.class_predictors.values():
@@ -70,23 +71,23 @@ def write_checkpoint(folder: Path, *overrides: Any, tasks: tuple[str, ...] = TAS
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its captions are told of objects."""
-    return write_checkpoint(tmp_path_factory.mktemp("told"), *TOLD)
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a network whose captions use detected objects."""
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), *OBJECT_TOKENS)
 
 
 @pytest.fixture(scope="module")
-def onnx_folder(told: Path) -> Path:
+def onnx_folder(checkpoint: Path) -> Path:
     for name in ONNX:
         pytest.importorskip(name)
-    folder = told.parent / "onnx"
-    assert export.main(["--weights", str(told), "--output", str(folder)]) == 0
+    folder = checkpoint.parent / "onnx"
+    assert export.main(["--weights", str(checkpoint), "--output", str(folder)]) == 0
     return folder
 
 
 @pytest.fixture(scope="module")
 def runner(onnx_folder: Path) -> Iterator[Any]:
-    yield export.load_runner(onnx_folder)
+    yield bundle.load_runner(onnx_folder)
     for name in ("runner", "runner_results", "runner_captions"):
         del sys.modules[name]
 
@@ -102,10 +103,10 @@ def picture(size: tuple[int, int], seed: int) -> np.ndarray:
     return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_NEAREST)
 
 
-def test_the_runner_finds_what_the_network_finds(
-    told: Path, onnx_folder: Path, runner: Any
+def test_runner_results_equal_the_networks(
+    checkpoint: Path, onnx_folder: Path, runner: Any
 ) -> None:
-    model, size = eager(told)
+    model, size = eager(checkpoint)
     exported = runner.Runner(onnx_folder, threads=1)
     for seed, (height, width) in enumerate(SIZES):
         image = picture((height, width), seed)
@@ -130,7 +131,7 @@ def test_the_runner_finds_what_the_network_finds(
         assert found["caption_score"] == pytest.approx(expected["caption_score"], abs=1e-4)
 
 
-def test_the_runner_stands_alone(onnx_folder: Path, tmp_path: Path) -> None:
+def test_the_runner_needs_neither_torch_nor_yolor_d2(onnx_folder: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), picture(SIZES[0], 0))
     code = (
         "import sys\n"
@@ -165,11 +166,11 @@ def test_the_runner_stands_alone(onnx_folder: Path, tmp_path: Path) -> None:
 
     written = run([*command, "--output", "b.json"])
     assert written.stdout == ""
-    surest = [each for each in found["instances"] if each["score"] > 0.25]
-    assert json.loads((tmp_path / "b.json").read_text()) == {**found, "instances": surest}
+    likely = [each for each in found["instances"] if each["score"] > 0.25]
+    assert json.loads((tmp_path / "b.json").read_text()) == {**found, "instances": likely}
 
 
-def test_what_the_runner_cannot_read(
+def test_files_that_the_runner_cannot_read(
     onnx_folder: Path, runner: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "a.png").write_text("no image")
@@ -183,10 +184,13 @@ def test_what_the_runner_cannot_read(
 @pytest.mark.parametrize(
     "kind", ["torchscript", pytest.param("torch_export", marks=pytest.mark.slow)]
 )
-def test_formats_of_pytorch(
-    told: Path, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_pytorch_formats(
+    checkpoint: Path, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert export.main(["--weights", str(told), "--output", str(tmp_path), "--format", kind]) == 0
+    assert (
+        export.main(["--weights", str(checkpoint), "--output", str(tmp_path), "--format", kind])
+        == 0
+    )
     out = capsys.readouterr().out
     assert "2 x 96 x 64" in out
     assert "caption_step: longer_past" in out
@@ -205,16 +209,16 @@ def test_some_tasks(tasks: tuple[str, ...], tmp_path: Path) -> None:
     assert "caption" not in facts
 
 
-def test_a_graph_that_says_something_else(
-    told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+def test_a_graph_with_other_outputs_is_reported(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     def off(path: Path, part: Any) -> Any:
         return lambda *inputs: tuple(x + x.new_ones(()) for x in part.module(*inputs))
 
-    monkeypatch.setattr(export, "write_graph", lambda *_: None)
-    monkeypatch.setattr(export, "open_graph", off)
-    assert export.main(["--weights", str(told), "--output", str(tmp_path)]) == 1
-    assert "do not say what the network says" in capsys.readouterr().err
+    monkeypatch.setattr(bundle, "write_graph", lambda *_: None)
+    monkeypatch.setattr(bundle, "open_graph", off)
+    assert export.main(["--weights", str(checkpoint), "--output", str(tmp_path)]) == 1
+    assert "outputs of the graphs differ from the network's" in capsys.readouterr().err
 
 
 def test_largest_error() -> None:
@@ -229,15 +233,20 @@ def test_largest_error() -> None:
     ("arguments", "message"),
     [
         (["--weights", "nowhere.pth"], "no such file"),
-        (["--weights", "bare.pth"], "bare.pth: has no configuration in it: give one"),
+        (["--weights", "bare.pth"], "bare.pth: contains no configuration: pass one"),
         (["--weights", "lazy.pth"], "must have a model"),
         (["--weights", "model.pth", "MODEL.NOPE", "1"], "NOPE"),
     ],
 )
 def test_errors_are_one_line(
-    told: Path, arguments: list[str], message: str, tmp_path: Path, monkeypatch: Any, capsys: Any
+    checkpoint: Path,
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: Any,
+    capsys: Any,
 ) -> None:
-    monkeypatch.chdir(told.parent)
+    monkeypatch.chdir(checkpoint.parent)
     torch.save({"a.weight": torch.zeros(1)}, "bare.pth")
     lazy = {"config": "cfg.model = yolor_d2.modeling.YOLOR()\n"}
     save_checkpoint({"iteration": 1, "model": {}, "provenance": lazy}, Path("lazy.pth"))
@@ -249,15 +258,19 @@ def test_errors_are_one_line(
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    monkeypatch.setattr(bundle, "find_spec", lambda name: None)
     assert export.main(["--weights", "a", "--output", "b"]) == 2
     assert "onnx, onnxscript, onnxruntime" in capsys.readouterr().err
 
 
 def test_the_benchmark(
-    told: Path, onnx_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    checkpoint: Path,
+    onnx_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
 ) -> None:
-    """Its numbers are complete."""
+    """All its numbers are there."""
 
     def already_exported(*_: Any, folder: Path, **__: Any) -> None:
         shutil.copytree(onnx_folder, folder, dirs_exist_ok=True)
@@ -266,7 +279,7 @@ def test_the_benchmark(
     monkeypatch.setattr(benchmark_model_setting, "MIN_TURN", 0.0)
     few = ["--size", "64", "96", "--repeats", "1", "--threads", "1"]
     path = tmp_path / "numbers.json"
-    benchmark.main(["export", "--weights", str(told), *few, "--json", str(path)])
+    benchmark.main(["export", "--weights", str(checkpoint), *few, "--json", str(path)])
 
     forward, _, whole = json.loads(path.read_text())["export"]["tables"]
     assert forward["title"] == "forward, 1 x 64 x 64"

@@ -1,9 +1,8 @@
-"""What stands beside exported graphs does what the network's own code does, without PyTorch."""
+"""The runner computes the same results as the network's code, without PyTorch."""
 
 import importlib
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-import yolor_d2.tools
 from yolor_d2.data.catalog.class_tables import describe_classes
 from yolor_d2.data.views.transforms import resize_long_side, to_planes
+from yolor_d2.export.bundle import RUNNER
 from yolor_d2.letterbox import Content, boxes_to_image, pad_images
 from yolor_d2.modeling.heads import AnchorFreeHead
 from yolor_d2.modeling.heads.caption.decoding import Decoding, Vocabulary, decode
@@ -30,12 +29,10 @@ from ..modeling.factory import tiny_model
 from ..modeling.heads.caption.test_decoding import Language, LanguageStep, listed_gains
 from ..modeling.heads.mask.test_full_size import FRAMES, STRIDE, masks_of, objects
 
-RUNNER = Path(yolor_d2.export.__file__).parent / "runner"
-
 
 @pytest.fixture(scope="module")
 def files() -> Iterator[SimpleNamespace]:
-    """The runner's modules, found as where they stand: beside each other, in no package."""
+    """The runner's modules, imported as in an exported folder."""
     sys.path.insert(0, str(RUNNER))
     names = ["runner_results", "runner_captions"]
     yield SimpleNamespace(**{name[7:]: importlib.import_module(name) for name in names})
@@ -49,7 +46,7 @@ def test_the_same_objects(files: SimpleNamespace, multi_label: bool) -> None:
     rng = torch.Generator().manual_seed(0)
     first = torch.rand(600, 2, generator=rng) * 60
     boxes = torch.cat([first, first + torch.rand(600, 2, generator=rng) * 30], dim=1)
-    scores = (torch.rand(600, 10, generator=rng) ** 4 * 200).round() / 200  # with equals
+    scores = (torch.rand(600, 10, generator=rng) ** 4 * 200).round() / 200  # with ties
     head = tiny_model(("detection",)).detection_head
     assert isinstance(head, AnchorFreeHead)
     head.score_thresh, head.nms_thresh, head.multi_label = 0.1, 0.3, multi_label
@@ -89,7 +86,7 @@ def test_the_same_masks(
     )
     assert found.shape == expected.shape
     assert expected[0].any() or image == (1, 1)
-    # Where a value is a rounding's width from the threshold, they may differ.
+    # Values next to the threshold can be rounded differently.
     assert (found != expected).mean() < 1e-4
 
 
@@ -113,7 +110,7 @@ def test_the_same_places(files: SimpleNamespace, content: Content, canvas: Any, 
 def test_the_same_panoptic_map(files: SimpleNamespace) -> None:
     rng = torch.Generator().manual_seed(0)
     masks = torch.zeros(9, 40, 50, dtype=torch.bool)
-    for mask in masks[1:]:  # the first object is nowhere
+    for mask in masks[1:]:  # the first object has no pixels
         y, x = torch.randint(30, (2,), generator=rng).tolist()
         mask[y : y + 15, x : x + 12] = True
     instances = Instances((40, 50))
@@ -129,11 +126,11 @@ def test_the_same_panoptic_map(files: SimpleNamespace) -> None:
         instances, labels, **{k: torch.tensor(v) for k, v in tables.items()}, **limits
     )
     arrays = (masks, instances.scores, instances.pred_classes, labels)
-    found, said = files.results.merge(*(a.numpy() for a in arrays), **tables, **limits)
+    found, found_segments = files.results.merge(*(a.numpy() for a in arrays), **tables, **limits)
 
     np.testing.assert_array_equal(found, expected)
     assert {s["isthing"] for s in segments} == {True, False}
-    assert [{**s, "score": 0} for s in said] == [{**s, "score": 0} for s in segments]
+    assert [{**s, "score": 0} for s in found_segments] == [{**s, "score": 0} for s in segments]
 
 
 @settings(deadline=None, max_examples=60)
@@ -173,8 +170,8 @@ def test_the_same_captions(
     )
     ids, score = files.captions.beam_search(step, search)
 
-    if ties:  # by another rounding another one of equals is followed
-        gains = [listed_gains(language, ids[:said])[ids[said]] for said in range(1, len(ids))]
+    if ties:  # rounding decides which of equal texts is found
+        gains = [listed_gains(language, ids[:end])[ids[end]] for end in range(1, len(ids))]
         assert score == pytest.approx(float(sum(gains)), rel=1e-5)
     else:
         assert score == pytest.approx(float(expected.scores[0]), rel=1e-5)
@@ -183,7 +180,7 @@ def test_the_same_captions(
 
 @pytest.fixture(scope="module")
 def runner(files: SimpleNamespace) -> Iterator[Any]:
-    """Its main file, which needs onnxruntime merely to be imported."""
+    """The runner's main module, whose import needs onnxruntime."""
     pytest.importorskip("onnxruntime")
     yield importlib.import_module("runner")
     del sys.modules["runner"]
@@ -206,25 +203,25 @@ def test_the_same_canvas(runner: Any, size: tuple[int, int], pad: str) -> None:
 
 @pytest.mark.parametrize("metadata", [METADATA, Metadata()])
 def test_the_same_json(runner: Any, metadata: Metadata) -> None:
-    """Names and numbers are those of the data set, for whoever scores it with COCO's tools."""
-    seen = prediction(metadata=metadata)
-    ids, segments = seen.panoptic_seg
+    """Names and ids are those of the data set, as COCO's tools need them."""
+    expected = prediction(metadata=metadata)
+    ids, segments = expected.panoptic_seg
     found = {
-        "boxes": seen.instances.pred_boxes.tensor.numpy(),
-        "scores": seen.instances.scores.numpy(),
-        "classes": seen.instances.pred_classes.numpy(),
-        "masks": seen.instances.pred_masks.numpy(),
-        "semantic": seen.sem_seg.argmax(dim=0).numpy(),
+        "boxes": expected.instances.pred_boxes.tensor.numpy(),
+        "scores": expected.instances.scores.numpy(),
+        "classes": expected.instances.pred_classes.numpy(),
+        "masks": expected.instances.pred_masks.numpy(),
+        "semantic": expected.sem_seg.argmax(dim=0).numpy(),
         "panoptic": ids.numpy(),
         "segments": segments,
     }
-    said = runner.to_json(found, describe_classes([metadata]))
-    for name, plain in said.items():
+    converted = runner.to_json(found, describe_classes([metadata]))
+    for name, plain in converted.items():
         for each in plain:
             rle = coco_mask.frPyObjects(each["segmentation"], *each["segmentation"]["size"])
             each["segmentation"] = {**rle, "counts": rle["counts"].decode()}
-        assert plain == seen.to_json()[name]
-    assert said.keys() == {"instances", "segments_info", "sem_seg"}
+        assert plain == expected.to_json()[name]
+    assert converted.keys() == {"instances", "segments_info", "sem_seg"}
 
 
 @pytest.mark.parametrize("fill", [0.0, 0.5, 1.0])

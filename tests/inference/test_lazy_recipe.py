@@ -20,7 +20,7 @@ from yolor_d2.modeling import deploy
 from yolor_d2.tokenizer import Tokenizer
 from yolor_d2.tools import export
 
-from ..saved_networks import NAME, Saved, find_much, own_scenes
+from ..saved_networks import NAME, Saved, make_responsive, own_scenes
 
 FILE = config_folder() / "lazy/yolor_elan_mtl.py"
 HEADS = ("detection", "mask", "semantic", "caption")
@@ -55,7 +55,7 @@ def lazy(saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> Lazy:
     torch.manual_seed(0)
     model = instantiate({**cfg.model, "tokenizer": tokenizer})
     model.caption_head.vocabulary = model.caption_head.vocabulary._replace(usable=len(tokenizer))
-    find_much(model, saved.images)
+    make_responsive(model, saved.images)
     with own_scenes(saved.path.parent / "scenes"):
         provenance = describe_data(LazyConfig.to_py(cfg), [NAME])
     content = {"iteration": 0, "model": model.state_dict(), "tokenizer": proto}
@@ -70,7 +70,7 @@ def lazy(saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> Lazy:
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "file", "object"])
-def test_it_sees_what_the_network_sees(lazy: Lazy, saved: Saved, kind: str) -> None:
+def test_results_equal_the_networks(lazy: Lazy, saved: Saved, kind: str) -> None:
     source: Any = {"checkpoint": lazy.path, "file": lazy.file}.get(kind)
     source = LazyConfig.load(str(lazy.file)) if source is None else source
     weights = None if kind == "checkpoint" else lazy.path
@@ -92,7 +92,7 @@ def test_it_sees_what_the_network_sees(lazy: Lazy, saved: Saved, kind: str) -> N
     assert predictor.metadata.thing_classes[0] == "ball"
 
 
-def test_it_is_exported(lazy: Lazy, tmp_path: Path) -> None:
+def test_export(lazy: Lazy, tmp_path: Path) -> None:
     arguments = ["--weights", str(lazy.path), "--output", str(tmp_path), "--format", "torchscript"]
     assert export.main([*arguments, "model.detection_head.nms_thresh=0.3"]) == 0
     facts = json.loads((tmp_path / "model.json").read_text())
@@ -102,7 +102,7 @@ def test_it_is_exported(lazy: Lazy, tmp_path: Path) -> None:
 
 
 def test_some_tasks_and_options(lazy: Lazy, saved: Saved) -> None:
-    """Captions of this network hear of objects, which are not asked for."""
+    """Captions of this network use detected objects, also without the detection task."""
     options = ["model.caption_head.decoding.max_tokens=3"]
     some = Predictor(lazy.path, device="cpu", tasks=["caption"], opts=options)
     assert set(some.model.heads) == {"detection", "caption"}
@@ -124,7 +124,7 @@ def test_some_tasks_and_options(lazy: Lazy, saved: Saved) -> None:
         ("model.backbone.width=0.25", "look at"),
     ],
 )
-def test_wrong_options(lazy: Lazy, option: str, message: str) -> None:
+def test_invalid_options_are_named(lazy: Lazy, option: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Predictor(lazy.path, device="cpu", opts=[option])
 
@@ -140,25 +140,25 @@ def test_wrong_options(lazy: Lazy, option: str, message: str) -> None:
         'yolor_d2.data.files.files.replace_file(path="{}", content="")',
     ],
 )
-def test_nothing_else_is_called(lazy: Lazy, tmp_path: Path, text: str) -> None:
-    """Neither programs of others, nor what our modules happen to import."""
+def test_only_parts_of_our_networks_are_called(lazy: Lazy, tmp_path: Path, text: str) -> None:
+    """Neither other programs, nor functions that our modules import."""
     content = load_checkpoint(lazy.path)
     mapper = "cfg.test_mapper = yolor_d2.data.MultiTaskMapper()\n"
     trace = tmp_path / "trace"
     content["provenance"]["config"] = f"{mapper}cfg.model = {text.format(trace)}\n"
     save_checkpoint(content, tmp_path / "evil.pth")
-    with pytest.raises(ValueError, match=r"evil\.pth: \S+ is no part of yolor_d2's networks"):
+    with pytest.raises(ValueError, match=r"evil\.pth: \S+ is not part of yolor_d2's networks"):
         Predictor(tmp_path / "evil.pth", device="cpu")
     assert not trace.exists()
 
 
 @pytest.mark.parametrize("text", ["import os", "a: 3", "cfg.model = lambda: 3", "cfg.a = b", "("])
-def test_what_is_no_lazy_config(text: str) -> None:
+def test_text_that_is_not_a_lazy_config(text: str) -> None:
     assert parse_lazy(text) is None
 
 
 @pytest.mark.parametrize("name", ["mtl", "mtl_paper", "pan"])
-def test_every_lazy_config_survives(name: str) -> None:
+def test_every_lazy_config_survives_a_round_trip(name: str) -> None:
     cfg = LazyConfig.load(str(FILE.with_name(f"yolor_elan_{name}.py")))
     found = parse_lazy(LazyConfig.to_py(cfg))
     assert found is not None
@@ -166,7 +166,7 @@ def test_every_lazy_config_survives(name: str) -> None:
 
 
 def plain(cfg: Any) -> Any:
-    """Values, with classes by their names."""
+    """Values, with class names instead of classes."""
 
     def named(value: Any) -> Any:
         if isinstance(value, dict):
@@ -180,11 +180,11 @@ def plain(cfg: Any) -> Any:
     return named(OmegaConf.to_container(cfg, resolve=True))
 
 
-def test_files_that_cannot_be_used(lazy: Lazy, tmp_path: Path) -> None:
+def test_unusable_files_are_named(lazy: Lazy, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("model = 1 / 0\n")
     (tmp_path / "other.py").write_text("model = {'a': 1}\n")
     for name, message in [
-        ("nothing.py", "there is no such file"),
+        ("nothing.py", "no such file"),
         ("broken.py", "ZeroDivisionError: division by zero"),
         ("other.py", "must have a model, and a MultiTaskMapper as test_mapper"),
     ]:

@@ -1,4 +1,4 @@
-"""Whatever is given, uint8 RGB comes out, upright."""
+"""Every source becomes upright uint8 RGB images."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from yolor_d2.inference.media import Picture, open_media, raise_error, to_pictur
 
 
 def gradient(height: int = 24, width: int = 36) -> np.ndarray:
-    """RGB in which every corner and channel is different."""
+    """RGB with different corners and channels."""
     rows, columns = np.mgrid[:height, :width]
     planes = [rows * 255 / height, columns * 255 / width, 255 - rows * 255 / height]
     return np.stack(planes, axis=2).astype(np.uint8)
@@ -25,8 +25,7 @@ def pictures(source: Any) -> list[Picture]:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["file", "PIL image"])
-def test_pictures_stand_upright(tmp_path: Path, orientation: int, kind: str) -> None:
-    """As the camera says that it was held."""
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, kind: str) -> None:
     upright = Image.fromarray(gradient())
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -91,24 +90,24 @@ def test_arrays(shape: tuple[int, ...]) -> None:
         np.zeros(3),
     ],
 )
-def test_arrays_that_are_no_images(array: np.ndarray) -> None:
+def test_arrays_that_are_not_images(array: np.ndarray) -> None:
     with pytest.raises(ValueError, match="an image must be an array uint8 or uint16"):
         to_picture(array)
 
 
 @pytest.mark.parametrize("thing", [1.5, None, True])
-def test_other_things_are_no_sources(thing: Any) -> None:
+def test_other_types_are_not_sources(thing: Any) -> None:
     with pytest.raises(ValueError, match=rf"a source must be a path.*not {type(thing).__name__}"):
         open_media(thing)
 
 
-def test_brightness_is_not_guessed() -> None:
-    """From 0 to 1, Pillow would call everything black."""
-    with pytest.raises(ValueError, match="a PIL image of floating point numbers"):
+def test_floating_point_pil_images_are_refused() -> None:
+    """Pillow would convert values from 0 to 1 to black."""
+    with pytest.raises(ValueError, match="PIL images of mode F"):
         to_picture(Image.fromarray(np.full((4, 5), 0.7, np.float32)))
 
 
-def test_a_folder_is_its_images_in_order(tmp_path: Path) -> None:
+def test_a_folder_gives_its_images_sorted_by_name(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.jpg", "c.jpeg"):
         Image.fromarray(gradient()).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no image")
@@ -126,14 +125,14 @@ def test_a_folder_is_its_images_in_order(tmp_path: Path) -> None:
         ("nothing.mp4", "No such file or directory"),
         ("text.jpg", "is not an image"),
         ("text.mp4", "cannot be read as a video"),
-        ("\udcff.mp4", "a video's name must be UTF-8"),
+        ("\udcff.mp4", "video names must be UTF-8"),
         ("x" * 300, "File name too long"),
         ("x" * 300 + ".mp4", "No such file or directory"),
         ("empty.png", "is empty"),
         ("cut.jpg", "is truncated"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, reason: str) -> None:
+def test_unreadable_files_are_named(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "folder").mkdir()
     for text in ("text.jpg", "text.mp4", "\udcff.mp4"):
         (tmp_path / text).write_text("no picture at all")
@@ -146,7 +145,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, reason: str) ->
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -156,7 +155,7 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_damaged_pil_image_among_others(tmp_path: Path) -> None:
-    """It is a file, too: it is found out when it is decoded."""
+    """PIL decodes its file lazily, so that the error comes late."""
     noise = np.random.default_rng(0).integers(256, size=(90, 90, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:2000])
@@ -169,7 +168,7 @@ def test_a_damaged_pil_image_among_others(tmp_path: Path) -> None:
         pictures(Image.open(tmp_path / "cut.jpg"))
 
 
-def test_cameras_and_streams_that_are_not_there() -> None:
+def test_missing_cameras_and_streams() -> None:
     for source, name in ((97, "camera 97"), ("file:///nowhere.sdp", "file:///nowhere.sdp")):
         with pytest.raises(BadFileError, match=f"{name}: cannot be opened"):
             open_media(source)

@@ -1,4 +1,4 @@
-"""Results as JSON, as objects of others, as pictures."""
+"""Predictions as JSON, supervision objects and pictures."""
 
 import json
 import sys
@@ -55,13 +55,13 @@ def prediction(**changes: Any) -> Prediction:
     return Prediction(image, **values)
 
 
-def test_a_diverged_network_makes_json_too() -> None:
+def test_nan_becomes_null() -> None:
     found = prediction(caption="", caption_score=float("nan")).to_json()
     assert json.loads(json.dumps(found, allow_nan=False))["caption_score"] is None
     assert prediction(caption_score=None).to_json()["caption_score"] is None
 
 
-def test_json_by_the_conventions_of_coco() -> None:
+def test_json_has_coco_conventions() -> None:
     found = prediction().to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert (found["file_name"], found["width"], found["height"]) == ("sea.jpg", WIDTH, HEIGHT)
@@ -80,14 +80,14 @@ def test_json_by_the_conventions_of_coco() -> None:
     assert (found["caption"], found["caption_score"]) == ("a dog in the sea", -1.5)
 
 
-def test_json_of_what_is_not_there() -> None:
+def test_json_omits_missing_results() -> None:
     nothing = dict.fromkeys(["instances", "sem_seg", "panoptic_seg", "caption", "caption_score"])
     found = prediction(frame=3, **nothing).to_json()
     assert found == {"file_name": "sea.jpg", "width": WIDTH, "height": HEIGHT, "frame": 3}
 
 
-def test_json_without_names_and_numbers() -> None:
-    """Of a network whose file says nothing, panoptic segments are what the heads say."""
+def test_json_without_names_and_ids() -> None:
+    """Without panoptic metadata, segments have the classes of the heads."""
     found = prediction(metadata=Metadata()).to_json()
     assert [found["instances"][0][f"category_{key}"] for key in ("id", "name")] == [1, "1"]
     few = Metadata().set(thing_classes=["cat", "dog"], stuff_classes=["dog", "sea"])
@@ -95,13 +95,13 @@ def test_json_without_names_and_numbers() -> None:
     assert [s["category_name"] for s in segments] == ["cat", "sea"]
 
 
-def test_without_supervision_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_supervision_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "supervision", None)
     with pytest.raises(ImportError, match=r"pip install 'yolor_d2\[supervision\]'"):
         prediction().to_supervision()
 
 
-def test_what_supervision_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conversion_to_supervision(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = SimpleNamespace(Detections=lambda **values: values)
     monkeypatch.setitem(sys.modules, "supervision", fake)
     check_detections(SimpleNamespace(**prediction().to_supervision()))
@@ -109,7 +109,7 @@ def test_what_supervision_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
         prediction(instances=None).to_supervision()
 
 
-def test_supervision_itself() -> None:
+def test_conversion_with_supervision_installed() -> None:
     pytest.importorskip("supervision", reason="the extra is not installed")
     check_detections(prediction().to_supervision())
 
@@ -123,7 +123,7 @@ def check_detections(found: Any) -> None:
     assert found.data["class_name"].tolist() == ["dog"]
 
 
-def test_a_picture_has_the_layers_that_are_asked_for() -> None:
+def test_pictures_have_the_given_layers() -> None:
     found = prediction()
     image = found.image.copy()
     everything = found.draw()

@@ -1,4 +1,4 @@
-"""From a checkpoint alone to the numbers that the evaluation would see."""
+"""Predictions from a checkpoint alone equal those of the evaluation."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def predictor(saved: Saved) -> Predictor:
 
 
 def evaluated(saved: Saved, *, threshold: float = THRESHOLD) -> list[dict[str, Any]]:
-    """What the evaluation is given of the network's data set, but for objects of low scores."""
+    """Results of the evaluation on the network's data set, without objects of low scores."""
     with own_scenes(saved.path.parent / "scenes"):
         cfg = saved.cfg.clone()
         cfg.MODEL.WEIGHTS = str(saved.path)
@@ -49,7 +49,7 @@ def evaluated(saved: Saved, *, threshold: float = THRESHOLD) -> list[dict[str, A
 
 
 def assert_same(predictions: Sequence[Prediction], results: Sequence[dict[str, Any]]) -> None:
-    """Up to what a batch rounds differently."""
+    """Up to rounding differences between batch sizes."""
     assert len(predictions) == len(results)
     for prediction, result in zip(predictions, results, strict=True):
         found, expected = prediction.instances, result["instances"]
@@ -71,14 +71,14 @@ def assert_same(predictions: Sequence[Prediction], results: Sequence[dict[str, A
         assert prediction.caption_score == pytest.approx(result["caption_score"], abs=1e-3)
 
 
-def test_it_sees_what_the_evaluation_sees(saved: Saved, predictor: Predictor) -> None:
+def test_results_equal_the_evaluations(saved: Saved, predictor: Predictor) -> None:
     results = evaluated(saved)
     assert_same([predictor(path) for path in saved.images], results)
     assert_same(list(predictor(saved.images[0].parent)), results)  # batches of 4 and 2
 
 
 def test_from_a_checkpoint_alone(saved: Saved, predictor: Predictor, tmp_path: Path) -> None:
-    """Another process, another folder, no data set, no tokenizer but the checkpoint's."""
+    """In another process and folder, without data set and tokenizer file."""
     for name in ("model.pth", "model.pth.sha256"):
         (tmp_path / name).write_bytes((saved.path.parent / name).read_bytes())
     code = f"""
@@ -99,7 +99,7 @@ print(json.dumps(predictor({str(saved.images[0])!r}).to_json()))
     assert found.keys() == expected.keys()
     for ours, theirs in zip(found["instances"], expected["instances"], strict=True):
         assert ours["bbox"] == pytest.approx(theirs["bbox"], abs=1e-2)
-        # The scenes' files count categories from 1.
+        # The category ids of the scenes start at 1.
         assert (ours["category_id"], ours["category_name"]) == (
             theirs["category_id"],
             theirs["category_name"],
@@ -107,22 +107,22 @@ print(json.dumps(predictor({str(saved.images[0])!r}).to_json()))
     assert found["caption"] == expected["caption"]
 
 
-def test_classes_have_the_numbers_of_their_data_set(saved: Saved, predictor: Predictor) -> None:
+def test_classes_have_the_ids_of_their_data_set(saved: Saved, predictor: Predictor) -> None:
     names = ["ball", "box", "star", "heart", "triangle", "diamond", "cross", "moon"]
     assert predictor.metadata.thing_classes[:8] == names
     assert predictor.metadata.thing_dataset_id_to_contiguous_id[1] == 0
     assert len(set(predictor.metadata.panoptic_colors)) == 19
-    # What is made up is gone again.
+    # The created metadata is not registered any more.
     assert predictor.metadata.name not in MetadataCatalog.list()
 
 
-def test_registered_data_sets_lend_their_colours(saved: Saved) -> None:
+def test_metadata_of_a_registered_data_set_is_used(saved: Saved) -> None:
     with own_scenes(saved.path.parent / "scenes"):
         known = Predictor(saved.path, device="cpu").metadata
         assert known is MetadataCatalog.get(NAME)
 
 
-def test_older_checkpoints_do_not_know_numbers(saved: Saved, tmp_path: Path) -> None:
+def test_older_checkpoints_have_no_category_ids(saved: Saved, tmp_path: Path) -> None:
     content = load_checkpoint(saved.path)
     del content["provenance"]["class_ids"]
     save_checkpoint(content, tmp_path / "old.pth")
@@ -158,7 +158,7 @@ def test_from_a_release_and_from_a_configuration(
     ],
 )
 def test_some_tasks(saved: Saved, predictor: Predictor, tasks: list[str], known: set[str]) -> None:
-    """Captions of this network hear of objects, which they find for themselves."""
+    """Captions of this network use detected objects, also without the detection task."""
     some = Predictor(saved.path, device="cpu", tasks=tasks, score_threshold=THRESHOLD)
     found, everything = some(saved.images[0]), predictor(saved.images[0])
     assert set(found.results) == known
@@ -176,31 +176,31 @@ def test_some_tasks(saved: Saved, predictor: Predictor, tasks: list[str], known:
         (["semantic"], ("semantic", "labels")),
     ],
 )
-def test_layers_that_predictions_fill(
-    saved: Saved, tasks: Sequence[str], layers: tuple[str, ...]
-) -> None:
+def test_layers_of_predictions(saved: Saved, tasks: Sequence[str], layers: tuple[str, ...]) -> None:
     assert Predictor(saved.path, device="cpu", tasks=tasks).layers == layers
 
 
-def test_the_threshold(saved: Saved, predictor: Predictor) -> None:
+def test_score_threshold(saved: Saved, predictor: Predictor) -> None:
     strict = Predictor(saved.path, device="cpu", score_threshold=0.6)(saved.images[0])
     scores = predictor(saved.images[0]).instances.scores
     torch.testing.assert_close(strict.instances.scores, scores[scores > 0.6])
 
 
-def test_networks_that_were_fed_bgr(tmp_path: Path) -> None:
+def test_networks_trained_on_bgr(tmp_path: Path) -> None:
     saved = save_network(tmp_path, ("detection", "mask", "semantic"), "INPUT.FORMAT", "BGR")
     blue = np.zeros((90, 96, 3), np.uint8)
     blue[..., 2] = 255  # of RGB
     predictor = Predictor(saved.path, device="cpu")
-    seen = []
-    predictor.model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0][0]["image"]))
+    received = []
+    predictor.model.register_forward_pre_hook(
+        lambda _, inputs: received.append(inputs[0][0]["image"])
+    )
     predictor(blue)
-    assert seen[0][:, 0, 0].tolist() == [255, 0, 0]
+    assert received[0][:, 0, 0].tolist() == [255, 0, 0]
 
 
 def test_a_large_image(saved: Saved) -> None:
-    """Twelve megapixels, the objects' masks of which would be gigabytes of COCO's 100."""
+    """Twelve megapixels: dense masks of 100 objects would take gigabytes."""
     image = cv2.resize(cv2.imread(str(saved.images[0])), (4000, 3000))
     found = Predictor(saved.path, device="cpu", tasks=["detection", "mask"])(image)
     assert found.instances.image_size == (3000, 4000)
@@ -238,8 +238,8 @@ def test_a_broken_file_among_others(saved: Saved, predictor: Predictor, tmp_path
     assert [error.path for error in errors] == [str(broken)]
 
 
-def test_weights_that_know_no_classes(saved: Saved, tmp_path: Path) -> None:
-    """Nobody names them, but they have colours, and so there are pictures."""
+def test_weights_without_class_names(saved: Saved, tmp_path: Path) -> None:
+    """Classes are numbered, and have colors for pictures."""
     content = load_checkpoint(saved.path)
     save_checkpoint({k: content[k] for k in ("model", "tokenizer")}, tmp_path / "bare.pth")
     config = tmp_path / "config.yaml"
@@ -251,24 +251,24 @@ def test_weights_that_know_no_classes(saved: Saved, tmp_path: Path) -> None:
     assert (found.draw(["boxes"]) != found.draw(["boxes"], score_threshold=2)).any()
 
 
-def test_a_network_of_captions_alone(tmp_path: Path) -> None:
+def test_a_caption_only_network(tmp_path: Path) -> None:
     saved = save_network(tmp_path, ("caption",), "MODEL.CAPTION_HEAD.REGION_FEATURE", "")
     content = load_checkpoint(saved.path)
-    content["provenance"].update(classes={}, class_ids={})  # as of data sets of captions alone
+    content["provenance"].update(classes={}, class_ids={})  # as for data sets with captions only
     save_checkpoint(content, tmp_path / "captions.pth")
     assert Predictor(tmp_path / "captions.pth", device="cpu")(saved.images[0]).caption
 
 
-def test_what_does_not_fit_together(saved: Saved, tmp_path: Path) -> None:
+def test_contradictory_arguments_are_refused(saved: Saved, tmp_path: Path) -> None:
     content = load_checkpoint(saved.path)
     save_checkpoint({"model": content["model"]}, tmp_path / "bare.pth")
     content["provenance"]["config"] = "MODEL: {NO_SUCH_KEY: 1}\n"
     save_checkpoint(content, tmp_path / "newer.pth")
     detection = save_network(tmp_path / "few", ("detection",))
     for arguments, message in [
-        ((tmp_path / "nothing.pth",), "there is no such file"),
-        ((tmp_path / "bare.pth",), "has no configuration in it"),
-        ((tmp_path / "newer.pth",), "its configuration is another version's"),
+        ((tmp_path / "nothing.pth",), "no such file"),
+        ((tmp_path / "bare.pth",), "contains no configuration"),
+        ((tmp_path / "newer.pth",), "contains the configuration of another version"),
         (("COCO/yolor_elan_mtl.yaml",), "a configuration needs weights"),
         (("COCO/yolor_elan_mlt.yaml",), "there is COCO/yolor_elan_mtl.yaml|no configuration"),
     ]:
@@ -279,9 +279,9 @@ def test_what_does_not_fit_together(saved: Saved, tmp_path: Path) -> None:
         ({"tasks": ["boxes"]}, "MODEL.YOLOR.TASKS has boxes"),
         ({"device": "abacus"}, "device abacus: "),
         ({"opts": ["MODEL.FOO", 1]}, r"MODEL\.FOO"),
-        ({"weights": saved.path}, "is no configuration"),
+        ({"weights": saved.path}, "is not a configuration"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
-        *(({"score_threshold": t}, "must be from 0 to 1") for t in (-0.1, 25, float("nan"))),
+        *(({"score_threshold": t}, "must be between 0 and 1") for t in (-0.1, 25, float("nan"))),
         ({"opts": ["MODEL.META_ARCHITECTURE", "RetinaNet"]}, "is RetinaNet; it must be YOLOR"),
         ({"opts": ["MODEL.META_ARCHITECTURE", "Nothing"]}, "is Nothing; it must be YOLOR"),
     ]:
@@ -289,7 +289,7 @@ def test_what_does_not_fit_together(saved: Saved, tmp_path: Path) -> None:
             Predictor(detection.path, **{"device": "cpu", **options})
 
 
-def test_importing_the_package_imports_no_predictor() -> None:
+def test_importing_the_package_does_not_import_the_predictor() -> None:
     code = (
         "import sys, yolor_d2; assert 'yolor_d2.inference' not in sys.modules; yolor_d2.Predictor"
     )

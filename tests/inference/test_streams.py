@@ -1,4 +1,4 @@
-"""What does not wait: cameras in the network."""
+"""Live sources: cameras on the network."""
 
 import threading
 from collections.abc import Iterator
@@ -15,64 +15,64 @@ import numpy as np
 from yolor_d2.inference.media import newest, open_media, raise_error
 
 
-def test_the_last_frame_is_never_passed_over() -> None:
-    came, looked = Event(), Event()
+def test_the_last_frame_is_never_skipped() -> None:
+    sent, consumed = Event(), Event()
 
     def camera() -> Iterator[int]:
         yield from range(10)
-        came.set()
-        assert looked.wait(10)
+        sent.set()
+        assert consumed.wait(10)
         yield 10
 
     frames = newest(camera())
     assert next(frames) < 10
-    assert came.wait(10)
-    looked.set()
+    assert sent.wait(10)
+    consumed.set()
     assert list(frames)[-1] == 10
 
 
-def test_nobody_is_shown_what_has_been_passed_over() -> None:
-    came = Event()
+def test_skipped_frames_are_never_returned() -> None:
+    sent = Event()
 
     def camera() -> Iterator[int]:
         yield from range(10)
-        came.set()
+        sent.set()
 
     frames = newest(camera())
     first = next(frames)
-    assert came.wait(10)
+    assert sent.wait(10)
     assert list(frames) == [9] * (first < 9)
 
 
-def test_a_stream_until_nobody_looks_any_more() -> None:
+def test_a_stream_until_it_is_closed() -> None:
     with streaming(cycle(range(0, 250, 10))) as url:
         media = open_media(url)
         assert (media.kind, media.count) == ("live", None)
         pictures = media.pictures(raise_error)
-        seen = []
+        received = []
         for picture in pictures:
-            seen.append(picture)
+            received.append(picture)
             sleep(0.05)  # a network is slower than a camera
-            if len(seen) == 5:
+            if len(received) == 5:
                 break
         pictures.close()  # type: ignore[attr-defined]  # it is a generator
     assert not [thread for thread in threading.enumerate() if thread.name == newest.__name__]
-    assert {picture.name for picture in seen} == {url}
-    assert {picture.pixels.shape for picture in seen} == {(48, 64, 3)}
-    numbers = [picture.frame or 0 for picture in seen]
+    assert {picture.name for picture in received} == {url}
+    assert {picture.pixels.shape for picture in received} == {(48, 64, 3)}
+    numbers = [picture.frame or 0 for picture in received]
     assert numbers == sorted(set(numbers))
 
 
 @contextmanager
 def streaming(shades: Iterator[int]) -> Iterator[str]:
-    """The URL of a camera in the network, as many have it: JPEGs without end."""
+    """The URL of a camera that sends endless JPEGs."""
 
     class Camera(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
             self.end_headers()
-            with suppress(OSError):  # the other side hangs up
+            with suppress(OSError):  # the client disconnects
                 for shade in shades:
                     jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), shade, np.uint8))[1].tobytes()
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}"

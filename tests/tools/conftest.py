@@ -1,21 +1,21 @@
-"""What the tests of tools share."""
+"""Fixtures of the tool tests."""
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from yolor_d2.tools import check_data
 
-from .made_up import MadeUp
+from .small_dataset import SmallDataset
 
 
 @pytest.fixture
-def made(tmp_path):
-    return MadeUp(tmp_path)
+def dataset(tmp_path):
+    return SmallDataset(tmp_path)
 
 
 @pytest.fixture
 def check(capsys):
-    """Runs check_data, in this process; its exit code, output and error output."""
+    """Runs check_data in this process; returns exit code, output and errors."""
 
     def run(name, *arguments):
         code = check_data.main(["--dataset", name, "--workers", "0", *arguments])

@@ -1,7 +1,8 @@
-"""check_data as a command: what it prints, writes and returns."""
+"""Output, report and exit code of check_data."""
 
 import csv
 import json
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -13,13 +14,13 @@ from yolor_d2.data import register_coco_multitask
 from yolor_d2.tools import check_data
 from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
-from .made_up import HEIGHT, WIDTH, MadeUp
+from .small_dataset import HEIGHT, WIDTH, SmallDataset
 
 
-def test_clean(made, check):
-    made.register()
-    code, out, err = check(made.name)
-    assert out.endswith(f"{made.name}: OK\n")
+def test_a_data_set_without_problems(dataset, check):
+    dataset.register()
+    code, out, err = check(dataset.name)
+    assert out.endswith(f"{dataset.name}: OK\n")
     assert (code, err) == (0, "")
     cells = [line.split() for line in out.splitlines()]
     assert ["image", "3", "0", "0"] in cells
@@ -28,35 +29,35 @@ def test_clean(made, check):
     assert ["lawn", "3", "3", "3"] in cells
 
 
-def test_unknown_name(made, check):
-    made.register()
-    code, out, err = check(made.name + "x")
+def test_unknown_name(dataset, check):
+    dataset.register()
+    code, out, err = check(dataset.name + "x")
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    assert made.name in err
-    assert check("qqqqqqqq")[2].endswith("names like it: none\n")
+    assert dataset.name in err
+    assert check("qqqqqqqq")[2].endswith("similar names: none\n")
 
 
-def test_no_json_no_images(check):
+def test_a_data_set_without_images(check):
     DatasetCatalog.register("check_data_empty", list)
     assert check("check_data_empty")[::2] == (2, "check_data: check_data_empty: has no images\n")
 
 
-def test_limit(made, check):
-    made.image(2).unlink()
-    made.register()
-    assert check(made.name, "--limit", "1")[0] == 0
-    assert check(made.name, "--limit", "2")[0] == 1
+def test_limit(dataset, check):
+    dataset.image(2).unlink()
+    dataset.register()
+    assert check(dataset.name, "--limit", "1")[0] == 0
+    assert check(dataset.name, "--limit", "2")[0] == 1
 
 
-def test_workers_agree_and_report(made, check, tmp_path):
-    made.image(2).write_text("no image")
-    made.write_semantic(2, np.full((HEIGHT, WIDTH), 3, np.uint8))
-    made.add_caption("")
-    made.change_segment(0, area=99)
-    made.register()
-    alone = check(made.name, "--report", str(tmp_path / "0.csv"))
-    shared = check(made.name, "--workers", "2", "--report", str(tmp_path / "2.csv"))
+def test_workers_give_the_same_output_and_report(dataset, check, tmp_path):
+    dataset.image(2).write_text("no image")
+    dataset.write_semantic(2, np.full((HEIGHT, WIDTH), 3, np.uint8))
+    dataset.add_caption("")
+    dataset.change_segment(0, area=99)
+    dataset.register()
+    alone = check(dataset.name, "--report", str(tmp_path / "0.csv"))
+    shared = check(dataset.name, "--workers", "2", "--report", str(tmp_path / "2.csv"))
     assert alone[0] == 1
     assert alone[1].endswith(": 4 problems\n")
     assert shared == alone
@@ -70,60 +71,60 @@ def test_workers_agree_and_report(made, check, tmp_path):
         "segment of another area",
     ]
     assert rows[1] == {
-        "file": str(made.image(2)),
+        "file": str(dataset.image(2)),
         "id": "2",
         "kind": "bad image file",
         "detail": "is not an image",
     }
 
 
-def test_more_than_five_examples(made, check, tmp_path):
+def test_more_than_five_examples(dataset, check, tmp_path):
     for number in range(7):
-        made.add_caption(" " * number)
-    for number, caption in enumerate(made.captions["annotations"]):
+        dataset.add_caption(" " * number)
+    for number, caption in enumerate(dataset.captions["annotations"]):
         caption["id"] = number
-    made.register()
-    code, out, _ = check(made.name, "--report", str(tmp_path / "all.csv"))
+    dataset.register()
+    code, out, _ = check(dataset.name, "--report", str(tmp_path / "all.csv"))
     assert code == 1
     assert out.count("captions.json: image 2") == 5
     assert "    and 2 more\n" in out
     assert len((tmp_path / "all.csv").read_text().splitlines()) == 1 + 7
 
 
-def test_several_data_sets(made, check, tmp_path):
-    made.register()
+def test_several_data_sets(dataset, check, tmp_path):
+    dataset.register()
     (tmp_path / "other").mkdir()
-    other = MadeUp(tmp_path / "other")
+    other = SmallDataset(tmp_path / "other")
     other.image(1).unlink()
     other.register()
-    code, out, _ = check(made.name, "--dataset", other.name)
+    code, out, _ = check(dataset.name, "--dataset", other.name)
     assert code == 1
-    assert f"{made.name}: OK\n" in out
+    assert f"{dataset.name}: OK\n" in out
     assert f"{other.name}: 1 problem\n" in out
 
 
-def test_killed_worker(made, check, monkeypatch):
+def test_killed_worker(dataset, check, monkeypatch):
     def killed(*_):
         raise BrokenProcessPool
 
-    monkeypatch.setattr(check_data, "_reports", killed)
-    made.register()
-    code, _, err = check(made.name)
+    monkeypatch.setattr(ProcessPoolExecutor, "map", killed)
+    dataset.register()
+    code, _, err = check(dataset.name, "--workers", "1")
     assert code == 2
     assert "fewer --workers" in err
 
 
-def test_report_that_cannot_be_written(made, check, tmp_path):
-    made.register()
-    code, _, err = check(made.name, "--report", str(tmp_path / "no" / "folder.csv"))
+def test_unwritable_report(dataset, check, tmp_path):
+    dataset.register()
+    code, _, err = check(dataset.name, "--report", str(tmp_path / "no" / "folder.csv"))
     assert code == 2
     assert "folder.csv" in err
 
 
 @pytest.mark.parametrize("arguments", [["--workers", "-1"], ["--limit", "0"]])
-def test_bad_arguments(made, check, arguments):
+def test_bad_arguments(dataset, check, arguments):
     with pytest.raises(SystemExit, match="2"):
-        check(made.name, *arguments)
+        check(dataset.name, *arguments)
 
 
 def test_toy_scenes(check, tmp_path):
@@ -172,7 +173,7 @@ def test_real_panoptic(check, shared_dir, tmp_path):
     assert check("check_data_panoptic")[0] == 0
 
 
-def test_data_sets_of_ones_own(
+def test_import_registers_data_sets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "my_registrations.py").write_text(

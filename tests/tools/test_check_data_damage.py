@@ -1,4 +1,4 @@
-"""check_data names the file and the image of each kind of damage."""
+"""check_data reports file and image of each kind of damage."""
 
 import cv2
 import numpy as np
@@ -9,7 +9,7 @@ from detectron2.structures import BoxMode
 
 from yolor_d2.data.files.rle import covers, run_lengths
 
-from .made_up import HEIGHT, WIDTH
+from .small_dataset import HEIGHT, WIDTH
 
 
 def _truncated(path):
@@ -22,20 +22,20 @@ def _zeroed_inside(path):
     path.write_bytes(data)
 
 
-def _small_semantic(made):
-    made.write_semantic(2, np.zeros((HEIGHT, WIDTH - 1), np.uint8))
+def _small_semantic(dataset):
+    dataset.write_semantic(2, np.zeros((HEIGHT, WIDTH - 1), np.uint8))
 
 
-def _small_panoptic(made):
-    made.write_panoptic(2, np.full((HEIGHT - 1, WIDTH), 300))
+def _small_panoptic(dataset):
+    dataset.write_panoptic(2, np.full((HEIGHT - 1, WIDTH), 300))
 
 
-def _other_size(made):
-    cv2.imwrite(str(made.image(2)), np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8))
+def _other_size(dataset):
+    cv2.imwrite(str(dataset.image(2)), np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8))
 
 
 SQUARE = [4, 4, 14, 4, 14, 14, 4, 14]
-# name: (damage, kind of problem, file that is named, detail); the image is always number 2.
+# name: (damage, kind of problem, reported file, detail); the image is always number 2.
 DAMAGES = {
     "image missing": (lambda m: m.image(2).unlink(), "bad image file", "images/2.jpg", "No such"),
     "image empty": (lambda m: m.image(2).write_bytes(b""), "bad image file", "2.jpg", "empty"),
@@ -146,13 +146,13 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize(("damage", "kind", "file", "detail"), DAMAGES.values(), ids=DAMAGES)
-def test_damage(made, check, damage, kind, file, detail):
-    damage(made)
-    made.register()
-    code, out, err = check(made.name)
+def test_damage(dataset, check, damage, kind, file, detail):
+    damage(dataset)
+    dataset.register()
+    code, out, err = check(dataset.name)
     assert (code, err) == (1, "")
     lines = out.splitlines()
-    assert lines[-1].startswith(f"{made.name}: ")
+    assert lines[-1].startswith(f"{dataset.name}: ")
     assert "problem" in lines[-1]
     (start,) = (number for number, line in enumerate(lines) if f": {kind}: " in line)
     example = lines[start + 1]
@@ -160,16 +160,16 @@ def test_damage(made, check, damage, kind, file, detail):
     assert detail in example
 
 
-def test_one_file_for_two_images(made, check):
-    made.instances["images"][2]["file_name"] = "2.jpg"
-    made.register(sem_seg_root=None)
-    code, out, _ = check(made.name)
+def test_one_file_for_two_images(dataset, check):
+    dataset.instances["images"][2]["file_name"] = "2.jpg"
+    dataset.register(sem_seg_root=None)
+    code, out, _ = check(dataset.name)
     assert code == 1
     assert "duplicate file name: 1" in out
     assert "2.jpg: image 3: is image 2 too" in out
 
 
-# What a loader refuses: (damage, the line about it, what the JSON files show in addition).
+# Damage that loaders refuse: (damage, error line, additional line from the JSON checks).
 REFUSED = {
     "annotation id": (
         lambda m: m.change_object(id=10),
@@ -242,10 +242,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("damage", "line", "shown"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_loaded(made, check, damage, line, shown):
-    damage(made)
-    made.register()
-    code, out, err = check(made.name)
+def test_data_sets_that_cannot_be_loaded(dataset, check, damage, line, shown):
+    damage(dataset)
+    dataset.register()
+    code, out, err = check(dataset.name)
     assert code == 2
     assert err.startswith("check_data: ")
     assert err.count("\n") == 1
@@ -253,10 +253,10 @@ def test_what_cannot_be_loaded(made, check, damage, line, shown):
     assert shown in out
 
 
-def test_records_of_other_loaders(made, check):
-    """Whatever is in the catalogue can be examined, without any JSON file or metadata."""
+def test_records_of_other_loaders(dataset, check):
+    """Any registered data set can be checked, without JSON files and metadata."""
     record = {
-        "file_name": str(made.image(1)),
+        "file_name": str(dataset.image(1)),
         "image_id": "one",
         "width": WIDTH,
         "height": HEIGHT,
@@ -271,11 +271,11 @@ def test_records_of_other_loaders(made, check):
         record["annotations"], ({"size": [3, 3], "counts": [9]}, [], np.ones((9, 9))), strict=True
     ):
         annotation["segmentation"] = segmentation
-    broken = {"file_name": str(made.image(2)), "image_id": "two", "annotations": [{}]}
-    nameless = [{"file_name": str(made.image(3)), "width": WIDTH, "height": HEIGHT}] * 2
-    DatasetCatalog.register(made.name, lambda: [record, record, broken, *nameless])
-    MetadataCatalog.get(made.name).set(thing_classes=["cat", "dog"])
-    code, out, _ = check(made.name)
+    broken = {"file_name": str(dataset.image(2)), "image_id": "two", "annotations": [{}]}
+    nameless = [{"file_name": str(dataset.image(3)), "width": WIDTH, "height": HEIGHT}] * 2
+    DatasetCatalog.register(dataset.name, lambda: [record, record, broken, *nameless])
+    MetadataCatalog.get(dataset.name).set(thing_classes=["cat", "dog"])
+    code, out, _ = check(dataset.name)
     assert code == 1
     assert "one" in out
     for expected in (

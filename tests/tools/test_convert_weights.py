@@ -1,4 +1,4 @@
-"""Converting published weights from the command line."""
+"""Conversion of published weights from the command line."""
 
 import hashlib
 from pathlib import Path
@@ -20,7 +20,7 @@ DFL = "model.105.dfl.conv.weight"
 
 
 class Tree(nn.Module):
-    """Parameters of any dotted names."""
+    """A module with buffers of given dotted names."""
 
     def __init__(self, state: dict[str, Tensor]) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Tree(nn.Module):
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
-    """A file of the published names and shapes, in half precision; one number fills a tensor."""
+    """A file with the published names and shapes in half precision; tensors are constant."""
     cfg = get_config("COCO/yolor_elan_pan.yaml")
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
@@ -56,7 +56,7 @@ def convert(*arguments: Any) -> int:
     return convert_weights.main([str(argument) for argument in arguments])
 
 
-def test_what_is_written_loads_like_any_checkpoint(
+def test_the_output_loads_like_any_checkpoint(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "weights.pth"
@@ -74,7 +74,7 @@ def test_what_is_written_loads_like_any_checkpoint(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["published.pt", "weights.pth"]
 
 
-def test_where_it_came_from_is_written_down(published: Path, tmp_path: Path) -> None:
+def test_provenance_is_stored(published: Path, tmp_path: Path) -> None:
     output = tmp_path / "weights.pth"
     convert("--source", SOURCE, published, output)
 
@@ -97,7 +97,7 @@ def test_where_it_came_from_is_written_down(published: Path, tmp_path: Path) -> 
         (SOURCE, "published.pt", "absent/w.pth", "No such file or directory"),
     ],
 )
-def test_errors_are_one_line_and_leave_nothing(
+def test_errors_are_one_line_and_leave_no_files(
     published: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -130,7 +130,7 @@ def test_errors_are_one_line_and_leave_nothing(
         ),
     ],
 )
-def test_weights_of_another_kind(
+def test_weights_of_another_shape_or_type(
     published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], tensor, message: str
 ) -> None:
     state = torch.load(published)["model"]

@@ -1,4 +1,4 @@
-"""What a model finds is drawn like what is true, beside it."""
+"""Pictures of predictions and annotations."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from yolor_d2.data import build_tokenizer
 from yolor_d2.model_zoo import get_config_file, load_config
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.reports.ground_truth import record_image, true_result
-from yolor_d2.tools.draw_predictions import compare, main
+from yolor_d2.reports.predictions import compare
+from yolor_d2.tools.draw_predictions import main
 from yolor_d2.visualization import BACKGROUND, CAPTION_PANEL, PANELS, draw_panels, draw_results
 
 CONFIG = get_config_file("toy/yolor_elan_n_toy.yaml")
@@ -26,8 +27,8 @@ def record(scenes: str) -> dict[str, Any]:
     return next(r for r in DatasetCatalog.get(scenes) if len(r["annotations"]) > 1)
 
 
-def test_the_truth_shows_in_every_kind_of_picture(scenes: str, record: dict[str, Any]) -> None:
-    """None of them is the plain image, and no two of them are alike."""
+def test_annotations_change_every_kind_of_picture(scenes: str, record: dict[str, Any]) -> None:
+    """No picture is the plain image, and no two pictures are equal."""
     image = record_image(record)
     truth = draw_panels(image, true_result(record), MetadataCatalog.get(scenes))
     assert list(truth) == [*PANELS, CAPTION_PANEL]
@@ -52,10 +53,10 @@ def test_perfect_predictions_look_like_annotations(scenes: str, record: dict[str
     for kind in maps:
         np.testing.assert_array_equal(found_pictures[kind], true_pictures[kind])
     differs = (found_pictures[objects] != true_pictures[objects]).any(axis=2)
-    assert 0 < differs.mean() < 0.1  # scores stand at the boxes
+    assert 0 < differs.mean() < 0.1  # scores are drawn at the boxes
 
 
-def test_without_a_test_set_there_is_nothing_to_draw(
+def test_an_empty_test_set_is_an_error(
     scenes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ["--config-file", CONFIG, "--output", str(tmp_path)]
@@ -64,7 +65,7 @@ def test_without_a_test_set_there_is_nothing_to_draw(
     assert error == "draw_predictions: DATASETS.TEST is empty: there is nothing to draw\n"
 
 
-def test_what_one_side_lacks_is_a_gap() -> None:
+def test_missing_pictures_are_gaps() -> None:
     black = np.zeros((30, 200, 3), np.uint8)
     picture = compare(
         {"boxes, masks": black, CAPTION_PANEL: black},
@@ -75,8 +76,8 @@ def test_what_one_side_lacks_is_a_gap() -> None:
     assert (picture[-20, 416:616] == BACKGROUND).all()  # no caption is predicted
 
 
-def test_neither_captions_nor_names_of_classes_are_nothing_to_draw() -> None:
-    with pytest.raises(ValueError, match="nothing to draw: neither captions nor names"):
+def test_no_captions_and_no_class_names_are_an_error() -> None:
+    with pytest.raises(ValueError, match="nothing to draw: neither captions nor class names"):
         compare({}, {})
 
 
@@ -92,7 +93,7 @@ def options(scenes: str, weights: Path) -> list[str]:
 
 @pytest.fixture
 def weights(scenes: str, tmp_path: Path) -> Path:
-    """A checkpoint of a network that has learnt nothing."""
+    """A checkpoint of an untrained network."""
     cfg = load_config(CONFIG, [*options(scenes, tmp_path), "MODEL.DEVICE", "cpu"])
     tokenizer = build_tokenizer(cfg)
     tokenizer.save(tmp_path / "tokenizer.model")

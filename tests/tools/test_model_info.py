@@ -18,7 +18,7 @@ def info(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
 
 
 def test_the_published_network(capsys) -> None:
-    """Its parameters to the last one, its GFLOPs as reference tables count them."""
+    """Exact parameters, and GFLOPs as counted in reference tables."""
     overrides = ("MODEL.YOLOR.IMPLICIT", "False", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "173")
 
     code, out, err = info(capsys, PAN, *overrides)
@@ -66,7 +66,7 @@ def test_errors_are_one_line(capsys, arguments: tuple[object, ...], message: str
 
 
 @pytest.mark.parametrize("text", ["a: [", "hello", "MODEL: 3", "MODEL:\n  NOPE: 1"])
-def test_files_that_are_no_configuration(capsys, tmp_path: Path, text: str) -> None:
+def test_files_that_are_not_configurations(capsys, tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(text)
     code, _, err = info(capsys, path)

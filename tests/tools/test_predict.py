@@ -1,4 +1,4 @@
-"""What the demo leaves in its folder, and what it says when something is wrong."""
+"""Output files and error messages of `predict`."""
 
 import json
 from pathlib import Path
@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from yolor_d2.inference import output as demo_output
-from yolor_d2.tools import predict as demo
+from yolor_d2.inference import output as output_module
+from yolor_d2.tools import predict
 
 from ..saved_networks import Saved
 
 
 @pytest.fixture
 def run(saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Runs the demo in this process; its exit code and what it says."""
+    """Runs `predict` in this process; returns exit code, output and error lines."""
 
     def run(*inputs: Path | str, options: tuple[str, ...] = ()) -> tuple[int, str, list[str]]:
         paths = ["--input", *map(str, inputs), "--output", str(tmp_path / "out")]
-        code = demo.main(["--weights", str(saved.path), "--device", "cpu", *options, *paths])
+        code = predict.main(["--weights", str(saved.path), "--device", "cpu", *options, *paths])
         out, err = capsys.readouterr()
         return code, out, err.strip().splitlines()
 
@@ -55,7 +55,7 @@ def test_a_folder(saved: Saved, tmp_path: Path, run: Any) -> None:
     for line in found:
         picture = cv2.imread(str(tmp_path / "out" / line["picture"]))
         image = cv2.imread(line["file_name"])
-        assert picture.shape[0] > 120 * picture.shape[1] / 160  # the caption stands below
+        assert picture.shape[0] > 120 * picture.shape[1] / 160  # the caption is below
         height = 120 * picture.shape[1] // 160
         resized = cv2.resize(image, (picture.shape[1], height))
         assert np.abs(resized.astype(int) - picture[:height]).mean() > 5
@@ -66,7 +66,7 @@ def test_a_folder(saved: Saved, tmp_path: Path, run: Any) -> None:
 
 
 def test_equal_names_and_a_broken_file(saved: Saved, tmp_path: Path, run: Any) -> None:
-    """Each picture is there, and what is broken costs no more than itself."""
+    """Pictures of equal names get numbers; a broken file is skipped with one line."""
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.jpg").write_bytes(saved.images[0].read_bytes())
@@ -74,16 +74,16 @@ def test_equal_names_and_a_broken_file(saved: Saved, tmp_path: Path, run: Any) -
     code, out, err = run(tmp_path / "one", tmp_path / "nothing.avi", tmp_path / "two/x.jpg")
     assert (code, out) == (1, f"2 predictions are in {tmp_path / 'out'}\n")
     assert err == [
-        f"demo: {tmp_path / 'nothing.avi'}: No such file or directory",
-        f"demo: {tmp_path / 'one/a.png'}: is not an image",
-        "demo: 2 of the inputs could not be used",
+        f"predict: {tmp_path / 'nothing.avi'}: No such file or directory",
+        f"predict: {tmp_path / 'one/a.png'}: is not an image",
+        "predict: 2 of the inputs could not be read",
     ]
     assert [line["picture"] for line in lines(tmp_path)] == ["x.jpg", "x_2.jpg"]
     assert (tmp_path / "one/x.jpg").read_bytes() == saved.images[0].read_bytes()
 
 
 def test_odd_names_and_sizes(saved: Saved, tmp_path: Path, run: Any) -> None:
-    """None of them keeps the others from being done."""
+    """Unusual inputs do not affect others."""
     image = saved.images[0].read_bytes()
     odd = ["a #b%20?.jpg", "\udcff.jpg"]
     for name in odd:
@@ -91,7 +91,7 @@ def test_odd_names_and_sizes(saved: Saved, tmp_path: Path, run: Any) -> None:
     cv2.imwrite(str(tmp_path / "wide.png"), np.zeros((2, 66_000, 3), np.uint8))
     names = [*odd, "wide.png", "x" * 300]
     code, _, err = run(*(tmp_path / name for name in names))
-    assert (code, err[0]) == (1, f"demo: {tmp_path / names[-1]}: File name too long")
+    assert (code, err[0]) == (1, f"predict: {tmp_path / names[-1]}: File name too long")
     found = lines(tmp_path)
     assert [line["picture"] for line in found] == ["a_#b%20?.jpg", "\udcff.jpg", "wide.png"]
     assert cv2.imread(str(tmp_path / "out/wide.png")).shape[1] == 66_000
@@ -111,9 +111,9 @@ def test_a_video(saved: Saved, tmp_path: Path, run: Any) -> None:
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["film.mp4", "predictions.jsonl"]
 
 
-def test_a_video_of_what_is_live_keeps_its_time(tmp_path: Path) -> None:
-    shades = {0: 40, 3: 120, 4: 200}  # the camera went on while the first was looked at
-    with demo_output.Video(tmp_path, lambda source, suffix: f"seen{suffix}", fps=5) as video:
+def test_a_video_of_a_live_source_repeats_skipped_frames(tmp_path: Path) -> None:
+    shades = {0: 40, 3: 120, 4: 200}  # frames 1 and 2 were skipped
+    with output_module.Video(tmp_path, lambda source, suffix: f"film{suffix}", fps=5) as video:
         for number, shade in shades.items():
             prediction: Any = SimpleNamespace(source="camera 0", frame=number, caption=None)
             name = video.add(prediction, np.full((48, 64, 3), shade, np.uint8))
@@ -126,7 +126,7 @@ def test_some_tasks_and_keys(saved: Saved, tmp_path: Path, run: Any) -> None:
     paths = ["--weights", str(saved.path), "--input", str(saved.images[0])]
     where = ["--tasks", "detection", "--output", str(tmp_path / "out")]
     keys = ["TEST.DETECTIONS_PER_IMAGE", "2"]
-    assert demo.main([*paths, "--device", "cpu", *where, *keys]) == 0
+    assert predict.main([*paths, "--device", "cpu", *where, *keys]) == 0
     (line,) = lines(tmp_path)
     assert len(line["instances"]) == 2
     assert not {"caption", "sem_seg", "segments_info"} & line.keys()
@@ -143,7 +143,7 @@ def test_layers(saved: Saved, tmp_path: Path, run: Any) -> None:
         assert np.abs(plain[:height].astype(int) - other[:height]).mean() > 5
 
 
-def test_everything_is_drawn_unless_told_otherwise(saved: Saved, tmp_path: Path, run: Any) -> None:
+def test_all_layers_are_drawn_by_default(saved: Saved, tmp_path: Path, run: Any) -> None:
     drawn = []
     for layers in ((), ("panoptic", "masks", "boxes", "labels", "caption"), ("panoptic",)):
         options = ("--layers", *layers) if layers else ()
@@ -153,10 +153,11 @@ def test_everything_is_drawn_unless_told_otherwise(saved: Saved, tmp_path: Path,
     assert default == everything != panoptic
 
 
-def test_layers_that_nothing_fills(saved: Saved, run: Any) -> None:
+def test_layers_of_missing_tasks_are_refused(saved: Saved, run: Any) -> None:
     options = ("--layers", "masks", "boxes", "semantic", "--tasks", "detection")
-    said = "demo: layers masks, semantic: not of this network, which fills boxes, labels"
-    assert run(saved.images[0], options=options) == (2, "", [said])
+    expected = "predict: layers masks, semantic: not predicted by this network; "
+    expected += "its layers are boxes, labels"
+    assert run(saved.images[0], options=options) == (2, "", [expected])
 
 
 def test_opacity(saved: Saved, tmp_path: Path, run: Any) -> None:
@@ -173,13 +174,13 @@ def test_without_a_codec(
     saved: Saved, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_video(tmp_path / "film.avi", saved.images[:1], fps=5)
-    monkeypatch.setattr(demo_output, "VIDEO_FORMATS", ((".mp4", "WXYZ"), (".avi", "MJPG")))
+    monkeypatch.setattr(output_module, "VIDEO_FORMATS", ((".mp4", "WXYZ"), (".avi", "MJPG")))
     assert run(tmp_path / "film.avi")[0] == 0
     assert len(read_video(tmp_path / "out/film.avi")[0]) == 1
-    monkeypatch.setattr(demo_output, "VIDEO_FORMATS", ((".mp4", "WXYZ"),))
+    monkeypatch.setattr(output_module, "VIDEO_FORMATS", ((".mp4", "WXYZ"),))
     code, _, err = run(tmp_path / "film.avi")
-    message = "this OpenCV has no codec to write a video"
-    assert (code, err) == (2, [f"demo: {tmp_path / 'out'}: {message}"])
+    message = "this OpenCV build has no codec to write videos"
+    assert (code, err) == (2, [f"predict: {tmp_path / 'out'}: {message}"])
 
 
 def test_inputs_are_never_overwritten(saved: Saved, tmp_path: Path, run: Any) -> None:
@@ -189,8 +190,8 @@ def test_inputs_are_never_overwritten(saved: Saved, tmp_path: Path, run: Any) ->
     (out / "x.jpg").write_bytes(image)
     for source in (out, out / "x.jpg"):
         code, _, err = run(source)
-        message = f"has {source} in it, choose another folder for output"
-        assert (code, err) == (2, [f"demo: {out}: {message}"])
+        message = f"contains {source}; choose another output folder"
+        assert (code, err) == (2, [f"predict: {out}: {message}"])
     (tmp_path / "in").mkdir()
     (tmp_path / "in/x.jpg").write_bytes(image)
     (out / "x.jpg").unlink()
@@ -206,4 +207,4 @@ def test_wrong_weights_are_one_line(saved: Saved, tmp_path: Path, run: Any) -> N
         options = ("--weights", str(tmp_path / name))
         code, _, err = run(saved.images[0], options=options)
         assert (code, len(err)) == (2, 1)
-        assert err[0].startswith(f"demo: {tmp_path / name}: ")
+        assert err[0].startswith(f"predict: {tmp_path / name}: ")

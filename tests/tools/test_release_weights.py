@@ -1,4 +1,4 @@
-"""Files of weights for others, from the command line."""
+"""Releases from the command line."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ PROVENANCE = describe_run(
 
 
 def network(value: float = 0.1) -> nn.Module:
-    """A convolution and a batch norm, all of one value."""
+    """A convolution and a batch norm with constant weights."""
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3))
     for tensor in model.state_dict().values():
         tensor.fill_(value)
@@ -35,7 +35,7 @@ def network(value: float = 0.1) -> nn.Module:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """Raw weights are 0.1, those of the EMA 0.3."""
+    """Raw weights are 0.1, EMA weights 0.3."""
     state = network().to(memory_format=torch.channels_last).state_dict()
     shared = state["0.bias"]
     content = {
@@ -54,7 +54,7 @@ def release(*arguments: Any) -> int:
     return release_weights.main([str(argument) for argument in arguments])
 
 
-def test_it_holds_the_weights_and_where_they_come_from(
+def test_a_release_contains_weights_and_provenance(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "w.safetensors"
@@ -72,7 +72,7 @@ def test_it_holds_the_weights_and_where_they_come_from(
     subprocess.run(["sha256sum", "-c", f"{output}.sha256"], cwd=tmp_path, check=True)
 
 
-def test_others_can_read_it_without_us(checkpoint: Path, tmp_path: Path) -> None:
+def test_safetensors_alone_can_read_a_release(checkpoint: Path, tmp_path: Path) -> None:
     release(checkpoint, tmp_path / "w.safetensors")
     with safe_open(tmp_path / "w.safetensors", framework="pt") as file:
         metadata = json.loads(file.metadata()["yolor_d2"])
@@ -88,7 +88,7 @@ def test_raw_weights(checkpoint: Path, tmp_path: Path) -> None:
     assert (stored.tensors["0.weight"] == 0.1).all()
 
 
-def test_half_precision_is_for_matrices(checkpoint: Path, tmp_path: Path) -> None:
+def test_fp16_converts_only_matrices(checkpoint: Path, tmp_path: Path) -> None:
     release("--dtype", "fp16", checkpoint, tmp_path / "w.safetensors")
     with safe_open(tmp_path / "w.safetensors", framework="pt") as file:
         dtypes = {name: file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
@@ -106,7 +106,7 @@ def test_the_same_weights_give_the_same_bytes(checkpoint: Path, tmp_path: Path) 
         release(checkpoint, tmp_path / name)
     digests = {hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in names}
     assert len(digests) == 1
-    # A release of a release is that release.
+    # A release of a release is equal to it.
     release(tmp_path / names[0], tmp_path / "c.safetensors")
     assert hashlib.sha256((tmp_path / "c.safetensors").read_bytes()).hexdigest() in digests
 
@@ -147,7 +147,7 @@ def test_errors_are_one_line_and_leave_nothing(
 
 
 def test_weights_of_another_project(tmp_path: Path) -> None:
-    """Those of detectron2 become a release without provenance."""
+    """A detectron2 checkpoint becomes a release without provenance."""
     torch.save({"model": network().state_dict()}, tmp_path / "x.pth")
     assert release(tmp_path / "x.pth", tmp_path / "w.safetensors") == 0
     stored = read_weights(tmp_path / "w.safetensors")

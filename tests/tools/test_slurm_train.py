@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from tests.processes import wait_for
+from yolor_d2.engine.launch.submit import Job, resuming
 from yolor_d2.tools import slurm_train
-from yolor_d2.tools.slurm_train import Job, resuming
 
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from yolor_d2.engine import signals
+from yolor_d2.engine.launch import signals
 
 folder = Path(sys.argv[-1])
 if "--resume" in sys.argv:
@@ -36,8 +36,8 @@ def script(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def _same_surroundings(monkeypatch):
-    """As the job sets the arguments and the path of its process."""
+def _restored_process_state(monkeypatch):
+    """The job changes arguments and import path of its process."""
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
@@ -51,12 +51,13 @@ def test_resuming():
 
 
 def run(command, signum):
-    """Run a job in this process, which gets a signal meanwhile; exit code, what submitit gets.
+    """Run a job in this process and send it a signal.
 
-    Its handler here does nothing but come back, as it does in all processes but the first.
+    Returns the exit code and the signals of submitit's handler, which here only returns, as it does
+    in all processes but the first.
     """
-    got = []
-    before = signal.signal(signal.SIGUSR2, lambda number, frame: got.append(number))
+    received = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: received.append(number))
     pid = Path(command[-1]) / "pid"
 
     def send_when_ready():
@@ -73,26 +74,26 @@ def run(command, signum):
     finally:
         sender.join()
         signal.signal(signal.SIGUSR2, before)
-    return code, got
+    return code, received
 
 
-def test_submitit_gets_its_signal_after_the_run_is_saved(tmp_path, script):
+def test_submitit_gets_the_signal_after_the_run_is_saved(tmp_path, script):
     assert run([script, str(tmp_path)], signal.SIGUSR2) == (0, [signal.SIGUSR2])
     assert (tmp_path / "saved").read_text() == "SIGUSR2"
 
 
-def test_a_run_that_is_cancelled_does_not_queue_up_again(tmp_path, script):
+def test_a_canceled_run_is_not_requeued(tmp_path, script):
     assert run([script, str(tmp_path)], signal.SIGTERM) == (75, [])
     assert (tmp_path / "saved").read_text() == "SIGTERM"
 
 
-def test_a_job_that_slurm_itself_restarts_goes_on(tmp_path, script, monkeypatch):
+def test_a_job_that_slurm_restarts_resumes(tmp_path, script, monkeypatch):
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     Job()([script, str(tmp_path)])
     assert (tmp_path / "resumed").exists()
 
 
-def test_script_that_is_not_there(capsys):
+def test_missing_script(capsys):
     assert slurm_train.main(["nowhere.py", "--resume"]) == 2
     assert capsys.readouterr().err == "slurm_train: nowhere.py: no such script\n"
 
@@ -104,8 +105,8 @@ def test_without_submitit(script, monkeypatch, capsys):
     assert capsys.readouterr().err == expected
 
 
-def test_what_slurm_is_asked_for(tmp_path, script, monkeypatch):
-    """The batch file, without a SLURM to give it to."""
+def test_sbatch_options(tmp_path, script, monkeypatch):
+    """The batch file, without SLURM."""
     submitit = pytest.importorskip("submitit")
     texts = []
 
@@ -119,15 +120,15 @@ def test_what_slurm_is_asked_for(tmp_path, script, monkeypatch):
     options = ["--partition", "gpu", "--nodes", "2", "--gpus", "4", "--timeout", "90"]
     options += ["--constraint", "h200", "--comment", "mine", "--job-dir", str(tmp_path / "jobs")]
     assert slurm_train.main([*options, script, "--config-file", "c", "KEY", "1"]) == 0
-    asked = [line.removeprefix("#SBATCH --") for line in texts[0].splitlines()]
+    sbatch = [line.removeprefix("#SBATCH --") for line in texts[0].splitlines()]
     for line in ("partition=gpu", "nodes=2", "ntasks-per-node=4", "gpus-per-node=4", "time=90"):
-        assert line in asked
+        assert line in sbatch
     for line in ("constraint=h200", "comment=mine", "signal=USR2@120", "cpus-per-task=8"):
-        assert line in asked
+        assert line in sbatch
 
 
 @pytest.mark.slow
-def test_a_job_queues_up_again_and_resumes(tmp_path, script):
+def test_a_job_is_requeued_and_resumes(tmp_path, script):
     pytest.importorskip("submitit")
     jobs = tmp_path / "jobs"
     options = ["--cluster", "local", "--gpus", "0", "--job-dir", str(jobs)]

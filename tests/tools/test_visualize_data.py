@@ -1,4 +1,4 @@
-"""The page of what the network is fed."""
+"""The page of training samples."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The page of what a model does well and badly."""
+"""The page of best and worst results."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ CONFIG = get_config_file("toy/yolor_elan_n_toy.yaml")
 
 
 def perfect_objects(record: dict[str, Any], category_ids: dict[int, int]) -> list[dict[str, Any]]:
-    """What a model that knows the annotations would have found, as an evaluation writes it."""
+    """Results equal to the annotations, in the format of an evaluation."""
     objects = read_objects(record)
     outlines = [objects.outlines(index) for index in range(len(objects.classes))]
     size = {"width": record["width"], "height": record["height"]}
@@ -43,7 +43,7 @@ def perfect_objects(record: dict[str, Any], category_ids: dict[int, int]) -> lis
 
 @pytest.fixture
 def results(scenes: str, tmp_path: Path) -> Path:
-    """Perfect results, but one object is missed, one made up, and one caption is nonsense."""
+    """Perfect results but for one missed object, one false positive and one wrong caption."""
     to_index = MetadataCatalog.get(scenes).thing_dataset_id_to_contiguous_id
     category_ids = {index: category for category, index in to_index.items()}
     records = DatasetCatalog.get(scenes)
@@ -71,8 +71,8 @@ def test_the_mistakes_are_on_the_page(
     assert page.headings == [
         "Worst images",
         "Best images",
-        "False positives: 1, the surest first",
-        "Missed objects: 1, the largest first",
+        "False positives: 1, highest score first",
+        "Missed objects: 1, largest first",
         "Worst captions",
         "Best captions",
     ]
@@ -83,7 +83,7 @@ def test_the_mistakes_are_on_the_page(
     assert "not found" in page.captions[7]
     assert page.captions[8].startswith("0.00: <b>nonsense</b>")
     assert all(picture.std() > 10 for picture in page.pictures)
-    for picture in page.pictures[:2]:  # the truth and what was found differ
+    for picture in page.pictures[:2]:  # annotations and predictions differ
         half = picture.shape[1] // 2
         left, right = picture[30:, : half - 8], picture[30:, half + 8 :]
         width = min(left.shape[1], right.shape[1])
@@ -94,13 +94,15 @@ def test_the_mistakes_are_on_the_page(
 @pytest.mark.parametrize(
     ("file", "headings"), [(OBJECTS_FILE, 2), (CAPTIONS_FILE, 4)], ids=["captions", "objects"]
 )
-def test_one_kind_of_results_does(results: Path, tmp_path: Path, file: str, headings: int) -> None:
+def test_one_result_file_is_enough(results: Path, tmp_path: Path, file: str, headings: int) -> None:
     (results / file).unlink()
     assert run(results, tmp_path / "page") == 0
     assert len(Page(tmp_path / "page/index.html").headings) == headings
 
 
-def test_any_folder_is_of_the_only_test_set(results: Path, scenes: str, tmp_path: Path) -> None:
+def test_a_folder_of_another_name_is_of_the_only_test_set(
+    results: Path, scenes: str, tmp_path: Path
+) -> None:
     other = results.rename(results.parent / "other")
     assert run(other, tmp_path / "page", "DATASETS.TEST", f"('{scenes}',)") == 0
     assert scenes in Page(tmp_path / "page/index.html").text
@@ -140,9 +142,7 @@ def test_errors_are_one_line(
     assert message in error
 
 
-def test_results_of_images_that_the_data_set_does_not_have_do_not_count(
-    results: Path, tmp_path: Path
-) -> None:
+def test_results_of_unknown_images_are_ignored(results: Path, tmp_path: Path) -> None:
     for file in (OBJECTS_FILE, CAPTIONS_FILE):
         content = json.loads((results / file).read_text())
         (results / file).write_text(json.dumps([*content, {**content[0], "image_id": 123456789}]))
@@ -162,17 +162,17 @@ def test_results_of_another_data_set_are_refused(
     assert not (tmp_path / "page").exists()
 
 
-def test_a_model_that_finds_nothing_has_a_page(results: Path, tmp_path: Path) -> None:
+def test_a_page_without_detections(results: Path, tmp_path: Path) -> None:
     (results / OBJECTS_FILE).write_text("[]")
     (results / CAPTIONS_FILE).unlink()
     assert run(results, tmp_path / "page") == 0
     page = Page(tmp_path / "page/index.html")
-    assert "False positives: 0, the surest first" in page.headings
-    assert len(page.pictures) == 9  # the worst and the best images, and what is missed
+    assert "False positives: 0, highest score first" in page.headings
+    assert len(page.pictures) == 9  # worst images, best images, missed objects
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many"])
-def test_how_many_is_a_positive_number(
+def test_number_must_be_positive(
     results: Path, tmp_path: Path, number: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

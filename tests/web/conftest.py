@@ -1,4 +1,4 @@
-"""What the tests of the web page share."""
+"""Fixtures of the web page tests."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A served web page, and users who speak to it as a browser would."""
+"""A served web page, and users that send requests like a browser."""
 
 import json
 import secrets
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from yolor_d2 import Predictor
-from yolor_d2.tools import web
-from yolor_d2.web.session import Network
+from yolor_d2.web.server import serving
+from yolor_d2.web.session import LOWEST_SCORE, SharedPredictor
 
 from ..saved_networks import Saved
 
@@ -19,17 +19,17 @@ MAX_PIXELS = 200_000
 
 
 class CountingPredictor(Predictor):
-    """Remembers what it has been asked about."""
+    """Records the names of its inputs."""
 
-    asked: tuple[str, ...] = ()
+    predicted: tuple[str, ...] = ()
 
     def predict(self, pictures: Any) -> Any:
-        self.asked += tuple(picture.name for picture in pictures)
+        self.predicted += tuple(picture.name for picture in pictures)
         return super().predict(pictures)
 
 
 class ServedPage(NamedTuple):
-    """Where it is, and what it asks."""
+    """URL and predictor of a page."""
 
     url: str
     predictor: CountingPredictor
@@ -37,9 +37,9 @@ class ServedPage(NamedTuple):
 
 @contextmanager
 def serve(saved: Saved) -> Iterator[ServedPage]:
-    predictor = CountingPredictor(saved.path, device="cpu", score_threshold=web.LOWEST_SCORE)
-    network = Network(predictor, max_pixels=MAX_PIXELS)
-    with web.serving(network, host="127.0.0.1", port=free_port(), max_upload=MAX_UPLOAD) as url:
+    predictor = CountingPredictor(saved.path, device="cpu", score_threshold=LOWEST_SCORE)
+    network = SharedPredictor(predictor, max_pixels=MAX_PIXELS)
+    with serving(network, host="127.0.0.1", port=free_port(), max_upload=MAX_UPLOAD) as url:
         yield ServedPage(url, predictor)
 
 
@@ -56,8 +56,8 @@ class User:
         url: of the page.
     """
 
-    # As components stand in `Page.see` and `Page.draw`.
-    SEE, DRAW = 0, 1
+    # Indices of the event handlers `Page.on_upload` and `Page.on_change`.
+    UPLOAD, CHANGE = 0, 1
 
     def __init__(self, url: str) -> None:
         import httpx  # comes with Gradio
@@ -66,33 +66,35 @@ class User:
         self.session = secrets.token_hex(6)
 
     def upload(self, path: Path) -> Any:
-        """The server's answer to a file."""
+        """Upload a file; returns the response."""
         with path.open("rb") as file:
             return self.http.post("gradio_api/upload", files={"files": (path.name, file)})
 
-    def see(self, path: Path, layers: tuple[str, ...] = ("boxes",)) -> dict[str, Any]:
-        """Upload a file, and what the page shows then."""
+    def predict(self, path: Path, layers: tuple[str, ...] = ("boxes",)) -> dict[str, Any]:
+        """Upload a file; returns what the page shows."""
         (place,) = self.upload(path).json()
-        return self.see_place(place, layers)
+        return self.predict_place(place, layers)
 
-    def see_place(self, place: str, layers: tuple[str, ...] = ("boxes",)) -> dict[str, Any]:
-        """What the page shows of a file that is said to be on the server."""
+    def predict_place(self, place: str, layers: tuple[str, ...] = ("boxes",)) -> dict[str, Any]:
+        """Predict on a path on the server; returns what the page shows."""
         meta = {"_type": "gradio.FileData"}
-        outputs = self._call(self.SEE, {"path": place, "meta": meta}, list(layers), 0.5, 0.25, 0.5)
+        outputs = self._call(
+            self.UPLOAD, {"path": place, "meta": meta}, list(layers), 0.5, 0.25, 0.5
+        )
         names = ("upload", "state", "note", "caption", "picture", "times", "jpeg", "json")
         return dict(zip(names, outputs, strict=True))
 
-    def draw(self, layers: tuple[str, ...], opacity: float = 0.5) -> dict[str, Any]:
-        """Toggle layers, and what the page shows then."""
-        outputs = self._call(self.DRAW, None, list(layers), opacity, 0.25, 0.5)
+    def change(self, layers: tuple[str, ...], opacity: float = 0.5) -> dict[str, Any]:
+        """Change the layers; returns what the page shows."""
+        outputs = self._call(self.CHANGE, None, list(layers), opacity, 0.25, 0.5)
         return dict(zip(("picture", "times", "jpeg", "json"), outputs, strict=True))
 
     def fetch(self, file: dict[str, Any]) -> bytes:
-        """What a picture or a button points to."""
+        """Download the file of a picture or button."""
         return self.http.get(file["url"]).raise_for_status().content
 
     def _call(self, function: int, *data: Any) -> list[Any]:
-        """Join the queue, and wait for the end."""
+        """Join the queue, and wait for the result."""
         call = {"data": data, "fn_index": function, "session_hash": self.session}
         self.http.post("gradio_api/queue/join", json=call).raise_for_status()
         params = {"session_hash": self.session}

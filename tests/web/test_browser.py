@@ -12,7 +12,7 @@ from PIL import Image
 from ..saved_networks import Saved
 from .pages import ServedPage
 
-SECONDS = 40  # that something may take on a busy machine
+SECONDS = 40  # timeout on a busy machine
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,1000"),
     *("--disable-background-networking", "--disable-component-update", "--no-first-run"),
@@ -22,13 +22,13 @@ LOGS = {"browser": "ALL", "performance": "ALL"}
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """A browser, which has cost some seconds."""
+    """A browser; its start takes seconds."""
     webdriver = pytest.importorskip(
         "selenium.webdriver", reason="selenium is not installed: pip install 'yolor_d2[browser]'"
     )
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (browser and driver):
-        pytest.skip("there is no Chromium: apt-get install chromium chromium-driver")
+        pytest.skip("Chromium is not installed: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = browser
     for flag in FLAGS:
@@ -41,10 +41,10 @@ def chromium() -> Iterator[Any]:
 
 
 class Tab:
-    """The page in a tab of its own, and a user's hands and eyes.
+    """The page in a new browser tab.
 
     Args:
-        browser: to open it in.
+        browser: to open the tab in.
         url: of the page.
     """
 
@@ -55,11 +55,11 @@ class Tab:
         browser.get(url)
         self.wait(lambda: self.find("#upload input[type=file]"))
 
-    def look(self) -> None:
+    def activate(self) -> None:
         self.browser.switch_to.window(self.handle)
 
     def find(self, selector: str) -> list[Any]:
-        self.look()
+        self.activate()
         return self.browser.find_elements("css selector", selector)
 
     def wait(self, condition: Any) -> Any:
@@ -68,7 +68,7 @@ class Tab:
         return WebDriverWait(self.browser, SECONDS).until(lambda _: condition())
 
     def drop(self, path: Path) -> None:
-        """Upload a file; what comes of it is waited for by who wants it."""
+        """Upload a file, without waiting for the result."""
         self.wait(lambda: self.find("#upload input[type=file]"))[0].send_keys(str(path))
 
     def click(self, label: str) -> None:
@@ -89,8 +89,8 @@ class Tab:
         fields = self.find(f"#{name} textarea, #{name} input")
         return "".join(e.get_attribute("value") for e in fields)
 
-    def pictured(self, *, other_than: str = "") -> str:
-        """Wait for a picture that is complete."""
+    def wait_for_picture(self, *, other_than: str = "") -> str:
+        """Wait until a picture is loaded; returns its address."""
         self.wait(lambda: self.picture not in ("", other_than))
         script = (
             "let i = document.querySelector('#picture img'); return i.complete && i.naturalWidth"
@@ -101,7 +101,7 @@ class Tab:
 
 @pytest.fixture
 def open_tab(page: ServedPage, chromium: Any) -> Iterator[Callable[[], Tab]]:
-    """Opens tabs, and closes them: of six connections to a server, each tab keeps one."""
+    """Opens tabs and closes them: each tab keeps one of six connections to a server."""
     (home,) = chromium.window_handles
     yield lambda: Tab(chromium, page.url)
     for handle in set(chromium.window_handles) - {home}:
@@ -117,32 +117,32 @@ def tab(open_tab: Callable[[], Tab]) -> Tab:
 
 def test_a_picture_and_its_layers(tab: Tab, page: ServedPage, saved: Saved) -> None:
     tab.drop(saved.images[0])
-    first = tab.pictured()
+    first = tab.wait_for_picture()
     truth = page.predictor(str(saved.images[0]))
     tab.wait(lambda: tab.text("caption") == truth.caption)
     assert tab.note == "160 x 120 pixels"
     assert [part.split()[0] for part in tab.text("times").split(", ")] == [
         *("reading", "network", "drawing")
     ]
-    asked = len(page.predictor.asked)
+    count = len(page.predictor.predicted)
     tab.click("boxes")
-    second = tab.pictured(other_than=first)
+    second = tab.wait_for_picture(other_than=first)
     tab.click("boxes")
-    assert tab.pictured(other_than=second) == first
+    assert tab.wait_for_picture(other_than=second) == first
     slider = tab.find("#opacity input[type=range]")[0]
     slider.send_keys("\ue012" * 3)  # the left arrow
-    assert tab.pictured(other_than=first)
-    assert len(page.predictor.asked) == asked
+    assert tab.wait_for_picture(other_than=first)
+    assert len(page.predictor.predicted) == count
 
 
-def test_a_text_that_calls_itself_a_picture(tab: Tab, saved: Saved, tmp_path: Path) -> None:
+def test_a_text_file_named_like_a_picture(tab: Tab, saved: Saved, tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no picture")
     tab.drop(tmp_path / "text.jpg")
-    tab.wait(lambda: "not a picture that can be read" in tab.note)
+    tab.wait(lambda: "not a supported picture" in tab.note)
     assert tab.picture == ""
     assert tab.find("[data-testid=toast-body]") == []  # one error, not two
-    tab.drop(saved.images[0])  # and all goes on
-    tab.pictured()
+    tab.drop(saved.images[0])  # the page still works
+    tab.wait_for_picture()
     assert tab.note == "160 x 120 pixels"
 
 
@@ -153,25 +153,25 @@ def test_two_users_at_once(open_tab: Callable[[], Tab], saved: Saved) -> None:
     stems = [image.stem for image in saved.images[:2]]
     before = []
     for each, stem in zip(tabs, stems, strict=True):
-        before.append(each.pictured())
+        before.append(each.wait_for_picture())
         assert before[-1].endswith(f"/{stem}_seen.jpg")
     for each in tabs:
         each.click("masks")
     for each, stem, old in zip(tabs, stems, before, strict=True):
-        assert each.pictured(other_than=old).endswith(f"/{stem}_seen.jpg")
+        assert each.wait_for_picture(other_than=old).endswith(f"/{stem}_seen.jpg")
 
 
 def test_a_picture_of_50_megapixels(tab: Tab, tmp_path: Path) -> None:
     Image.new("RGB", (8000, 6250), (90, 120, 30)).save(tmp_path / "large.jpg", quality=30)
     tab.drop(tmp_path / "large.jpg")
-    tab.pictured()
+    tab.wait_for_picture()
     assert tab.note == "Scaled down from 8000 x 6250 to 505 x 395 pixels."
 
 
 def test_a_file_over_the_limit(tab: Tab, tmp_path: Path) -> None:
     (tmp_path / "heavy.jpg").write_bytes(bytes(2_000_000))
     tab.drop(tmp_path / "heavy.jpg")
-    toast = "[data-testid=toast-body]"  # comes slowly into sight
+    toast = "[data-testid=toast-body]"  # fades in
     tab.wait(lambda: any("size" in e.text for e in tab.find(toast)))
 
 
@@ -179,7 +179,7 @@ def test_results_can_be_saved(tab: Tab, saved: Saved, tmp_path: Path) -> None:
     where = {"behavior": "allow", "downloadPath": str(tmp_path)}
     tab.browser.execute_cdp_cmd("Browser.setDownloadBehavior", where)
     tab.drop(saved.images[0])
-    tab.pictured()
+    tab.wait_for_picture()
     stem = saved.images[0].stem
     for button, name in (("json", f"{stem}.json"), ("picture", f"{stem}_seen.jpg")):
         tab.wait(lambda button=button: tab.find(f"#save-{button}")[0].is_enabled())
@@ -189,9 +189,9 @@ def test_results_can_be_saved(tab: Tab, saved: Saved, tmp_path: Path) -> None:
     assert Image.open(tmp_path / f"{stem}_seen.jpg").width >= 480
 
 
-def test_nothing_comes_from_anywhere_else(tab: Tab, page: ServedPage, saved: Saved) -> None:
+def test_nothing_is_loaded_from_elsewhere(tab: Tab, page: ServedPage, saved: Saved) -> None:
     tab.drop(saved.images[0])
-    tab.pictured()
+    tab.wait_for_picture()
     messages = [json.loads(e["message"])["message"] for e in tab.browser.get_log("performance")]
     urls = [
         message["params"]["request"]["url"]

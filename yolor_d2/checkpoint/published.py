@@ -1,13 +1,12 @@
-"""Reading published .pt files, which pickle whole models, without running what they say.
+"""Reading published .pt files, which pickle whole models, without running code from them.
 
-Unpickling calls whatever a file names, so a file may run anything. PyTorch's restricted unpickler,
-which calls nothing but what rebuilds tensors and containers, does the reading here; for the classes
-of the published code and of PyTorch's modules it gets a stand-in that only keeps what it is given.
-Nothing that a file names is ever imported.
+Unpickling calls any function that a file names. PyTorch's restricted unpickler only calls functions
+that rebuild tensors and containers; classes of the published code and of torch.nn are replaced by a
+placeholder that stores their state. Nothing that a file names is imported.
 """
 
 import sys
-from _compat_pickle import IMPORT_MAPPING  # by the names of Python 2, which pickles use
+from _compat_pickle import IMPORT_MAPPING  # names of Python 2, which pickles use
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-# What may be named besides tensors and containers, and is read as a stand-in: PyTorch's modules,
-# whatever belongs to neither Python (3 or 2), PyTorch nor NumPy, and the numbers, paths and
-# settings of training scripts. All else is refused.
+# Names that are read as placeholders, besides tensors and containers: torch.nn; packages other than
+# Python (3 or 2), PyTorch and NumPy; numbers, paths and settings of training scripts. Other names
+# are refused.
 OWN_PACKAGES = {*sys.stdlib_module_names, *IMPORT_MAPPING, "numpy", "torch"}
 FOREIGN_PACKAGE = "torch.nn."
 FOREIGN_NAMES = frozenset(
@@ -44,12 +43,12 @@ MAX_MODULES = 20_000
 Kind = TypeVar("Kind", dict[Any, Any], set[Any])
 
 
-class StandIn:
-    """An object of a class that is not there: does nothing, keeps the state that it is given."""
+class Placeholder:
+    """An object of an unavailable class, which only stores its state."""
 
     state: Mapping[str, Any] = {}
 
-    def __new__(cls, *args: object, **kwargs: object) -> "StandIn":
+    def __new__(cls, *args: object, **kwargs: object) -> "Placeholder":
         return super().__new__(cls)
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -63,17 +62,17 @@ class StandIn:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a published file under its own names, such as `model.0.conv.weight`.
 
-    It may be a state dict, a pickled model, or a dictionary with one of them as "ema", which is
-    preferred, or "model".
+    The file contains a state dict, a pickled model, or a dictionary with one of these as "ema",
+    which is preferred, or "model".
 
     Raises:
-        ValueError: the file is something else, or names what does not belong into one.
+        ValueError: the file has other content, or refused names.
     """
     content = _load(path)
     if isinstance(content, dict):
         averaged = content.get("ema")
         content = averaged if averaged is not None else content.get("model", content)
-    if isinstance(content, StandIn):
+    if isinstance(content, Placeholder):
         content = dict(_tensors_of_module(content, path))
     if not isinstance(content, dict) or not content or not all(map(_is_entry, content.items())):
         raise ValueError(f"{path}: has neither a model nor a state dict")
@@ -89,11 +88,11 @@ def _load(path: Path) -> Any:
         names = _foreign_names(path)
         refused = sorted(name for name in names if not _is_foreign(name))
         if not refused:
-            with safe_globals([(StandIn, name) for name in names]):
+            with safe_globals([(Placeholder, name) for name in names]):
                 return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # what is damaged or hostile may fail anywhere
+    except Exception as error:  # damaged or hostile files can fail anywhere
         kind = type(error).__name__
         raise ValueError(f"{path}: damaged, or not readable without running it ({kind})") from None
     raise ValueError(f"{path}: refused, as it asks for {', '.join(map(repr, refused))}")
@@ -105,15 +104,15 @@ def _is_foreign(name: str) -> bool:
 
 
 def _foreign_names(path: Path) -> list[str]:
-    """What a file names that PyTorch's restricted unpickler does not know; nothing is run."""
+    """Names in a file that PyTorch's restricted unpickler refuses; runs no code of the file."""
     try:
         return get_unsafe_globals_in_checkpoint(path)
-    except ValueError:  # PyTorch's format before version 1.6, or no file of PyTorch
+    except ValueError:  # format before PyTorch 1.6, or not a PyTorch file
         return []
 
 
-def _tensors_of_module(root: StandIn, path: Path) -> Iterator[tuple[str, Tensor]]:
-    """What the module's state_dict() would hold."""
+def _tensors_of_module(root: Placeholder, path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The entries of the module's state_dict()."""
     waiting = [("", root)]
     for _ in range(MAX_MODULES):
         if not waiting:
@@ -125,11 +124,11 @@ def _tensors_of_module(root: StandIn, path: Path) -> Iterator[tuple[str, Tensor]
                 if isinstance(tensor, Tensor) and name not in transient:
                     yield f"{prefix}{name}", tensor
         children = reversed(_part(module, "_modules", dict).items())
-        waiting += [(f"{prefix}{n}.", child) for n, child in children if isinstance(child, StandIn)]
+        waiting += [(f"{prefix}{n}.", c) for n, c in children if isinstance(c, Placeholder)]
     raise ValueError(f"{path}: its modules contain each other without end")
 
 
-def _part(module: StandIn, name: str, kind: type[Kind]) -> Kind:
-    """A part of the module's state, empty where there is none."""
+def _part(module: Placeholder, name: str, kind: type[Kind]) -> Kind:
+    """An entry of the module's state; empty if missing."""
     value = module.state.get(name)
     return value if isinstance(value, kind) else kind()

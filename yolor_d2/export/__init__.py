@@ -1,1 +1,1 @@
-"""The network as ONNX, TorchScript or torch.export graphs, and a runner without PyTorch."""
+"""Export as ONNX, TorchScript or torch.export graphs, and a runner without PyTorch."""

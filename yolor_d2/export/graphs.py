@@ -1,4 +1,4 @@
-"""A deployed network as graphs of pure tensors, in the formats that others run.
+"""A deployed network as graphs with tensor inputs and outputs, in three formats.
 
 Shapes: N images, H x W canvas, A points, L visual tokens, K beams, T text tokens.
 """
@@ -21,15 +21,15 @@ VISION, START, STEP = "vision", "caption_start", "caption_step"
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "torch_export": ".pt2"}
 TOKENS = ("tokens", "padding")
 
-Graph = Callable[..., tuple[Tensor, ...]]  # takes its inputs in their order
+Graph = Callable[..., tuple[Tensor, ...]]  # inputs are positional
 
 
 class Part(NamedTuple):
-    """What becomes one graph."""
+    """A module that is exported as one graph."""
 
     module: nn.Module
-    inputs: dict[str, Tensor]  # examples
-    dynamic: dict[str, dict[int, Any]]  # of each input, the axes that may have any length
+    inputs: dict[str, Tensor]  # example inputs
+    dynamic: dict[str, dict[int, Any]]  # dynamic axes of each input
     outputs: list[str]
 
     @property
@@ -45,7 +45,7 @@ class VisionGraph(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor, contents: Tensor | None = None) -> tuple[Tensor, ...]:
-        """What `output_names` lists."""
+        """The outputs that `output_names` lists."""
         raw = self.model.raw_outputs(images, contents)
         outputs: list[Tensor] = []
         if raw.points is not None:
@@ -78,12 +78,12 @@ class CaptionStart(nn.Module):
         self.decoder = decoder
 
     def forward(self, tokens: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
-        """(layers, 2, N, H, L, E), and where to look (N, 1, 1, L)."""
+        """Keys and values (layers, 2, N, H, L, E), attention mask (N, 1, 1, L)."""
         return torch.stack(self.decoder.project(tokens)), attention_mask(padding)
 
 
 class CaptionStep(nn.Module):
-    """The newest token of each text and its past -> what follows, and the longer past."""
+    """The newest token of each text and its past -> next-token logits, and the longer past."""
 
     def __init__(self, head: TransformerCaptionHead) -> None:
         super().__init__()
@@ -95,24 +95,24 @@ class CaptionStep(nn.Module):
         """
         Args:
             ids: (N, K) int64.
-            past: (layers, 2, N, K, H, T, E), at first with T = 0.
-            visual, mask: of `CaptionStart`.
+            past: (layers, 2, N, K, H, T, E); T is 0 in the first step.
+            visual, mask: outputs of `CaptionStart`.
 
         Returns:
-            Logits (N, K, V), and the past with one token more.
+            Logits (N, K, V), and the past with one more token.
         """
         position = past.shape[5]
-        # A slice, as an index would be written down as the number that it has in the example.
+        # A slice, because an index would be exported as the constant of the example.
         x = self.head.text(ids, slice(position, position + 1))
         x, longer = self.head.decoder.extend(x, past, visual, mask)
         return self.head.words_logits(x), longer
 
 
 def parts_of(model: YOLOR) -> dict[str, Part]:
-    """What becomes a graph each, by name.
+    """The parts that are exported as one graph each, by name.
 
     Raises:
-        ValueError: a head is not ours, so that nobody knows what it gives.
+        ValueError: a head is not one of yolor_d2's, so that its outputs are unknown.
     """
     for task, kind in {
         "detection": AnchorFreeHead,
@@ -121,7 +121,7 @@ def parts_of(model: YOLOR) -> dict[str, Part]:
     }.items():
         head = model.heads.get(task)
         if head is not None and not isinstance(head, kind):
-            raise ValueError(f"cannot export {type(head).__name__}; only heads of yolor_d2's own")
+            raise ValueError(f"cannot export {type(head).__name__}: it is not a head of yolor_d2")
     parts = {VISION: _vision_part(model)}
     if model.caption_head is not None:
         parts |= _caption_parts(model.caption_head)
@@ -175,7 +175,7 @@ def _caption_parts(head: TransformerCaptionHead) -> dict[str, Part]:
 
 
 def cache_shape(head: TransformerCaptionHead) -> tuple[int, int, int]:
-    """Layers, heads and channels of a head of the decoder."""
+    """Number of decoder layers, attention heads and channels per head."""
     layers: Any = head.decoder.layers
     heads = layers[0].text_attention.num_heads
     return len(layers), heads, head.text.words.weight.shape[1] // heads
@@ -183,7 +183,7 @@ def cache_shape(head: TransformerCaptionHead) -> tuple[int, int, int]:
 
 @torch.no_grad()
 def write_graph(part: Part, path: Path, kind: str) -> None:
-    """Write a graph into a file of one of the SUFFIXES' kinds."""
+    """Write a part to a file; `kind` is a key of SUFFIXES."""
     with _quiet():
         if kind == "torchscript":
             torch.jit.trace(part.module, part.examples, check_trace=False).save(str(path))
@@ -209,12 +209,12 @@ def _export(part: Part) -> ExportedProgram:
 
 
 def open_graph(path: Path, part: Part, *, threads: int = 0) -> Graph:
-    """The graph of a file, as something to be called; the file's ending tells its kind.
+    """Load a graph as a function; the suffix determines the format.
 
     Args:
         path: of the file.
-        part: that it was written from.
-        threads: for onnxruntime; 0 leaves it to that.
+        part: that was written to the file.
+        threads: of onnxruntime; 0 is its default.
     """
     if path.suffix != SUFFIXES["onnx"]:
         with _quiet():
@@ -237,7 +237,7 @@ def open_graph(path: Path, part: Part, *, threads: int = 0) -> Graph:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' words about themselves and about code that is not the user's."""
+    """Suppress warnings of the exporters, which concern no code of the user."""
     with warnings.catch_warnings():
         for kind in (DeprecationWarning, FutureWarning, UserWarning, torch.jit.TracerWarning):
             warnings.simplefilter("ignore", kind)
@@ -247,7 +247,7 @@ def _quiet() -> Iterator[None]:
 def random_inputs(
     model: YOLOR, *, batch: int, height: int, width: int, seed: int = 0
 ) -> Mapping[str, Tensor]:
-    """Images of coloured rectangles, each on another part of its canvas."""
+    """Images of colored rectangles, each at a different place on its canvas."""
     rng = torch.Generator().manual_seed(seed)
     images = torch.full((batch, 3, height, width), 114, dtype=torch.uint8)
     contents = torch.zeros(batch, 4)
@@ -259,7 +259,7 @@ def random_inputs(
         for _ in range(8):
             x0, x1 = sorted(torch.randint(w + 1, (2,), generator=rng).tolist())
             y0, y1 = sorted(torch.randint(h + 1, (2,), generator=rng).tolist())
-            colour = torch.randint(256, (3, 1, 1), generator=rng).to(torch.uint8)
-            inside[:, y0:y1, x0:x1] = colour
+            color = torch.randint(256, (3, 1, 1), generator=rng).to(torch.uint8)
+            inside[:, y0:y1, x0:x1] = color
     inputs = {"images": images, "contents": contents}
     return inputs if model.caption_head is not None else {"images": images}

@@ -1,4 +1,4 @@
-"""Whether graphs say what the network says."""
+"""Comparison of exported graphs with the network."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -11,16 +11,16 @@ from ..modeling.meta_arch import YOLOR
 from .graphs import START, STEP, TOKENS, VISION, Graph, Part, random_inputs
 
 TOLERANCE = 1e-4
-BEAMS, STEPS = 3, 4  # of texts that are compared
+BEAMS, STEPS = 3, 4  # of the compared captions
 
 
 class Difference(NamedTuple):
-    """How far an output of a graph is from the network's own."""
+    """Difference between an output of a graph and the network's."""
 
     graph: str
     output: str
     canvas: str
-    error: float  # the largest difference, of values beyond 1 relative to them
+    error: float  # largest difference; relative for values above 1
 
 
 def compare(
@@ -31,16 +31,16 @@ def compare(
     sizes: Sequence[tuple[int, int]],
     batches: Sequence[int],
 ) -> list[Difference]:
-    """The differences of all outputs.
+    """Compare all outputs on random images.
 
     Args:
-        model: deployed.
+        model: the deployed network.
         parts: of the model, by name.
-        graphs: that were written from them, by the same names.
+        graphs: written from the parts, by the same names.
         sizes: heights and widths of canvases.
-        batches: numbers of images.
+        batches: batch sizes.
     """
-    found = []
+    differences = []
     for height, width in sizes:
         for batch in batches:
             canvas = f"{batch} x {height} x {width}"
@@ -48,21 +48,21 @@ def compare(
             for name, arguments in _calls(model, parts, tuple(inputs.values())):
                 with torch.no_grad():
                     expected = parts[name].module(*arguments)
-                said = graphs[name](*arguments)
-                found += [
-                    Difference(name, output, canvas, largest_error(ours, theirs))
-                    for output, ours, theirs in zip(
-                        parts[name].outputs, expected, said, strict=True
+                actual = graphs[name](*arguments)
+                differences += [
+                    Difference(name, output, canvas, largest_error(wanted, found))
+                    for output, wanted, found in zip(
+                        parts[name].outputs, expected, actual, strict=True
                     )
                 ]
-    return found
+    return differences
 
 
 @torch.no_grad()
 def _calls(
     model: YOLOR, parts: Mapping[str, Part], images: tuple[Tensor, ...]
 ) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
-    """Calls of all graphs, each with what the network itself said before."""
+    """Names and inputs of graph calls; later inputs are outputs of the network."""
     yield VISION, images
     if model.caption_head is None:
         return
@@ -79,16 +79,16 @@ def _calls(
         ids = logits[:, 0].topk(BEAMS).indices  # (N, K)
 
 
-def largest_error(expected: Tensor, said: Tensor) -> float:
-    """The largest difference; where values are larger than 1, relative to them."""
-    if expected.shape != said.shape or expected.dtype != said.dtype:
+def largest_error(expected: Tensor, actual: Tensor) -> float:
+    """The largest difference, relative for values above 1; infinite for other shapes or types."""
+    if expected.shape != actual.shape or expected.dtype != actual.dtype:
         return float("inf")
-    difference = (said.double() - expected.double()).abs() / expected.double().abs().clamp(min=1)
+    difference = (actual.double() - expected.double()).abs() / expected.double().abs().clamp(min=1)
     return difference.nan_to_num(nan=float("inf")).max().item()
 
 
 def table_of(differences: Sequence[Difference]) -> str:
-    """The largest difference of each output on each canvas, as a table."""
+    """Table of the largest difference of each output on each canvas."""
     canvases = list(dict.fromkeys(each.canvas for each in differences))
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for graph, output, canvas, error in differences:

@@ -1,7 +1,7 @@
-"""A network as a LazyConfig describes it, in a *.py file or in a checkpoint.
+"""A network described by a LazyConfig, from a *.py file or a checkpoint.
 
-A checkpoint keeps it as text that looks like a program. It is read, not run: only values are taken
-from it, and only parts of our networks are called.
+A checkpoint stores the LazyConfig as Python code. The code is parsed, not run: only literal values
+are read, and only classes of yolor_d2's networks are called.
 """
 
 import ast
@@ -31,7 +31,7 @@ MAPPER = MultiTaskMapper.__name__
 
 
 class LazyRecipe:
-    """What there is to know of a LazyConfig; arguments and attributes are those of `YamlRecipe`.
+    """The counterpart of `YamlRecipe` for a LazyConfig, with the same arguments and attributes.
 
     Here `opts` are NAME=VALUE, ... of the model.
     """
@@ -58,11 +58,11 @@ class LazyRecipe:
         group_arguments(model)
         self.device = device
         regions = (heads["caption"] or {}).get("regions") or {}
-        self.is_told_of_objects = bool(regions.get("region_feature"))
+        self.caption_needs_detection = bool(regions.get("region_feature"))
         self.weights: str = (cfg.get("init") or {}).get("weights", "")
         self.kind: str = (cfg.get("run") or {}).get("eval_weights", "ema")
         data = cfg.get("data") or {}
-        self.data_sets: list[str] = [*data.get("train", ()), *data.get("test", ())]
+        self.datasets: list[str] = [*data.get("train", ()), *data.get("test", ())]
         self.class_counts: dict[str, int] = {
             f"{kind}_classes": (heads[task] or {}).get("num_classes", 0)
             for kind, task in (("thing", "detection"), ("stuff", "semantic"))
@@ -73,7 +73,7 @@ class LazyRecipe:
         )
 
     def build(self, tasks: Sequence[str], stored: StoredWeights, metadata: Metadata) -> YOLOR:
-        """As of `YamlRecipe`; the classes are in the LazyConfig."""
+        """See `YamlRecipe.build`; the LazyConfig itself contains the classes."""
         node = copy.deepcopy(self.cfg.model)
         for task in set(TASKS) - set(tasks):
             node[f"{task}_head"] = None
@@ -100,23 +100,24 @@ class LazyRecipe:
 
 
 def read_lazy(path: Path) -> DictConfig:
-    """The LazyConfig of a *.py file, which is run."""
+    """The LazyConfig of a *.py file, which is executed."""
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such file")
+        raise ValueError(f"{path}: no such file")
     try:
         return LazyConfig.load(str(path))
-    except Exception as error:  # whatever the program does
+    except Exception as error:  # user code can raise anything
         reason = (str(error).splitlines() or [""])[0]
         raise ValueError(f"{path}: {type(error).__name__}: {reason}") from None
 
 
 def parse_lazy(text: str) -> DictConfig | None:
-    """The LazyConfig of a checkpoint, as `LazyConfig.to_py` writes it; nothing of it is run.
+    """Parse the LazyConfig of a checkpoint, as written by `LazyConfig.to_py`, without running it.
 
-    None: it is none.
+    Returns:
+        The LazyConfig; None if the text is not one.
 
     Raises:
-        ValueError: it calls something else than parts of our networks.
+        ValueError: it calls anything but parts of yolor_d2's networks.
     """
     cfg = OmegaConf.create()
     try:
@@ -130,13 +131,13 @@ def parse_lazy(text: str) -> DictConfig | None:
     for name in _called(cfg.get("model")):
         if not _is_part(name):
             raise ValueError(
-                f"{name} is no part of yolor_d2's networks: give the LazyConfig's file"
+                f"{name} is not part of yolor_d2's networks: pass the LazyConfig's file"
             )
     return cfg
 
 
 def _value(node: ast.expr) -> Any:
-    """A literal, or a call as what `instantiate` would call, in plain data."""
+    """The value of a literal; a call as the node that `instantiate` calls, in plain data."""
     if isinstance(node, ast.Call):
         names = [keyword.arg for keyword in node.keywords]
         values = [_value(keyword.value) for keyword in node.keywords]
@@ -150,7 +151,7 @@ def _value(node: ast.expr) -> Any:
 
 
 def _called(node: Any) -> Iterator[str]:
-    """Names of all that `instantiate` would call."""
+    """Names of everything that `instantiate` would call."""
     if isinstance(node, DictConfig):
         if "_target_" in node:
             yield str(node["_target_"])
@@ -165,22 +166,22 @@ def _is_part(name: str) -> bool:
     if not name.startswith(PARTS):
         return False
     found = pydoc.locate(name)
-    # Modules have also names of what they import.
+    # A module's names include what it imports.
     is_ours = isinstance(found, type) and f"{found.__module__}.".startswith(PARTS)
     return is_ours or found in FUNCTIONS
 
 
 def _last_name(target: Any) -> str:
-    """Of a class, which a file has as such, a checkpoint by its name."""
+    """Last part of a class name; a file contains the class, a checkpoint its name."""
     return target.__name__ if isinstance(target, type) else str(target).rpartition(".")[2]
 
 
 def _with_options(cfg: DictConfig, opts: Sequence[Any]) -> DictConfig:
-    """NAME=VALUE, ... of the model; a name must be there, or be an argument of what is called."""
+    """Apply NAME=VALUE, ... to the model; the parent of each name must exist."""
     for option in map(str, opts):
         name, equals, value = option.partition("=")
         parent = OmegaConf.select(cfg, name.rpartition(".")[0])
         if not (equals and name.startswith("model.") and isinstance(parent, DictConfig)):
-            raise ValueError(f"{option}: must be model.NAME=VALUE, of the LazyConfig")
+            raise ValueError(f"{option}: must be model.NAME=VALUE with a NAME of the LazyConfig")
         OmegaConf.update(cfg, name, OmegaConf.from_dotlist([f"value={value}"]).value)
     return cfg

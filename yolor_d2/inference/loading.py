@@ -1,4 +1,4 @@
-"""From a checkpoint alone, or from a configuration and weights, to a network that can be asked."""
+"""Loading a network for inference from a checkpoint, or from a configuration and weights."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -29,13 +29,13 @@ Recipe = YamlRecipe | LazyRecipe
 
 
 class Network(NamedTuple):
-    """What `Predictor` needs of a network.
+    """A network ready for inference.
 
     Attributes:
-        model: deployed.
-        tasks: what is predicted.
-        recipe: how it was made.
-        metadata: names, colours and numbers of the classes, as of a detectron2 data set.
+        model: the deployed network.
+        tasks: to predict.
+        recipe: its configuration.
+        metadata: names, colors and ids of the classes, as of a detectron2 data set.
     """
 
     model: YOLOR
@@ -53,9 +53,9 @@ def load_network(
     score_threshold: float = 0.0,
     opts: Sequence[Any] = (),
 ) -> Network:
-    """The network that the arguments of `Predictor` describe."""
+    """Load a network; see `Predictor` for the arguments."""
     if not 0 <= score_threshold <= 1:
-        raise ValueError(f"score_threshold must be from 0 to 1, not {score_threshold}")
+        raise ValueError(f"score_threshold must be between 0 and 1, not {score_threshold}")
     shared: Any = {
         "device": _check_device(device or best_device()),
         "score_threshold": score_threshold,
@@ -68,7 +68,7 @@ def load_network(
             raise ValueError(f"{_name(source)}: a configuration needs weights")
         stored = read_weights(path)
     elif weights is not None:
-        raise ValueError(f"{source}: is no configuration (*.yaml, *.py) that weights could be for")
+        raise ValueError(f"{source}: is not a configuration (*.yaml, *.py), as weights need")
     else:
         path = Path(source)
         stored = read_weights(path)
@@ -97,14 +97,17 @@ def _read_config(source: PathLike | Config) -> Config:
 def _stored_config(stored: StoredWeights, path: Path) -> Config:
     text = stored.provenance.get("config")
     if not text:
-        raise ValueError(f"{path}: has no configuration in it: give one, and this as its weights")
+        raise ValueError(
+            f"{path}: contains no configuration: pass one, with this file as its weights"
+        )
     try:
         cfg = parse_yaml(text) or parse_lazy(text)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}, and this as its weights") from None
+        raise ValueError(f"{path}: {error}, with this file as its weights") from None
     if cfg is None:
         raise ValueError(
-            f"{path}: its configuration is another version's: give one, and this as its weights"
+            f"{path}: contains the configuration of another version: pass a configuration, with "
+            "this file as its weights"
         )
     return cfg
 
@@ -126,28 +129,30 @@ def _check_device(name: str) -> str:
 
 
 def _needed_tasks(recipe: Recipe, tasks: Sequence[str]) -> list[str]:
-    """The heads for some tasks: captions may have to be told of objects."""
+    """The tasks whose heads are needed; captions may need detected objects."""
     check_tasks(tasks, ())
     if missing := sorted(set(tasks) - set(recipe.tasks)):
         trained = ", ".join(recipe.tasks)
         raise ValueError(f"the network has no {', '.join(missing)}, only {trained}")
     needed = set(tasks)
-    if "caption" in tasks and recipe.is_told_of_objects:
+    if "caption" in tasks and recipe.caption_needs_detection:
         needed.add("detection")
     return [task for task in recipe.tasks if task in needed]
 
 
 @contextmanager
 def _classes(recipe: Recipe, stored: StoredWeights) -> Iterator[Metadata]:
-    """The network's classes: a registered data set's, if they are the same, else made up, and
-    registered for a while.
+    """Metadata of the network's classes.
+
+    That of a registered data set with the same classes if there is one; otherwise it is created,
+    and registered inside the context.
     """
     classes = stored.provenance.get("classes") or {}
-    known = find_metadata(classes, stored.provenance.get("data") or recipe.data_sets)
+    known = find_metadata(classes, stored.provenance.get("data") or recipe.datasets)
     if known is not None:
         yield known
         return
-    # Classes of which nobody knows more than how many there are.
+    # Without names, only the number of classes is known.
     numbered = {
         key: [f"class {index}" for index in range(count)]
         for key, count in recipe.class_counts.items()

@@ -1,10 +1,10 @@
-"""What predictions are made of: arrays, pictures in files and folders, videos, cameras, streams."""
+"""Inputs of predictions: arrays, image files, folders, videos, cameras and streams."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Event, Thread
@@ -35,9 +35,8 @@ class Picture(NamedTuple):
 
     Attributes:
         pixels: uint8 RGB (height, width, 3).
-        name: of its file, stream or camera; "" of an array.
-        frame: its number in a video, from 0 on; None of others. Of what is live, numbers are
-            missing: those that came while nobody looked.
+        name: of the file, stream or camera; "" for an array.
+        frame: number in a video, from 0; None for images. Live sources skip frames.
     """
 
     pixels: np.ndarray
@@ -47,13 +46,14 @@ class Picture(NamedTuple):
 
 @dataclass(frozen=True)
 class Media:
-    """What a source turned out to be.
+    """An opened source of images.
 
     Attributes:
-        pictures: gives them one by one, once; it is told what to do with what cannot be read.
-        kind: "image", one; "images"; "video"; or "live", which goes on while nobody looks.
-        count: how many there are, None where only the end will tell.
-        fps: frames a second of a video, 0 where it does not say.
+        pictures: iterates over the images once; its argument is called with the error of each file
+            that cannot be read.
+        kind: "image", "images", "video", or "live" for cameras and streams.
+        count: number of images; None if unknown.
+        fps: frames per second of a video; 0 if unknown.
     """
 
     pictures: Callable[[OnError], Iterator[Picture]]
@@ -63,16 +63,16 @@ class Media:
 
 
 def open_media(source: Source) -> Media:
-    """Find out what a source is.
+    """Open a source of images.
 
     Args:
-        source: a path of an image, a folder (its images in the order of their names, none of its
-            folders), a video, or a URL of a stream; the number of a camera; an RGB array, a PIL
-            image; or a list of images.
+        source: the path of an image, folder or video; the URL of a stream; the number of a camera;
+            an RGB array; a PIL image; or a list of images. Images of a folder are sorted by name;
+            its subfolders are ignored.
 
     Raises:
-        BadFileError: there is no such thing, or nothing in it.
-        ValueError: an array is no image.
+        BadFileError: the source does not exist, is empty or cannot be read.
+        ValueError: an array is not an image.
     """
     if isinstance(source, list | tuple):
         return _images(source)
@@ -86,13 +86,40 @@ def open_media(source: Source) -> Media:
     return Media(lambda on_error: iter([picture]))
 
 
+def open_inputs(inputs: Sequence[str], *, on_error: OnError) -> Iterator[Media]:
+    """Open inputs of a command line: videos and live sources first, then all images together.
+
+    Args:
+        inputs: paths, camera numbers and URLs.
+        on_error: called with the error of each input that cannot be opened.
+    """
+    stills: list[Media] = []
+    for name in inputs:
+        is_camera = name.isdecimal() and not Path(name).exists()
+        try:
+            media = open_media(int(name) if is_camera else name)
+        except BadFileError as error:
+            on_error(error)
+            continue
+        if media.kind in ("image", "images"):
+            stills.append(media)
+        else:
+            yield media
+    if stills:
+        yield Media(
+            lambda on_error: chain.from_iterable(media.pictures(on_error) for media in stills),
+            kind="images",
+            count=sum(media.count or 0 for media in stills),
+        )
+
+
 def raise_error(error: BadFileError) -> None:
-    """What is done with what cannot be read, unless somebody knows better."""
+    """The default `on_error`."""
     raise error
 
 
 def to_picture(source: Any) -> Picture:
-    """A file's, an array's or a PIL image's pixels."""
+    """Read a file, an array or a PIL image."""
     if isinstance(source, str | os.PathLike):
         return Picture(read_upright(os.fspath(source)), os.fspath(source))
     if isinstance(source, Image.Image):
@@ -104,7 +131,7 @@ def to_picture(source: Any) -> Picture:
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """Pixels of 8 or 16 bits, grey, RGB or RGB with transparency -> uint8 RGB (H, W, 3)."""
+    """Convert gray, RGB or RGBA pixels of 8 or 16 bits to uint8 RGB (H, W, 3)."""
     channels = image.shape[2] if image.ndim == 3 else 1
     known = image.ndim in (2, 3) and channels in (1, 3, 4) and image.size > 0
     if not known or image.dtype not in (np.uint8, np.uint16):
@@ -122,11 +149,11 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 def _from_pil(image: Image.Image) -> Picture:
     name = getattr(image, "filename", "")
     name = name if isinstance(name, str) else ""
-    if image.mode == "F":  # which `convert` would make black where it is from 0 to 1
-        raise ValueError("a PIL image of floating point numbers: nobody knows how bright they are")
-    try:  # a file is decoded now
+    if image.mode == "F":  # `convert` would make values from 0 to 1 black
+        raise ValueError("PIL images of mode F have no defined range; convert them to uint8")
+    try:  # decodes the file
         upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
+        if upright.mode.startswith("I"):  # 16 bits; `convert` would clip them at 255
             deep = np.asarray(upright).clip(0, 65535).astype(np.uint16)
             return Picture(to_rgb(deep), name)
         return Picture(np.array(upright.convert("RGB")), name)
@@ -135,7 +162,7 @@ def _from_pil(image: Image.Image) -> Picture:
 
 
 def _open_path(path: Path) -> Media:
-    if os.path.isdir(path):  # False, too, for a name that cannot be
+    if os.path.isdir(path):  # False, not an error, for names that are too long
         try:
             files = sorted(f for f in path.iterdir() if _is_image_name(f))
         except OSError as error:
@@ -165,23 +192,23 @@ def _read_all(sources: Iterable[Any], on_error: OnError) -> Iterator[Picture]:
 
 
 def _video(source: str | int, *, kind: str) -> Media:
-    """Frames of a file, a stream or a camera, which is open until they have been read."""
+    """Open a video file, a stream or a camera; it is closed after the last frame."""
     name = f"camera {source}" if isinstance(source, int) else source
     if kind == "video" and not os.path.isfile(name):
         raise BadFileError(name, "No such file or directory")
     try:
         name.encode()
-    except UnicodeEncodeError:  # at which OpenCV crashes
-        raise BadFileError(name, "a video's name must be UTF-8") from None
+    except UnicodeEncodeError:  # OpenCV would crash
+        raise BadFileError(name, "video names must be UTF-8") from None
     capture = cv2.VideoCapture(source)
     if not capture.isOpened():
         reason = "cannot be read as a video" if kind == "video" else "cannot be opened"
         raise BadFileError(name, f"{reason} (or its codec is missing)")
     frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
     if frames > 0:
-        kind = "video"  # also a URL's, if that is of a file
+        kind = "video"  # a URL can be that of a file
     return Media(
-        lambda on_error: _read_frames(capture, name, on_error, waits=kind == "video"),
+        lambda on_error: _read_frames(capture, name, on_error, is_live=kind == "live"),
         kind=kind,
         count=frames or None,
         fps=max(capture.get(cv2.CAP_PROP_FPS), 0.0),
@@ -189,31 +216,31 @@ def _video(source: str | int, *, kind: str) -> Media:
 
 
 def _read_frames(
-    capture: cv2.VideoCapture, name: str, on_error: OnError, *, waits: bool
+    capture: cv2.VideoCapture, name: str, on_error: OnError, *, is_live: bool
 ) -> Iterator[Picture]:
-    """All frames of what waits until they have been looked at; of others always the newest."""
+    """All frames of a video, or the newest frames of a live source."""
     frames = _frames(capture)
     is_empty = True
     try:
-        for number, frame in frames if waits else newest(frames):
+        for number, frame in newest(frames) if is_live else frames:
             is_empty = False
             yield Picture(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), name, number)
     finally:
         capture.release()
     if is_empty:
-        on_error(BadFileError(name, "has no frame that can be read"))
+        on_error(BadFileError(name, "has no readable frames"))
 
 
 def _frames(capture: cv2.VideoCapture) -> Iterator[tuple[int, np.ndarray]]:
     for number in count():
-        is_there, frame = capture.read()
-        if not is_there:
+        success, frame = capture.read()
+        if not success:
             return
         yield number, frame
 
 
 def newest(items: Iterator[T]) -> Iterator[T]:
-    """What comes while nobody looks is passed over, all but the last: a camera does not wait."""
+    """Read items in a thread; while the caller is busy, all but the newest are skipped."""
     waiting: Queue[T] = Queue(maxsize=1)
     has_stopped = Event()
 
@@ -233,4 +260,4 @@ def newest(items: Iterator[T]) -> Iterator[T]:
                 yield waiting.get(timeout=0.1)
     finally:
         has_stopped.set()
-        reader.join()  # before somebody closes what it reads from
+        reader.join()  # before the caller closes its source

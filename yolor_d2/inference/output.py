@@ -1,4 +1,4 @@
-"""What the demo writes into its folder: pictures, videos, lines of JSON."""
+"""Output files of predictions: pictures, videos and JSON lines."""
 
 import json
 import os
@@ -10,33 +10,49 @@ from typing import TextIO
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from ..files import replace_file
-from ..visualization import BACKGROUND, caption_strip
-from .media import Media
+from ..visualization import BACKGROUND, caption_strip, compatible_layers
+from .media import Media, OnError, open_inputs
 from .prediction import Prediction
+from .predictor import Predictor
 
 LINES = "predictions.jsonl"
-# Those that OpenCV mostly can write, the better first.
+# In order of preference; which of them OpenCV can write depends on its build.
 VIDEO_FORMATS = ((".mp4", "mp4v"), (".avi", "MJPG"))
-JPEG_SIDE = 65_500  # which OpenCV writes at most
+JPEG_SIDE = 65_500  # limit of OpenCV
 DEFAULT_FPS = 25.0
-CAPTION_ROOM = 3  # lines below a video, whose frames are all of one size
+CAPTION_LINES = 3  # room below a video, whose frames all have one size
 
 Sink = Callable[[Prediction], None]
 
 
+def layers_to_draw(chosen: Sequence[str], available: Sequence[str]) -> Sequence[str]:
+    """The chosen layers, by default all available ones but with one map only.
+
+    Raises:
+        ValueError: a chosen layer is not available.
+    """
+    if missing := [layer for layer in chosen if layer not in available]:
+        raise ValueError(
+            f"layers {', '.join(missing)}: not predicted by this network; its layers are "
+            f"{', '.join(available)}"
+        )
+    return chosen or compatible_layers(available)
+
+
 class Output:
-    """The folder, open while predictions are made.
+    """A context manager that writes predictions to a folder.
 
     Args:
-        folder: made if need be. It holds no inputs, so that none is overwritten.
-        inputs: of the demo.
-        layers: what is drawn.
+        folder: created if missing. It must not contain inputs, which could be overwritten.
+        inputs: paths, camera numbers and URLs.
+        layers: to draw.
         opacity: of masks and maps, 0 to 1.
 
     Attributes:
-        count: predictions so far.
+        count: number of predictions written.
     """
 
     def __init__(
@@ -51,7 +67,7 @@ class Output:
         for name in inputs:
             home = name if os.path.isdir(name) else os.path.dirname(name)
             if os.path.exists(name) and Path(home).resolve() == place:
-                raise ValueError(f"{folder}: has {name} in it, choose another folder for output")
+                raise ValueError(f"{folder}: contains {name}; choose another output folder")
         self.folder = folder
         self.draw = partial(Prediction.draw, layers=layers, opacity=opacity)
         self.count = 0
@@ -60,7 +76,7 @@ class Output:
     def __enter__(self) -> "Output":
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / LINES
-        path.unlink(missing_ok=True)  # it may be a link to what somebody still needs
+        path.unlink(missing_ok=True)  # it may be a link to a file elsewhere
         self._lines: TextIO = path.open("w", encoding="utf-8")
         return self
 
@@ -69,7 +85,7 @@ class Output:
 
     @contextmanager
     def sink(self, media: Media) -> Iterator[Sink]:
-        """What takes the predictions of a video, or of images."""
+        """A function that writes the predictions of a video or of images."""
         if media.kind == "images":
             yield self._write_picture
             return
@@ -93,14 +109,14 @@ class Output:
     def _write_line(self, prediction: Prediction, picture: str) -> None:
         content = {**prediction.to_json(), "picture": picture}
         self._lines.write(json.dumps(content, allow_nan=False) + "\n")
-        self._lines.flush()  # somebody may be reading along
+        self._lines.flush()  # for readers during the run
         self.count += 1
 
     def _free_name(self, source: str, suffix: str) -> str:
-        """A file's name like that of the source, of which there may be several in this run."""
+        """An unused file name with the stem of the source."""
         stem = "stream" if "://" in source else Path(source).stem.replace(" ", "_")
         name, number = f"{stem}{suffix}", 1
-        while name.lower() in self._taken:  # some file systems know no case
+        while name.lower() in self._taken:  # file systems can be case-insensitive
             number += 1
             name = f"{stem}_{number}{suffix}"
         self._taken.add(name.lower())
@@ -108,12 +124,12 @@ class Output:
 
 
 class Video:
-    """A video of predictions, which takes its name when it is complete.
+    """A context manager that writes a video, which gets its final name when complete.
 
     Args:
         folder: to write to.
-        free_name: makes of a source and a suffix the name of a file.
-        fps: frames a second.
+        free_name: returns an unused file name for a source and a suffix.
+        fps: frames per second.
     """
 
     def __init__(self, folder: Path, free_name: Callable[[str, str], str], *, fps: float) -> None:
@@ -135,7 +151,7 @@ class Video:
             os.replace(self._temporary, self._folder / self._name)
 
     def add(self, prediction: Prediction, picture: np.ndarray) -> str:
-        """Append the picture of a prediction; the video's name."""
+        """Append the picture of a prediction; returns the name of the video."""
         if self._writer is None:
             self._begin(prediction, picture)
         assert self._writer is not None
@@ -143,17 +159,17 @@ class Video:
         height, width = np.minimum(picture.shape[:2], self._canvas.shape[:2])
         self._canvas[:height, :width] = picture[:height, :width]
         frame, number = cv2.cvtColor(self._canvas, cv2.COLOR_RGB2BGR), prediction.frame or 0
-        for _ in range(self._frames, number + 1):  # more than one where a camera did not wait
+        for _ in range(self._frames, number + 1):  # repeated for skipped live frames
             self._writer.write(frame)
         self._frames = number + 1
         return self._name
 
     def _begin(self, prediction: Prediction, picture: np.ndarray) -> None:
-        """Open the file, as large as any frame's picture will be."""
+        """Open the file, with room for the longest caption."""
         height, width = picture.shape[:2]
         if prediction.caption is not None:
-            height += (CAPTION_ROOM - 1) * caption_strip("", width).shape[0]
-        size = (width + width % 2, height + height % 2)  # codecs want even sides
+            height += (CAPTION_LINES - 1) * caption_strip("", width).shape[0]
+        size = (width + width % 2, height + height % 2)  # codecs need even sides
         for suffix, codec in VIDEO_FORMATS:
             self._temporary = self._folder / f".video{suffix}"
             writer = cv2.VideoWriter(
@@ -164,4 +180,27 @@ class Video:
                 self._canvas = np.empty((size[1], size[0], 3), np.uint8)
                 self._name = self._free_name(prediction.source, suffix)
                 return
-        raise OSError(f"{self._folder}: this OpenCV has no codec to write a video")
+        raise OSError(f"{self._folder}: this OpenCV build has no codec to write videos")
+
+
+def write_predictions(
+    predictor: Predictor, inputs: Sequence[str], output: Output, *, on_error: OnError
+) -> None:
+    """Predict on all inputs and write the results.
+
+    Args:
+        predictor: for predictions.
+        inputs: paths, camera numbers and URLs.
+        output: open.
+        on_error: called with the error of each file that cannot be read.
+    """
+    for media in open_inputs(inputs, on_error=on_error):
+        predictions = predictor.stream(media, on_error=on_error)
+        with output.sink(media) as sink, tqdm(total=media.count, disable=None) as bar:
+            try:
+                for prediction in predictions:
+                    sink(prediction)
+                    bar.update()
+            except KeyboardInterrupt:  # the only way to end a live source
+                if media.kind != "live":
+                    raise

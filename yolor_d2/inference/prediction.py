@@ -1,4 +1,4 @@
-"""What a model says of one image, for programs, for other tools and for the eye."""
+"""The prediction for one image, and its conversion to JSON, pictures and supervision."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,18 +19,18 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Prediction:
-    """The results of one image; None is what the model has no head for, or was not asked.
+    """The prediction for one image; results of tasks that were not predicted are None.
 
     Attributes:
-        image: uint8 RGB (height, width, 3), what was predicted on.
-        source: name of the file, stream or camera; "" of an array.
-        frame: number in a video, from 0 on; None of others.
-        metadata: names, colours and numbers of the classes, as of a detectron2 data set.
-        instances: with pred_boxes, scores, pred_classes and maybe pred_masks.
-        sem_seg: its argmax over axis 0 gives each pixel's class.
-        panoptic_seg: a map of segments' ids (height, width), and what they are.
+        image: uint8 RGB (height, width, 3), the input.
+        source: name of the file, stream or camera; "" for an array.
+        frame: number in a video, from 0; None for images.
+        metadata: names, colors and ids of the classes, as of a detectron2 data set.
+        instances: with pred_boxes, scores, pred_classes and, from a mask head, pred_masks.
+        sem_seg: its argmax over axis 0 is the class of each pixel.
+        panoptic_seg: segment ids (height, width), and a description of each segment.
         caption: a sentence.
-        caption_score: its log-probability.
+        caption_score: log-probability of the caption.
     """
 
     image: np.ndarray = field(repr=False)
@@ -53,16 +53,16 @@ class Prediction:
 
     @property
     def results(self) -> Json:
-        """What is known, by the names that detectron2's models and evaluators use."""
+        """Results that are not None, by the names of detectron2's models and evaluators."""
         names = ("instances", "sem_seg", "panoptic_seg", "caption", "caption_score")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def to_json(self) -> Json:
-        """Plain data by COCO's conventions.
+        """Plain data in COCO's conventions.
 
-        Boxes are [x, y, width, height], masks compressed run lengths, categories have the numbers
-        of the data set, if the checkpoint knows them, else those of the network. Segments of the
-        panoptic map ("segments_info") and classes of the semantic one ("sem_seg") have masks, too.
+        Boxes are [x, y, width, height]; masks are compressed run lengths. Category ids are those of
+        the data set if the checkpoint contains them, otherwise those of the network. Segments of
+        the panoptic map ("segments_info") and classes of the semantic map ("sem_seg") have masks.
         """
         content: Json = {"file_name": self.source, "width": self.width, "height": self.height}
         if self.frame is not None:
@@ -87,7 +87,7 @@ class Prediction:
                 "supervision is not installed: pip install 'yolor_d2[supervision]'"
             ) from None
         if self.instances is None:
-            raise ValueError("there are no objects: the task detection was left out")
+            raise ValueError("there are no objects: the detection task was not predicted")
         found = self.instances
         classes = found.pred_classes.numpy()
         names = [self._category("thing", index)["category_name"] for index in classes.tolist()]
@@ -102,7 +102,7 @@ class Prediction:
     def draw(
         self, layers: Sequence[str] = (), *, score_threshold: float = 0.0, opacity: float = 0.5
     ) -> np.ndarray:
-        """A picture, RGB uint8; the arguments are those of `visualization.draw_results`."""
+        """An RGB uint8 picture; see `visualization.draw_results` for the arguments."""
         return draw_results(
             self.image,
             self.results,
@@ -126,7 +126,7 @@ class Prediction:
         has_table = bool(self.metadata.get("panoptic_classes"))
         found = []
         for segment in segments:
-            # Without panoptic classes, segments have the numbers of the heads' classes.
+            # Without panoptic classes, category ids are class indices of the heads.
             kind = "panoptic" if has_table else "thing" if segment["isthing"] else "stuff"
             found.append(
                 {
@@ -147,7 +147,7 @@ class Prediction:
         ]
 
     def _category(self, kind: str, index: int) -> Json:
-        """A class in the data set's words."""
+        """Id and name of a class, as in the data set."""
         names = self.metadata.get(f"{kind}_classes") or ()
         to_index = self.metadata.get(f"{kind}_dataset_id_to_contiguous_id") or {}
         numbers = {position: number for number, position in to_index.items()}
@@ -156,7 +156,7 @@ class Prediction:
 
 
 def _area(mask: Tensor) -> Json:
-    """A mask (height, width), its bounding box and how many pixels it has."""
+    """Area, bounding box and run lengths of a mask (height, width)."""
     (rle,) = run_lengths_of(mask[None])
     return {
         "area": int(coco_mask.area(rle)),

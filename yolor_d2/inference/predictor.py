@@ -1,4 +1,4 @@
-"""A trained network, ready to be asked: from a checkpoint alone to predictions on anything.
+"""Predictions of a trained network on images, videos and cameras.
 
 from yolor_d2 import Predictor
 
@@ -20,24 +20,24 @@ class Predictor:
     """Predicts on images, folders, videos and cameras.
 
     Args:
-        config_or_checkpoint: a checkpoint or a release, which know their configuration, classes and
-            tokenizer; or a configuration, which needs `weights`: a *.yaml, also of the model zoo, a
-            LazyConfig's *.py, or what detectron2 makes of these.
-        device: "cuda", "cpu", ...; by default a GPU, if there is one.
-        tasks: some of those that the network has been trained for; by default all.
-        weights: for a configuration, the file of its weights.
-        score_threshold: objects below are left out, in panoptic maps too.
-        batch_size: images at a time.
-        opts: KEY, VALUE, ... of the configuration; of a LazyConfig "model.NAME=VALUE", ...
+        config_or_checkpoint: a checkpoint or release, which contains its configuration, classes and
+            tokenizer; or a configuration, which needs `weights`: a *.yaml file, a name in the model
+            zoo, a LazyConfig's *.py file, a CfgNode or a DictConfig.
+        device: "cuda", "cpu", ...; None is a GPU if available.
+        tasks: to predict, a subset of the trained tasks; None is all of them.
+        weights: weight file of a configuration.
+        score_threshold: lowest score of objects, also in panoptic maps.
+        batch_size: images per batch.
+        opts: KEY, VALUE, ... of the configuration; for a LazyConfig "model.NAME=VALUE", ...
 
     Attributes:
         model: the deployed network.
-        tasks: what is predicted.
-        metadata: names, colours and numbers of the classes, as of a detectron2 data set.
+        tasks: to predict.
+        metadata: names, colors and ids of the classes, as of a detectron2 data set.
         cfg: the configuration.
 
     Raises:
-        ValueError: something does not fit together; files that cannot be read are among it.
+        ValueError: arguments contradict each other, or a file cannot be read.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Predictor:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Those of pictures that its predictions fill."""
+        """Picture layers that the predictions contain."""
         needs: dict[str, set[str]] = {
             "semantic": {"semantic"},
             "panoptic": {"semantic", "mask"},
@@ -93,14 +93,16 @@ class Predictor:
     def __call__(
         self, source: Source, *, on_error: OnError = raise_error
     ) -> Prediction | Iterator[Prediction]:
-        """Predict.
+        """Predict on an image, or on a sequence of images.
 
         Args:
-            source: the path of an image, an RGB array or a PIL image gives one prediction; a list
-                of these, a folder, a video, the number of a camera or the URL of a stream an
-                iterator of them.
-            on_error: what to do with a file that cannot be read, if there are others; by default
-                to raise its BadFileError.
+            source: the path of an image, an RGB array or a PIL image; or a list of these, a folder,
+                a video, the number of a camera or the URL of a stream.
+            on_error: called with the BadFileError of each unreadable file of a sequence; by default
+                it is raised.
+
+        Returns:
+            One prediction for an image, an iterator of predictions for a sequence.
         """
         media = open_media(source)
         if media.kind == "image":
@@ -109,13 +111,13 @@ class Predictor:
         return self.stream(media, on_error=on_error)
 
     def stream(self, media: Media, *, on_error: OnError = raise_error) -> Iterator[Prediction]:
-        """Predictions of what `open_media` has opened, made as they are asked for."""
+        """Iterate over predictions on the result of `open_media`."""
         size = 1 if media.kind == "live" else self.batch_size
         for batch in _batches(media.pictures(on_error), size):
             yield from self.predict(batch)
 
     def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
-        """Predictions of a batch, whose images may be of different sizes."""
+        """Predict on a batch of images, which may differ in size."""
         samples = [
             {
                 "image": make_test_image(

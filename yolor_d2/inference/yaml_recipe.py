@@ -1,4 +1,4 @@
-"""A network as a *.yaml describes it, in a file or in a checkpoint."""
+"""A network described by a YAML configuration, from a file or a checkpoint."""
 
 import tempfile
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from ..tokenizer import Tokenizer
 
 
 class YamlRecipe:
-    """What there is to know of a configuration to predict with its network.
+    """A configuration, as far as inference needs it.
 
     Args:
-        cfg: becomes this object's own.
+        cfg: is modified.
         device: of the network.
-        score_threshold: objects below are left out, unless `opts` say otherwise.
+        score_threshold: lowest score of objects; `opts` take precedence.
         opts: KEY, VALUE, ...
 
     Attributes:
-        tasks: that the network has been trained for.
-        is_told_of_objects: whether captions need the detection head.
-        weights: the file that the configuration names, "" for none.
-        kind: "ema" or "raw", which of a checkpoint's weights are meant.
-        data_sets: that have the network's classes.
-        class_counts: how many there are, by "thing_classes" and "stuff_classes".
-        test_size: long side of the images that the network is fed.
-        image_format: "RGB" or "BGR", of these.
+        tasks: that the network was trained for.
+        caption_needs_detection: whether captions need the detection head.
+        weights: MODEL.WEIGHTS; "" for none.
+        kind: "ema" or "raw", the weights of a checkpoint to use.
+        datasets: names of data sets with the network's classes.
+        class_counts: number of classes by "thing_classes" and "stuff_classes".
+        test_size: long side of the network's input images.
+        image_format: "RGB" or "BGR", of the network's input images.
     """
 
     def __init__(
@@ -42,20 +42,20 @@ class YamlRecipe:
         cfg.defrost()
         test = cfg.MODEL.DETECTION_HEAD.TEST
         test.SCORE_THRESH = max(test.SCORE_THRESH, score_threshold)
-        # A hundred objects of a large photo are gigabytes otherwise.
+        # Dense masks of a hundred objects in a large photo take gigabytes.
         cfg.MODEL.MASK_HEAD.MASK_FORMAT = "rle"
         try:
             cfg.merge_from_list(list(opts))
-        except (AssertionError, KeyError) as error:  # yacs's ways of saying so
+        except (AssertionError, KeyError) as error:  # raised by yacs
             raise ValueError(f"configuration: {error.args[0]}") from None
         cfg.MODEL.DEVICE = device
         _check(cfg)
         self.cfg = cfg
         self.tasks: list[str] = list(cfg.MODEL.YOLOR.TASKS)
-        self.is_told_of_objects = bool(cfg.MODEL.CAPTION_HEAD.REGION_FEATURE)
+        self.caption_needs_detection = bool(cfg.MODEL.CAPTION_HEAD.REGION_FEATURE)
         self.weights: str = cfg.MODEL.WEIGHTS
         self.kind: str = cfg.TEST.WEIGHTS
-        self.data_sets: list[str] = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+        self.datasets: list[str] = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
         self.class_counts: dict[str, int] = {
             "thing_classes": cfg.MODEL.DETECTION_HEAD.NUM_CLASSES,
             "stuff_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
@@ -64,11 +64,11 @@ class YamlRecipe:
         self.image_format: str = cfg.INPUT.FORMAT
 
     def build(self, tasks: Sequence[str], stored: StoredWeights, metadata: Metadata) -> YOLOR:
-        """The network with the heads of some tasks, and none of its weights.
+        """Build the network, without its weights.
 
         Args:
-            tasks: with all that they need.
-            stored: what their file says of classes and words counts, not what is on this machine.
+            tasks: of the heads, including heads that other heads need.
+            stored: the weights; their classes and tokenizer are used, not those on this machine.
             metadata: of the classes, registered.
         """
         cfg = self.cfg
@@ -77,7 +77,7 @@ class YamlRecipe:
         if classes or metadata.name not in cfg.DATASETS.TRAIN:
             cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (metadata.name,), ()
         if classes and not any(name.startswith("panoptic.") for name in stored.tensors):
-            cfg.MODEL.PANOPTIC_FPN.COMBINE.ENABLED = False  # as it was in training
+            cfg.MODEL.PANOPTIC_FPN.COMBINE.ENABLED = False  # as in training
         with ExitStack() as stack:
             if stored.tokenizer is not None:
                 folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -87,9 +87,10 @@ class YamlRecipe:
 
 
 def parse_yaml(text: str) -> CfgNode | None:
-    """The configuration of a checkpoint; what was added since then has its default.
+    """Parse the configuration of a checkpoint; keys added since then have their defaults.
 
-    None: it is no *.yaml of this project, or one of another version.
+    Returns:
+        The configuration; None if the text is not YAML of this project, or of another version.
     """
     cfg = get_cfg()
     add_yolor_config(cfg)
@@ -97,15 +98,15 @@ def parse_yaml(text: str) -> CfgNode | None:
         cfg.merge_from_other_cfg(CfgNode.load_cfg(text))
     except (AssertionError, AttributeError, KeyError, ValueError, yaml.YAMLError):
         return None
-    cfg.TOKENIZER.MODEL = ""  # a path of the machine that it was trained on
+    cfg.TOKENIZER.MODEL = ""  # a path on the machine of the training
     return cfg
 
 
 def _check(cfg: CfgNode) -> None:
-    """Refuse what predicts otherwise."""
+    """Raise a ValueError for networks or inputs that `Predictor` does not support."""
     name = cfg.MODEL.META_ARCHITECTURE
     kind = META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else None
     if not (isinstance(kind, type) and issubclass(kind, YOLOR)):
         raise ValueError(f"MODEL.META_ARCHITECTURE is {name}; it must be YOLOR")
     if cfg.INPUT.DATASET_MAPPER_NAME != "multitask":
-        raise ValueError("INPUT.DATASET_MAPPER_NAME must be multitask: others resize otherwise")
+        raise ValueError("INPUT.DATASET_MAPPER_NAME must be multitask: others resize differently")

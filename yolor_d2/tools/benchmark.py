@@ -1,25 +1,27 @@
-"""Measure how fast data, network and evaluation are: `python -m benchmarks` of a checkout."""
+"""Measure the speed of data, network and evaluation: `python -m benchmarks` of a checkout."""
 
 import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .errors import WRONG_USE, print_error
+
 CHECKOUT = Path(__file__).parents[2]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the benchmarks, or say where they are; the exit code."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmarks of the checkout; returns the exit code."""
     if not (CHECKOUT / "benchmarks/__main__.py").is_file():
-        print(
-            "yolor-d2 benchmark: benchmarks are not part of the installed package; run "
-            "`python -m benchmarks` in a checkout of the yolor_d2 repository",
-            file=sys.stderr,
+        print_error(
+            "benchmark",
+            "not part of the installed package; run `python -m benchmarks` in a checkout of the "
+            "yolor_d2 repository",
         )
-        return 2
+        return WRONG_USE
     if str(CHECKOUT) not in sys.path:
         sys.path.insert(0, str(CHECKOUT))
-    importlib.import_module("benchmarks.__main__").main(argv)
+    importlib.import_module("benchmarks.__main__").main(arguments)
     return 0
 
 

@@ -1,38 +1,70 @@
-"""Options that several tools have."""
+"""Command-line options that several tools share."""
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+from ..inference.predictor import Predictor
+from ..tasks import TASKS
 
 
 def positive(text: str) -> int:
-    """An option's value."""
+    """Convert an option's value to an integer of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a positive number")
     return int(text)
 
 
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Add weights, device, tasks and, last, overrides of the configuration."""
+    parser.add_argument("--weights", required=True, metavar="FILE", help="checkpoint or release")
+    parser.add_argument(
+        "--config-file", metavar="FILE", help="for weights that contain no configuration"
+    )
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all")
+    parser.add_argument("--device", help="cuda, cpu, ...; default: a GPU if available")
+    add_overrides(parser)
+
+
+def load_predictor(args: argparse.Namespace, **settings: Any) -> Predictor:
+    """The predictor of `add_network_options`; `settings` are more arguments of `Predictor`."""
+    return Predictor(
+        args.config_file or args.weights,
+        weights=args.weights if args.config_file else None,
+        device=args.device,
+        tasks=args.tasks,
+        opts=args.opts,
+        **settings,
+    )
+
+
 def add_picture_options(parser: argparse.ArgumentParser, *, number: int, counted: str) -> None:
-    """Which configuration to draw from, where to, and how much.
+    """Add configuration, output folder, number of pictures and, last, overrides.
 
     Args:
-        parser: gets them.
-        number: of what is counted, if nobody says another one.
-        counted: what that is.
+        parser: gets the options.
+        number: default of --number.
+        counted: what --number counts, for the help.
     """
     parser.add_argument("--config-file", required=True, help="a file of configs/")
-    parser.add_argument("--output", type=Path, required=True, help="folder for what is drawn")
+    parser.add_argument("--output", type=Path, required=True, help="output folder")
     parser.add_argument(
         "--number", type=positive, default=number, metavar="N", help=f"{counted} ({number})"
     )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ... of the configuration")
+    add_overrides(parser)
 
 
 def add_score_threshold(parser: argparse.ArgumentParser) -> None:
-    """From which score on objects are drawn."""
+    """Add the lowest score of drawn objects."""
     parser.add_argument(
         "--score-threshold",
         type=float,
         default=0.25,
         metavar="S",
-        help="objects below are left out (0.25)",
+        help="lowest score of drawn objects (0.25)",
     )
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add KEY VALUE pairs, which take the rest of the command line."""
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ... of the configuration")

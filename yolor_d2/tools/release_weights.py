@@ -1,9 +1,9 @@
-"""Make a file of weights for others out of a checkpoint: small, safe to load, of known origin.
+"""Write a release of a checkpoint: a small weight file, safe to load, with its provenance.
 
     python -m yolor_d2.tools.release_weights output/model_best.pth yolor.safetensors
 
-It holds the weights, the tokenizer, the configuration, the names of the classes, the commit and the
-data's fingerprint; MODEL.WEIGHTS takes it. Exit code 2: it cannot be made.
+It contains the weights, the tokenizer, the configuration, the class names, the commit and the
+fingerprint of the data, and can be used as MODEL.WEIGHTS. Exit code 2: it cannot be written.
 """
 
 import argparse
@@ -13,29 +13,27 @@ from pathlib import Path
 
 from ..checkpoint.release import DTYPES, write_release
 from ..checkpoint.weights import KINDS, read_weights
+from .errors import one_line_errors
 
 
+@one_line_errors("release_weights")
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make one file; the exit code."""
+    """Write one file; returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--weights", choices=KINDS, help="which ones; by default ema, if it has it")
-    parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="fp16 halves the file")
-    parser.add_argument("input", type=Path, metavar="IN", help="the checkpoint")
-    parser.add_argument("output", type=Path, metavar="OUT", help="the file, *.safetensors")
-    options = parser.parse_args(arguments)
-    try:
-        stored = read_weights(options.input, prefer=options.weights or "ema")
-        if options.weights not in (None, stored.kind):
-            raise ValueError(f"{options.input}: has no {options.weights} weights")
-        write_release(stored, options.output, dtype=options.dtype)
-    except (ValueError, OSError) as error:
-        print(f"release_weights: {error}", file=sys.stderr)
-        return 2
-    size = options.output.stat().st_size / 1e6
+    parser.add_argument("--weights", choices=KINDS, help="default: ema if the checkpoint has it")
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="fp16 halves the size")
+    parser.add_argument("input", type=Path, metavar="IN", help="checkpoint")
+    parser.add_argument("output", type=Path, metavar="OUT", help="release to write, *.safetensors")
+    args = parser.parse_args(arguments)
+    stored = read_weights(args.input, prefer=args.weights or "ema")
+    if args.weights not in (None, stored.kind):
+        raise ValueError(f"{args.input}: has no {args.weights} weights")
+    write_release(stored, args.output, dtype=args.dtype)
+    size = args.output.stat().st_size / 1e6
     kind = f"{stored.kind} " if stored.kind else ""
-    print(f"{options.output}: {len(stored.tensors)} {kind}tensors, {size:.1f} MB")
+    print(f"{args.output}: {len(stored.tensors)} {kind}tensors, {size:.1f} MB")
     return 0
 
 

@@ -1,1 +1,1 @@
-"""The web page of a network: a Gradio app with upload limits."""
+"""A web page for predictions: a Gradio app behind a request filter."""

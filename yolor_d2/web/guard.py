@@ -1,7 +1,7 @@
-"""The door of the web page: what it does not need never reaches Gradio.
+"""A filter in front of the web page: only requests that the page needs reach Gradio.
 
-Gradio has routes for much that this page has not: it fetches URLs for its users, is a proxy, edits
-its own code. A list of what is needed stays right when the next version has more of them.
+Gradio also has routes that fetch URLs, proxy requests or edit its own code. A list of allowed paths
+stays safe when new versions add routes.
 """
 
 import json
@@ -24,10 +24,10 @@ PAGES = frozenset(
 )
 FOLDERS = ("/assets/", "/static/", f"{API}/heartbeat/")
 
-# The browser itself sees to it that nothing comes from or goes to anywhere else.
+# Makes the browser refuse connections to other servers.
 POLICY = {
     "default-src": "'self'",
-    "script-src": "'self' 'unsafe-inline'",  # the page has its settings in a script
+    "script-src": "'self' 'unsafe-inline'",  # the page's settings are an inline script
     "style-src": "'self' 'unsafe-inline'",
     "img-src": "'self' data: blob:",
     "font-src": "'self' data:",
@@ -43,19 +43,19 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
 ]
 
-MAX_MESSAGE = 1 << 20  # bytes of a request that is no upload
-MULTIPART = 1 << 16  # what a form adds to its file
+MAX_MESSAGE = 1 << 20  # bytes of a request other than an upload
+MULTIPART = 1 << 16  # bytes that a form adds to its file
 
 
 class Guard:
-    """ASGI middleware that answers itself whatever the page does not need.
+    """ASGI middleware that refuses requests that the page does not need.
 
     Args:
         app: Gradio's.
-        files: the only folder of which files are given out.
+        files: the only folder whose files are served.
         max_upload: bytes.
-        hosts: names that the server may be called by, None for any. On loopback this keeps out
-            pages of other sites whose name has been pointed at this machine (DNS rebinding).
+        hosts: accepted names of the server; None accepts any. On loopback this refuses pages of
+            other sites whose name points to this machine (DNS rebinding).
     """
 
     def __init__(
@@ -79,28 +79,28 @@ class Guard:
             await send({"type": "websocket.close"})
 
     def refusal(self, scope: Message) -> tuple[int, str] | None:
-        """Status and reason, if a request is none of the page's."""
+        """Status and reason for refusing a request; None if the page needs it."""
         headers = dict(scope["headers"])
         if self.hosts is not None and _host_name(headers) not in self.hosts:
-            return 400, "this server is not known by that name"
+            return 400, "unknown server name"
         if not self.is_needed(scope["path"]):
-            return 404, "there is no such page"
+            return 404, "no such page"
         if scope["method"] == "POST":
             return self._size_refusal(scope["path"], headers.get(b"content-length", b""))
         return None
 
     def is_needed(self, path: str) -> bool:
-        """Whether a path, without its escapes, is one of the page's."""
+        """Whether the page needs a path, given without escapes."""
         if ".." in path.split("/") or "\\" in path or "\0" in path:
             return False
         return path.rstrip("/") in PAGES or path in PAGES or path.startswith((*FOLDERS, self.files))
 
     def _size_refusal(self, path: str, length: bytes) -> tuple[int, str] | None:
-        """The server itself holds a client to the length that it has announced."""
+        """Check the announced length, which the server enforces."""
         is_upload = path.rstrip("/") == f"{API}/upload"
         limit = self.max_upload + MULTIPART if is_upload else MAX_MESSAGE
         if not length.isdigit():
-            return 411, "the length of the request is missing"
+            return 411, "the request has no length"
         if int(length) > limit:
             return 413, f"at most {self.max_upload / 1e6:g} MB can be uploaded"
         return None

@@ -1,4 +1,4 @@
-"""The page itself, in Gradio; needs `pip install 'yolor_d2[web]'`."""
+"""The web page in Gradio; needs `pip install 'yolor_d2[web]'`."""
 
 import logging
 from pathlib import Path
@@ -8,59 +8,68 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
 from ..visualization import compatible_layers
-from .session import Network, Seen, View, json_of, picture_of, size_of, times_of
+from .session import (
+    LOWEST_SCORE,
+    DisplayOptions,
+    PredictedUpload,
+    SharedPredictor,
+    draw_picture,
+    encode_json,
+    size_text,
+    times_text,
+)
 from .uploads import BadUploadError
 
 logger = logging.getLogger(__name__)
 
-# An hour after somebody has left, neither picture nor prediction is kept.
+# Pictures and predictions are deleted an hour after the last use.
 KEPT_SECONDS = 3600
 CLEANED_SECONDS = 600
-MAX_SESSIONS = 32  # whose last predictions are kept, some 50 MB each at most
+MAX_SESSIONS = 32  # whose last predictions are kept, at most about 50 MB each
 MAX_WAITING = 32
 
 CSS = "#picture img {object-fit: contain} #note {min-height: 1.5em}"
 
 
-def upload_place() -> gr.File:
-    """Where a file of any kind is dropped, to be judged by its bytes.
+def upload_field() -> gr.File:
+    """An upload field for any file, without Gradio's own processing.
 
-    Gradio's own would also take a URL, fetch it, and leave an empty file for each upload.
-    (A subclass would do, too; but Gradio writes a file of stubs beside each of those.)
+    Gradio's would also accept and fetch URLs, and leave an empty file for each upload. A subclass
+    would work too, but Gradio writes a stub file beside subclasses.
     """
-    place = gr.File(label="Picture", height=140, elem_id="upload")
-    move = place.async_move_resource_to_block_cache
+    field = gr.File(label="Picture", height=140, elem_id="upload")
+    move = field.async_move_resource_to_block_cache
 
     async def move_uploaded(path: Any) -> str | None:
         if "://" in str(path):
-            raise gr.Error("A picture has to be uploaded.", print_exception=False)
+            raise gr.Error("Please upload a picture.", print_exception=False)
         return await move(path)
 
-    place.async_move_resource_to_block_cache = move_uploaded
-    place.preprocess = lambda payload: None if payload is None else payload.path
-    return place
+    field.async_move_resource_to_block_cache = move_uploaded
+    field.preprocess = lambda payload: None if payload is None else payload.path
+    return field
 
 
 def theme() -> gr.themes.Base:
-    """With fonts that every system has: nothing is fetched from anywhere."""
+    """A theme with system fonts, so that no fonts are fetched."""
     return gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
 
 class Page:
-    """Components and what happens when they are touched.
+    """Components of the page and their event handlers.
 
     Args:
-        network: to ask.
-        folder: for pictures and results, Gradio's own.
+        predictor: for predictions.
+        folder: for pictures and results, Gradio's temporary folder.
     """
 
-    def __init__(self, network: Network, folder: Path) -> None:
-        self.network = network
+    def __init__(self, predictor: SharedPredictor, folder: Path) -> None:
+        self.shared = predictor
         self.folder = folder
         with gr.Blocks(
             title="yolor_d2", analytics_enabled=False, delete_cache=(CLEANED_SECONDS, KEPT_SECONDS)
         ) as self.blocks:
-            self.seen = gr.State(None, time_to_live=KEPT_SECONDS)
+            self.predicted = gr.State(None, time_to_live=KEPT_SECONDS)
             with gr.Row():
                 with gr.Column(scale=1, min_width=280):
                     self._build_controls()
@@ -70,32 +79,32 @@ class Page:
         self.blocks.queue(max_size=MAX_WAITING, api_open=False)
 
     def _build_controls(self) -> None:
-        self.upload = upload_place()
-        self.note = gr.Markdown("Drop a picture above.", elem_id="note")
-        layers = self.network.predictor.layers
+        self.upload = upload_field()
+        self.note = gr.Markdown("Upload a picture above.", elem_id="note")
+        layers = self.shared.predictor.layers
         self.layers = gr.CheckboxGroup(
             list(layers), value=compatible_layers(layers), label="Layers", elem_id="layers"
         )
         self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", elem_id="opacity")
-        floor = self.network.panoptic_floor
+        lowest = self.shared.lowest_panoptic_score or 0.0
         self.score = gr.Slider(
-            *(0.05, 1, 0.25),
+            *(LOWEST_SCORE, 1, 0.25),
             step=0.01,
-            label="Least score of objects",
+            label="Score threshold",
             elem_id="score",
             visible="boxes" in layers,
         )
         self.panoptic_score = gr.Slider(
-            *(floor or 0.0, 1, floor or 0.0),
+            *(lowest, 1, lowest),
             step=0.01,
-            label="Least score of things in the panoptic map",
+            label="Score threshold of the panoptic map",
             elem_id="panoptic-score",
             visible="panoptic" in layers,
         )
 
     def _build_results(self) -> None:
         self.picture = gr.Image(
-            label="What the network says",
+            label="Prediction",
             type="filepath",
             interactive=False,
             height=560,
@@ -106,7 +115,7 @@ class Page:
             label="Caption",
             interactive=False,
             elem_id="caption",
-            visible="caption" in self.network.predictor.layers,
+            visible="caption" in self.shared.predictor.layers,
         )
         self.times = gr.Textbox(label="Time", interactive=False, elem_id="times")
         with gr.Row():
@@ -118,64 +127,63 @@ class Page:
             )
 
     def _connect(self) -> None:
-        view = [self.layers, self.opacity, self.score, self.panoptic_score]
+        options = [self.layers, self.opacity, self.score, self.panoptic_score]
         drawn = [self.picture, self.times, self.save_picture, self.save_json]
         self.upload.upload(
-            self.see,
-            [self.upload, *view],
-            [self.upload, self.seen, self.note, self.caption, *drawn],
+            self.on_upload,
+            [self.upload, *options],
+            [self.upload, self.predicted, self.note, self.caption, *drawn],
             concurrency_limit=1,
             api_visibility="private",
         )
         gr.on(
-            [self.layers.input, *(slider.input for slider in view[1:])],
-            self.draw,
-            [self.seen, *view],
+            [self.layers.input, *(slider.input for slider in options[1:])],
+            self.on_change,
+            [self.predicted, *options],
             drawn,
-            trigger_mode="always_last",  # of a slider that moves
+            trigger_mode="always_last",  # while a slider moves
             concurrency_limit=2,
             show_progress="hidden",
             api_visibility="private",
         )
 
-    def see(self, path: str | None, *view: Any) -> tuple[Any, ...]:
-        """Something was uploaded; the place for the next one is free again."""
-        nothing = gr.skip()
+    def on_upload(self, path: str | None, *options: Any) -> tuple[Any, ...]:
+        """Handle an upload: predict, draw, and clear the upload field."""
         if path is None:
-            return (nothing,) * 8
+            return (gr.skip(),) * 8
         try:
-            seen = self.network.see(path)
-            note, caption = size_of(seen), seen.prediction.caption or ""
-            return None, seen, note, caption, *self.draw(seen, *view)
+            predicted = self.shared.predict_file(path)
+            note, caption = size_text(predicted), predicted.prediction.caption or ""
+            return None, predicted, note, caption, *self.on_change(predicted, *options)
         except BadUploadError as error:
             note = str(error)
         except Exception:
-            logger.exception("A picture could not be predicted on")
-            note = "The network failed on this picture; the server's log says why."
+            logger.exception("Prediction failed")
+            note = "Prediction failed on this picture; see the log of the server."
         off = gr.DownloadButton(value=None, interactive=False)
         return None, None, f"**{note}**", "", None, "", off, off
 
-    def draw(self, seen: Seen | None, *view: Any) -> tuple[Any, ...]:
-        """Something was toggled or moved; the network is not asked again."""
-        if seen is None:
+    def on_change(self, predicted: PredictedUpload | None, *options: Any) -> tuple[Any, ...]:
+        """Handle a change of the options: draw the last prediction again."""
+        if predicted is None:
             return (gr.skip(),) * 4
-        shown = _view(*view)
-        picture, seconds = picture_of(seen, shown)
-        stem = Path(seen.upload.name).stem
+        display = _display_options(*options)
+        picture, seconds = draw_picture(predicted, display)
+        stem = Path(predicted.upload.name).stem
         drawn = self._keep(picture, f"{stem}_seen.jpg")
-        found = self._keep(json_of(seen, shown), f"{stem}.json")
+        found = self._keep(encode_json(predicted, display), f"{stem}.json")
         return (
             drawn,
-            times_of(seen, seconds),
+            times_text(predicted, seconds),
             gr.DownloadButton(value=drawn, interactive=True),
             gr.DownloadButton(value=found, interactive=True),
         )
 
     def _keep(self, content: bytes, name: str) -> str:
-        """Where Gradio gives it out, and deletes it after a while."""
+        """Write a file where Gradio serves it, and deletes it later."""
         return save_bytes_to_cache(content, name, str(self.folder))
 
 
-def _view(layers: list[str], *numbers: float) -> View:
-    """Layers come as they were clicked, from whom ever."""
-    return View(tuple(layers), *(float(number) for number in numbers))
+def _display_options(layers: list[str], *numbers: float) -> DisplayOptions:
+    """Display options from component values; clients send layers in the order of their clicks."""
+    return DisplayOptions(tuple(layers), *(float(number) for number in numbers))

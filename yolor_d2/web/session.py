@@ -1,5 +1,4 @@
-"""What the web page does, without the page: predict once, then draw and write down as often as
-somebody moves a slider."""
+"""Predictions of the web page: computed once per picture, drawn once per change of the options."""
 
 import json
 import os
@@ -18,18 +17,19 @@ from ..inference.predictor import Predictor
 from ..visualization import LAYERS
 from .uploads import Upload, read_upload
 
+LOWEST_SCORE = 0.05  # of the predictor; the score slider cannot go below
 JPEG_QUALITY = 92
 
 
 @dataclass(frozen=True)
-class View:
-    """What is to be seen of a prediction.
+class DisplayOptions:
+    """Display options of a prediction.
 
     Attributes:
-        layers: some of `visualization.LAYERS`; none: the picture alone.
+        layers: a subset of `visualization.LAYERS`; if empty, only the picture is shown.
         opacity: of masks and maps.
-        score: objects below are left out.
-        panoptic_score: things of the panoptic map below are left out.
+        score: lowest score of objects.
+        panoptic_score: lowest score of things in the panoptic map.
     """
 
     layers: tuple[str, ...] = LAYERS
@@ -39,13 +39,13 @@ class View:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A picture that the network has been asked about.
+class PredictedUpload:
+    """An upload and its prediction.
 
     Attributes:
         upload: the picture.
-        prediction: with everything down to the lowest threshold.
-        seconds: what the parts took.
+        prediction: with all objects above the predictor's threshold.
+        seconds: duration of each step.
     """
 
     upload: Upload
@@ -53,12 +53,12 @@ class Seen:
     seconds: dict[str, float]
 
 
-class Network:
-    """A predictor that several threads may ask; one picture is in it at a time.
+class SharedPredictor:
+    """A predictor for several threads, which predicts on one picture at a time.
 
     Args:
-        predictor: whose threshold is the lowest that anybody can choose.
-        max_pixels: larger pictures are scaled down before the network sees them.
+        predictor: with the lowest score threshold that users can choose.
+        max_pixels: larger pictures are scaled down.
     """
 
     def __init__(self, predictor: Predictor, *, max_pixels: int) -> None:
@@ -67,68 +67,71 @@ class Network:
         self._lock = threading.Lock()
 
     @property
-    def panoptic_floor(self) -> float | None:
-        """The lowest score of things in panoptic maps; None: there are no such maps."""
+    def lowest_panoptic_score(self) -> float | None:
+        """The lowest score of things in panoptic maps; None without a panoptic map."""
         merger = self.predictor.model.panoptic
         return None if merger is None else merger.score_threshold
 
-    def see(self, path: str | os.PathLike[str]) -> Seen:
+    def predict_file(self, path: str | os.PathLike[str]) -> PredictedUpload:
         """Predict on a file.
 
         Raises:
-            BadUploadError: it is no picture that can be used.
+            BadUploadError: the file cannot be used.
         """
         seconds: dict[str, float] = {}
         with _clock(seconds, "reading"):
             upload = read_upload(path, max_pixels=self.max_pixels)
         with self._lock, _clock(seconds, "network"):
             (prediction,) = self.predictor.predict([Picture(upload.pixels, upload.name)])
-        return Seen(upload, prediction, seconds)
+        return PredictedUpload(upload, prediction, seconds)
 
 
-def picture_of(seen: Seen, view: View) -> tuple[bytes, float]:
-    """A JPEG of what is to be seen, and the seconds that it took."""
+def draw_picture(predicted: PredictedUpload, options: DisplayOptions) -> tuple[bytes, float]:
+    """A prediction as JPEG, and the drawing time in seconds."""
     seconds: dict[str, float] = {}
     with _clock(seconds, "drawing"):
-        shown = _above(seen.prediction, view)
-        if not view.layers:  # for `draw` that means those that make sense
+        shown = _above(predicted.prediction, options)
+        if not options.layers:  # `draw` would choose layers
             shown = replace(shown, instances=None, sem_seg=None, panoptic_seg=None, caption=None)
-        picture = shown.draw(view.layers, score_threshold=view.score, opacity=view.opacity)
+        picture = shown.draw(options.layers, score_threshold=options.score, opacity=options.opacity)
         pixels = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
         content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     return content.tobytes(), seconds["drawing"]
 
 
-def json_of(seen: Seen, view: View) -> bytes:
-    """`Prediction.to_json` of what is above the thresholds, be it drawn or not."""
-    content = _above(seen.prediction, view).to_json()
-    if seen.upload.is_scaled:
-        content["scaled_from"] = {"width": seen.upload.width, "height": seen.upload.height}
+def encode_json(predicted: PredictedUpload, options: DisplayOptions) -> bytes:
+    """`Prediction.to_json` above the thresholds; does not depend on the layers."""
+    content = _above(predicted.prediction, options).to_json()
+    if predicted.upload.is_scaled:
+        content["scaled_from"] = {
+            "width": predicted.upload.width,
+            "height": predicted.upload.height,
+        }
     return json.dumps(content, allow_nan=False).encode()
 
 
-def size_of(seen: Seen) -> str:
-    """What was made of the picture, for whom it belongs to."""
-    height, width = seen.upload.pixels.shape[:2]
+def size_text(predicted: PredictedUpload) -> str:
+    """Size of the picture, for the user."""
+    height, width = predicted.upload.pixels.shape[:2]
     size = f"{width} x {height} pixels"
-    if not seen.upload.is_scaled:
+    if not predicted.upload.is_scaled:
         return size
-    return f"Scaled down from {seen.upload.width} x {seen.upload.height} to {size}."
+    return f"Scaled down from {predicted.upload.width} x {predicted.upload.height} to {size}."
 
 
-def times_of(seen: Seen, drawing: float) -> str:
-    seconds = {**seen.seconds, "drawing": drawing}
+def times_text(predicted: PredictedUpload, drawing: float) -> str:
+    seconds = {**predicted.seconds, "drawing": drawing}
     return ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in seconds.items())
 
 
-def _above(prediction: Prediction, view: View) -> Prediction:
-    """What is above the thresholds."""
+def _above(prediction: Prediction, options: DisplayOptions) -> Prediction:
+    """The prediction without things below the thresholds."""
     changes: dict[str, Any] = {}
     if prediction.instances is not None:
-        changes["instances"] = prediction.instances[prediction.instances.scores >= view.score]
+        changes["instances"] = prediction.instances[prediction.instances.scores >= options.score]
     if prediction.panoptic_seg is not None:
         ids, segments = prediction.panoptic_seg
-        kept = [s for s in segments if s.get("score", 1.0) >= view.panoptic_score]
+        kept = [s for s in segments if s.get("score", 1.0) >= options.panoptic_score]
         changes["panoptic_seg"] = ids, kept
     return replace(prediction, **changes)
 

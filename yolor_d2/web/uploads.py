@@ -1,4 +1,4 @@
-"""Pictures that strangers upload: the header is looked at before anything is decoded."""
+"""Untrusted picture uploads: the header is checked before anything is decoded."""
 
 import math
 import os
@@ -11,24 +11,24 @@ from PIL import Image
 
 from ..inference.media import to_picture
 
-# No format that starts another program (EPS) or that nobody has in a browser.
+# Excludes formats that start other programs (EPS) and formats that browsers do not have.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-HARD_PIXELS = 100_000_000  # more are refused: decoded, a PNG takes up to 1.7 GB even so
+HARD_PIXELS = 100_000_000  # larger ones are refused; decoding a PNG of this size takes 1.7 GB
 HARD_SIDE = 50_000
-HARD_RATIO = 500  # of the sides; what is longer has no pixel left when the network sees it
+HARD_RATIO = 500  # of the sides; beyond, the short side vanishes when resized for the network
 
 
 class BadUploadError(ValueError):
-    """What is wrong with an upload, in words for whoever uploaded it."""
+    """An upload cannot be used; the message is for the user."""
 
 
 class Upload(NamedTuple):
     """A picture to predict on.
 
     Attributes:
-        pixels: uint8 RGB (height, width, 3), with at most as many pixels as asked for.
+        pixels: uint8 RGB (height, width, 3), scaled down if necessary.
         name: of the file, without folders.
-        width, height: before it was scaled down.
+        width, height: before scaling down.
     """
 
     pixels: np.ndarray
@@ -42,21 +42,21 @@ class Upload(NamedTuple):
 
 
 def read_upload(path: str | os.PathLike[str], *, max_pixels: int) -> Upload:
-    """Decode a picture, whatever its name says it is, scaled down to a number of pixels.
+    """Decode a picture, and scale it down to at most `max_pixels`; the file suffix is ignored.
 
     Raises:
-        BadUploadError: it is none, damaged, or larger than anybody needs.
+        BadUploadError: the file is not a picture, is damaged or too large.
     """
     image = _open(path)
     with image:
         _check_size(*image.size)
-        # JPEG is decoded at 1/2, 1/4 or 1/8 for less, if that is still large enough.
+        # Decodes JPEG at 1/2, 1/4 or 1/8 of its size if that is large enough.
         stored = image.size
         image.draft(None, fitting_size(*stored, max_pixels))
         decoded = image.size
         try:
             pixels = to_picture(image).pixels
-        except Exception:  # whatever a decoder makes of damaged or hostile bytes
+        except Exception:  # decoders can raise anything for damaged or hostile bytes
             raise BadUploadError("This picture is damaged: it cannot be decoded.") from None
     turned = pixels.shape[1::-1] != decoded
     width, height = stored[::-1] if turned else stored
@@ -67,7 +67,7 @@ def read_upload(path: str | os.PathLike[str], *, max_pixels: int) -> Upload:
 
 
 def fitting_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
-    """The same shape with at most a number of pixels."""
+    """Width and height scaled down to at most `max_pixels`."""
     if width * height <= max_pixels:
         return width, height
     factor = math.sqrt(max_pixels / (width * height))
@@ -75,21 +75,21 @@ def fitting_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
 
 
 def _open(path: str | os.PathLike[str]) -> Image.Image:
-    """Read the header; no pixel is decoded."""
+    """Read the header without decoding pixels."""
     try:
         return Image.open(path, formats=FORMATS)
     except Image.DecompressionBombError:
         raise BadUploadError(f"This picture is too large: {_LIMITS}") from None
-    except Exception:  # as above
+    except Exception:  # see `read_upload`
         kinds = ", ".join(FORMATS)
-        raise BadUploadError(f"This file is not a picture that can be read ({kinds}).") from None
+        raise BadUploadError(f"This file is not a supported picture ({kinds}).") from None
 
 
-_LIMITS = f"at most {HARD_PIXELS // 1_000_000} megapixels are decoded."
+_LIMITS = f"the limit is {HARD_PIXELS // 1_000_000} megapixels."
 
 
 def _check_size(width: int, height: int) -> None:
     if width * height > HARD_PIXELS or max(width, height) > HARD_SIDE:
         raise BadUploadError(f"This picture is too large, {width} x {height}: {_LIMITS}")
     if max(width, height) > HARD_RATIO * min(width, height):
-        raise BadUploadError(f"This picture is too narrow to see anything, {width} x {height}.")
+        raise BadUploadError(f"This picture is too narrow, {width} x {height}.")

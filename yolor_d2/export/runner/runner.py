@@ -1,9 +1,9 @@
-"""What an exported network finds in an image: boxes, masks, semantic and panoptic map, a caption.
+"""Run an exported network on an image: boxes, masks, semantic and panoptic map, caption.
 
 python runner.py IMAGE [--output result.json] [--model FOLDER] [--score-threshold S] [--threads N]
 
-Stands alone, with the other two runner_*.py, beside the graphs that `python -m
-yolor_d2.tools.export` wrote. Needs NumPy, OpenCV, onnxruntime and, for captions, sentencepiece.
+`python -m yolor_d2.tools.export` writes this file and the two runner_*.py beside the graphs. They
+need NumPy, OpenCV, onnxruntime and, for captions, sentencepiece.
 """
 
 import argparse
@@ -23,17 +23,17 @@ Results = dict[str, Any]
 
 
 class Runner:
-    """An exported network, ready to run.
+    """An exported network in onnxruntime.
 
     Attributes:
-        facts: what model.json says; thresholds and the like may be changed at any time.
+        facts: content of model.json; thresholds can be changed at any time.
     """
 
     def __init__(self, folder: str | Path, *, threads: int = 0) -> None:
         """
         Args:
-            folder: with model.json and the files that it names.
-            threads: of the CPU; 0 leaves it to onnxruntime.
+            folder: with model.json and the files it names.
+            threads: CPU threads; 0 is onnxruntime's default.
         """
         folder = Path(folder)
         self.facts: dict[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
@@ -43,33 +43,35 @@ class Runner:
             name: onnxruntime.InferenceSession(folder / file, options)
             for name, file in self.facts["graphs"].items()
         }
-        self._words: Any = None
+        self._tokenizer: Any = None
         if self.facts.get("tokenizer"):
             from sentencepiece import SentencePieceProcessor
 
-            self._words = SentencePieceProcessor(model_file=str(folder / self.facts["tokenizer"]))
+            self._tokenizer = SentencePieceProcessor(
+                model_file=str(folder / self.facts["tokenizer"])
+            )
 
     def __call__(self, image: np.ndarray) -> Results:
-        """What is found in an RGB image (height, width, 3) uint8.
+        """Predict on an RGB image (height, width, 3) uint8.
 
         Returns:
-            As far as the network has it: "boxes" (D, 4) x0 y0 x1 y1, "scores" and "classes" (D,),
+            For each head of the network: "boxes" (D, 4) x0 y0 x1 y1, "scores" and "classes" (D,);
             "masks" (D, height, width) bool; "semantic" (height, width) labels; "panoptic" (height,
-            width) ids and what their "segments" are; "caption", "caption_ids", "caption_score".
+            width) segment ids and "segments"; "caption", "caption_ids" and "caption_score".
         """
         canvas, content = letterbox(image, **self.facts["input"])
         raw = self.run("vision", images=canvas, contents=np.array([content], np.float32))
-        found = self.place(raw, content, canvas=canvas.shape[2:], size=image.shape[:2])
-        return found | self.describe(raw)
+        found = self.postprocess(raw, content, canvas=canvas.shape[2:], size=image.shape[:2])
+        return found | self.caption(raw)
 
     def run(self, graph: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """A graph's outputs by name. Inputs that the graph does not have are left out."""
+        """Run a graph; returns its outputs by name. Inputs that it does not have are ignored."""
         session = self._graphs[graph]
         feeds = {each.name: inputs[each.name] for each in session.get_inputs()}
         names = [each.name for each in session.get_outputs()]
         return dict(zip(names, session.run(names, feeds), strict=True))
 
-    def place(
+    def postprocess(
         self,
         raw: dict[str, np.ndarray],
         content: Content,
@@ -77,11 +79,11 @@ class Runner:
         canvas: Sequence[int],
         size: Sequence[int],
     ) -> Results:
-        """Objects and maps on an image, from what "vision" says of it alone.
+        """Convert outputs of "vision" to objects and maps of the image.
 
         Args:
-            raw: outputs by name.
-            content: where the image lies on the canvas.
+            raw: outputs by name, for one image.
+            content: position of the image on the canvas.
             canvas, size: height and width of the canvas and of the image.
         """
         facts, found = self.facts, Results()
@@ -111,50 +113,52 @@ class Runner:
             )
         return found
 
-    def describe(self, raw: dict[str, np.ndarray]) -> Results:
-        """The caption of the image that "vision" said this of, if it has visual tokens."""
+    def caption(self, raw: dict[str, np.ndarray]) -> Results:
+        """Decode a caption from outputs of "vision"; empty without visual tokens."""
         if "tokens" not in raw:
             return {}
-        how = Search(**self.facts["caption"])
+        search = Search(**self.facts["caption"])
         image = self.run("caption_start", tokens=raw["tokens"], padding=raw["padding"])
         layers, heads, width = self.facts["caption_cache"]
-        past = np.zeros((layers, 2, 1, how.beam_size, heads, 0, width), np.float32)
+        past = np.zeros((layers, 2, 1, search.beam_size, heads, 0, width), np.float32)
 
-        def step(words: np.ndarray, parents: np.ndarray) -> np.ndarray:
+        def step(tokens: np.ndarray, parents: np.ndarray) -> np.ndarray:
             nonlocal past
-            said = self.run("caption_step", ids=words[None], past=past[:, :, :, parents], **image)
-            past = said["longer_past"]
-            return said["logits"][0]
+            outputs = self.run(
+                "caption_step", ids=tokens[None], past=past[:, :, :, parents], **image
+            )
+            past = outputs["longer_past"]
+            return outputs["logits"][0]
 
-        ids, score = beam_search(step, how)
-        text = None if self._words is None else self._words.decode(ids[1:-1])
+        ids, score = beam_search(step, search)
+        text = None if self._tokenizer is None else self._tokenizer.decode(ids[1:-1])
         return {"caption": text, "caption_ids": ids, "caption_score": score}
 
 
 def letterbox(
     image: np.ndarray, *, size: int, divisor: int, pad: str, pad_value: int, channels: str
 ) -> tuple[np.ndarray, Content]:
-    """Bring an RGB image's long side to a size and pad it.
+    """Resize an RGB image to a long side, and pad it.
 
     Args:
         image: (height, width, 3) uint8.
-        size: of the long side.
-        divisor: of the canvas's sides.
-        pad: where the image lies on the canvas, "corner" or "center".
-        pad_value: of the pixels around it.
-        channels: "RGB", or "BGR" for a network that wants them so.
+        size: long side after resizing.
+        divisor: of the canvas sides.
+        pad: position of the image on the canvas, "corner" or "center".
+        pad_value: value of padding pixels.
+        channels: channel order of the network, "RGB" or "BGR".
 
     Returns:
-        (1, 3, H, W) uint8, and where the image lies.
+        Canvas (1, 3, H, W) uint8, and the position of the image.
     """
     height, width = image.shape[:2]
     ratio = size / max(height, width)
     w, h = max(int(width * ratio), 1), max(int(height * ratio), 1)
     if (w, h) != (width, height):
-        how = cv2.INTER_AREA if size < max(height, width) else cv2.INTER_LINEAR
-        image = cv2.resize(image, (w, h), interpolation=how)
+        method = cv2.INTER_AREA if size < max(height, width) else cv2.INTER_LINEAR
+        image = cv2.resize(image, (w, h), interpolation=method)
     canvas_h, canvas_w = (-(-side // divisor) * divisor for side in (h, w))
-    # Of an odd difference the smaller half is at the left and at the top.
+    # Of an odd difference, the smaller half is left and top.
     left, top = ((canvas_w - w) // 2, (canvas_h - h) // 2) if pad == "center" else (0, 0)
     canvas = np.full((1, 3, canvas_h, canvas_w), pad_value, np.uint8)
     planes = image.transpose(2, 0, 1)
@@ -163,11 +167,11 @@ def letterbox(
 
 
 def to_json(found: Results, facts: dict[str, Any]) -> Results:
-    """Plain data by the names of `yolor-d2 predict`; masks are COCO's uncompressed run lengths.
+    """Plain data with the keys of `yolor-d2 predict`; masks are COCO's uncompressed run lengths.
 
     Args:
-        found: what a runner returned.
-        facts: what model.json says, of which the classes count.
+        found: result of a runner.
+        facts: content of model.json, for the classes.
     """
     plain: Results = {}
     if "boxes" in found:
@@ -192,7 +196,7 @@ def to_json(found: Results, facts: dict[str, Any]) -> Results:
 
 
 def _segment(facts: dict[str, Any], segment: Results, ids: np.ndarray) -> Results:
-    # Without panoptic classes, segments have the numbers of the heads' classes.
+    # Without panoptic classes, category ids are class indices of the heads.
     has_table = "panoptic_classes" in facts["classes"]
     kind = "panoptic" if has_table else "thing" if segment["isthing"] else "stuff"
     return {
@@ -206,7 +210,7 @@ def _segment(facts: dict[str, Any], segment: Results, ids: np.ndarray) -> Result
 
 
 def _category(facts: dict[str, Any], kind: str, index: int) -> Results:
-    """A class in the data set's words, as far as they are known."""
+    """Id and name of a class, as in the data set if known."""
     names, numbers = (facts[key].get(f"{kind}_classes", ()) for key in ("classes", "class_ids"))
     return {
         "category_id": numbers[index] if index < len(numbers) else index,
@@ -215,7 +219,7 @@ def _category(facts: dict[str, Any], kind: str, index: int) -> Results:
 
 
 def _area(mask: np.ndarray) -> Results:
-    """How many pixels a mask (height, width) has, its bounding box and its run lengths."""
+    """Area, bounding box and run lengths of a mask (height, width)."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     return {
         "area": int(mask.sum()),
@@ -225,7 +229,7 @@ def _area(mask: np.ndarray) -> Results:
 
 
 def run_lengths(mask: np.ndarray) -> Results:
-    """COCO's run lengths: of 0, then of 1, and so on, down the columns."""
+    """COCO's run lengths, down the columns, of alternately 0 and 1."""
     pixels = np.concatenate([[False], mask.ravel(order="F")])
     changes = np.flatnonzero(pixels[1:] != pixels[:-1])
     counts = np.diff(changes, prepend=0, append=mask.size)
@@ -233,17 +237,23 @@ def run_lengths(mask: np.ndarray) -> Results:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print what is found in an image; the exit code."""
+    """Print or write the results for an image; returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("image", metavar="IMAGE")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write it here instead")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="JSON file; default: standard output"
+    )
     parser.add_argument("--model", type=Path, default=Path(__file__).parent, metavar="FOLDER")
     parser.add_argument(
-        "--score-threshold", type=float, default=0.25, metavar="S", help="of objects (0.25)"
+        "--score-threshold",
+        type=float,
+        default=0.25,
+        metavar="S",
+        help="lowest score of objects (0.25)",
     )
-    parser.add_argument("--threads", type=int, default=0, help="of the CPU")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads")
     args = parser.parse_args(argv)
     image = cv2.imread(args.image, cv2.IMREAD_COLOR)
     if image is None:

@@ -1,4 +1,4 @@
-"""From what a network says on its canvas to boxes, masks and maps on the image, in NumPy.
+"""From a network's outputs on the canvas to boxes, masks and maps on the image, in NumPy.
 
 Shapes: A points, C classes, D objects, K prototypes, S semantic classes.
 """
@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-TILE_ROWS = 32  # of the semantic map, worked on at a time
+TILE_ROWS = 32  # rows of the semantic map computed at a time
 
 
 class Content(NamedTuple):
-    """Where an image lies on its canvas, in pixels."""
+    """Position of an image on its canvas, in pixels."""
 
     left: int
     top: int
@@ -31,10 +31,10 @@ def detect(
     pre_nms_topk: int,
     detections_per_image: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of the points' boxes (A, 4) and scores (A, C) the D best that do not cover each other.
+    """Non-maximum suppression per class of boxes (A, 4) with scores (A, C).
 
     Returns:
-        Boxes (D, 4) on the canvas, the points that said so and the classes (D,), best first.
+        Boxes (D, 4) on the canvas, point indices (D,) and classes (D,), in order of the score.
     """
     above = scores > score_threshold
     if not multi_label:
@@ -42,28 +42,28 @@ def detect(
     points, classes = above.nonzero()
     order = np.argsort(-scores[points, classes], kind="stable")[:pre_nms_topk]
     points, classes = points[order], classes[order]
-    wide = boxes[points].astype(np.float64)
-    areas = (wide[:, 2:] - wide[:, :2]).prod(axis=1)
-    rivals = {number: np.flatnonzero(classes == number) for number in np.unique(classes).tolist()}
-    is_covered = np.zeros(len(points), bool)
+    exact = boxes[points].astype(np.float64)
+    areas = (exact[:, 2:] - exact[:, :2]).prod(axis=1)
+    same_class = {c: np.flatnonzero(classes == c) for c in np.unique(classes).tolist()}
+    is_suppressed = np.zeros(len(points), bool)
     kept: list[int] = []
     for best in range(len(points)):
-        if is_covered[best]:
+        if is_suppressed[best]:
             continue
         kept.append(best)
         if len(kept) == detections_per_image:
             break
-        left = rivals[int(classes[best])]
-        left = left[(left > best) & ~is_covered[left]]
-        low = np.maximum(wide[left, :2], wide[best, :2])
-        high = np.minimum(wide[left, 2:], wide[best, 2:])
+        left = same_class[int(classes[best])]
+        left = left[(left > best) & ~is_suppressed[left]]
+        low = np.maximum(exact[left, :2], exact[best, :2])
+        high = np.minimum(exact[left, 2:], exact[best, 2:])
         shared = (high - low).clip(min=0).prod(axis=1)
-        is_covered[left] = shared > nms_threshold * (areas[left] + areas[best] - shared)
+        is_suppressed[left] = shared > nms_threshold * (areas[left] + areas[best] - shared)
     return boxes[points[kept]], points[kept], classes[kept]
 
 
 def boxes_to_image(boxes: np.ndarray, *, content: Content, height: int, width: int) -> np.ndarray:
-    """Boxes (D, 4) on the canvas -> on the image, clipped."""
+    """Convert boxes (D, 4) from canvas to image coordinates, and clip them."""
     start = np.array([content.left, content.top] * 2, np.float32)
     scale = np.array([width / content.width, height / content.height] * 2, np.float32)
     return ((boxes - start) * scale).clip(0, np.array([width, height] * 2, np.float32))
@@ -72,33 +72,33 @@ def boxes_to_image(boxes: np.ndarray, *, content: Content, height: int, width: i
 def interpolation(
     pixels: int, cells: int, *, start: float, length: float, outside: bool = False
 ) -> np.ndarray:
-    """How much of each cell is in each pixel along an axis, by linear interpolation.
+    """Matrix of linear interpolation along an axis.
 
     Args:
-        pixels: how many.
-        cells: how many.
-        start, length: of what the pixels show, in cells.
-        outside: whether cells have a say whose centres are not in there.
+        pixels: number of outputs.
+        cells: number of inputs.
+        start, length: of the interpolated range, in cells.
+        outside: also use cells whose centers are outside the range.
 
     Returns:
-        (pixels, cells) float32.
+        Weights (pixels, cells) float32.
     """
     first, last = 0, cells - 1
     if not outside:
         first, last = math.ceil(start - 0.5), math.ceil(start + length - 0.5) - 1
-        if last < first:  # without the centre of a cell
+        if last < first:  # no cell center is inside
             first = last = int(start + length / 2)
-    centres = (np.arange(pixels) + 0.5) * (length / pixels) + start
-    places = (centres - 0.5).clip(first, last)
+    centers = (np.arange(pixels) + 0.5) * (length / pixels) + start
+    places = (centers - 0.5).clip(first, last)
     return (1 - abs(places[:, None] - np.arange(cells))).clip(min=0).astype(np.float32)
 
 
 class Axis(NamedTuple):
-    """One axis of the way of D masks: grid -> canvas, where they are cropped -> image."""
+    """One axis of the resampling of D masks: grid -> canvas, cropped there -> image."""
 
-    enter: np.ndarray  # (pixels of the canvas, cells)
-    crops: list[slice]  # where on the canvas each mask is not empty
-    leave: np.ndarray  # (pixels of the image, pixels of the canvas)
+    to_canvas: np.ndarray  # (pixels of the canvas, cells)
+    crops: list[slice]  # extent of each mask on the canvas
+    to_image: np.ndarray  # (pixels of the image, pixels of the canvas)
 
     @classmethod
     def of(
@@ -119,7 +119,7 @@ class Axis(NamedTuple):
             stride: pixels of the canvas per cell.
             start, extent: of the image on the canvas.
             size: of the image.
-            fast: crop on the grid, which stands for the canvas then.
+            fast: crop on the grid, which replaces the canvas.
         """
         pixel = stride if fast else 1
         pixels = cells * stride // pixel
@@ -151,9 +151,9 @@ def full_masks(
         prototypes: (K, h, w).
         boxes: (D, 4) on the canvas; masks are cropped to them.
         stride: pixels of the canvas per cell of the prototypes.
-        resolution: "input": they are cropped and made black and white on the canvas, then brought
-            to the image. "fast": they are cropped on the grid, and go to the image in one step.
-        content: where the image lies on the canvas.
+        resolution: "input" crops and thresholds masks on the canvas, and resizes them to the image;
+            "fast" crops them on the grid, resizes them to the image and thresholds them.
+        content: position of the image on the canvas.
         height, width: of the image.
 
     Returns:
@@ -167,13 +167,15 @@ def full_masks(
     masks = np.zeros((len(boxes), height, width), bool)
     for mask, weights, y, x in zip(masks, coefficients, rows.crops, columns.crops, strict=True):
         grid = (np.tanh((weights @ flat).reshape(h, w) / 2) + 1) / 2  # probabilities
-        inside = rows.enter[y] @ grid @ columns.enter[x].T
+        inside = rows.to_canvas[y] @ grid @ columns.to_canvas[x].T
         if resolution != "fast":
             inside = (inside > 0.5).astype(np.float32)
-        down, across = rows.leave[:, y], columns.leave[:, x]
-        seen_y, seen_x = down.any(axis=1), across.any(axis=1)
-        resized = down[seen_y] @ inside @ across[seen_x].T
-        mask[np.ix_(seen_y, seen_x)] = resized > 0.5 if resolution == "fast" else resized >= 0.5
+        down, across = rows.to_image[:, y], columns.to_image[:, x]
+        visible_y, visible_x = down.any(axis=1), across.any(axis=1)
+        resized = down[visible_y] @ inside @ across[visible_x].T
+        mask[np.ix_(visible_y, visible_x)] = (
+            resized > 0.5 if resolution == "fast" else resized >= 0.5
+        )
     return masks
 
 
@@ -184,7 +186,7 @@ def labels_at(
 
     Args:
         logits: of the whole canvas, of any stride.
-        content: where the image lies.
+        content: position of the image on the canvas.
         canvas: height and width.
         height, width: of the image.
     """
@@ -217,19 +219,19 @@ def merge(
     stuff_area_limit: int,
     score_threshold: float,
 ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-    """Put objects onto an empty map, the best first, and stuff where there is room left.
+    """Paint objects on an empty map in order of the score, then stuff on the remaining pixels.
 
     Args:
         masks, scores, classes: of the D objects.
         labels: (height, width), the semantic class of each pixel.
-        thing_to_panoptic: the panoptic class of each class of the objects; -1: none.
-        leaf_to_panoptic: of each semantic class that is stuff; -1: none.
-        overlap_threshold: an object is dropped when more than this share of it is hidden.
-        stuff_area_limit: smaller areas of stuff are dropped.
-        score_threshold: objects below are dropped.
+        thing_to_panoptic: panoptic class of each thing class; -1 for none.
+        leaf_to_panoptic: panoptic class of each semantic stuff class; -1 for none.
+        overlap_threshold: objects with a larger hidden share are dropped.
+        stuff_area_limit: smaller stuff areas are dropped.
+        score_threshold: objects with lower scores are dropped.
 
     Returns:
-        (height, width) int32, the id of each pixel's segment or 0, and what the segments are.
+        Segment ids (height, width) int32, 0 for none, and the segments.
     """
     ids = np.zeros(labels.shape, np.int32)
     segments: list[dict[str, Any]] = []
@@ -238,8 +240,8 @@ def merge(
         if float(scores[number]) < score_threshold or categories[number] < 0:
             continue
         visible = masks[number] & (ids == 0)
-        area, room = int(masks[number].sum()), int(visible.sum())
-        if room == 0 or (area - room) / area > overlap_threshold:
+        area, visible_area = int(masks[number].sum()), int(visible.sum())
+        if visible_area == 0 or (area - visible_area) / area > overlap_threshold:
             continue
         ids[visible] = len(segments) + 1
         facts = {"isthing": True, "score": float(scores[number]), "instance_id": number}
@@ -247,10 +249,10 @@ def merge(
     stuff = np.array([*leaf_to_panoptic, -1])[labels.clip(max=len(leaf_to_panoptic))]
     stuff[ids > 0] = -1
     for category in np.unique(stuff[stuff >= 0]).tolist():
-        where = stuff == category
-        area = int(where.sum())
+        mask = stuff == category
+        area = int(mask.sum())
         if area >= stuff_area_limit:
-            ids[where] = len(segments) + 1
+            ids[mask] = len(segments) + 1
             facts = {"isthing": False, "category_id": category, "area": area}
             segments.append({"id": len(segments) + 1, **facts})
     return ids, segments

@@ -1,4 +1,4 @@
-"""A data set of three pictures with all kinds of annotations, to be damaged."""
+"""A data set of three images with all kinds of annotations, for tests that damage it."""
 
 import itertools
 import json
@@ -17,8 +17,8 @@ STUFF = [{"id": 20, "name": "lawn", "isthing": 0}]
 _numbers = itertools.count()
 
 
-class MadeUp:
-    """A data set in a folder. Its JSON files can be changed until it is registered."""
+class SmallDataset:
+    """A data set in a folder, whose JSON content can be changed until it is registered."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -37,7 +37,7 @@ class MadeUp:
             pixels = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
             cv2.imwrite(str(self.image(image["id"])), pixels)
             self._annotate(image["id"])
-        # Neither captions nor objects are compulsory.
+        # Captions and objects are optional: image 3 has none.
         self.captions["annotations"] = [
             {"id": n, "image_id": n, "caption": "a cat and a dog"} for n in (1, 2)
         ]
@@ -63,7 +63,7 @@ class MadeUp:
             {
                 "id": image_id * 10 + 2,
                 "category_id": 5,
-                "bbox": [30, 20, 9, 9],  # a pixel small, as COCO's crowds are
+                "bbox": [30, 20, 9, 9],  # a pixel smaller than the mask, like COCO's crowds
                 "segmentation": {"size": [HEIGHT, WIDTH], "counts": runs},
                 **common,
                 "iscrowd": 1,
@@ -86,15 +86,15 @@ class MadeUp:
         return self.root / "images" / f"{image_id}.jpg"
 
     def change_object(self, number: int = 0, **changes) -> None:
-        """One of image 2, behind the three of image 1: a polygon, a box alone, a crowd."""
+        """Change object 0 (polygon), 1 (box only) or 2 (crowd) of image 2."""
         self.instances["annotations"][3 + number].update(changes)
 
     def change_segment(self, number: int, **changes) -> None:
-        """One of image 2."""
+        """Change a segment of image 2."""
         self.panoptic["annotations"][1]["segments_info"][number].update(changes)
 
     def add_caption(self, text: object) -> None:
-        """To image 2."""
+        """Add a caption to image 2."""
         self.captions["annotations"].append({"id": 77, "image_id": 2, "caption": text})
 
     def write_semantic(self, image_id: int, labels: np.ndarray) -> None:

@@ -1,0 +1,88 @@
+"""Pictures of predictions on a test set, with the annotations above."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from torch import nn
+from tqdm import tqdm
+
+from ..data import build_test_loader
+from ..engine.main import build_for_inference
+from ..engine.tokenizing import resolve_tokenizer
+from ..visualization import BACKGROUND, CAPTION_PANEL, PANELS, draw_panels, side_by_side, stack
+from .ground_truth import record_image, true_result
+
+
+def draw_test_set(cfg: CfgNode, *, number: int, threshold: float) -> int:
+    """Write pictures of the first images of DATASETS.TEST[0] to OUTPUT_DIR.
+
+    Args:
+        cfg: with MODEL.WEIGHTS.
+        number: of images.
+        threshold: lowest score of drawn objects.
+
+    Returns:
+        Number of pictures.
+    """
+    if not cfg.DATASETS.TEST:
+        raise ValueError("DATASETS.TEST is empty: there is nothing to draw")
+    resolve_tokenizer(cfg)
+    model = build_for_inference(cfg)
+    name = cfg.DATASETS.TEST[0]
+    items = islice(chain.from_iterable(build_test_loader(cfg, name)), number)
+    records = {record["file_name"]: record for record in DatasetCatalog.get(name)}
+    pictures = compare_all(
+        model, items, records=records, metadata=MetadataCatalog.get(name), threshold=threshold
+    )
+    count = 0
+    for picture in tqdm(pictures, total=min(number, len(records))):
+        path = Path(cfg.OUTPUT_DIR) / f"predictions_{count:04d}.png"
+        cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        count += 1
+    return count
+
+
+def compare_all(
+    model: nn.Module,
+    items: Iterable[dict[str, Any]],
+    *,
+    records: Mapping[str, dict[str, Any]],
+    metadata: Metadata,
+    threshold: float,
+) -> Iterator[np.ndarray]:
+    """A picture per image: annotations above, predictions below.
+
+    Args:
+        model: in evaluation mode.
+        items: of a test loader.
+        records: data set records by file name.
+        metadata: class names and colors.
+        threshold: lowest score of drawn objects.
+    """
+    for item in items:
+        record = records[item["file_name"]]
+        image = record_image(record)
+        yield compare(
+            draw_panels(image, true_result(record), metadata),
+            draw_panels(image, model([item])[0], metadata, score_threshold=threshold),
+        )
+
+
+def compare(truth: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Two rows of pictures, one column per kind; missing pictures are gaps."""
+    kinds = [kind for kind in (*PANELS, CAPTION_PANEL) if kind in truth or kind in found]
+    if not kinds:
+        raise ValueError("there is nothing to draw: neither captions nor class names")
+    width = next(iter((found or truth).values())).shape[1]
+    gap = np.full((1, width, 3), BACKGROUND, dtype=np.uint8)
+    rows = []
+    for name, pictures in (("true", truth), ("predicted", found)):
+        titles = [f"{name}: {kind}" if kind in pictures else "" for kind in kinds]
+        rows.append(side_by_side([pictures.get(kind, gap) for kind in kinds], titles=titles))
+    return stack(rows)
