@@ -45,7 +45,8 @@ def training_samples(setting: Setting, batch: int) -> list[dict[str, Any]]:
             pad, begin, end, usable = model.caption_head.vocabulary
             words = torch.randint(max(pad, begin, end) + 1, usable, (CAPTION_WORDS,), generator=rng)
             sample["caption_ids"] = torch.tensor([begin, *words.tolist(), end])
-        for key in ("instances", "sem_seg"):
+        sample["mask_stride"] = sample["sem_seg_stride"] = TARGET_STRIDE
+        for key in ("instances", "sem_seg", "mask_stride", "sem_seg_stride"):
             if key in sample:
                 sample[f"weak_{key}"] = sample[key]  # whichever view a task reads
         samples.append(sample)

@@ -37,7 +37,8 @@ class Case(NamedTuple):
 
 def only(batch: Batch, *targets: str) -> Batch:
     """The batch without the other targets."""
-    return [{key: s[key] for key in ("image", "weak_image", *targets)} for s in batch]
+    kept = ("image", "weak_image", "mask_stride", "sem_seg_stride", *targets)
+    return [{key: s[key] for key in kept} for s in batch]
 
 
 def divided(batch: Batch) -> Case:

@@ -125,7 +125,9 @@ def random_batch(
                 "image": image,
                 "weak_image": weak_image,
                 "instances": random_instances(objects, size=size, rng=rng),
+                "mask_stride": 4,
                 "sem_seg": torch.randint(LEAVES, cells, generator=rng),
+                "sem_seg_stride": 4,
                 "caption_ids": torch.cat([torch.tensor([1]), words, torch.tensor([2])]),
             }
         )

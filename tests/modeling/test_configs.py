@@ -64,6 +64,7 @@ def train_step(cfg) -> None:
     batch = random_batch()
     for sample in batch:
         sample["weak_sem_seg"] = sample["sem_seg"]
+        sample["weak_sem_seg_stride"] = sample["sem_seg_stride"]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
     losses = model(batch)

@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from tests.processes import in_two_processes
 from yolor_d2.data import build_test_loader, build_tokenizer, build_train_loader
 from yolor_d2.data.errors import BadFileError
-from yolor_d2.data.loading.detectron2_mapper import call_foreign
+from yolor_d2.data.loading.detectron2_mapper import call_detectron2_mapper
 
 from ..factory import Record
 from . import Register, assert_same, break_files, config, first_items
@@ -33,7 +33,7 @@ def test_foreign_mappers_fail_for_the_file_that_is_bad(register: Register, tmp_p
         raise OSError
 
     with pytest.raises(BadFileError, match="OSError"):
-        call_foreign(fail, records[0], seed=0)
+        call_detectron2_mapper(fail, records[0], seed=0)
     images = [batch[0]["image_id"] for batch in build_test_loader(cfg, "foreign")]
     assert set(images) == {r["image_id"] for r in records} - {"foreign2", "foreign5"}
     sizes = {tuple(b[0]["image"].shape[1:]) for b in build_test_loader(cfg, "foreign")}

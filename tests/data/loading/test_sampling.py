@@ -92,7 +92,7 @@ def test_mosaic_closes_at_its_position() -> None:
 
 
 def test_a_batch_that_processes_cannot_share() -> None:
-    with pytest.raises(ValueError, match=r"SOLVER\.IMS_PER_BATCH 4 is no multiple of 3"):
+    with pytest.raises(ValueError, match=r"SOLVER\.IMS_PER_BATCH 4 is not a multiple of the 3"):
         RunSampler(IndexStream([5], seed=0), batch_size=4, world_size=3, mosaic_until=0)
 
 

@@ -108,6 +108,7 @@ def test_detectron2s_semantic_head_has_losses_too() -> None:
     batch = random_batch()
     for sample in batch:
         sample["sem_seg"] = torch.randint(LEAVES, (64, 96))
+        sample["sem_seg_stride"] = 1
     assert set(mean_losses(model, [[batch]])) == {"loss_sem_seg"}
 
 
