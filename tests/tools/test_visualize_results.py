@@ -109,7 +109,7 @@ def test_any_folder_is_of_the_only_test_set(results: Path, scenes: str, tmp_path
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        (OBJECTS_FILE, "{", "is no JSON"),
+        (OBJECTS_FILE, "{", "is not valid JSON"),
         (OBJECTS_FILE, '{"a": 1}', "is no list of results"),
         (OBJECTS_FILE, '[{"image_id": 1, "category_id": 77}]', "a result has no bbox"),
         (

@@ -229,7 +229,7 @@ class StrongView:
     def _copy_paste(self, canvas: Canvas, tiles: list[_Tile], view: np.ndarray, draw: Draw) -> None:
         """Paste mirrored copies of some objects of a mosaic."""
         side = 2 * self.policy.size
-        owners = [(t, i) for t in tiles if t.objects for i in range(len(t.objects.classes))]
+        sources = [(t, i) for t in tiles if t.objects for i in range(len(t.objects.classes))]
         boxes = np.concatenate(
             [
                 move_boxes(clip_boxes(t.objects.boxes, t.placement.region), t.placement.matrix)
@@ -244,7 +244,7 @@ class StrongView:
         full_areas = box_areas(whole)
         shown = np.flatnonzero(is_worth_keeping(clip_boxes(whole, output), full_areas))
         for k in shown.tolist():
-            tile, index = owners[chosen[k]]
+            tile, index = sources[chosen[k]]
             matrix = compose(view, tile.placement.matrix)
             try:
                 self._paste(canvas, tile, index, matrix, full_areas[k : k + 1])
