@@ -136,7 +136,7 @@ def _check_counts(text: str, scene: dict[str, Any]) -> str | None:
 
 
 def _check_caption(caption: str, scene: dict[str, Any]) -> Counter[str]:
-    """Check all that a caption says of objects; how often it counts what."""
+    """Check all claims about objects; return the number of claims of each kind."""
     assert re.fullmatch(r"[A-Z][a-z ,]+[a-z]\.", caption)
     assert "  " not in caption
     text = caption[0].lower() + caption[1:-1]

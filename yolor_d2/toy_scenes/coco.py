@@ -77,9 +77,7 @@ def instance_annotations(rendered: RenderedScene, image_id: int) -> list[Json]:
 def semantic_map(rendered: RenderedScene) -> Array:
     """Return the index into THING_CLASSES + STUFF_CLASSES of each pixel, uint8 (H, W)."""
     things = [THING_CLASSES.index(item.thing) for item in rendered.scene.objects]
-    table = np.array(
-        [*things, 0], np.uint8
-    )  # The last entry is indexed by BACKGROUND, and replaced below.
+    table = np.array([*things, 0], np.uint8)  # BACKGROUND indexes the last entry, an unused 0.
     stuff = rendered.background + np.uint8(len(THING_CLASSES))
     return np.where(rendered.object_map == BACKGROUND, stuff, table[rendered.object_map])
 

@@ -12,7 +12,7 @@ from .truth import COLORS
 Array = np.ndarray
 
 _SHIFT = 4  # Fractional bits of the coordinates given to cv2.fillPoly.
-_FINISHES = ("matte", "glossy", "bevelled")
+_FINISHES = ("matte", "glossy", "beveled")
 
 
 class Placement(NamedTuple):
@@ -57,9 +57,8 @@ def random_angle(rng: np.random.Generator, thing: str) -> float:
 
 def random_finish(rng: np.random.Generator, thing: str) -> str:
     """Draw the surface of an object."""
-    choices = (
-        _FINISHES[:2] if thing == "ball" else _FINISHES
-    )  # A beveled ball would look like a coin.
+    # A beveled ball would look like a coin.
+    choices = _FINISHES[:2] if thing == "ball" else _FINISHES
     return choices[rng.integers(len(choices))]
 
 
@@ -146,7 +145,7 @@ def _shade(placement: Placement, patch: Patch, light: Light) -> Array:
         # OpenCV's last bit depends on memory alignment; squared pixel distances are integers.
         distance = np.sqrt(np.rint(distance**2))
     deepest = max(float(distance.max()), 1.0)
-    bevel = min(0.13 * size, deepest) if placement.finish == "bevelled" else deepest
+    bevel = min(0.13 * size, deepest) if placement.finish == "beveled" else deepest
     inward = np.clip(distance / bevel, 0, 1)
     cushion = bevel * np.sqrt(1 - (1 - inward) ** 2)
     # Smooth the ridges of the distance transform, which a ball does not have.

@@ -49,7 +49,7 @@ def test_classes_of_the_first_data_set_that_has_them() -> None:
     MetadataCatalog.get("other").set(thing_classes=["dog"], stuff_classes=["sea", "sky"])
     assert described_sets("mine", "other") == {
         "classes": {"thing_classes": ["cat"], "stuff_classes": ["sea", "sky"]},
-        "class_ids": {},  # neither says
+        "class_ids": {},  # neither has ids
     }
     assert described_sets() == {"classes": {}, "class_ids": {}}
 

@@ -1,4 +1,4 @@
-"""Registering any subset of files: what is joined, what is told at once, what is refused."""
+"""Registering any subset of files: joined records, metadata, errors."""
 
 import json
 import pickle
@@ -54,7 +54,7 @@ def is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float | bytes | None)
 
 
-# What is joined
+# Joining files
 
 
 @pytest.mark.parametrize("kinds", SUBSETS, ids="+".join)

@@ -118,7 +118,7 @@ def test_intersection_over_union(is_right: bool) -> None:
     num_classes = len(MetadataCatalog.get(VAL).stuff_classes)
     for record in DatasetCatalog.get(VAL):
         labels = read_index_png(record["sem_seg_file_name"]).astype(np.int64)
-        labels[labels == 255] = 0  # any answer is right there
+        labels[labels == 255] = 0  # any prediction is correct there
         if not is_right:
             labels = (labels + 1) % num_classes
         scores = torch.nn.functional.one_hot(torch.from_numpy(labels), num_classes)
@@ -143,7 +143,7 @@ def assert_has_color(picture: np.ndarray, where: np.ndarray, color: tuple[int, .
 
 
 def test_the_visualizer_draws_instances(monkeypatch: pytest.MonkeyPatch) -> None:
-    # It colours objects at random, now and then black on the black of this test.
+    # It colors objects at random, sometimes black on the black of this test.
     bright = np.array([0.2, 0.6, 0.9])
     monkeypatch.setattr("detectron2.utils.visualizer.random_color", lambda **_: bright)
     record = next(r for r in DatasetCatalog.get(VAL) if r["annotations"])
@@ -201,7 +201,7 @@ def cfg(tmp_path: Path) -> CfgNode:
 
 
 def check_item(item: Record) -> bool:
-    """A resized record whose objects and labels moved along with the image; whether mirrored."""
+    """Check that objects and labels moved with the image; return whether it is mirrored."""
     record = next(r for r in DatasetCatalog.get("toy_scenes_train") if same_file(r, item))
     height, width = item["image"].shape[1:]
     assert min(height, width) == SHORT_SIDE
@@ -263,7 +263,7 @@ def assert_equal(
 def test_detectron2_mapper_depends_on_the_seed(cfg: CfgNode) -> None:
     cfg.SEED = 3
     items = pixels(cfg, start=0, stop=6)
-    torch.rand(5)  # whatever happens elsewhere
+    torch.rand(5)  # must not matter
     cfg.DATALOADER.NUM_WORKERS = 2
     assert_equal(pixels(cfg, start=0, stop=6), items)
     assert_equal(pixels(cfg, start=4, stop=6), items[8:])

@@ -1,4 +1,4 @@
-"""Semantic PNGs: read back what any encoder wrote, refuse what is broken."""
+"""Semantic PNGs: files of any encoder are read, damaged files are refused."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""What tests of the loaders share."""
+"""Helpers for tests of the loaders."""
 
 from collections.abc import Callable
 from itertools import islice
