@@ -289,7 +289,7 @@ def test_unusable_semantic_map(
         ({"weak_view_tasks": ("captions",)}, r"INPUT\.WEAK_VIEW_TASKS has captions"),
         ({"weak_view_tasks": ("mask",)}, r"INPUT\.WEAK_VIEW_TASKS must treat"),
         ({"tokenizer": None}, "needs a tokenizer"),
-        ({"strong": POLICY._replace(size=66)}, r"INPUT\.STRONG\.SIZE 66 is no multiple"),
+        ({"strong": POLICY._replace(size=66)}, r"INPUT\.STRONG\.SIZE 66 is not a multiple"),
         ({"strong": POLICY._replace(mixup=15)}, r"INPUT\.STRONG\.MIXUP must be between 0 and 1"),
         ({"strong": POLICY._replace(view=ViewPolicy(scale=1.5))}, r"INPUT\.STRONG\.SCALE"),
         ({"test_size": 0}, r"INPUT\.TEST_SIZE must be positive"),

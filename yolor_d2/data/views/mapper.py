@@ -165,9 +165,9 @@ class MultiTaskMapper:
             draw: the sample's randomness and partners; None uses a fresh generator and no mosaic.
 
         Returns:
-            In testing, the record without annotations, and "image", uint8 (3, h, w).
-            In training, a sample. It has the views that some task reads, and the targets that
-            some task reads and the record has:
+            If not `is_train`: the record without annotations, and "image", uint8 (3, h, w).
+            Else a sample with the views that some task reads, and the targets that some task reads
+            and the record has:
 
             - "file_name", "image_id", "height", "width": those of the record.
             - "image": the strong view, uint8 (3, S, S).

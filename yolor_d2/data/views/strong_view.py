@@ -67,7 +67,7 @@ def check_policy(policy: StrongPolicy, *, strides: Sequence[int]) -> None:
     """Raise a ValueError that names the key of an invalid value."""
     if policy.size <= 0 or any(policy.size % stride for stride in strides):
         raise ValueError(
-            f"INPUT.STRONG.SIZE {policy.size} is no multiple of the strides of the targets, "
+            f"INPUT.STRONG.SIZE {policy.size} is not a multiple of the strides of the targets, "
             f"{' and '.join(str(stride) for stride in strides)}"
         )
     limits = {
