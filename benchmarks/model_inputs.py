@@ -46,7 +46,7 @@ def training_samples(setting: Setting, batch: int) -> list[dict[str, Any]]:
             words = torch.randint(max(pad, begin, end) + 1, usable, (CAPTION_WORDS,), generator=rng)
             sample["caption_ids"] = torch.tensor([begin, *words.tolist(), end])
         sample["mask_stride"] = sample["sem_seg_stride"] = TARGET_STRIDE
-        for key in ("instances", "mask_stride", "sem_seg", "sem_seg_stride"):
+        for key in ("instances", "sem_seg", "mask_stride", "sem_seg_stride"):
             if key in sample:
                 sample[f"weak_{key}"] = sample[key]  # for tasks that use the weak view
         samples.append(sample)

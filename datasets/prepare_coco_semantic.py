@@ -1,16 +1,16 @@
-"""Make the semantic PNGs that training reads, from one of three kinds of official COCO files.
+"""Make the semantic PNGs for training from one of three kinds of official COCO files.
 
     --stuffthingmaps DIR                    the official PNGs           -> 171 classes
     --stuff-json F --instances-json F       things over stuff           -> 171 classes
     --panoptic-json F --panoptic-dir DIR    the official panoptic PNGs  -> 133 classes
 
 171 classes: 0..79 are the things and 80..170 the stuff leaves (banner .. wood); this is what the
-semantic head of the COCO configs learns. The panoptic files merge many leaves for good (94 branch
-and 169 tree are both "tree-merged"), so they can only give the 133 panoptic classes: 0..79 things,
-80..132 stuff. These need a folder of their own, with "panoptic" in its name.
+semantic head of the COCO configs predicts. The panoptic files merge many leaves (94 branch and 169
+tree are both "tree-merged"), so they only give the 133 panoptic classes: 0..79 things, 80..132
+stuff. These need their own folder, with "panoptic" in its name.
 
-Pixels of which nothing is known are 255. A categories.json beside the PNGs lists the classes. An
-interrupted run is continued by giving the same command again.
+Unlabeled pixels are 255. A categories.json beside the PNGs lists the classes. To continue an
+interrupted run, give the same command again.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Pick some COCO images that a small network can learn by heart: a test of everything at once.
+"""Select a few COCO images that a small network can overfit: a test of all tasks at once.
 
     python datasets/prepare_overfit.py           # 8 images of COCO below DETECTRON2_DATASETS
     python train_net.py --config-file configs/quick/overfit.yaml OUTPUT_DIR output/overfit
 
-The first images, by id, none of whose objects is smaller than 32 pixels where the network sees it,
-are copied to DETECTRON2_DATASETS/overfit with their objects, their first caption, and a semantic
-map of the things alone (stuff is ignored). They are the data set coco_overfit.
+The first images, by id, whose objects all have sides of at least 32 pixels after resizing are
+copied to DETECTRON2_DATASETS/overfit, with their objects, their first caption, and a semantic map
+of the things (stuff is ignored). They are the data set coco_overfit.
 """
 
 import argparse
@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--number", type=int, default=8, help="of images")
-    parser.add_argument("--size", type=int, default=256, help="long side that the network sees")
+    parser.add_argument("--number", type=int, default=8, help="number of images")
+    parser.add_argument("--size", type=int, default=256, help="long side of the network's input")
     args = parser.parse_args(argv)
     root = dataset_root()
     try:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def candidates(coco: Path, *, size: int) -> Iterator[Json]:
-    """Images with a file, a caption, and objects of which none is a crowd or small."""
+    """Yield images that exist, have a caption, and only large objects and no crowds."""
     for split in ("val2017", "train2017"):
         path = coco / "annotations" / f"instances_{split}.json"
         if not path.is_file():
@@ -72,14 +72,14 @@ def candidates(coco: Path, *, size: int) -> Iterator[Json]:
 
 
 def all_large(annotations: Sequence[Json], scale: float) -> bool:
-    """Whether there are objects, and each is large enough after scaling the image."""
+    """Whether there are objects, and all are large enough after scaling the image."""
     return bool(annotations) and all(
         not a["iscrowd"] and min(a["bbox"][2:]) * scale >= MIN_SIDE for a in annotations
     )
 
 
 def choose(found: Sequence[Json], *, number: int) -> Sequence[Json]:
-    """The first ones; an error if there are too few."""
+    """Return the first images; raise an error if there are too few."""
     if len(found) < number:
         raise ValueError(
             f"{dataset_root() / 'coco'} has {len(found)} images with large objects only and with "
@@ -89,7 +89,7 @@ def choose(found: Sequence[Json], *, number: int) -> Sequence[Json]:
 
 
 def write(chosen: Sequence[Json], output: Path) -> None:
-    """A data set in COCO's formats, in place of one that is there."""
+    """Write a data set in COCO's formats, replacing an existing one."""
     shutil.rmtree(output, ignore_errors=True)
     for folder in ("images", "annotations", "semantic"):
         (output / folder).mkdir(parents=True)
@@ -110,7 +110,7 @@ def write(chosen: Sequence[Json], output: Path) -> None:
 
 
 def thing_labels(image: Json, annotations: Sequence[Json]) -> np.ndarray:
-    """(height, width) uint8: the class of the smallest object at each pixel, else IGNORE_LABEL."""
+    """Return the class of the smallest object at each pixel, uint8 (height, width)."""
     height, width = image["height"], image["width"]
     labels = np.full((height, width), IGNORE_LABEL, np.uint8)
     for annotation in sorted(annotations, key=lambda a: -a["area"]):

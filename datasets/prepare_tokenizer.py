@@ -1,10 +1,10 @@
-"""Train the caption vocabulary, from the captions of the training images alone.
+"""Train the caption vocabulary on the captions of the training images.
 
     python datasets/prepare_tokenizer.py --output datasets/coco/tokenizer.model \\
         --captions datasets/coco/annotations/captions_train2017.json
 
 A file is COCO's captions JSON, Karpathy's dataset_coco.json (its splits "train" and "restval" are
-read), or text with a caption a line; each also compressed (.gz).
+read), or a text file with one caption per line; each may be compressed (.gz).
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 
 from yolor_d2.tokenizer import Tokenizer
 
-LONG_CAPTION = 40  # tokens with begin and end: TOKENIZER.MAX_TOKENS of the configs
+LONG_CAPTION = 40  # tokens, with begin and end: TOKENIZER.MAX_TOKENS of the configs
 KARPATHY_TRAINING_SPLITS = ("train", "restval")
 
 
@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--captions", type=Path, nargs="+", metavar="FILE", required=True)
-    parser.add_argument("--output", type=Path, metavar="FILE", required=True, help="the .model")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", required=True, help="the .model file"
+    )
     parser.add_argument("--vocab-size", type=int, default=8000, help="an upper limit")
     args = parser.parse_args(argv)
     try:
@@ -62,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     lengths = [len(tokenizer.encode(caption)) for caption in captions if caption.strip()]
     long = sum(length > LONG_CAPTION for length in lengths) / len(lengths)
     print(f"{args.output}: {len(tokenizer)} pieces from {len(lengths)} captions")
-    print(f"{sum(lengths) / len(lengths) - 2:.2f} tokens a caption, without begin and end")
+    print(f"{sum(lengths) / len(lengths) - 2:.2f} tokens per caption, without begin and end")
     print(f"{long:.3%} of the captions have more than {LONG_CAPTION} tokens, with begin and end")
 
 

@@ -10,25 +10,25 @@ from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line, with the names of `generate_toy_scenes`."""
+    """Parse the command line; the names are those of `generate_toy_scenes`."""
     root = Path(os.environ.get("DETECTRON2_DATASETS", Path(__file__).parent))
     parser = argparse.ArgumentParser(
-        description="Generate coloured shapes in landscapes, with all of COCO's annotations.",
+        description="Generate colored shapes in landscapes, with all of COCO's annotations.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
         "--output", type=Path, default=root / "toy_scenes", help="folder to write to"
     )
     numbers = {
-        "train": (2000, "pictures to train on"),
-        "val": (200, "pictures to evaluate on"),
-        "seed": (0, "decides everything random"),
-        "workers": (os.cpu_count() or 1, "processes, 0 for none but this one"),
-        "width": (320, "of the pictures, in pixels"),
-        "height": (240, "of the pictures, in pixels"),
-        "min-size": (12, "least longer side of an object, in pixels"),
-        "max-size": (200, "greatest longer side of an object, in pixels"),
-        "max-objects": (8, "most objects in a picture"),
+        "train": (2000, "number of training images"),
+        "val": (200, "number of validation images"),
+        "seed": (0, "random seed"),
+        "workers": (os.cpu_count() or 1, "worker processes; 0 uses this process"),
+        "width": (320, "width of the images in pixels"),
+        "height": (240, "height of the images in pixels"),
+        "min-size": (12, "smallest longer side of an object in pixels"),
+        "max-size": (200, "largest longer side of an object in pixels"),
+        "max-objects": (8, "largest number of objects in an image"),
     }
     for name, (default, text) in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=text)
@@ -36,14 +36,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Generate, or say in one line why not; the exit code."""
+    """Generate the data set; return the exit code."""
     options = vars(parse_arguments(arguments))
     try:
         generate_toy_scenes(**options)
     except (ValueError, OSError) as error:
         print(f"prepare_toy_scenes: {error}", file=sys.stderr)
         return 2
-    print(f"{options['train']} + {options['val']} pictures in {options['output']}")
+    print(f"{options['train']} + {options['val']} images in {options['output']}")
     return 0
 
 

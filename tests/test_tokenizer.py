@@ -1,4 +1,4 @@
-"""The tokenizer: exact round trips, stable bytes, and clear refusals."""
+"""The tokenizer: exact round trips, deterministic bytes, clear errors."""
 
 import copy
 import gzip
@@ -63,7 +63,7 @@ def test_round_trip_is_exact_in_lower_case(tokenizer):
         assert tokenizer.decode(ids) == caption.lower()
 
 
-def test_blanks_and_case_do_not_matter(tokenizer):
+def test_blanks_and_case_are_ignored(tokenizer):
     assert tokenizer.encode("  A\tRED \n star ") == tokenizer.encode("a red star")
 
 
@@ -112,12 +112,12 @@ def test_few_captions_give_a_smaller_vocabulary():
     assert small.decode(small.encode(CAPTIONS[0])) == CAPTIONS[0].lower()
 
 
-def test_unclean_captions_train_the_same_vocabulary():
+def test_blanks_do_not_change_the_vocabulary():
     unclean = ["", " \n", *(f"  {caption}\n".replace(" ", "  ") for caption in CAPTIONS)]
     assert Tokenizer.train(iter(unclean), vocab_size=99) == Tokenizer.train(CAPTIONS, vocab_size=99)
 
 
-def test_captions_of_any_length_count():
+def test_long_captions_are_used():
     long = "a long story " * 1000 + "with a zebra"
     for captions in ([*CAPTIONS, long], [long]):
         tokenizer = Tokenizer.train(captions, vocab_size=200)
@@ -130,7 +130,7 @@ def test_no_captions(captions):
         Tokenizer.train(captions, vocab_size=100)
 
 
-def test_a_vocabulary_below_the_alphabet_is_refused():
+def test_vocabulary_smaller_than_the_alphabet():
     with pytest.raises(ValueError, match="10 pieces"):
         Tokenizer.train(CAPTIONS, vocab_size=10)
 
@@ -145,7 +145,7 @@ def test_damaged_model(tokenizer, cut, tmp_path):
         Tokenizer.load(path)
 
 
-def test_a_model_without_special_ids_is_refused():
+def test_model_without_special_ids():
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(CAPTIONS),
@@ -188,12 +188,12 @@ def test_real_captions(real_captions):
 
 
 @pytest.mark.slow
-def test_six_hundred_thousand_captions():
-    """As many as COCO has, all different, are a matter of seconds."""
+def test_training_on_600_000_captions():
+    """Training on as many different captions as COCO has takes seconds."""
     rng = np.random.default_rng(0)
     syllables = [first + second for first in "bcdfghklmnprst" for second in "aeiou"]
     words = ["".join(rng.choice(syllables, size=rng.integers(1, 5))) for _ in range(20_000)]
-    often = 1 / np.arange(1, len(words) + 1)  # as words of a language are
+    often = 1 / np.arange(1, len(words) + 1)  # as in natural language
     said = rng.choice(words, size=(600_000, 10), p=often / often.sum())
     started = time.process_time()
     tokenizer = Tokenizer.train(map(" ".join, said), vocab_size=8000)
@@ -229,7 +229,7 @@ def test_script_reads_every_format(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", ['{"images": [{"id": 1}]}', "[]", "{", '{"annotations": []}'])
-def test_script_refuses_in_one_line(tmp_path, content):
+def test_script_errors_are_one_line(tmp_path, content):
     path = tmp_path / "captions.json"
     path.write_text(content)
     for captions in (path, tmp_path / "missing.json"):

@@ -41,7 +41,12 @@ class Group(NamedTuple):
     """Arguments of a class that are now fields of one argument."""
 
     target: str  # the class of that argument
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # of the earlier arguments
+    fields: tuple[str, ...] = ()  # what they are called there; (): the same
+
+    def renamed(self) -> dict[str, str]:
+        """The fields by the names of the earlier arguments."""
+        return dict(zip(self.names, self.fields or self.names, strict=True))
 
 
 CAPTION = "yolor_d2.modeling.heads.caption"
@@ -61,6 +66,18 @@ GROUPED: dict[str, dict[str, Group]] = {
         "training": Group(
             f"{CAPTION}.options.CaptionTraining",
             ("dropout", "word_dropout", "label_smoothing", "loss_weight"),
+        ),
+    },
+    "yolor_d2.data.views.mapper.MultiTaskMapper": {
+        "strides": Group(
+            "yolor_d2.data.views.targets.TargetStrides",
+            ("mask_stride", "sem_seg_stride"),
+            ("mask", "sem_seg"),
+        ),
+        "captions": Group(
+            "yolor_d2.data.views.mapper.CaptionOptions",
+            ("max_caption_tokens", "captions_per_image"),
+            ("max_tokens", "per_image"),
         ),
     },
     "yolor_d2.modeling.meta_arch.YOLOR": {
@@ -129,9 +146,9 @@ def grouped_name(target: Any, name: str) -> str:
         target: a class or its dotted name.
         name: of the argument.
     """
-    for group, (_, names) in _groups(target).items():
-        if name in names:
-            return f"{group}.{name}"
+    for field, group in _groups(target).items():
+        if name in group.names:
+            return f"{field}.{group.renamed()[name]}"
     return name
 
 
@@ -139,14 +156,14 @@ def group_arguments(node: Any) -> None:
     """Move flat arguments of a LazyConfig into their groups, in place, replacing those there."""
     if isinstance(node, DictConfig):
         caller = node.get("_target_")
-        for group, (target, names) in _groups(caller).items():
-            moved = {name: _pop(node, name) for name in names if name in node}
-            if moved and node.get(group) is None:
+        for field, group in _groups(caller).items():
+            moved = {new: _pop(node, old) for old, new in group.renamed().items() if old in node}
+            if moved and node.get(field) is None:
                 # Files have classes, texts of checkpoints their names.
-                kind = target if isinstance(caller, str) else pydoc.locate(target)
-                node[group] = {"_target_": kind}
+                kind = group.target if isinstance(caller, str) else pydoc.locate(group.target)
+                node[field] = {"_target_": kind}
             for name, value in moved.items():
-                node[group][name] = value
+                node[field][name] = value
     if isinstance(node, DictConfig | ListConfig):
         for child in node.values() if isinstance(node, DictConfig) else node:
             group_arguments(child)

@@ -1,4 +1,4 @@
-"""Captions to token ids and back: sentencepiece, held as the bytes of its model."""
+"""Tokenizer of captions: a sentencepiece model, stored as bytes."""
 
 import hashlib
 import io
@@ -8,16 +8,16 @@ from typing import Any
 
 import sentencepiece
 
-LONGEST_LINE = 4192  # bytes: sentencepiece's own limit, which is stored in the model
+LONGEST_LINE = 4192  # bytes: sentencepiece's default limit, which is stored in the model
 
 
 class Tokenizer:
     """A trained vocabulary.
 
-    Tokenizers with the same bytes are equal; pickling and copying carry nothing but the bytes.
+    Tokenizers with the same bytes are equal; only the bytes are pickled.
 
     Args:
-        model_proto: a serialised sentencepiece model that has ids for padding, begin, end, unknown.
+        model_proto: a serialized sentencepiece model with ids for padding, begin, end and unknown.
 
     Attributes:
         model_proto: the same bytes.
@@ -25,7 +25,7 @@ class Tokenizer:
     """
 
     def __init__(self, model_proto: bytes) -> None:
-        # sentencepiece takes no bytes for "no model yet".
+        # sentencepiece accepts empty bytes and creates a processor without a model.
         if not model_proto:
             raise ValueError("not a sentencepiece model: no bytes")
         try:
@@ -46,7 +46,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """From a .model file."""
+        """Load a .model file."""
         try:
             return cls(Path(path).read_bytes())
         except ValueError as error:
@@ -56,11 +56,11 @@ class Tokenizer:
     def train(
         cls, captions: Iterable[str], *, vocab_size: int, model_type: str = "bpe"
     ) -> "Tokenizer":
-        """A lower-case vocabulary from captions; the same captions always give the same bytes.
+        """Train a lower-case vocabulary; the same captions always give the same bytes.
 
         Args:
-            captions: blanks are normalised and empty captions ignored.
-            vocab_size: an upper limit; few captions give a smaller vocabulary.
+            captions: blanks are normalized and empty captions ignored.
+            vocab_size: upper limit of the vocabulary; few captions give a smaller one.
             model_type: "bpe" or "unigram".
         """
         lines = [line for line in (" ".join(caption.split()) for caption in captions) if line]
@@ -76,37 +76,39 @@ class Tokenizer:
                 model_type=model_type,
                 normalization_rule_name="nmt_nfkc_cf",
                 character_coverage=1.0,
-                # Longer ones are left out without a word.
+                # Longer ones would be skipped silently.
                 max_sentence_length=max(LONGEST_LINE, *(len(line.encode()) for line in lines)),
-                num_threads=1,  # is stored in the model and changes the ids of "unigram"
+                num_threads=1,  # stored in the model, and affects the ids of "unigram"
                 pad_id=0,
                 bos_id=1,
                 eos_id=2,
                 unk_id=3,
-                minloglevel=2,  # errors alone
+                minloglevel=2,  # errors only
             )
         except RuntimeError as error:
             raise ValueError(
-                f"no tokenizer of {vocab_size} pieces ({model_type}): {error}"
+                f"cannot train a tokenizer of {vocab_size} pieces ({model_type}): {error}"
             ) from None
         return cls(model.getvalue())
 
     def encode(self, text: str, *, max_length: int | None = None) -> list[int]:
-        """Ids between begin and end.
+        """Return the ids of a text, with begin and end.
 
         Args:
-            text: case and extra blanks do not matter.
-            max_length: of the result, at least 2; the text is cut, begin and end stay.
+            text: case and extra blanks are ignored.
+            max_length: largest number of ids, at least 2; longer texts are cut before the end id.
         """
         ids = self._processor.encode(text)
         if max_length is not None:
             if max_length < 2:
-                raise ValueError(f"max_length must leave room for begin and end, got {max_length}")
+                raise ValueError(
+                    f"max_length must be at least 2, for begin and end, got {max_length}"
+                )
             ids = ids[: max_length - 2]
         return [self.bos_id, *ids, self.eos_id]
 
     def decode(self, ids: Any) -> str:
-        """The text up to the first end; ids are a list, an array or a tensor of one dimension."""
+        """Return the text up to the first end id; ids are a 1-D list, array or tensor."""
         ids = ids.tolist() if hasattr(ids, "tolist") else list(ids)
         if self.eos_id in ids:
             ids = ids[: ids.index(self.eos_id)]
@@ -118,7 +120,7 @@ class Tokenizer:
 
     @property
     def sha256(self) -> str:
-        """Names the vocabulary: hexadecimal digest of the bytes."""
+        """Hexadecimal SHA-256 of the bytes, to identify the vocabulary."""
         return hashlib.sha256(self.model_proto).hexdigest()
 
     def __len__(self) -> int:

@@ -30,7 +30,7 @@ SEMANTIC = ["cat", "dog", "sky"]
 
 @contextlib.contextmanager
 def restored_catalogues() -> Iterator[None]:
-    """Leave detectron2's catalogues as they were."""
+    """Restore detectron2's catalogs on exit."""
     datasets, metadata = dict(DatasetCatalog.data), dict(MetadataCatalog.data)
     try:
         yield
@@ -52,7 +52,7 @@ def compressed(mask: np.ndarray) -> Json:
 
 
 def uncompressed(mask: np.ndarray) -> Json:
-    """Lengths of the runs of 0 and 1 in turn, down the columns."""
+    """Return the lengths of alternating runs of 0 and 1, down the columns."""
     flat = mask.flatten(order="F")
     ends = np.append(np.flatnonzero(np.diff(flat)) + 1, flat.size)
     lengths = np.diff(ends, prepend=0).tolist()
@@ -60,7 +60,7 @@ def uncompressed(mask: np.ndarray) -> Json:
 
 
 class Album:
-    """Three images, of which each file knows some.
+    """Three images, each listed by some of the files.
 
     Objects: image 3 has a cat (polygon), a dog (compressed RLE) and a crowd of cats (uncompressed);
     image 7 has none.
@@ -75,7 +75,7 @@ class Album:
             folder.mkdir()
         for image_id, (width, height) in SIZES.items():
             self.add_image(f"{image_id:06d}.jpg", width=width, height=height, shade=image_id * 20)
-        self.add_image("000050.jpg", width=9, height=9, shade=0)  # nobody knows it
+        self.add_image("000050.jpg", width=9, height=9, shade=0)  # in no file
         self._write("instances", self._instances(), _categories(THINGS))
         self._write("captions", self._captions())
         self._write("panoptic", self._segments(), PANOPTIC)
@@ -93,7 +93,7 @@ class Album:
         cv2.imwrite(str(self.images / name), image)
 
     def add_semantic_map(self, image_id: int, *, label: int) -> None:
-        """One label, but the left half 0 and a corner that is ignored."""
+        """Write a map of one label, with the left half 0 and an ignored corner."""
         width, height = SIZES[image_id]
         labels = np.full((height, width), label, np.uint8)
         labels[:, : width // 2] = 0
@@ -102,7 +102,7 @@ class Album:
 
     @contextlib.contextmanager
     def changed(self, kind: str) -> Iterator[Json]:
-        """The content of a JSON file, to be changed and written back."""
+        """Yield the content of a JSON file, and write it back on exit."""
         content = json.loads(self.path(kind).read_text())
         yield content
         self.path(kind).write_text(json.dumps(content))

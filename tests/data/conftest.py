@@ -1,4 +1,4 @@
-"""Data sets that are made for a test and gone after it."""
+"""Data sets that exist during one test."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from .loading import NUMBER, Register
 
 @pytest.fixture
 def register(tmp_path: Path) -> Iterator[Register]:
-    """Register made-up data sets; they are gone after the test."""
+    """Registers made-up data sets, which are removed after the test."""
     names = []
 
     def add(name: str, number: int = NUMBER, **more: Any) -> list[Record]:

@@ -40,7 +40,7 @@ def make_record(
     stuff: int = 5,
     **more: Any,
 ) -> Record:
-    """An image whose objects have one colour on black, with a semantic map that agrees with it.
+    """Make an image with objects of one color on black, and a semantic map that agrees with it.
 
     Object k is of class k % 3, its semantic label as well; the background is of class `stuff`.
     """

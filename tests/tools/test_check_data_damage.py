@@ -166,20 +166,20 @@ def test_one_file_for_two_images(dataset, check):
     code, out, _ = check(dataset.name)
     assert code == 1
     assert "duplicate file name: 1" in out
-    assert "2.jpg: image 3: is image 2 too" in out
+    assert "2.jpg: image 3: is also image 2" in out
 
 
 # Damage that loaders refuse: (damage, error line, additional line from the JSON checks).
 REFUSED = {
     "annotation id": (
         lambda m: m.change_object(id=10),
-        "annotation id 10 is there twice",
+        "annotation id 10 occurs twice",
         "instances.json: image 2: annotation 10: its id 10 is used again",
     ),
     "image id": (
         lambda m: m.captions.update(images=[*m.captions["images"], m.captions["images"][1]]),
-        "image id 2 is there twice",
-        "captions.json: image 2: is there twice",
+        "image id 2 occurs twice",
+        "captions.json: image 2: occurs twice",
     ),
     "two panoptic maps": (
         lambda m: m.panoptic["annotations"].append(m.panoptic["annotations"][1]),
@@ -188,7 +188,7 @@ REFUSED = {
     ),
     "no text": (
         lambda m: m.add_caption(5),
-        "image 2 has a caption that is no text",
+        "image 2 has a caption that is not a string",
         "captions.json: image 2: annotation 77: 5",
     ),
     "box of three": (lambda m: m.change_object(bbox=[1, 2, 3]), "annotation 20 has bbox", ""),
@@ -200,17 +200,17 @@ REFUSED = {
     ),
     "infinite polygon": (
         lambda m: m.change_object(segmentation=[[*SQUARE[:-1], float("nan")]]),
-        "annotation 20 has polygons that are no lists of numbers",
+        "annotation 20 has polygons that are not lists of numbers",
         "",
     ),
     "polygon of words": (
         lambda m: m.change_object(segmentation=[["a"] * 6]),
-        "annotation 20 has polygons that are no lists of numbers",
+        "annotation 20 has polygons that are not lists of numbers",
         "",
     ),
     "polygon with holes in it": (
         lambda m: m.change_object(segmentation=[SQUARE, [*SQUARE[:-2], None, None]]),
-        "annotation 20 has polygons that are no lists of numbers",
+        "annotation 20 has polygons that are not lists of numbers",
         "",
     ),
     "box of words": (
@@ -236,7 +236,7 @@ REFUSED = {
     "flat polygon": (
         lambda m: m.change_object(segmentation=SQUARE),
         "",
-        "annotation 20: 4 is no list",
+        "annotation 20: 4 is not a list",
     ),
 }
 
@@ -283,7 +283,7 @@ def test_records_of_other_loaders(dataset, check):
         "captions: caption is no text: 2",
         "objects: unknown category: 4",
         "annotation 4: class 2 of 2",
-        "class 'cat' is no number",
+        "class 'cat' is not a number",
         "objects: RLE of another size: 2",
         "objects: no polygon: 2",
         "object 2: is a ndarray",

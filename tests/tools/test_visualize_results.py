@@ -111,7 +111,7 @@ def test_a_folder_of_another_name_is_of_the_only_test_set(
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        (OBJECTS_FILE, "{", "is no JSON"),
+        (OBJECTS_FILE, "{", "is not valid JSON"),
         (OBJECTS_FILE, '{"a": 1}', "is not a list of results"),
         (OBJECTS_FILE, '[{"image_id": 1, "category_id": 77}]', "a result has no bbox"),
         (

@@ -1,4 +1,4 @@
-"""Toy captions say only what is true: a parser that shares no code with the grammar reads them."""
+"""Toy captions are true, according to a parser that shares no code with the grammar."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from yolor_d2.toy_scenes.layout import SceneOptions, render_scene
 from yolor_d2.toy_scenes.truth import COLORS, THING_CLASSES, Scene
 
 OPTIONS = SceneOptions(width=160, height=120, max_size=100)
-PICTURES = 80
+IMAGES = 80
 
 NUMBERS = dict(
     zip(
@@ -26,12 +26,12 @@ PLURALS = {
     f"{thing}es" if thing in ("box", "cross") else f"{thing}s": thing for thing in THING_CLASSES
 }
 SINGULARS = {thing: thing for thing in THING_CLASSES}
-NAME = (
+NOUN_PHRASE = (
     rf"(?:(?P<many{{0}}>many|lots of|a crowd of|a group of)|(?P<number{{0}}>{'|'.join(NUMBERS)}))"
     rf" (?:(?P<size{{0}}>small|tiny|large) )?(?P<color{{0}}>{'|'.join(COLORS)})"
     rf" (?P<noun{{0}}>{'|'.join([*PLURALS, *SINGULARS])})\b"
 )
-ONE = re.compile(rf"\b{NAME.format(1)}")
+ANY_NOUN_PHRASE = re.compile(rf"\b{NOUN_PHRASE.format(1)}")
 LEFT, RIGHT = (
     ("to the left of", "left of", "on the left side of"),
     ("to the right of", "right of", "on the right side of"),
@@ -40,13 +40,13 @@ ABOVE, BELOW = ("above", "higher up than"), ("below", "lower than")
 LARGER, SMALLER = ("larger than", "bigger than"), ("smaller than",)
 RELATIONS = (*LEFT, *RIGHT, *ABOVE, *BELOW, *LARGER, *SMALLER)
 RELATION = re.compile(
-    rf"{NAME.format(1)} (?:is|are) (?P<word>{'|'.join(RELATIONS)}) {NAME.format(2)}"
+    rf"{NOUN_PHRASE.format(1)} (?:is|are) (?P<word>{'|'.join(RELATIONS)}) {NOUN_PHRASE.format(2)}"
 )
 SIDES = "on the left|on the right|near the top|near the bottom|in the middle"
-SIDE_AFTER = re.compile(rf"{NAME.format(1)}(?: is| are)? (?P<side>{SIDES})(?! side)\b")
-SIDE_BEFORE = re.compile(rf"^(?P<side>{SIDES}) (?:is|are) {NAME.format(1)}")
+SIDE_AFTER = re.compile(rf"{NOUN_PHRASE.format(1)}(?: is| are)? (?P<side>{SIDES})(?! side)\b")
+SIDE_BEFORE = re.compile(rf"^(?P<side>{SIDES}) (?:is|are) {NOUN_PHRASE.format(1)}")
 PLACE = re.compile(
-    rf"{NAME.format(1)} (?:float|hover|lie|rest|sit)s? (?:up )?(?:in|on|in front of) the"
+    rf"{NOUN_PHRASE.format(1)} (?:float|hover|lie|rest|sit)s? (?:up )?(?:in|on|in front of) the"
     r" (?:green |white |wooden )?(?P<stuff>\w+)"
 )
 STUFF_OF = {"air": "sky", "rug": "carpet", "mountains": "mountain"}
@@ -59,9 +59,9 @@ CLASS_COUNT = re.compile(rf"^(?P<some>{'|'.join(NUMBERS)}) (?P<noun>{'|'.join(PL
 
 @pytest.fixture(scope="module")
 def scenes() -> list[dict[str, Any]]:
-    """Truths as they are in the JSON file, each with its five "captions"."""
+    """Scenes as in the JSON file, each with its five "captions"."""
     records = []
-    for number in range(PICTURES):
+    for number in range(IMAGES):
         rng = np.random.default_rng([5, number])
         scene = render_scene(rng, OPTIONS).scene
         record = json.loads(json.dumps(scene.to_json()))
@@ -69,8 +69,10 @@ def scenes() -> list[dict[str, Any]]:
     return records
 
 
-def _meant(match: re.Match[str], which: int, scene: dict[str, Any]) -> list[dict[str, Any]]:
-    """The objects a noun phrase speaks of; it must fit them in number, size and kind."""
+def _described_objects(
+    match: re.Match[str], which: int, scene: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the objects of a noun phrase, after checking their number, size and kind."""
     parts = {key: match[f"{key}{which}"] for key in ("many", "number", "size", "color", "noun")}
     single = parts["number"] in ("a", "an")
     thing = (SINGULARS if single else PLURALS)[parts["noun"]]
@@ -90,7 +92,7 @@ def _meant(match: re.Match[str], which: int, scene: dict[str, Any]) -> list[dict
 
 
 def _check_relation(match: re.Match[str], scene: dict[str, Any]) -> None:
-    first, second = _meant(match, 1, scene), _meant(match, 2, scene)
+    first, second = _described_objects(match, 1, scene), _described_objects(match, 2, scene)
     word = match["word"]
     if word in (*RIGHT, *BELOW, *SMALLER):
         first, second = second, first
@@ -105,7 +107,7 @@ def _check_relation(match: re.Match[str], scene: dict[str, Any]) -> None:
 
 
 def _check_side(match: re.Match[str], scene: dict[str, Any]) -> None:
-    for item in _meant(match, 1, scene):
+    for item in _described_objects(match, 1, scene):
         x, y = item["center"][0] / scene["width"], item["center"][1] / scene["height"]
         assert {
             "on the left": x < 0.4,
@@ -117,7 +119,7 @@ def _check_side(match: re.Match[str], scene: dict[str, Any]) -> None:
 
 
 def _check_counts(text: str, scene: dict[str, Any]) -> str | None:
-    """Check a sentence that begins with a number of things; what kind of sentence it was."""
+    """Check a sentence that begins with a number; return the kind of the sentence."""
     objects = scene["objects"]
     if match := OF_ALL.match(text):
         assert NUMBERS[match["all"]] == len(objects)
@@ -134,42 +136,42 @@ def _check_counts(text: str, scene: dict[str, Any]) -> str | None:
 
 
 def _check_caption(caption: str, scene: dict[str, Any]) -> Counter[str]:
-    """Check all that a caption says of objects; how often it said what."""
+    """Check all claims about objects; return the number of claims of each kind."""
     assert re.fullmatch(r"[A-Z][a-z ,]+[a-z]\.", caption)
     assert "  " not in caption
     text = caption[0].lower() + caption[1:-1]
     for article, following in re.findall(r"\b(an?) (\w)", text):
         assert (article == "an") == (following in "aeiou"), caption
-    said = Counter()
-    for match in ONE.finditer(text):
-        _meant(match, 1, scene)
-        said["name"] += 1
+    counts = Counter()
+    for match in ANY_NOUN_PHRASE.finditer(text):
+        _described_objects(match, 1, scene)
+        counts["name"] += 1
     if match := RELATION.search(text):
         _check_relation(match, scene)
-        said[match["word"]] += 1
+        counts[match["word"]] += 1
     elif sides := [*SIDE_AFTER.finditer(text), *SIDE_BEFORE.finditer(text)]:
         for match in sides:
             _check_side(match, scene)
-            said[match["side"]] += 1
+            counts[match["side"]] += 1
     for match in PLACE.finditer(text):
         stuff = STUFF_OF.get(match["stuff"], match["stuff"])
-        assert all(item["place"] == stuff for item in _meant(match, 1, scene))
-        said["place"] += 1
+        assert all(item["place"] == stuff for item in _described_objects(match, 1, scene))
+        counts["place"] += 1
     if count := _check_counts(text, scene):
-        said[count] += 1
-    return said
+        counts[count] += 1
+    return counts
 
 
 def test_captions_are_true(scenes: list[dict[str, Any]]) -> None:
-    said = Counter()
+    counts = Counter()
     for scene in scenes:
         rng = np.random.default_rng(0)
         more = [describe(Scene.from_json(scene), rng) for _ in range(15)]
         for caption in scene["captions"] + more:
-            said += _check_caption(caption, scene)
+            counts += _check_caption(caption, scene)
     for kind in (*RELATIONS, *SIDES.split("|"), "place", "part", "total", "class"):
-        assert said[kind] > 0, f"the test never met {kind!r}"
-    assert said["name"] > 1000
+        assert counts[kind] > 0, f"no caption has {kind!r}"
+    assert counts["name"] > 1000
 
 
 def test_the_parser_rejects_a_mirrored_scene(scenes: list[dict[str, Any]]) -> None:
@@ -187,21 +189,21 @@ def test_the_parser_rejects_a_mirrored_scene(scenes: list[dict[str, Any]]) -> No
     assert rejected > 20
 
 
-def test_empty_scenes_are_called_empty(scenes: list[dict[str, Any]]) -> None:
+def test_captions_of_empty_scenes(scenes: list[dict[str, Any]]) -> None:
     empty = [scene for scene in scenes if not scene["objects"]]
     assert empty
     for scene in empty:
         for caption in scene["captions"]:
             assert re.search(r"empty|nothing|without|no objects|only", caption.lower())
-            assert not ONE.search(caption.lower())
+            assert not ANY_NOUN_PHRASE.search(caption.lower())
 
 
-def test_no_constant_sentence_fits_all_pictures(scenes: list[dict[str, Any]]) -> None:
-    """BLEU-4 of the best constant caption against five references stays under 0.25."""
+def test_no_constant_caption_scores_well(scenes: list[dict[str, Any]]) -> None:
+    """BLEU-4 of the best constant caption against five references is below 0.25."""
     references = [
         [_grams(text) for text in texts] for texts in (scene["captions"] for scene in scenes)
     ]
-    best = max(_bleu(candidate, references) for picture in references for candidate in picture[:2])
+    best = max(_bleu(candidate, references) for texts in references for candidate in texts[:2])
     assert 0.02 < best < 0.25
 
 

@@ -1,4 +1,4 @@
-"""Judging captions of toy scenes: true ones are found true, and false words are found."""
+"""Claims of captions: true captions are accepted, and false words are found."""
 
 import json
 import re
@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from yolor_d2.toy_scenes.captions import write_captions
-from yolor_d2.toy_scenes.claims import KINDS, NOTHING, Claim, Verdict, judge, read_judges
+from yolor_d2.toy_scenes.claims import (
+    KINDS,
+    NOTHING,
+    CaptionClaims,
+    Claim,
+    check_caption,
+    read_caption_checkers,
+)
 from yolor_d2.toy_scenes.layout import SceneOptions, render_scene
 from yolor_d2.toy_scenes.phrases import (
     NOUNS,
@@ -32,22 +39,21 @@ from yolor_d2.toy_scenes.truth import (
 
 Pair = tuple[str, Scene]
 
-# Small pictures, that are made in 13 ms.
+# Small images, which take 13 ms each.
 OPTIONS = SceneOptions(width=96, height=72, max_size=60)
-PICTURES = 200
+IMAGES = 200
 
 
 @pytest.fixture(scope="module")
 def scenes() -> list[Scene]:
     return [
-        render_scene(np.random.default_rng([11, number]), OPTIONS).scene
-        for number in range(PICTURES)
+        render_scene(np.random.default_rng([11, number]), OPTIONS).scene for number in range(IMAGES)
     ]
 
 
 @pytest.fixture(scope="module")
 def true(scenes: list[Scene]) -> list[Pair]:
-    """Captions, each with its scene."""
+    """Captions of the generator, each with its scene."""
     return [
         (caption, scene)
         for number, scene in enumerate(scenes)
@@ -56,7 +62,7 @@ def true(scenes: list[Scene]) -> list[Pair]:
 
 
 def thing(name: str, color: str, x: int, y: int, **more: object) -> SceneObject:
-    """An object of 20 x 20 pixels around a point, in a picture of 200 x 100."""
+    """Make an object of 20 x 20 pixels around a point, in an image of 200 x 100."""
     values = {"id": x, "thing": name, "color": color, "box": (x - 10, y - 10, 20, 20)}
     values |= {"center": (float(x), float(y)), "area": 400, "visible_share": 1.0, "size": None}
     return SceneObject(**(values | {"place": None, "is_crowd": False} | more))
@@ -79,46 +85,47 @@ BEACH = beach(
 
 
 def wrong(caption: str, scene: Scene = BEACH) -> list[tuple[str, str, str]]:
-    """Kind, words and truth of the wrong claims of a caption that is grammatical."""
-    verdict = judge(caption, scene)
-    assert not verdict.leftover
-    return [(c.kind, c.words, c.truth) for c in verdict.claims if not c.is_true]
+    """Return kind, words and truth of the false claims of a grammatical caption."""
+    result = check_caption(caption, scene)
+    assert not result.leftover
+    return [(c.kind, c.words, c.truth) for c in result.claims if not c.is_true]
 
 
-def test_what_the_generator_writes_is_truthful(true: list[Pair]) -> None:
+def test_captions_of_the_generator_are_truthful(true: list[Pair]) -> None:
     kinds = Counter()
     for caption, scene in true:
-        verdict = judge(caption, scene)
-        assert verdict.is_truthful, (caption, verdict)
-        assert all(claim.words == claim.truth for claim in verdict.claims)
-        kinds.update(claim.kind for claim in verdict.claims)
+        result = check_caption(caption, scene)
+        assert result.is_truthful, (caption, result)
+        assert all(claim.words == claim.truth for claim in result.claims)
+        kinds.update(claim.kind for claim in result.claims)
     assert set(kinds) == set(KINDS)
     assert min(kinds.values()) > 50
 
 
-def test_case_and_punctuation_do_not_matter(true: list[Pair]) -> None:
+def test_case_and_punctuation_are_ignored(true: list[Pair]) -> None:
     for caption, scene in true[::7]:
         words = " ".join(re.findall(r"\w+", caption.lower()))
-        assert judge(words, scene) == judge(caption, scene)
-        assert judge(caption.replace(",", " ,").replace(".", " ."), scene).is_truthful
+        assert check_caption(words, scene) == check_caption(caption, scene)
+        assert check_caption(caption.replace(",", " ,").replace(".", " ."), scene).is_truthful
 
 
 def test_captions_of_other_scenes_are_rarely_truthful(true: list[Pair]) -> None:
-    verdicts = [
-        judge(caption, scene) for (caption, _), (_, scene) in zip(true, true[24:], strict=False)
+    results = [
+        check_caption(caption, scene)
+        for (caption, _), (_, scene) in zip(true, true[24:], strict=False)
     ]
-    assert 0 < np.mean([verdict.is_truthful for verdict in verdicts]) < 0.03
-    assert not any(verdict.leftover for verdict in verdicts)
+    assert 0 < np.mean([result.is_truthful for result in results]) < 0.03
+    assert not any(result.leftover for result in results)
 
 
-# The article stays, as none of these begins with a vowel.
+# None of these begins with a vowel, so the article stays the same.
 PLAIN_COLORS = tuple(color for color in COLORS if color != "orange")
 PLURALS = tuple(map(plural, THING_CLASSES))
 NAME = rf"({'|'.join(PLAIN_COLORS)}) ({'|'.join(PLURALS + THING_CLASSES)})"
 
 
 def exchange(match: re.Match[str], words: str, group: int = 0) -> str:
-    """The caption with other words in place of a group of the match."""
+    """Replace a group of the match by other words."""
     return match.string[: match.start(group)] + words + match.string[match.end(group) :]
 
 
@@ -132,7 +139,7 @@ def wrong_kinds(caption: str, scene: Scene) -> set[str]:
     return {kind for kind, _, _ in wrong(caption, scene)}
 
 
-def test_colors_that_are_not_there_are_found(true: list[Pair]) -> None:
+def test_wrong_colors_are_found(true: list[Pair]) -> None:
     tried = 0
     for match, scene in matches(NAME, true[::2]):
         for color in set(PLAIN_COLORS) - {item.color for item in scene.objects}:
@@ -141,7 +148,7 @@ def test_colors_that_are_not_there_are_found(true: list[Pair]) -> None:
     assert tried > 1000
 
 
-def test_classes_that_are_not_there_are_found(true: list[Pair]) -> None:
+def test_wrong_classes_are_found(true: list[Pair]) -> None:
     tried = 0
     for match, scene in matches(NAME, true[::2]):
         for name in set(THING_CLASSES) - {item.thing for item in scene.objects}:
@@ -151,7 +158,7 @@ def test_classes_that_are_not_there_are_found(true: list[Pair]) -> None:
     assert tried > 1000
 
 
-def test_other_numbers_are_found(true: list[Pair]) -> None:
+def test_wrong_numbers_are_found(true: list[Pair]) -> None:
     tried = 0
     for match, scene in matches("|".join(NUMBERS[2:]), true):
         for number in {"two", "three", "four", "seven"} - {match[0]}:
@@ -171,8 +178,8 @@ def test_opposites_are_found(true: list[Pair]) -> None:
     assert min(tried[word] for word in opposites) > 5
 
 
-def test_relations_are_what_they_are_to_the_eye(true: list[Pair]) -> None:
-    """Of other relations between the same objects those are true that a slow count finds true."""
+def test_relations_agree_with_object_centers(true: list[Pair]) -> None:
+    """Replaced relations are true if all pairs of centers agree."""
     words = "|".join(words for phrases in RELATIONS.values() for words in phrases)
     names = rf"({'|'.join(COLORS)}) ({'|'.join(PLURALS + THING_CLASSES)})"
     found = Counter()
@@ -196,21 +203,21 @@ def test_relations_are_what_they_are_to_the_eye(true: list[Pair]) -> None:
     assert len(found) == 8
 
 
-def test_other_weather_and_other_places_are_found(true: list[Pair]) -> None:
+def test_wrong_weather_and_places_are_found(true: list[Pair]) -> None:
     tried = Counter()
     for kind, table in (("weather", WHEN), ("place", PLACES)):
         phrases = {words: meaning for meaning, options in table.items() for words in options}
         for match, scene in matches("|".join(sorted(phrases, key=len, reverse=True)), true):
-            there = {scene.weather, *(region.stuff for region in scene.regions)}
+            present = {scene.weather, *(region.stuff for region in scene.regions)}
             # "a room with a rug on the floor" is a setting
             for words in [] if "room with" in match.string else set(phrases):
-                if phrases[words] not in there:
+                if phrases[words] not in present:
                     assert wrong_kinds(exchange(match, words), scene) == {kind}
                     tried[kind] += 1
     assert min(tried.values()) > 1000
 
 
-def test_other_settings_are_found(true: list[Pair]) -> None:
+def test_wrong_settings_are_found(true: list[Pair]) -> None:
     indoors = ("room", "lounge")
     phrases = {words: setting for setting, options in WHERE.items() for words in options}
     tried = 0
@@ -222,7 +229,7 @@ def test_other_settings_are_found(true: list[Pair]) -> None:
     assert tried > 1000
 
 
-def test_what_is_true_elsewhere_is_in_the_tables() -> None:
+def test_phrases_true_elsewhere_are_in_the_tables() -> None:
     known = {words for table in (NOUNS, WHERE) for options in table.values() for words in options}
     for setting, phrases in TRUE_ELSEWHERE.items():
         assert set(phrases) <= known
@@ -236,8 +243,8 @@ def test_what_is_true_elsewhere_is_in_the_tables() -> None:
         "a small blue star and two red balls at the beach",
         "a blue star is to the left of a large black box by the water under a blue sky",
         "two red balls are lower than a blue star",
-        "a blue star is on the left of the picture",  # though little
-        "a blue star rests on the water",  # which is under its foot, though its place is None
+        "a blue star is on the left of the picture",  # by less than the generator's margin
+        "a blue star rests on the water",  # below its lower border, though its place is None
         "a black box hovers in the sky while two red balls lie on the sand",
         "in the air there is a black box",
         "two of the four things are red",
@@ -247,7 +254,7 @@ def test_what_is_true_elsewhere_is_in_the_tables() -> None:
 )
 def test_true(caption: str) -> None:
     assert wrong(caption) == []
-    assert judge(caption, BEACH).is_truthful
+    assert check_caption(caption, BEACH).is_truthful
 
 
 @pytest.mark.parametrize(
@@ -282,7 +289,7 @@ def test_true(caption: str) -> None:
 )
 def test_untrue(caption: str, claims: str) -> None:
     assert "; ".join(" ".join(claim).strip() for claim in wrong(caption)) == claims
-    assert not judge(caption, BEACH).is_truthful
+    assert not check_caption(caption, BEACH).is_truthful
 
 
 @pytest.mark.parametrize(
@@ -300,18 +307,18 @@ def test_untrue(caption: str, claims: str) -> None:
         ("there two red balls", "there two red balls"),
     ],
 )
-def test_what_is_no_sentence_is_left_over(caption: str, leftover: str) -> None:
-    verdict = judge(caption, BEACH)
-    assert verdict.leftover == leftover
-    assert all(claim.is_true for claim in verdict.claims)
-    assert not verdict.is_truthful
+def test_words_outside_of_the_grammar_are_left_over(caption: str, leftover: str) -> None:
+    result = check_caption(caption, BEACH)
+    assert result.leftover == leftover
+    assert all(claim.is_true for claim in result.claims)
+    assert not result.is_truthful
 
 
-def test_who_says_little_is_not_truthful() -> None:
+def test_truthful_captions_have_two_claims() -> None:
     claim = Claim("class", "ball", True, "ball")
-    assert not judge("", BEACH).is_truthful
-    assert not Verdict(claims=(claim,), leftover="").is_truthful
-    assert Verdict(claims=(claim, claim), leftover="").is_truthful
+    assert not check_caption("", BEACH).is_truthful
+    assert not CaptionClaims(claims=(claim,), leftover="").is_truthful
+    assert CaptionClaims(claims=(claim, claim), leftover="").is_truthful
 
 
 def test_a_crowd_is_not_counted() -> None:
@@ -323,7 +330,7 @@ def test_a_crowd_is_not_counted() -> None:
     assert wrong("a blue star is larger than many red balls", scene) == [("relation", "larger", "")]
 
 
-def test_objects_that_are_not_there() -> None:
+def test_claims_about_missing_objects() -> None:
     assert wrong("nothing but water, sand and sky", beach()) == []
     assert wrong("a red ball is left of a blue star", beach()) == [
         *[("number", "one", NOTHING), ("color", "red", NOTHING), ("class", "ball", NOTHING)],
@@ -332,11 +339,11 @@ def test_objects_that_are_not_there() -> None:
     ]
 
 
-def test_judges_are_read_from_the_file_of_scenes(tmp_path: Path) -> None:
+def test_checkers_of_a_scenes_file(tmp_path: Path) -> None:
     path = tmp_path / "scenes.json"
     records = [{"image_id": 7, **BEACH.to_json()}, {"image_id": 9, **beach().to_json()}]
     path.write_text(json.dumps({"scenes": records}))
-    judges = read_judges(path)
-    assert list(judges) == [7, 9]
-    assert judges[7]("two red balls") == judge("two red balls", BEACH)
-    assert not judges[9]("two red balls").is_truthful
+    checkers = read_caption_checkers(path)
+    assert list(checkers) == [7, 9]
+    assert checkers[7]("two red balls") == check_caption("two red balls", BEACH)
+    assert not checkers[9]("two red balls").is_truthful

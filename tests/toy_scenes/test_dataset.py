@@ -1,4 +1,4 @@
-"""The toy data set: its files agree with each other, with COCO's formats and with its captions."""
+"""The files of the toy data set agree with each other and with COCO's formats."""
 
 import importlib.util
 import json
@@ -75,7 +75,7 @@ def _bytes(root: Path) -> dict[str, bytes]:
 # ---- Files ---------------------------------------------------------------------------------------
 
 
-def test_every_file_is_there(root: Path) -> None:
+def test_files_are_complete(root: Path) -> None:
     for split, count in COUNTS.items():
         stems = [f"{number:06d}" for number in range(1, count + 1)]
         assert sorted(path.name for path in (root / split).iterdir()) == [f"{s}.jpg" for s in stems]
@@ -90,9 +90,7 @@ def test_same_bytes_for_any_number_of_workers(root: Path, tmp_path: Path) -> Non
     assert _bytes(tmp_path) == _bytes(root)
 
 
-def test_seed_and_split_change_the_pictures_and_overwriting_leaves_no_trace(
-    root: Path, tmp_path: Path
-) -> None:
+def test_images_depend_on_seed_and_split_and_are_overwritten(root: Path, tmp_path: Path) -> None:
     generate_toy_scenes(tmp_path, **{**ARGUMENTS, "train": 4, "val": 1, "seed": 4})
     assert (tmp_path / "train/000001.jpg").read_bytes() != (root / "train/000001.jpg").read_bytes()
     assert (root / "val/000001.jpg").read_bytes() != (root / "train/000001.jpg").read_bytes()
@@ -126,7 +124,7 @@ def test_ids_are_unique_over_both_splits(root: Path) -> None:
     assert len({item["id"] for item in categories}) == len(categories)
 
 
-def test_five_different_captions_for_each_picture(root: Path) -> None:
+def test_five_different_captions_per_image(root: Path) -> None:
     captions: dict[int, list[str]] = {}
     for item in _load(root, "captions", "train")["annotations"]:
         captions.setdefault(item["image_id"], []).append(item["caption"])
@@ -135,13 +133,13 @@ def test_five_different_captions_for_each_picture(root: Path) -> None:
     assert all(len(text.split()) > 1 for texts in captions.values() for text in texts)
 
 
-def test_a_sixth_caption_apart_from_the_five(root: Path) -> None:
+def test_sixth_caption_differs_from_the_five(root: Path) -> None:
     five, sixth = (_load(root, kind, "val") for kind in ("captions", "captions_sixth"))
     assert {**sixth, "annotations": []} == {**five, "annotations": []}
     assert [item["image_id"] for item in sixth["annotations"]] == [i["id"] for i in five["images"]]
-    said = {(item["image_id"], item["caption"]) for item in five["annotations"]}
-    more = {(item["image_id"], item["caption"]) for item in sixth["annotations"]}
-    assert not said & more
+    first = {(item["image_id"], item["caption"]) for item in five["annotations"]}
+    last = {(item["image_id"], item["caption"]) for item in sixth["annotations"]}
+    assert not first & last
     assert not {i["id"] for i in five["annotations"]} & {i["id"] for i in sixth["annotations"]}
 
 
@@ -152,7 +150,7 @@ def test_pycocotools_loads_every_mask(root: Path, capfd: pytest.CaptureFixture[s
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         coco = COCO(str(root / "annotations" / "instances_train.json"))
-        capfd.readouterr()  # What COCO always says while it loads.
+        capfd.readouterr()  # COCO's messages while loading
         runs = {key: coco.annToRLE(annotation) for key, annotation in coco.anns.items()}
     for key, annotation in coco.anns.items():
         mask = mask_utils.decode(runs[key])
@@ -165,9 +163,7 @@ def test_pycocotools_loads_every_mask(root: Path, capfd: pytest.CaptureFixture[s
     assert capfd.readouterr() == ("", "")
 
 
-def test_panoptic_segments_fill_the_picture_and_agree_with_instances_and_semantics(
-    root: Path, coco: COCO
-) -> None:
+def test_panoptic_segments_agree_with_instances_and_semantics(root: Path, coco: COCO) -> None:
     panoptic = _load(root, "panoptic", "train")
     index_of = {item["id"]: index for index, item in enumerate(panoptic["categories"])}
     compared = 0
@@ -203,7 +199,7 @@ def test_panoptic_segments_fill_the_picture_and_agree_with_instances_and_semanti
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(st.booleans(), min_size=9, max_size=9), min_size=7, max_size=7))
-def test_polygons_keep_holes_and_lone_pixels(rows: list[list[bool]]) -> None:
+def test_polygons_keep_holes_and_single_pixels(rows: list[list[bool]]) -> None:
     # Magnified, so that smoothing the corners by half a pixel cannot hide a lost part.
     mask = np.kron(np.array(rows), np.ones((6, 6))).astype(bool)
     polygons = polygons_of(mask)
@@ -225,7 +221,7 @@ def test_polygon_of_a_ring_is_cut_through_its_hole() -> None:
 # ---- Scenes --------------------------------------------------------------------------------------
 
 
-def test_crowds_and_empty_pictures_occur_and_most_classes_do(
+def test_crowds_empty_images_and_all_classes_occur(
     coco: COCO, scenes: list[dict[str, Any]]
 ) -> None:
     crowds = [item for item in coco.anns.values() if item["iscrowd"]]
@@ -239,7 +235,7 @@ def test_crowds_and_empty_pictures_occur_and_most_classes_do(
     assert {item["stuff"] for scene in scenes for item in scene["regions"]} == set(STUFF_CLASSES)
 
 
-def test_whole_objects_keep_the_sizes_asked_for(scenes: list[dict[str, Any]]) -> None:
+def test_visible_objects_have_the_requested_sizes(scenes: list[dict[str, Any]]) -> None:
     sizes = []
     for item in [item for scene in scenes for item in scene["objects"] if not item["is_crowd"]]:
         x, y, width, height = item["box"]
@@ -253,7 +249,9 @@ def test_whole_objects_keep_the_sizes_asked_for(scenes: list[dict[str, Any]]) ->
     assert len(sizes) > 60
 
 
-def test_objects_show_their_color(root: Path, coco: COCO, scenes: list[dict[str, Any]]) -> None:
+def test_pixels_have_the_color_of_the_object(
+    root: Path, coco: COCO, scenes: list[dict[str, Any]]
+) -> None:
     words = list(COLORS)
     colors = np.array([COLORS[word] for word in words], np.float32)
     right = []
@@ -268,15 +266,15 @@ def test_objects_show_their_color(root: Path, coco: COCO, scenes: list[dict[str,
     assert np.mean(right) > 0.98
 
 
-def test_places_are_where_the_pixels_say(root: Path, scenes: list[dict[str, Any]]) -> None:
-    """Around its lower end, an object that stands on something is surrounded by it."""
+def test_places_agree_with_semantic_maps(root: Path, scenes: list[dict[str, Any]]) -> None:
+    """The lower end of a standing object is surrounded by its place."""
     agree = []
     for scene in scenes:
         semantic = _semantic(root, Path(scene["file_name"]).stem)
         for item in scene["objects"]:
             x, y, width, height = item["box"]
-            foot = slice(y + int(0.85 * height), min(y + height + 1, HEIGHT))
-            around = semantic[foot, max(x - 1, 0) : x + width + 1]
+            lower_end = slice(y + int(0.85 * height), min(y + height + 1, HEIGHT))
+            around = semantic[lower_end, max(x - 1, 0) : x + width + 1]
             stuff = around[around >= len(THING_CLASSES)] - len(THING_CLASSES)
             if item["place"] is None or len(stuff) < 5:
                 continue
@@ -303,12 +301,12 @@ def script() -> ModuleType:
         (["--train", "-1"], "train must not be negative"),
         (["--workers", "-2"], "workers must not be negative"),
         (["--min-size", "50", "--max-size", "40"], "max_size 40 is less than min_size 50"),
-        (["--min-size", "90", "--width", "80", "--height", "64"], "leaves no room"),
+        (["--min-size", "90", "--width", "80", "--height", "64"], "is too large"),
         (["--max-objects", "0"], "max_objects"),
         (["--width", "10"], "64x64"),
     ],
 )
-def test_bad_arguments_give_one_line(
+def test_invalid_arguments_give_one_line(
     script: ModuleType,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -322,7 +320,7 @@ def test_bad_arguments_give_one_line(
     assert not (tmp_path / "new").exists()
 
 
-def test_foreign_folders_stay_as_they_are(
+def test_other_folders_are_not_overwritten(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
@@ -335,7 +333,7 @@ def test_foreign_folders_stay_as_they_are(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_script_writes_where_detectron2_looks(
+def test_default_output_is_below_detectron2_datasets(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))

@@ -1,4 +1,4 @@
-"""Data sets of detectron2's catalogue, and the two views of their images."""
+"""Data sets in detectron2's catalog, and their loaders."""
 
 from .catalog import builtin as builtin  # registers
 from .catalog.datasets import register_coco_multitask

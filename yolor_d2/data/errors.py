@@ -1,12 +1,12 @@
-"""The two ways in which data can be wrong."""
+"""Errors in data sets and in their files."""
 
 
 class DataError(ValueError):
-    """A data set contradicts itself: one line that names the file and the id."""
+    """A data set is inconsistent; the message is one line that names the file and the id."""
 
 
 class BadFileError(Exception):
-    """One file of a data set cannot be used; training goes on without it."""
+    """A single file of a data set cannot be used; training continues without it."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)

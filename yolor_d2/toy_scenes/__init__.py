@@ -1,6 +1,6 @@
 """Toy scenes: a generator of images with annotations for all four tasks.
 
-Importing it registers their data sets.
+Importing the package registers its data sets.
 """
 
 from . import builtin as builtin

@@ -1,4 +1,4 @@
-"""Places of the toy scenes: which stuff lies where, composed to one picture and one label map."""
+"""Backgrounds of the toy scenes: layers of stuff composed to an image and a label map."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 from .textures import TEXTURES, Array, Canvas
 from .truth import STUFF_CLASSES, UPRIGHT_STUFF
 
-# From the top of the picture to its lower border.
+# Layers from the top of the image to its lower border.
 SETTINGS: dict[str, tuple[str, ...]] = {
     "meadow": ("sky", "grass"),
     "alp": ("sky", "mountain", "grass"),
@@ -24,7 +24,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 }
 WEATHERS = ("clear", "cloudy", "sunset")
 
-# Height of the upper border's waves, as a share of the picture's height, and waves per picture.
+# Amplitude of a layer's wavy upper border, as a share of the image height, and number of waves.
 _WAVES: dict[str, tuple[float, float]] = {
     "grass": (0.018, 1.2),
     "sand": (0.022, 0.9),
@@ -33,17 +33,22 @@ _WAVES: dict[str, tuple[float, float]] = {
 
 
 class Light(NamedTuple):
-    """Light of a scene: unit vector towards it (x right, y down, z to the viewer) and color."""
+    """Light of a scene: unit vector towards it (x right, y down, z to the viewer), and color."""
 
     direction: tuple[float, float, float]
     tint: tuple[float, float, float]
 
 
 class Background(NamedTuple):
-    """A place without objects.
+    """A background without objects.
 
-    `image` is float RGB in 0..1, (H, W, 3); `labels` indexes STUFF_CLASSES, (H, W), uint8.
-    Something can stand from row `ground` on.
+    Attributes:
+        image: float RGB in 0..1, (H, W, 3).
+        labels: index into STUFF_CLASSES of each pixel, uint8 (H, W).
+        setting: a key of SETTINGS.
+        weather: one of WEATHERS; None indoors.
+        ground: first row on which objects can stand.
+        light: the light.
     """
 
     image: Array
@@ -55,7 +60,7 @@ class Background(NamedTuple):
 
 
 def paint_background(rng: np.random.Generator, height: int, width: int) -> Background:
-    """A random place under random light."""
+    """Paint a random setting under random light."""
     setting = list(SETTINGS)[rng.integers(len(SETTINGS))]
     layers = SETTINGS[setting]
     indoor = layers[0] == "wall"
@@ -88,7 +93,7 @@ def paint_background(rng: np.random.Generator, height: int, width: int) -> Backg
 
 
 def _layer_tops(rng: np.random.Generator, layers: tuple[str, ...]) -> list[float]:
-    """Upper end of each layer as a share of the height."""
+    """Draw the upper end of each layer, as a share of the height."""
     if len(layers) == 2:
         return [0.0, float(rng.uniform(0.38, 0.62))]
     if layers[1] == "mountain":
@@ -99,7 +104,7 @@ def _layer_tops(rng: np.random.Generator, layers: tuple[str, ...]) -> list[float
 
 
 def _border(canvas: Canvas, name: str, top: float) -> Array:
-    """Row of a layer's upper border at each column, (1, W)."""
+    """Return the row of a layer's upper border at each column, (1, W)."""
     if name == "mountain":
         return top - _peaks(canvas)
     size, waves = _WAVES.get(name, (0.0, 1.0))
@@ -113,10 +118,10 @@ def _border(canvas: Canvas, name: str, top: float) -> Array:
 
 
 def _peaks(canvas: Canvas) -> Array:
-    """Height of a mountain range in pixels above its mean, (1, W)."""
+    """Draw the height of a mountain range above its mean, in pixels, (1, W)."""
     height = np.zeros(canvas.width)
     for octave in range(6):
-        # Straight lines between random heights: summits and saddles with sharp edges.
+        # Linear interpolation gives sharp summits and saddles.
         heights = canvas.rng.uniform(-1, 1, 5 * 2**octave + 1)
         columns = np.linspace(0, canvas.width, len(heights))
         height += np.interp(np.arange(canvas.width), columns, heights) / 1.95**octave
@@ -124,7 +129,7 @@ def _peaks(canvas: Canvas) -> Array:
 
 
 def _wet_shore(canvas: Canvas, image: Array, border: Array) -> Array:
-    """Foam and shallows just above the line where water meets land."""
+    """Paint foam and shallow water just above the shoreline."""
     above = (border - canvas.rows) / canvas.height + 0.006 * canvas.noise(0.05, stretch=2.0)
     foam = np.exp(-((above / 0.012) ** 2)) * 0.75
     shallow = np.exp(-np.clip(above, 0, None) / 0.05) * 0.45
@@ -133,7 +138,7 @@ def _wet_shore(canvas: Canvas, image: Array, border: Array) -> Array:
 
 
 def _lay_carpet(canvas: Canvas, image: Array, top: float) -> tuple[Array, Array]:
-    """Cover (H, W) in 0..1 of a round or square carpet in perspective, and the picture with it."""
+    """Paint a round or square carpet; return its coverage (H, W) in 0..1, and the image."""
     rng, height, width = canvas.rng, canvas.height, canvas.width
     bottom = height * rng.uniform(0.9, 0.98)
     middle = width * rng.uniform(0.42, 0.58)

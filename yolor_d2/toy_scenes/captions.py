@@ -1,4 +1,4 @@
-"""Captions of toy scenes: sentences from a small grammar, each true of its scene."""
+"""Writes captions of toy scenes: true sentences of a small grammar."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from .phrases import (
 )
 from .truth import Scene
 
-Dice = np.random.Generator
+Generator = np.random.Generator
 
 
 class _Phrase(NamedTuple):
@@ -39,23 +39,23 @@ class _Phrase(NamedTuple):
         return "are" if self.is_plural else "is"
 
 
-def write_captions(scene: Scene, rng: Dice, *, count: int = 5) -> list[str]:
-    """Different true sentences about a scene, of different structure as far as it allows."""
+def write_captions(scene: Scene, rng: Generator, *, count: int = 5) -> list[str]:
+    """Write different true sentences about a scene, with different structures where possible."""
     captions: list[str] = []
     while len(captions) < count:
         captions += _one_of_each(scene, rng, seen=captions)
     return captions[:count]
 
 
-def describe(scene: Scene, rng: Dice) -> str:
-    """One true sentence about a scene."""
+def describe(scene: Scene, rng: Generator) -> str:
+    """Write one true sentence about a scene."""
     return write_captions(scene, rng, count=1)[0]
 
 
-def _one_of_each(scene: Scene, rng: Dice, *, seen: list[str]) -> list[str]:
-    """New sentences in random order, each of another structure."""
+def _one_of_each(scene: Scene, rng: Generator, *, seen: list[str]) -> list[str]:
+    """Write new sentences in random order, each with a different structure."""
     sentences: list[str] = []
-    structures = _STRUCTURES if scene.objects else (_nothing,) * len(EMPTY)
+    structures = _STRUCTURES if scene.objects else (_empty_scene,) * len(EMPTY)
     for index in rng.permutation(len(structures)):
         words = structures[index](scene, rng)
         if words is not None:
@@ -65,19 +65,19 @@ def _one_of_each(scene: Scene, rng: Dice, *, seen: list[str]) -> list[str]:
     return sentences
 
 
-def _pick(rng: Dice, options: tuple[str, ...]) -> str:
+def _choose(rng: Generator, options: tuple[str, ...]) -> str:
     return options[rng.integers(len(options))]
 
 
-def _name(group: Group, rng: Dice) -> _Phrase:
-    """A noun phrase such as "two red balls", "a large green heart" or "a crowd of blue stars"."""
+def _noun_phrase(group: Group, rng: Generator) -> _Phrase:
+    """Write a noun phrase: "two red balls", "a large green heart", "a crowd of blue stars"."""
     item, count = group.members[0], len(group.members)
     if group.is_crowd:
-        small = _pick(rng, ("small ", "tiny ", ""))
+        small = _choose(rng, ("small ", "tiny ", ""))
         kind = f" {small}{item.color} {plural(item.thing)}"
         if rng.random() < 0.4:
-            return _Phrase(text=_pick(rng, MANY) + kind, is_plural=True)
-        return _Phrase(text=_pick(rng, CROWD) + kind, is_plural=False)
+            return _Phrase(text=_choose(rng, MANY) + kind, is_plural=True)
+        return _Phrase(text=_choose(rng, CROWD) + kind, is_plural=False)
     sizes = {member.size for member in group.members}
     size = sizes.pop() if len(sizes) == 1 and rng.random() < 0.6 else None
     words = f"{size} {item.color}" if size else item.color
@@ -86,108 +86,110 @@ def _name(group: Group, rng: Dice) -> _Phrase:
     return _Phrase(text=f"{number_word(count)} {words} {plural(item.thing)}", is_plural=True)
 
 
-def _names(groups: list[Group], rng: Dice, *, most: int = 3) -> tuple[list[_Phrase], str]:
-    """Some groups' phrases in random order, and all of them joined by commas and "and"."""
+def _noun_phrases(
+    groups: list[Group], rng: Generator, *, most: int = 3
+) -> tuple[list[_Phrase], str]:
+    """Write the phrases of at most `most` groups in random order, and the joined phrases."""
     chosen = [groups[index] for index in rng.permutation(len(groups))[:most]]
-    phrases = [_name(group, rng) for group in chosen]
+    phrases = [_noun_phrase(group, rng) for group in chosen]
     return phrases, join([phrase.text for phrase in phrases])
 
 
-def _when(scene: Scene, rng: Dice) -> str:
-    return _pick(rng, WHEN[scene.weather]) if scene.weather else ""
+def _when(scene: Scene, rng: Generator) -> str:
+    return _choose(rng, WHEN[scene.weather]) if scene.weather else ""
 
 
-def _tail(scene: Scene, rng: Dice) -> str:
-    """Nothing, where or when it is, beginning with a space."""
-    options = ["", _pick(rng, WHERE[scene.setting]), _when(scene, rng)]
+def _tail(scene: Scene, rng: Generator) -> str:
+    """Write an optional phrase of place or time, with a leading space."""
+    options = ["", _choose(rng, WHERE[scene.setting]), _when(scene, rng)]
     words = options[rng.integers(len(options))]
     return f" {words}" if words else ""
 
 
-def _listing(scene: Scene, rng: Dice) -> str:
-    phrases, joined = _names(groups_of(scene), rng)
+def _listing(scene: Scene, rng: Generator) -> str:
+    phrases, joined = _noun_phrases(groups_of(scene), rng)
     return f"there {phrases[0].verb} {joined}{_tail(scene, rng)}"
 
 
-def _showing(scene: Scene, rng: Dice) -> str:
-    _, joined = _names(groups_of(scene), rng, most=2)
-    return f"{_pick(rng, SHOWING)} {joined}{_tail(scene, rng)}"
+def _showing(scene: Scene, rng: Generator) -> str:
+    _, joined = _noun_phrases(groups_of(scene), rng, most=2)
+    return f"{_choose(rng, SHOWING)} {joined}{_tail(scene, rng)}"
 
 
-def _setting_first(scene: Scene, rng: Dice) -> str:
-    _, joined = _names(groups_of(scene), rng)
-    noun = with_article(_pick(rng, NOUNS[scene.setting]))
+def _setting_first(scene: Scene, rng: Generator) -> str:
+    _, joined = _noun_phrases(groups_of(scene), rng)
+    noun = with_article(_choose(rng, NOUNS[scene.setting]))
     link = "and" if " with " in noun else "with"
     when = _when(scene, rng) if rng.random() < 0.6 else ""
     return f"{when}, {noun} {link} {joined}" if when else f"{noun} {link} {joined}"
 
 
-def _bare(scene: Scene, rng: Dice) -> str:
-    _, joined = _names(groups_of(scene), rng)
-    return f"{joined} {_pick(rng, WHERE[scene.setting])}"
+def _objects_and_setting(scene: Scene, rng: Generator) -> str:
+    _, joined = _noun_phrases(groups_of(scene), rng)
+    return f"{joined} {_choose(rng, WHERE[scene.setting])}"
 
 
-def _relation(scene: Scene, rng: Dice) -> str | None:
+def _relation(scene: Scene, rng: Generator) -> str | None:
     relations = relations_of(scene)
     if not relations:
         return None
     words = {relation.word for relation in relations}
-    # Left and right are what a mirrored picture gets wrong, so they are said often.
+    # Left and right are frequent, as they detect mirrored training images.
     sideways = words & {"left", "right"}
-    word = _pick(rng, tuple(sorted(sideways if sideways and rng.random() < 0.5 else words)))
+    word = _choose(rng, tuple(sorted(sideways if sideways and rng.random() < 0.5 else words)))
     fitting = [relation for relation in relations if relation.word == word]
     first, _, second = fitting[rng.integers(len(fitting))]
-    phrase = _name(first, rng)
-    link = f"{phrase.verb} {_pick(rng, RELATIONS[word])}"
-    return f"{phrase.text} {link} {_name(second, rng).text}{_tail(scene, rng)}"
+    phrase = _noun_phrase(first, rng)
+    link = f"{phrase.verb} {_choose(rng, RELATIONS[word])}"
+    return f"{phrase.text} {link} {_noun_phrase(second, rng).text}{_tail(scene, rng)}"
 
 
-def _placing(scene: Scene, rng: Dice) -> str | None:
+def _places(scene: Scene, rng: Generator) -> str | None:
     placed = [group for group in groups_of(scene) if group.place is not None]
     if not placed:
         return None
     parts = []
     for index in rng.permutation(len(placed))[:2]:
-        group, phrase = placed[index], _name(placed[index], rng)
+        group, phrase = placed[index], _noun_phrase(placed[index], rng)
         place = group.place or ""
         verbs = HANGING if place in ("sky", "mountain") else STANDING
-        verb = _pick(rng, verbs) + ("" if phrase.is_plural else "s")
-        parts.append(f"{phrase.text} {verb} {_pick(rng, PLACES[place])}")
+        verb = _choose(rng, verbs) + ("" if phrase.is_plural else "s")
+        parts.append(f"{phrase.text} {verb} {_choose(rng, PLACES[place])}")
     return " while ".join(parts)
 
 
-def _placed_first(scene: Scene, rng: Dice) -> str | None:
+def _place_first(scene: Scene, rng: Generator) -> str | None:
     placed = [group for group in groups_of(scene) if group.place is not None]
     if not placed:
         return None
     group = placed[rng.integers(len(placed))]
-    phrase = _name(group, rng)
-    return f"{_pick(rng, PLACES[group.place or ''])} there {phrase.verb} {phrase.text}"
+    phrase = _noun_phrase(group, rng)
+    return f"{_choose(rng, PLACES[group.place or ''])} there {phrase.verb} {phrase.text}"
 
 
-def _siding(scene: Scene, rng: Dice) -> str | None:
+def _sides(scene: Scene, rng: Generator) -> str | None:
     sided = [(group, side_of(group, scene)) for group in groups_of(scene)]
     known = [(group, side) for group, side in sided if side is not None]
     if not known:
         return None
     group, side = known[rng.integers(len(known))]
-    phrase = _name(group, rng)
+    phrase = _noun_phrase(group, rng)
     others = [(other, where) for other, where in known if where != side]
     if others and rng.random() < 0.7:
         other, where = others[rng.integers(len(others))]
-        return f"{phrase.text} {side} and {_name(other, rng).text} {where}"
+        return f"{phrase.text} {side} and {_noun_phrase(other, rng).text} {where}"
     if rng.random() < 0.5:
         return f"{side} {phrase.verb} {phrase.text}{_tail(scene, rng)}"
-    frame = _pick(rng, ("", *FRAMES))
+    frame = _choose(rng, ("", *FRAMES))
     return f"{phrase.text} {phrase.verb} {side}{frame}"
 
 
-def _counting(scene: Scene, rng: Dice) -> str | None:
-    """How many objects there are, or how many of them share a color or a class."""
+def _counting(scene: Scene, rng: Generator) -> str | None:
+    """Count all objects, or those of a color or a class."""
     total = len(scene.objects)
     if total < 2 or any(item.is_crowd for item in scene.objects):
         return None
-    word = _pick(rng, ANYTHING)
+    word = _choose(rng, ANYTHING)
     item = scene.objects[rng.integers(total)]
     same_color = sum(other.color == item.color for other in scene.objects)
     same_thing = sum(other.thing == item.thing for other in scene.objects)
@@ -195,15 +197,15 @@ def _counting(scene: Scene, rng: Dice) -> str | None:
         return f"{number_word(same_thing)} {plural(item.thing)}{_tail(scene, rng)}"
     if 1 < same_color < total:
         return f"{number_word(same_color)} of the {number_word(total)} {word} are {item.color}"
-    _, joined = _names(groups_of(scene), rng, most=total)
+    _, joined = _noun_phrases(groups_of(scene), rng, most=total)
     return f"{number_word(total)} {word}{_tail(scene, rng)}, {joined}"
 
 
-def _nothing(scene: Scene, rng: Dice) -> str:
-    noun = _pick(rng, NOUNS[scene.setting])
-    where, when = _pick(rng, WHERE[scene.setting]), _when(scene, rng)
+def _empty_scene(scene: Scene, rng: Generator) -> str:
+    noun = _choose(rng, NOUNS[scene.setting])
+    where, when = _choose(rng, WHERE[scene.setting]), _when(scene, rng)
     stuff = [region.stuff for region in sorted(scene.regions, key=lambda region: -region.area)]
-    words = _pick(rng, EMPTY).format(
+    words = _choose(rng, EMPTY).format(
         noun=noun,
         a_noun=with_article(noun),
         where=where,
@@ -214,17 +216,17 @@ def _nothing(scene: Scene, rng: Dice) -> str:
     return " ".join(words.split())
 
 
-_STRUCTURES: tuple[Callable[[Scene, Dice], str | None], ...] = (
+_STRUCTURES: tuple[Callable[[Scene, Generator], str | None], ...] = (
     _listing,
     _showing,
     _setting_first,
-    _bare,
+    _objects_and_setting,
     _relation,
     _relation,
     _relation,
-    _placing,
-    _placed_first,
-    _siding,
-    _siding,
+    _places,
+    _place_first,
+    _sides,
+    _sides,
     _counting,
 )

@@ -1,4 +1,4 @@
-"""COCO's annotation formats for toy scenes: polygons, run lengths, panoptic and semantic maps."""
+"""Toy scenes in COCO's formats: polygons, run lengths, panoptic and semantic maps."""
 
 from typing import Any, NamedTuple
 
@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 
 from .layout import RenderedScene
-from .measure import NOBODY, box_of
+from .measure import BACKGROUND, box_of
 from .truth import RGB, STUFF_CLASSES, STUFF_COLORS, THING_CLASSES, THING_COLORS
 
 Array = np.ndarray
 Json = dict[str, Any]
 
-FIRST_STUFF_ID = 101  # A gap after the things, as in COCO: ids are not indices.
+FIRST_STUFF_ID = 101  # A gap after the things, as in COCO, so that ids differ from indices.
 INFO: Json = {"description": "yolor_d2 toy scenes", "version": "1.0", "url": "", "contributor": ""}
 LICENSES: list[Json] = [
     {"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}
@@ -22,14 +22,14 @@ _MAX_PER_IMAGE = 1000
 
 
 class PanopticMap(NamedTuple):
-    """`image` is the RGB picture of segment ids, (H, W, 3) uint8; `segments` its segments_info."""
+    """`image` has the segment ids as RGB, uint8 (H, W, 3); `segments` is the segments_info."""
 
     image: Array
     segments: list[Json]
 
 
 def thing_categories() -> list[Json]:
-    """Categories of the instances JSON: ids from 1."""
+    """Return the categories of the instances JSON; ids start at 1."""
     return [
         {"id": index, "name": name, "supercategory": "shape"}
         for index, name in enumerate(THING_CLASSES, start=1)
@@ -37,7 +37,7 @@ def thing_categories() -> list[Json]:
 
 
 def panoptic_categories() -> list[Json]:
-    """Categories of the panoptic JSON: things, then stuff, with colors."""
+    """Return the categories of the panoptic JSON: things, then stuff, with colors."""
     things = [
         {**category, "isthing": 1, "color": list(THING_COLORS[category["name"]])}
         for category in thing_categories()
@@ -56,10 +56,10 @@ def panoptic_categories() -> list[Json]:
 
 
 def instance_annotations(rendered: RenderedScene, image_id: int) -> list[Json]:
-    """One annotation an object: polygons of what is visible, run lengths for a crowd."""
+    """Make the annotations: polygons of visible parts, and run lengths of crowds."""
     annotations = []
     for item in rendered.scene.objects:
-        mask = rendered.owners == item.id
+        mask = rendered.object_map == item.id
         annotations.append(
             {
                 "id": image_id * _MAX_PER_IMAGE + item.id,
@@ -75,16 +75,16 @@ def instance_annotations(rendered: RenderedScene, image_id: int) -> list[Json]:
 
 
 def semantic_map(rendered: RenderedScene) -> Array:
-    """Index into THING_CLASSES + STUFF_CLASSES of each pixel, (H, W) uint8."""
+    """Return the index into THING_CLASSES + STUFF_CLASSES of each pixel, uint8 (H, W)."""
     things = [THING_CLASSES.index(item.thing) for item in rendered.scene.objects]
-    table = np.array([*things, 0], np.uint8)  # The last entry is NOBODY's, and overwritten.
+    table = np.array([*things, 0], np.uint8)  # BACKGROUND indexes the last entry, an unused 0.
     stuff = rendered.background + np.uint8(len(THING_CLASSES))
-    return np.where(rendered.owners == NOBODY, stuff, table[rendered.owners])
+    return np.where(rendered.object_map == BACKGROUND, stuff, table[rendered.object_map])
 
 
 def panoptic_map(rendered: RenderedScene) -> PanopticMap:
-    """Segments of all objects and of all stuff; each pixel belongs to one."""
-    image = np.zeros((*rendered.owners.shape, 3), np.uint8)
+    """Make the segments of all objects and stuff, which partition the image."""
+    image = np.zeros((*rendered.object_map.shape, 3), np.uint8)
     segments: list[Json] = []
     used: set[RGB] = {(0, 0, 0)}  # Id 0 means "unlabeled" in COCO.
     parts = [
@@ -92,12 +92,17 @@ def panoptic_map(rendered: RenderedScene) -> PanopticMap:
         for item in rendered.scene.objects
     ]
     parts += [
-        (FIRST_STUFF_ID + STUFF_CLASSES.index(item.stuff), STUFF_COLORS[item.stuff], False, NOBODY)
+        (
+            FIRST_STUFF_ID + STUFF_CLASSES.index(item.stuff),
+            STUFF_COLORS[item.stuff],
+            False,
+            BACKGROUND,
+        )
         for item in rendered.scene.regions
     ]
-    for category_id, class_color, is_crowd, owner in parts:
-        mask = rendered.owners == owner
-        if owner == NOBODY:
+    for category_id, class_color, is_crowd, object_id in parts:
+        mask = rendered.object_map == object_id
+        if object_id == BACKGROUND:
             mask &= rendered.background == category_id - FIRST_STUFF_ID
         color = _unused_color(class_color, used)
         image[mask] = color
@@ -114,7 +119,7 @@ def panoptic_map(rendered: RenderedScene) -> PanopticMap:
 
 
 def _unused_color(color: RGB, used: set[RGB]) -> RGB:
-    """The class's color or one near it, noted as used from now on."""
+    """Return the color, or a near one if it is used, and mark it as used."""
     red, green, blue = color
     while (red, green, blue) in used:
         red, green, blue = (red + 23) % 256, (green + 11) % 256, (blue + 37) % 256
@@ -123,7 +128,7 @@ def _unused_color(color: RGB, used: set[RGB]) -> RGB:
 
 
 def run_lengths(mask: Array) -> Json:
-    """COCO's uncompressed RLE of a mask (H, W) bool: runs down the columns, zeros first."""
+    """Encode a mask (H, W) bool as COCO's uncompressed RLE: runs down the columns, zeros first."""
     flat = mask.ravel(order="F")
     ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     counts = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
@@ -131,7 +136,7 @@ def run_lengths(mask: Array) -> Json:
 
 
 def polygons_of(mask: Array) -> list[list[float]]:
-    """Polygons [x, y, x, y, ...] along the pixel edges of a mask (H, W) bool, without holes."""
+    """Convert a mask (H, W) bool to polygons [x, y, x, y, ...] along its pixel edges."""
     count, components = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     polygons: list[list[float]] = []
     for index in range(1, count):
@@ -144,7 +149,7 @@ def polygons_of(mask: Array) -> list[list[float]]:
         if not holes:
             polygons.append(_simplify(contours[0]))
             continue
-        # A polygon has no holes: cut the component through one of them and treat the halves.
+        # A polygon has no holes: cut the component through a hole and convert the halves.
         rows = holes[0][:, 0, 1]
         cut = (int(rows.min()) + int(rows.max()) + 1) // 4
         for half in (slice(None, cut), slice(cut, None)):
@@ -155,8 +160,8 @@ def polygons_of(mask: Array) -> list[list[float]]:
 
 
 def _simplify(contour: Array) -> list[float]:
-    """Pixel-edge polygon of a contour of a mask at double size, with fewer corners."""
-    # Each border pixel of the double-size mask touches just one corner of the true pixel grid.
+    """Convert a contour of a mask at double size to a simplified polygon along pixel edges."""
+    # Each border pixel of the double-size mask touches exactly one corner of the original grid.
     edges = (contour + 1) // 2
     simple = cv2.approxPolyDP(edges, 0.6, closed=True)
     corners = simple if len(simple) > 2 else edges

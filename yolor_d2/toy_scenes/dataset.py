@@ -1,15 +1,15 @@
-"""The toy data set: pictures of shapes in landscapes and rooms, with all of COCO's annotations.
+"""The toy data set: shapes in landscapes and rooms, with all of COCO's annotations.
 
-    <output>/toy_scenes.json                                    the arguments it was made with
+    <output>/toy_scenes.json                                    arguments of the generator
     <output>/{train,val}/000001.jpg
     <output>/annotations/{instances,captions,captions_sixth,panoptic,scenes}_{train,val}.json
     <output>/annotations/{panoptic,semantic}_{train,val}/000001.png
 
-Each picture depends on the seed, the split and its number only, so that the same arguments give
-the same bytes whatever the number of workers, and a larger set begins with the smaller one.
+Each image depends only on the seed, the split and its number. So the number of workers does not
+matter, and a larger data set begins with the images of a smaller one.
 
-Nobody learns from the sixth caption of a picture: what it scores against the other five is what
-a perfect speaker of this grammar would score.
+The sixth caption of an image is not used for training: its score against the other five is the
+score of a perfect model.
 """
 
 import json
@@ -54,13 +54,13 @@ Json = dict[str, Any]
 MARKER = "toy_scenes.json"
 SPLITS = ("train", "val")
 CAPTIONS_PER_IMAGE = 5
-MAX_IMAGES = 999_999  # Of a split: six digits in file names.
+MAX_IMAGES = 999_999  # Per split: file names have six digits.
 
 _CHUNK = 8
 
 
 class _Task(NamedTuple):
-    """One picture to make; `number` counts from 1 within its split."""
+    """An image to generate; `number` counts from 1 within its split."""
 
     output: Path
     split: str
@@ -70,7 +70,7 @@ class _Task(NamedTuple):
 
 
 class _Record(NamedTuple):
-    """What one picture adds to each of its split's JSON files."""
+    """Entries of an image in the JSON files of its split."""
 
     image: Json
     instances: list[Json]
@@ -94,23 +94,22 @@ def generate_toy_scenes(
     max_objects: int = 8,
     progress: bool = True,
 ) -> None:
-    """Write a toy data set, in place of one that is there already.
+    """Write a toy data set, replacing an existing one.
 
     Args:
-        output: folder to write to; new, empty or holding toy scenes.
-        train: number of pictures to train on.
-        val: number of pictures to evaluate on.
-        seed: number that decides everything random.
-        workers: processes to share the work; 0 does it in this one.
-        width: of the pictures, in pixels.
-        height: of the pictures, in pixels.
-        min_size: least longer side of an object that is neither hidden nor cut, in pixels.
-        max_size: greatest longer side; 85 % of the picture's shorter side if that is less.
-        max_objects: most objects in one picture, where a crowd counts as one.
-        progress: whether to show a progress bar.
+        output: output folder; must be new, empty, or a folder of toy scenes.
+        train: number of training images.
+        val: number of validation images.
+        seed: random seed.
+        workers: number of worker processes; 0 uses this process.
+        width, height: size of the images in pixels.
+        min_size: smallest longer side of an object that is neither hidden nor cut, in pixels.
+        max_size: largest longer side, at most 85 % of the image's shorter side.
+        max_objects: largest number of objects in an image; a crowd counts as one.
+        progress: show a progress bar.
 
     Raises:
-        ValueError: an argument is out of range, or the output folder holds something else.
+        ValueError: an argument is out of range, or the output folder has other content.
         OSError: the output folder cannot be written.
     """
     options = SceneOptions(
@@ -141,29 +140,29 @@ def _check_arguments(
         if count > MAX_IMAGES:
             raise ValueError(f"{split} must be at most {MAX_IMAGES}, got {count}")
     if min(options.width, options.height) < 64:
-        raise ValueError(f"pictures must be 64x64 at least, got {options.width}x{options.height}")
+        raise ValueError(f"images must be at least 64x64, got {options.width}x{options.height}")
     if options.min_size < 8:
-        raise ValueError(f"min_size must be 8 at least, got {options.min_size}")
+        raise ValueError(f"min_size must be at least 8, got {options.min_size}")
     if options.max_size < options.min_size:
         raise ValueError(f"max_size {options.max_size} is less than min_size {options.min_size}")
     if options.min_size + 1 > options.largest:
         raise ValueError(
-            f"min_size {options.min_size} leaves no room: in pictures of {options.width}x"
-            f"{options.height} with max_size {options.max_size} objects reach {options.largest:.0f}"
+            f"min_size {options.min_size} is too large: objects in images of {options.width}x"
+            f"{options.height} with max_size {options.max_size} reach {options.largest:.0f}"
         )
     if not 1 <= options.max_objects <= 50:
         raise ValueError(f"max_objects must be in 1..50, got {options.max_objects}")
 
 
 def _prepare_output(output: Path, arguments: Json) -> None:
-    """Make the folders, and remove the files of a former run and nothing else."""
+    """Create the folders, and remove only the files of an earlier run."""
     marker = output / MARKER
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is not a folder")
     if output.exists() and any(output.iterdir()) and not marker.is_file():
-        raise ValueError(f"{output} holds something other than toy scenes; choose another folder")
+        raise ValueError(f"{output} has files other than toy scenes; choose another folder")
     for split in SPLITS:
-        # The JSON files go first and come last: with them, a set is complete.
+        # JSON files are removed first and written last, so that only complete data sets have them.
         for pattern in (
             f"annotations/*_{split}.json",
             f"annotations/panoptic_{split}/*.png",
@@ -177,17 +176,17 @@ def _prepare_output(output: Path, arguments: Json) -> None:
 
 
 def _run(tasks: list[_Task], workers: int) -> Iterator[_Record]:
-    """Records in the order of their tasks."""
+    """Yield records in the order of their tasks."""
     if workers == 0:
         yield from map(_make, tasks)
         return
-    # One OpenCV thread in each worker: they would only compete for the cores.
+    # One OpenCV thread per worker, as more would compete for the cores.
     with multiprocessing.Pool(workers, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
         yield from pool.imap(_make, tasks, chunksize=_CHUNK)
 
 
 def _make(task: _Task) -> _Record:
-    """Render, write and describe one picture."""
+    """Render and write an image and its annotations."""
     rng = np.random.default_rng([task.seed, SPLITS.index(task.split), task.number])
     rendered = render_scene(rng, task.options)
     stem = f"{task.number:06d}"

@@ -1,4 +1,4 @@
-"""Facts about toy scenes that hold with a clear margin, and so may be said in a caption."""
+"""Facts about toy scenes that are true with a clear margin, for use in captions."""
 
 from itertools import permutations
 from typing import NamedTuple
@@ -10,24 +10,24 @@ RELATIONS = ("left", "right", "above", "below", "larger", "smaller")
 
 
 class Group(NamedTuple):
-    """All objects of one class and color in a scene, or one crowd."""
+    """All objects of one class and color in a scene, or a crowd."""
 
     members: tuple[SceneObject, ...]
 
     @property
     def is_crowd(self) -> bool:
-        """Whether it is a crowd, which nobody counts."""
+        """Whether the group is a crowd, which is not counted."""
         return self.members[0].is_crowd
 
     @property
     def place(self) -> str | None:
-        """The stuff on which all of it stands, if that is clear."""
+        """The stuff on which all members stand; None if it differs or is ambiguous."""
         places = {member.place for member in self.members}
         return places.pop() if len(places) == 1 else None
 
 
 class Relation(NamedTuple):
-    """`first` is left of, right of, above, below, larger or smaller than `second`: see `word`."""
+    """A relation between two groups; `word` is one of RELATIONS."""
 
     first: Group
     word: str
@@ -35,27 +35,27 @@ class Relation(NamedTuple):
 
 
 def groups_of(scene: Scene) -> list[Group]:
-    """The scene's groups, in the order of their first objects."""
-    kinds: dict[tuple[str, str], list[SceneObject]] = {}
+    """Return the scene's groups, in the order of their first objects."""
+    groups: dict[tuple[str, str], list[SceneObject]] = {}
     for item in scene.objects:
-        kinds.setdefault((item.thing, item.color), []).append(item)
-    return [Group(members=tuple(members)) for members in kinds.values()]
+        groups.setdefault((item.thing, item.color), []).append(item)
+    return [Group(members=tuple(members)) for members in groups.values()]
 
 
 def relations_of(scene: Scene) -> list[Relation]:
-    """What holds between all members of two groups with a clear margin."""
+    """Return the relations that are clear between all members of two groups."""
     return [
         Relation(first=first, word=word, second=second)
         for first, second in permutations(groups_of(scene), 2)
         for word in RELATIONS
-        if all(_holds(word, a, b, scene) for a in first.members for b in second.members)
+        if all(_is_clear(word, a, b, scene) for a in first.members for b in second.members)
     ]
 
 
-def _holds(word: str, first: SceneObject, second: SceneObject, scene: Scene) -> bool:
+def _is_clear(word: str, first: SceneObject, second: SceneObject, scene: Scene) -> bool:
     if word in ("right", "below", "smaller"):
         opposite = {"right": "left", "below": "above", "smaller": "larger"}[word]
-        return _holds(opposite, second, first, scene)
+        return _is_clear(opposite, second, first, scene)
     across, down = (second.center[axis] - first.center[axis] for axis in (0, 1))
     if word == "left":
         return across > 0.12 * scene.width + 0.25 * (first.box[2] + second.box[2])
@@ -68,14 +68,14 @@ def _holds(word: str, first: SceneObject, second: SceneObject, scene: Scene) -> 
 
 
 def side_of(group: Group, scene: Scene) -> str | None:
-    """The part of the picture in which all of a group clearly is, if there is one."""
+    """Return the part of the image in which a group clearly is; None if ambiguous."""
     across = [member.center[0] / scene.width for member in group.members]
     down = [member.center[1] / scene.height for member in group.members]
-    holds = (
+    conditions = (
         max(across) < 0.33,
         min(across) > 0.67,
         max(down) < 0.28,
         min(down) > 0.74,
         all(abs(share - 0.5) < 0.08 for share in across + down),
     )
-    return next((side for side, is_there in zip(SIDES, holds, strict=True) if is_there), None)
+    return next((side for side, is_there in zip(SIDES, conditions, strict=True) if is_there), None)

@@ -1,4 +1,4 @@
-"""Reading toy captions: words become parts of known kinds, and parts a sentence of the grammar."""
+"""Parser of toy captions: words form parts of known kinds, and parts form a sentence."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -27,7 +27,7 @@ from .truth import COLORS, STUFF_CLASSES, THING_CLASSES
 
 
 class Noun(NamedTuple):
-    """What a noun phrase says; `number` is "many" of a crowd."""
+    """A parsed noun phrase; `number` is "many" for a crowd."""
 
     number: str
     size: str | None
@@ -36,16 +36,16 @@ class Noun(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some words of a caption and what they mean, in the words of the scene's truth.
+    """Words of a caption and their meaning, in the vocabulary of `Scene`.
 
     `kind` is a letter:
         n, N: a noun phrase, singular or plural, with its `noun`
         v, V: "is", "are"; l, L: "lies", "lie" and the like
         R, P, S: a relation, a place, a side; F: "of the picture"
-        W, T: where and when it is; B, b: a setting with its article and without
+        W, T: phrases of WHERE and WHEN; B, b: a setting with and without its article
         Q, O, C, K, o: a number, "things", a color, a class in the plural, "of the"
         m: stuff; &, i, t, w: "and", "with", "there", "while"; s: "we see"
-        others: the fixed words of the sentences about empty scenes
+        others: fixed words of the sentences about empty scenes
     """
 
     kind: str
@@ -55,24 +55,24 @@ class Part(NamedTuple):
 
 
 class Sentence(NamedTuple):
-    """The parts of the longest sentence that a caption begins with, and the words after it."""
+    """The longest sentence at the beginning of a caption, and the words after it."""
 
     parts: tuple[Part, ...]
     leftover: str
 
     @property
     def kinds(self) -> str:
-        """The parts' kinds in a row."""
+        """The concatenated kinds of the parts."""
         return "".join(part.kind for part in self.parts)
 
     @property
-    def is_of_nothing(self) -> bool:
-        """Whether it says that a scene is empty."""
+    def is_about_empty_scene(self) -> bool:
+        """Whether the sentence describes an empty scene."""
         return any(part.kind in _EMPTY_KINDS.values() for part in self.parts)
 
 
 def parse(caption: str) -> Sentence:
-    """Read a caption; case, commas and stops do not matter, as scorers take them away."""
+    """Parse a caption, ignoring case, commas and periods, which caption metrics remove."""
     text = " ".join(re.sub(r"[.,]", " ", caption.lower()).split())
     parts: list[Part] = []
     while part := _first_part(text):
@@ -86,7 +86,7 @@ def parse(caption: str) -> Sentence:
 
 
 def _first_part(text: str) -> Part | None:
-    """The longest known part that a text begins with."""
+    """Return the longest known part at the beginning of a text."""
     if match := _NOUN.match(text):
         return _noun_part(match)
     if match := _PHRASE.match(text):
@@ -95,7 +95,7 @@ def _first_part(text: str) -> Part | None:
 
 
 def _noun_part(match: re.Match[str]) -> Part | None:
-    """A noun phrase; none where its number does not suit its noun, or its article the sound."""
+    """Return a noun phrase; None if its number or article does not agree with its noun."""
     words, number, crowd, size, color, thing = match[0], *match.groups()
     is_one = number in ("a", "an", "one")
     agrees = is_one == (thing in THING_CLASSES)
@@ -111,7 +111,7 @@ def _noun_part(match: re.Match[str]) -> Part | None:
 
 
 def _parts() -> dict[str, Part]:
-    """All parts but noun phrases, by their words."""
+    """Return all parts except noun phrases, by their words."""
     verbs = HANGING + STANDING
     plain: dict[str, Iterable[str]] = {
         "v": ["is"],
@@ -134,7 +134,7 @@ def _parts() -> dict[str, Part]:
         "W": _flat(WHERE),
         **{kind: [words] for words, kind in _EMPTY_KINDS.items()},
     }
-    telling: dict[str, Mapping[str, str]] = {
+    tables: dict[str, Mapping[str, str]] = {
         **{kind: {word: word for word in words} for kind, words in plain.items()},
         "R": _inverse(RELATIONS),
         "P": _inverse(PLACES),
@@ -144,7 +144,7 @@ def _parts() -> dict[str, Part]:
     }
     return {
         words: Part(kind, words, meaning)
-        for kind, meanings in telling.items()
+        for kind, meanings in tables.items()
         for words, meaning in meanings.items()
     }
 
@@ -158,12 +158,12 @@ def _inverse(table: Mapping[str, Iterable[str]]) -> dict[str, str]:
 
 
 def _any_of(options: Iterable[str]) -> str:
-    """A pattern of any of some words, the longest first."""
+    """Return a pattern that matches any of the options, the longest first."""
     return "|".join(map(re.escape, sorted(options, key=len, reverse=True)))
 
 
 def _empty_pattern(template: str) -> str:
-    """The kinds of the parts of a sentence about an empty scene."""
+    """Return a pattern of the kinds of a sentence about an empty scene."""
     pieces = (piece.strip() for piece in _SLOT.split(template))
     return "".join(_SLOTS.get(piece) or _EMPTY_KINDS[piece] for piece in pieces if piece)
 

@@ -1,18 +1,18 @@
-"""Layout of a toy scene: which objects stand where, what is visible of them, and the picture."""
+"""Lays out and renders a toy scene."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from .backgrounds import Background, paint_background
-from .measure import NOBODY, measure_object, measure_regions
+from .measure import BACKGROUND, measure_object, measure_regions
 from .render import (
     Patch,
     Placement,
     cast_shadow,
     paint,
+    random_angle,
     random_finish,
-    random_turn,
     rasterize,
     visible_window,
 )
@@ -27,7 +27,7 @@ MIN_VISIBLE_PIXELS = 20
 
 
 class SceneOptions(NamedTuple):
-    """What the user may choose; sizes are of an object's longer side in pixels."""
+    """Options of the generator; sizes are those of an object's longer side in pixels."""
 
     width: int = 320
     height: int = 240
@@ -37,12 +37,12 @@ class SceneOptions(NamedTuple):
 
     @property
     def largest(self) -> float:
-        """`max_size`, or less where it would fill the whole picture."""
+        """`max_size`, limited to 85 % of the image's shorter side."""
         return min(self.max_size, 0.85 * min(self.width, self.height))
 
 
-class Actor(NamedTuple):
-    """One object, or one crowd of many shapes that count as one."""
+class PlacedObject(NamedTuple):
+    """An object, or a crowd of many shapes that count as one object."""
 
     placements: tuple[Placement, ...]
     patches: tuple[Patch, ...]
@@ -53,12 +53,12 @@ class Actor(NamedTuple):
         return len(self.placements) > 1
 
     @property
-    def foot(self) -> float:
-        """The lowest row it reaches."""
+    def bottom(self) -> float:
+        """The row below its lowest pixel."""
         return max(patch.top + patch.cover.shape[0] for patch in self.patches)
 
     def mask(self, height: int, width: int) -> Array:
-        """Its pixels in the picture if nothing hid them, (H, W) bool."""
+        """Return its pixels in the image without occlusion, (H, W) bool."""
         mask = np.zeros((height, width), bool)
         for patch in self.patches:
             rows, columns, part = visible_window(patch, height, width)
@@ -66,7 +66,7 @@ class Actor(NamedTuple):
         return mask
 
     def full_area(self) -> int:
-        """Pixels it would cover in a boundless picture with nothing in front."""
+        """Return the number of its pixels without occlusion and image borders."""
         left = min(patch.left for patch in self.patches)
         top = min(patch.top for patch in self.patches)
         moved = tuple(
@@ -78,86 +78,91 @@ class Actor(NamedTuple):
 
 
 class RenderedScene(NamedTuple):
-    """A picture and all that is true of it.
+    """An image and its ground truth.
 
-    `image` is uint8 RGB, (H, W, 3). `owners`, (H, W), tells which of `scene.objects` each pixel
-    shows, NOBODY for the background; `background` indexes STUFF_CLASSES, (H, W).
+    Attributes:
+        image: uint8 RGB, (H, W, 3).
+        object_map: (H, W) index into `scene.objects` of each pixel, or BACKGROUND.
+        background: (H, W) index into STUFF_CLASSES of each pixel, ignoring objects.
+        scene: the facts about the image.
     """
 
     image: Array
-    owners: Array
+    object_map: Array
     background: Array
     scene: Scene
 
 
 def render_scene(rng: np.random.Generator, options: SceneOptions) -> RenderedScene:
-    """Invent, paint and measure one scene."""
+    """Lay out, paint and measure a scene."""
     background = paint_background(rng, options.height, options.width)
-    actors = _invent_actors(rng, options, background)
-    actors, owners = _drop_hidden(actors, options)
+    placed_objects = _place_objects(rng, options, background)
+    placed_objects, object_map = _drop_hidden(placed_objects, options)
     objects = tuple(
         measure_object(
             index,
-            owners,
+            object_map,
             background.labels,
-            thing=actor.placements[0].thing,
-            color=actor.placements[0].color,
-            full_area=actor.full_area(),
-            is_crowd=actor.is_crowd,
+            thing=placed.placements[0].thing,
+            color=placed.placements[0].color,
+            full_area=placed.full_area(),
+            is_crowd=placed.is_crowd,
         )
-        for index, actor in enumerate(actors)
+        for index, placed in enumerate(placed_objects)
     )
     scene = Scene(
         width=options.width,
         height=options.height,
         setting=background.setting,
         weather=background.weather,
-        regions=measure_regions(owners, background.labels),
+        regions=measure_regions(object_map, background.labels),
         objects=objects,
     )
-    image = _paint_all(rng, background, actors, objects)
-    return RenderedScene(image=image, owners=owners, background=background.labels, scene=scene)
+    image = _paint_all(rng, background, placed_objects, objects)
+    return RenderedScene(
+        image=image, object_map=object_map, background=background.labels, scene=scene
+    )
 
 
-def _invent_actors(
+def _place_objects(
     rng: np.random.Generator, options: SceneOptions, background: Background
-) -> list[Actor]:
-    kind = rng.random()
-    if kind < EMPTY_SHARE:
+) -> list[PlacedObject]:
+    draw = rng.random()
+    if draw < EMPTY_SHARE:
         return []
-    actors: list[Actor] = []
+    placed_objects: list[PlacedObject] = []
     things = list(rng.permutation(THING_CLASSES))
     wanted = min(1 + int(rng.poisson(2.4)), options.max_objects)
-    if kind < EMPTY_SHARE + CROWD_SHARE:
-        # The class of a crowd does not occur outside it, so that counts stay unambiguous.
-        actors.append(_invent_crowd(rng, options, background, str(things.pop())))
+    if draw < EMPTY_SHARE + CROWD_SHARE:
+        # No other object has the class of a crowd, so that counts are unambiguous.
+        placed_objects.append(_place_crowd(rng, options, background, str(things.pop())))
         wanted = min(wanted, options.max_objects - 1, 4)
-    boxes = [_bounds(actor) for actor in actors]
+    boxes = [_bounds(placed) for placed in placed_objects]
     while wanted > 0:
         thing = str(things[rng.integers(min(len(things), 4))])
         color = list(COLORS)[rng.integers(len(COLORS))]
         count = min(int(rng.choice(4, p=(0.62, 0.2, 0.12, 0.06))) + 1, wanted)
         wanted -= count
         for _ in range(count):
-            placement = _find_room(rng, options, background, boxes, thing, color)
-            actor = Actor(placements=(placement,), patches=(rasterize(placement),))
-            actors.append(actor)
-            boxes.append(_bounds(actor))
-    return sorted(actors, key=lambda actor: actor.foot)
+            placement = _place_object(rng, options, background, boxes, thing, color)
+            placed = PlacedObject(placements=(placement,), patches=(rasterize(placement),))
+            placed_objects.append(placed)
+            boxes.append(_bounds(placed))
+    return sorted(placed_objects, key=lambda placed: placed.bottom)
 
 
-def _bounds(actor: Actor) -> tuple[float, float, float, float]:
-    lows = [(patch.left, patch.top) for patch in actor.patches]
+def _bounds(placed: PlacedObject) -> tuple[float, float, float, float]:
+    lows = [(patch.left, patch.top) for patch in placed.patches]
     highs = [
         (patch.left + patch.cover.shape[1], patch.top + patch.cover.shape[0])
-        for patch in actor.patches
+        for patch in placed.patches
     ]
     left, top = np.min(lows, axis=0).tolist()
     right, bottom = np.max(highs, axis=0).tolist()
     return left, top, right, bottom
 
 
-def _find_room(
+def _place_object(
     rng: np.random.Generator,
     options: SceneOptions,
     background: Background,
@@ -165,19 +170,19 @@ def _find_room(
     thing: str,
     color: str,
 ) -> Placement:
-    """A placement with little overlap, or with as much as it takes after some trials."""
-    crowding = rng.choice((0.03, 0.25, 0.6), p=(0.55, 0.3, 0.15))
+    """Draw a placement with little overlap; after 15 trials any overlap is accepted."""
+    max_overlap = rng.choice((0.03, 0.25, 0.6), p=(0.55, 0.3, 0.15))
     size = float(np.exp(rng.uniform(np.log(options.min_size + 1), np.log(options.largest))))
     for _ in range(15):
-        center = _place(rng, options, background.ground, size)
+        center = _random_center(rng, options, background.ground, size)
         half = size / 2
-        inside = [
+        overlaps = [
             max(min(center[0] + half, right) - max(center[0] - half, left), 0)
             * max(min(center[1] + half, bottom) - max(center[1] - half, top), 0)
             / min(size**2, (right - left) * (bottom - top))
             for left, top, right, bottom in boxes
         ]
-        if max(inside, default=0) <= crowding:
+        if max(overlaps, default=0) <= max_overlap:
             break
         size = max(size * 0.93, options.min_size + 1)
     return Placement(
@@ -185,40 +190,40 @@ def _find_room(
         color=color,
         center=center,
         size=size,
-        angle=random_turn(rng, thing),
+        angle=random_angle(rng, thing),
         finish=random_finish(rng, thing),
     )
 
 
-def _place(
+def _random_center(
     rng: np.random.Generator, options: SceneOptions, ground: float, size: float
 ) -> tuple[float, float]:
-    """A center: mostly standing on the ground, sometimes in the air, rarely cut by the border."""
+    """Draw a center: mostly on the ground, sometimes in the air, rarely cut by the border."""
     width, height, half = options.width, options.height, size / 2
     reach = -0.25 * size if rng.random() < 0.18 else half + 1
     x = rng.uniform(reach, width - reach)
     if rng.random() < 0.72:
         lowest = height - 2 if reach > 0 else height + 0.4 * size
-        foot = rng.uniform(min(ground + 0.06 * height, lowest - 1), lowest)
-        return float(x), float(foot - half)
+        bottom = rng.uniform(min(ground + 0.06 * height, lowest - 1), lowest)
+        return float(x), float(bottom - half)
     highest = min(half + 2, ground) if reach > 0 else 0.0
     return float(x), float(rng.uniform(highest, max(ground, highest + 1)))
 
 
-def _invent_crowd(
+def _place_crowd(
     rng: np.random.Generator, options: SceneOptions, background: Background, thing: str
-) -> Actor:
-    """Many small shapes of one class and color, side by side on the ground or in the air."""
+) -> PlacedObject:
+    """Place many small shapes of one class and color close together."""
     color = list(COLORS)[rng.integers(len(COLORS))]
     finish = random_finish(rng, thing)
     size = max(options.min_size + 1.0, float(rng.uniform(0.055, 0.085)) * options.height)
     count = int(rng.integers(14, 27))
     spread_x = size * np.sqrt(count) * rng.uniform(0.55, 0.7)
     spread_y = size * np.sqrt(count) * rng.uniform(0.28, 0.38)
-    middle_x, middle_y = _place(rng, options, background.ground, 2 * size)
+    middle_x, middle_y = _random_center(rng, options, background.ground, 2 * size)
     middle_x = float(np.clip(middle_x, 0.2 * options.width, 0.8 * options.width))
     middle_y = float(np.clip(middle_y, spread_y, options.height - spread_y))
-    # Golden-angle steps fill an ellipse evenly, like the seeds of a sunflower.
+    # Steps of the golden angle fill an ellipse evenly.
     steps = np.arange(count) + 0.5
     angle = steps * 2.399963 + rng.uniform(0, 2 * np.pi)
     radius = np.sqrt(steps / count)
@@ -230,45 +235,49 @@ def _invent_crowd(
             color=color,
             center=(float(xs[index]), float(ys[index])),
             size=size * float(rng.uniform(0.95, 1.15)),
-            angle=random_turn(rng, thing),
+            angle=random_angle(rng, thing),
             finish=finish,
         )
         for index in np.argsort(ys)
     )
-    return Actor(placements=placements, patches=tuple(rasterize(item) for item in placements))
+    return PlacedObject(
+        placements=placements, patches=tuple(rasterize(item) for item in placements)
+    )
 
 
-def _drop_hidden(actors: list[Actor], options: SceneOptions) -> tuple[list[Actor], Array]:
-    """Actors that can be seen well, with the owner of each pixel; the worst hidden go first."""
-    full_areas = [actor.full_area() for actor in actors]
+def _drop_hidden(
+    placed_objects: list[PlacedObject], options: SceneOptions
+) -> tuple[list[PlacedObject], Array]:
+    """Remove objects that are mostly hidden or tiny; return the others and the object map."""
+    full_areas = [placed.full_area() for placed in placed_objects]
     while True:
-        owners = np.full((options.height, options.width), NOBODY, np.int16)
-        for index, actor in enumerate(actors):
-            owners[actor.mask(options.height, options.width)] = index
-        areas = [int((owners == index).sum()) for index in range(len(actors))]
+        object_map = np.full((options.height, options.width), BACKGROUND, np.int16)
+        for index, placed in enumerate(placed_objects):
+            object_map[placed.mask(options.height, options.width)] = index
+        areas = [int((object_map == index).sum()) for index in range(len(placed_objects))]
         shares = [area / full for area, full in zip(areas, full_areas, strict=True)]
-        worst = min(range(len(actors)), key=shares.__getitem__, default=NOBODY)
-        tiny = next((i for i, area in enumerate(areas) if area < MIN_VISIBLE_PIXELS), NOBODY)
-        if worst != NOBODY and shares[worst] < MIN_VISIBLE_SHARE:
-            loser = worst
-        elif tiny != NOBODY:
-            loser = tiny
+        worst = min(range(len(placed_objects)), key=shares.__getitem__, default=None)
+        tiny = next((i for i, area in enumerate(areas) if area < MIN_VISIBLE_PIXELS), None)
+        if worst is not None and shares[worst] < MIN_VISIBLE_SHARE:
+            removed = worst
+        elif tiny is not None:
+            removed = tiny
         else:
-            return actors, owners
-        actors = actors[:loser] + actors[loser + 1 :]
-        full_areas = full_areas[:loser] + full_areas[loser + 1 :]
+            return placed_objects, object_map
+        placed_objects = placed_objects[:removed] + placed_objects[removed + 1 :]
+        full_areas = full_areas[:removed] + full_areas[removed + 1 :]
 
 
 def _paint_all(
     rng: np.random.Generator,
     background: Background,
-    actors: list[Actor],
+    placed_objects: list[PlacedObject],
     objects: tuple[SceneObject, ...],
 ) -> Array:
-    """The picture as a camera would take it, uint8 RGB."""
+    """Paint the objects, and add vignetting, exposure and noise; returns uint8 RGB."""
     image = background.image * np.array(background.light.tint, np.float32)
-    for actor, item in zip(actors, objects, strict=True):
-        for placement, patch in zip(actor.placements, actor.patches, strict=True):
+    for placed, item in zip(placed_objects, objects, strict=True):
+        for placement, patch in zip(placed.placements, placed.patches, strict=True):
             if item.place not in ("sky", "mountain"):
                 standing = item.place != "wall"
                 cast_shadow(image, placement, background.light, standing=standing)

@@ -1,7 +1,7 @@
-"""Measuring a toy scene: what a label map says of its objects and of its background.
+"""Measures the objects and regions of a toy scene.
 
-`owners`, (H, W), tells which object each pixel shows, NOBODY for the background; `background`,
-(H, W), indexes STUFF_CLASSES and knows nothing of objects.
+`object_map` (H, W) has the index of the object at each pixel, or BACKGROUND. `background` (H, W)
+has the index into STUFF_CLASSES at each pixel, ignoring objects.
 """
 
 import numpy as np
@@ -10,14 +10,14 @@ from .truth import STUFF_CLASSES, UPRIGHT_STUFF, SceneObject, SceneRegion
 
 Array = np.ndarray
 
-NOBODY = -1
-# The extent of what is called so, as a share of the picture's height; between them nothing is said.
+BACKGROUND = -1
+# Bounds of large and small extents, as shares of the image height; sizes in between are ambiguous.
 LARGE, SMALL = 0.36, 0.13
 
 
 def measure_object(
     index: int,
-    owners: Array,
+    object_map: Array,
     background: Array,
     *,
     thing: str,
@@ -25,15 +25,15 @@ def measure_object(
     full_area: int,
     is_crowd: bool,
 ) -> SceneObject:
-    """The truth of object `index`, which would cover `full_area` pixels if nothing hid it."""
-    mask = owners == index
+    """Measure object `index`, which would cover `full_area` pixels without occlusion."""
+    mask = object_map == index
     box = box_of(mask)
     x, y, width, height = box
     area = int(mask.sum())
     share = area / full_area
     size = None
     if not is_crowd and share > 0.9:
-        extent = max(width, height) / owners.shape[0]
+        extent = max(width, height) / object_map.shape[0]
         size = "large" if extent > LARGE else "small" if extent < SMALL else None
     return SceneObject(
         id=index,
@@ -50,27 +50,27 @@ def measure_object(
 
 
 def _place_of(mask: Array, box: tuple[int, int, int, int], background: Array) -> str | None:
-    """What an object stands on, or hangs in front of with all of itself."""
+    """Return the stuff an object stands on, or hangs in front of completely; None if ambiguous."""
     counts = np.bincount(background[mask], minlength=len(STUFF_CLASSES))
     whole = STUFF_CLASSES[counts.argmax()]
     if whole in UPRIGHT_STUFF:
         return whole if counts.max() == counts.sum() else None
     _, y, _, height = box
-    feet = mask.copy()
-    feet[: y + int(0.8 * height)] = False
-    counts = np.bincount(background[feet], minlength=len(STUFF_CLASSES))
+    lowest = mask.copy()
+    lowest[: y + int(0.8 * height)] = False
+    counts = np.bincount(background[lowest], minlength=len(STUFF_CLASSES))
     under = STUFF_CLASSES[counts.argmax()]
-    cut = y + height >= mask.shape[0]  # Its foot is out of the picture.
+    cut = y + height >= mask.shape[0]  # Its lower end is outside of the image.
     clear = counts.max() > 0.9 * counts.sum() and not cut
     return under if clear and under not in UPRIGHT_STUFF else None
 
 
-def measure_regions(owners: Array, background: Array) -> tuple[SceneRegion, ...]:
-    """The truth of each stuff class that can be seen."""
+def measure_regions(object_map: Array, background: Array) -> tuple[SceneRegion, ...]:
+    """Measure each visible stuff class."""
     regions = []
-    height = owners.shape[0]
+    height = object_map.shape[0]
     for index, name in enumerate(STUFF_CLASSES):
-        mask = (background == index) & (owners == NOBODY)
+        mask = (background == index) & (object_map == BACKGROUND)
         if not mask.any():
             continue
         box = box_of(mask)
@@ -89,7 +89,7 @@ def measure_regions(owners: Array, background: Array) -> tuple[SceneRegion, ...]
 
 
 def box_of(mask: Array) -> tuple[int, int, int, int]:
-    """(x, y, width, height) of the pixels of a mask that has some."""
+    """Return (x, y, width, height) around the pixels of a non-empty mask."""
     columns = np.flatnonzero(mask.any(axis=0))
     rows = np.flatnonzero(mask.any(axis=1))
     x, y = int(columns[0]), int(rows[0])

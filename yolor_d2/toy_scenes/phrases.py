@@ -1,4 +1,4 @@
-"""The words of toy captions: what may be said of which fact, to write it and to read it back."""
+"""Phrases of toy captions for each fact, used to write and to parse captions."""
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NOUNS: dict[str, tuple[str, ...]] = {
@@ -27,7 +27,7 @@ WHERE: dict[str, tuple[str, ...]] = {
     "room": ("in the room", "indoors"),
     "lounge": ("in the living room", "inside a room"),
 }
-# Of further settings, which look so too: a room with a carpet is a room.
+# Phrases that also describe other settings: a room with a carpet is a room.
 TRUE_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "alp": ("meadow", "in the meadow", "in the countryside", "by the mountains"),
     "lake": ("mountain landscape", "in the mountains", "by the water"),
@@ -77,28 +77,28 @@ EMPTY = (
 
 SHOWING = ("this picture shows", "we see", "one can see", "the image contains")
 FRAMES = (" of the picture", " of the scene", " of this image")
-MANY = ("many", "lots of")  # Of a crowd; the verb is a plural.
-CROWD = ("a crowd of", "a group of")  # Likewise; the verb is a singular.
+MANY = ("many", "lots of")  # Of a crowd, with a plural verb.
+CROWD = ("a crowd of", "a group of")  # Of a crowd, with a singular verb.
 HANGING = ("float", "hover")
 STANDING = ("lie", "rest", "sit")
 ANYTHING = ("shapes", "objects", "things")
 
 
 def with_article(words: str) -> str:
-    """ "a" or "an" and the words."""
+    """Prepend "a" or "an"."""
     return f"an {words}" if words[0] in "aeiou" else f"a {words}"
 
 
 def number_word(count: int) -> str:
-    """A number as a caption has it."""
+    """Return a number as written in captions."""
     return NUMBERS[count] if count < len(NUMBERS) else str(count)
 
 
 def plural(thing: str) -> str:
-    """The plural of a class's name."""
+    """Return the plural of a class name."""
     return thing + ("es" if thing[-1] in "xs" else "s")
 
 
 def join(words: list[str]) -> str:
-    """Words listed with commas and "and"."""
+    """Join words with commas and "and"."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

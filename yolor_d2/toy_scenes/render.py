@@ -1,4 +1,4 @@
-"""Objects of the toy scenes: their outlines, and painting them with light and shadow."""
+"""Outlines of the toy scenes' objects, and their rendering with light and shadow."""
 
 from functools import cache
 from typing import NamedTuple
@@ -12,11 +12,11 @@ from .truth import COLORS
 Array = np.ndarray
 
 _SHIFT = 4  # Fractional bits of the coordinates given to cv2.fillPoly.
-_FINISHES = ("matte", "glossy", "bevelled")
+_FINISHES = ("matte", "glossy", "beveled")
 
 
 class Placement(NamedTuple):
-    """One shape in the picture: `center` (x, y) and `size`, its longer side, in pixels."""
+    """One shape in the image; `center` (x, y) and `size`, its longer side, are in pixels."""
 
     thing: str
     color: str
@@ -27,9 +27,9 @@ class Placement(NamedTuple):
 
 
 class Patch(NamedTuple):
-    """Cover of one shape, (h, w) in 0..1, whose first pixel is (left, top) of the picture.
+    """Coverage of one shape, (h, w) in 0..1, with its first pixel at (left, top) of the image.
 
-    It reaches over the picture's border where the shape does.
+    It can exceed the borders of the image.
     """
 
     cover: Array
@@ -37,24 +37,33 @@ class Patch(NamedTuple):
     top: int
 
 
-# Turning further would make one shape look like another (a box like a diamond) or fall over.
-_TURNS = {"ball": 0, "box": 18, "heart": 22, "triangle": 20, "diamond": 14, "cross": 20, "drop": 22}
+# Degrees. Larger angles would make a shape resemble another one: a box a diamond.
+_MAX_ANGLES = {
+    "ball": 0,
+    "box": 18,
+    "heart": 22,
+    "triangle": 20,
+    "diamond": 14,
+    "cross": 20,
+    "drop": 22,
+}
 
 
-def random_turn(rng: np.random.Generator, thing: str) -> float:
-    """An angle in degrees that leaves the class easy to tell."""
-    limit = _TURNS.get(thing, 180)
+def random_angle(rng: np.random.Generator, thing: str) -> float:
+    """Draw an angle in degrees at which the class is recognizable."""
+    limit = _MAX_ANGLES.get(thing, 180)
     return float(rng.uniform(-limit, limit))
 
 
 def random_finish(rng: np.random.Generator, thing: str) -> str:
-    """A surface for one object."""
-    choices = _FINISHES[:2] if thing == "ball" else _FINISHES  # A bevelled ball would be a coin.
+    """Draw the surface of an object."""
+    # A beveled ball would look like a coin.
+    choices = _FINISHES[:2] if thing == "ball" else _FINISHES
     return choices[rng.integers(len(choices))]
 
 
 def outline(placement: Placement) -> Array:
-    """Corners of the shape in the picture, (K, 2); its longer side is exactly `size`."""
+    """Return the corners of a shape in the image, (K, 2); its longer side is exactly `size`."""
     angle = np.deg2rad(placement.angle)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     points = _unit_outline(placement.thing) @ turn
@@ -64,7 +73,7 @@ def outline(placement: Placement) -> Array:
 
 
 def rasterize(placement: Placement) -> Patch:
-    """The antialiased cover of a shape."""
+    """Rasterize a shape with antialiasing."""
     points = outline(placement)
     left, top = np.floor(points.min(axis=0)).astype(int) - 1
     right, bottom = np.ceil(points.max(axis=0)).astype(int) + 1
@@ -75,7 +84,7 @@ def rasterize(placement: Placement) -> Patch:
 
 
 def paint(image: Array, placement: Placement, patch: Patch, light: Light) -> None:
-    """Draw one shape into the picture (float RGB, (H, W, 3)), in place."""
+    """Paint a shape onto the image, float RGB (H, W, 3), in place."""
     rows, columns, part = visible_window(patch, image.shape[0], image.shape[1])
     surface = _shade(placement, patch, light)[part]
     cover = patch.cover[part][..., None]
@@ -85,7 +94,7 @@ def paint(image: Array, placement: Placement, patch: Patch, light: Light) -> Non
 def visible_window(
     patch: Patch, height: int, width: int
 ) -> tuple[slice, slice, tuple[slice, slice]]:
-    """Rows and columns of the picture under a patch, and the same part of the patch."""
+    """Return rows and columns of the image under a patch, and the same part of the patch."""
     top, left = max(patch.top, 0), max(patch.left, 0)
     bottom = max(min(patch.top + patch.cover.shape[0], height), top)
     right = max(min(patch.left + patch.cover.shape[1], width), left)
@@ -97,13 +106,13 @@ def visible_window(
 
 
 def cast_shadow(image: Array, placement: Placement, light: Light, *, standing: bool) -> None:
-    """Darken the picture where a shape keeps the light away: on the ground or on a wall behind."""
+    """Darken the image in the shadow of a shape, on the ground or on a wall behind it."""
     points = outline(placement)
     away_x, away_y = -light.direction[0], -light.direction[1]
     if standing:
-        foot = points[:, 1].max()
-        rise = foot - points[:, 1]
-        points = np.stack([points[:, 0] + 0.55 * away_x * rise, foot - 0.2 * rise], axis=1)
+        bottom = points[:, 1].max()
+        rise = bottom - points[:, 1]
+        points = np.stack([points[:, 0] + 0.55 * away_x * rise, bottom - 0.2 * rise], axis=1)
         points[:, 1] += 0.02 * placement.size
     else:
         points = points + 0.07 * placement.size * np.array([away_x, away_y])
@@ -115,17 +124,17 @@ def cast_shadow(image: Array, placement: Placement, light: Light, *, standing: b
     shadow = cv2.GaussianBlur(mask, (0, 0), blur)
     patch = Patch(cover=shadow, left=int(left), top=int(top))
     rows, columns, part = visible_window(patch, image.shape[0], image.shape[1])
-    strength = np.array([0.44, 0.42, 0.36], np.float32)  # Shadows outdoors are a little blue.
+    strength = np.array([0.44, 0.42, 0.36], np.float32)  # Outdoor shadows are bluish.
     image[rows, columns] *= 1 - strength * patch.cover[part][..., None]
 
 
 def _shade(placement: Placement, patch: Patch, light: Light) -> Array:
-    """Surface colors of a shape, RGB (h, w, 3), as if it were a cushion in the scene's light."""
+    """Shade a shape like a cushion in the scene's light, RGB (h, w, 3)."""
     scale = 3 if placement.size < 40 else 2 if placement.size < 90 else 1
     height, width = patch.cover.shape
     points = (outline(placement) - (patch.left, patch.top)) * scale
     size = placement.size * scale
-    if placement.thing == "ball":  # Exact, since steps of a pixel show as spokes on a sphere.
+    if placement.thing == "ball":  # Exact: the distance transform would show spokes on a sphere.
         middle_x, middle_y = points.mean(axis=0) - 0.5
         rows, columns = np.ogrid[: height * scale, : width * scale]
         radius = np.hypot(columns - middle_x, rows - middle_y)
@@ -133,13 +142,13 @@ def _shade(placement: Placement, patch: Patch, light: Light) -> Array:
     else:
         mask = _fill(points, height * scale, width * scale)
         distance = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        # Its last bit depends on where memory lies; squared distances of pixels are whole numbers.
+        # OpenCV's last bit depends on memory alignment; squared pixel distances are integers.
         distance = np.sqrt(np.rint(distance**2))
     deepest = max(float(distance.max()), 1.0)
-    bevel = min(0.13 * size, deepest) if placement.finish == "bevelled" else deepest
+    bevel = min(0.13 * size, deepest) if placement.finish == "beveled" else deepest
     inward = np.clip(distance / bevel, 0, 1)
     cushion = bevel * np.sqrt(1 - (1 - inward) ** 2)
-    # A ball is round already; other shapes lose the hard ridges of the distance transform.
+    # Smooth the ridges of the distance transform, which a ball does not have.
     smooth = max(0.012 * size if placement.thing == "ball" else 0.035 * size, 0.6)
     cushion = cv2.GaussianBlur(cushion, (0, 0), smooth)
     normal_x = -cv2.Sobel(cushion, cv2.CV_32F, 1, 0, scale=0.125)
@@ -148,28 +157,28 @@ def _shade(placement: Placement, patch: Patch, light: Light) -> Array:
     facing = (
         normal_x * light.direction[0] + normal_y * light.direction[1] + light.direction[2]
     ) / length
-    surface = _light_up(placement, facing, distance / size, normal_y / length, light)
+    surface = _illuminate(placement, facing, distance / size, normal_y / length, light)
     return cv2.resize(surface, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _light_up(
+def _illuminate(
     placement: Placement, facing: Array, inside: Array, downward: Array, light: Light
 ) -> Array:
-    """Diffuse light, bounce from below, edge darkening and highlight, RGB in 0..1."""
+    """Add diffuse light, light from below, edge darkening and highlights; RGB in 0..1."""
     color = np.array(COLORS[placement.color], np.float32) / 255
     diffuse = 0.52 + 0.60 * np.clip(facing, 0, 1) + 0.10 * np.clip(downward, 0, 1)
     edge = 0.80 + 0.20 * np.clip(inside / 0.035, 0, 1)
     surface = color * (diffuse * edge)[..., None] * np.array(light.tint, np.float32)
-    # Shaded sides drift to a deep blue, as they do outdoors and in good illustrations.
-    gloom = np.clip(0.45 - facing, 0, 1)[..., None] * 0.35
-    surface = surface * (1 - gloom) + surface * np.array([0.75, 0.78, 1.1], np.float32) * gloom
+    # Shaded sides are bluish, as outdoors.
+    shade = np.clip(0.45 - facing, 0, 1)[..., None] * 0.35
+    surface = surface * (1 - shade) + surface * np.array([0.75, 0.78, 1.1], np.float32) * shade
     sharpness, strength = (26.0, 0.75) if placement.finish == "glossy" else (9.0, 0.22)
     shine = np.clip(facing, 0, 1) ** sharpness * strength * np.clip(inside / 0.03, 0, 1)
     return np.clip(surface + (1 - surface) * shine[..., None], 0, 1).astype(np.float32)
 
 
 def _fill(points: Array, height: int, width: int) -> Array:
-    """Mask of a polygon given in pixel-corner coordinates, uint8 0 or 255."""
+    """Fill a polygon in pixel-corner coordinates; returns a mask, uint8 0 or 255."""
     mask = np.zeros((int(height), int(width)), np.uint8)
     fixed = np.round((points - 0.5) * 2**_SHIFT).astype(np.int32)
     return cv2.fillPoly(mask, [fixed], 255, cv2.LINE_8, _SHIFT)
@@ -181,7 +190,7 @@ def _circle(start: float, stop: float, *, count: int = 72) -> Array:
 
 
 def _round_corners(corners: Array, share: float) -> Array:
-    """Cut `share` of each side off a polygon's corners, then smooth the cuts to arcs."""
+    """Cut `share` of each side off the corners of a polygon, then smooth the cuts to arcs."""
     points = corners
     for cut in (share, 0.25, 0.25, 0.25):
         following = np.roll(points, -1, axis=0)
@@ -223,7 +232,7 @@ def _drop() -> Array:
 
 @cache
 def _unit_outline(thing: str) -> Array:
-    """Corners of an upright shape of any size around any point, (K, 2), y down."""
+    """Return the corners of an upright shape of arbitrary size and position, (K, 2), y down."""
     square = np.array([(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)])
     shapes = {
         "ball": lambda: _circle(0, 2 * np.pi, count=96),

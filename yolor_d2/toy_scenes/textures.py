@@ -1,7 +1,7 @@
-"""Backgrounds of the toy scenes: painted stuff such as sky, grass or a wall, and their label map.
+"""Textures of the toy scenes' stuff, such as sky, grass or a wall.
 
-Pictures are float32 RGB in 0..1, (H, W, 3). Ground textures are drawn in perspective: fine and
-pale at the horizon, coarse and rich at the lower border.
+Images are float32 RGB in 0..1, (H, W, 3). Ground textures are drawn in perspective: fine and pale
+at the horizon, coarse and saturated at the lower border.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Array = np.ndarray
 
 
 class Canvas(NamedTuple):
-    """What a texture needs: its dice, the picture's size, the weather and its horizon row."""
+    """Inputs of a texture: random generator, image size, weather and row of the horizon."""
 
     rng: np.random.Generator
     height: int
@@ -38,7 +38,7 @@ class Canvas(NamedTuple):
         return np.clip((self.rows - self.horizon) / max(self.height - self.horizon, 1), 0, 1)
 
     def noise(self, cell: float, *, stretch: float = 1.0, octaves: int = 4) -> Array:
-        """Smooth noise of mean 0 and deviation 1, (H, W); `cell` is a share of the height."""
+        """Draw smooth noise of mean 0 and deviation 1, (H, W); `cell` is a share of the height."""
         total = np.zeros((self.height, self.width), np.float32)
         for octave in range(octaves):
             pixels = max(cell * self.height / 2**octave, 1.0)
@@ -49,20 +49,20 @@ class Canvas(NamedTuple):
             total += smooth.astype(np.float32) / np.float32(1.7**octave)
         return (total - total.mean()) / (total.std() + 1e-6)
 
-    def grain(self) -> Array:
-        """Independent noise at each pixel, (H, W)."""
+    def pixel_noise(self) -> Array:
+        """Draw independent noise for each pixel, (H, W)."""
         return self.rng.standard_normal((self.height, self.width), dtype=np.float32)
 
     def ground(self) -> tuple[Array, Array]:
-        """World coordinates of the ground at each pixel, across and along, in picture heights."""
+        """Return ground coordinates of each pixel, across and along, in image heights."""
         depth = 1.0 / (0.09 + 0.91 * self.nearness)
         across = (self.columns - self.width / 2) / self.height * depth
         return across.astype(np.float32), np.broadcast_to(depth, across.shape).astype(np.float32)
 
     def ground_noise(self, cell: float, *, stretch: float = 1.0) -> Array:
-        """Noise that lies on the ground: seen in perspective and faded at the horizon, (H, W)."""
+        """Draw noise on the ground, in perspective and faded at the horizon, (H, W)."""
         tile = self._replace(height=256, width=256).noise(0.25, octaves=4)
-        # Mirrored, it repeats without seams; reflecting in remap would take several times longer.
+        # Mirroring makes it repeat without seams; BORDER_REFLECT in remap is several times slower.
         tile = cv2.copyMakeBorder(tile, 0, 256, 0, 256, cv2.BORDER_REFLECT)
         across, along = self.ground()
         scale = 64 / cell
@@ -76,13 +76,13 @@ class Canvas(NamedTuple):
         return lookup * (0.15 + 0.85 * self.nearness)
 
     def pick(self, *palettes: tuple[int, int, int]) -> Array:
-        """One of the RGB colours, a little changed, as 0..1."""
+        """Draw one of the RGB colors and vary it slightly; returns values in 0..1."""
         color = np.array(palettes[self.rng.integers(len(palettes))], np.float32) / 255
         return np.clip(color * self.rng.uniform(0.94, 1.05, 3), 0, 1).astype(np.float32)
 
 
 def _mix(first: Array, second: Array, share: Array | float) -> Array:
-    """`second` over `first`, by a share of (H, W) or (H, 1)."""
+    """Blend `second` over `first` with a share of shape (H, W) or (H, 1)."""
     share = np.clip(np.asarray(share, np.float32), 0, 1)[..., None]
     return first + (second - first) * share
 
@@ -146,18 +146,20 @@ def _grass(canvas: Canvas) -> Array:
     near = canvas.pick((66, 128, 44), (84, 136, 48), (58, 118, 56))
     patches = canvas.ground_noise(0.9) * 0.10 + canvas.ground_noise(0.12) * 0.10
     image = _mix(far, near, canvas.nearness**0.6 + patches)
-    image = np.ascontiguousarray(np.clip(image * (1 + 0.05 * canvas.grain())[..., None], 0, 1))
+    image = np.ascontiguousarray(
+        np.clip(image * (1 + 0.05 * canvas.pixel_noise())[..., None], 0, 1)
+    )
     count = int(1.6 * canvas.width)
-    # Square roots put more blades near; sorting paints far ones first.
+    # Square roots place more blades near the viewer; sorting paints the far ones first.
     depth = np.sort(np.sqrt(canvas.rng.random(count)))
     span = canvas.height - canvas.horizon
-    feet = canvas.horizon + depth * span * 1.1 + 0.03 * canvas.height
+    bottoms = canvas.horizon + depth * span * 1.1 + 0.03 * canvas.height
     left = canvas.rng.uniform(0, canvas.width, count)
     lean = canvas.rng.normal(0, 0.3, count)
     length = (0.006 + 0.045 * depth) * canvas.height * canvas.rng.uniform(0.6, 1.2, count)
     tone = canvas.rng.uniform(0.72, 1.35, count)
     tint = canvas.rng.uniform(0.9, 1.25, count)
-    blades = np.stack([left, feet, left + lean * length, feet - length], axis=1) * 16
+    blades = np.stack([left, bottoms, left + lean * length, bottoms - length], axis=1) * 16
     for ends, bright, warm, share in zip(
         blades.astype(int).tolist(), tone, tint, depth, strict=True
     ):
@@ -174,7 +176,7 @@ def _sand(canvas: Canvas) -> Array:
     wobble = canvas.ground_noise(0.6, stretch=2.0)
     ripple = np.sin(along * canvas.rng.uniform(26, 40) + 2.2 * wobble) * canvas.nearness
     image = _mix(far, near, canvas.nearness + 0.12 * wobble)
-    return image * (1 + 0.05 * ripple + 0.03 * wobble + 0.03 * canvas.grain())[..., None]
+    return image * (1 + 0.05 * ripple + 0.03 * wobble + 0.03 * canvas.pixel_noise())[..., None]
 
 
 def _snow(canvas: Canvas) -> Array:
@@ -183,8 +185,10 @@ def _snow(canvas: Canvas) -> Array:
     drift = canvas.ground_noise(1.2, stretch=2.2)
     image = _mix(near, canvas.pick((186, 204, 232)), np.clip(0.22 + 0.22 * drift, 0, 1))
     image = _mix(far, image, 0.3 + 0.7 * np.broadcast_to(canvas.nearness, drift.shape))
-    sparkle = (canvas.grain() > 2.9).astype(np.float32)
-    return _mix(image * (1 + 0.012 * canvas.grain())[..., None], np.ones(3, np.float32), sparkle)
+    sparkle = (canvas.pixel_noise() > 2.9).astype(np.float32)
+    return _mix(
+        image * (1 + 0.012 * canvas.pixel_noise())[..., None], np.ones(3, np.float32), sparkle
+    )
 
 
 def _brick(canvas: Canvas) -> Array:
@@ -240,7 +244,7 @@ def _floor(canvas: Canvas) -> Array:
     board = np.floor(along / 1.3 + starts[index] * 3)
     tone = tones[(index * 7 + board.astype(int) * 31) % 512]
     within = np.abs(across / wide - plank - 0.5)
-    # A joint is as wide as a pixel at least, or it would flicker at the far end.
+    # Joints are at least a pixel wide to avoid aliasing at the far end.
     pixel = along / canvas.height / wide
     joint = np.clip((within - 0.5 + 0.012 + 0.7 * pixel) / pixel, 0, 1)
     wood = canvas.pick((178, 128, 82), (150, 102, 66), (196, 154, 108), (124, 88, 66))
@@ -252,7 +256,7 @@ def _floor(canvas: Canvas) -> Array:
 
 def _carpet(canvas: Canvas) -> Array:
     color = canvas.pick((150, 60, 72), (66, 92, 130), (82, 120, 104), (140, 104, 136))
-    weave = canvas.ground_noise(0.035) * 0.5 + canvas.grain() * 0.5
+    weave = canvas.ground_noise(0.035) * 0.5 + canvas.pixel_noise() * 0.5
     return np.clip(color * (1 + 0.07 * weave)[..., None], 0, 1)
 
 

@@ -1,4 +1,4 @@
-"""Classes, colours and the truth of one toy scene: the words every other toy module speaks in."""
+"""Classes, colors and the ground truth of a toy scene."""
 
 from typing import Any, NamedTuple
 
@@ -29,9 +29,8 @@ STUFF_COLORS: dict[str, RGB] = {
 }
 THING_CLASSES: tuple[str, ...] = tuple(THING_COLORS)
 STUFF_CLASSES: tuple[str, ...] = tuple(STUFF_COLORS)
-UPRIGHT_STUFF: frozenset[str] = frozenset(
-    {"sky", "mountain", "wall"}
-)  # Nothing can stand on these.
+# Objects cannot stand on these.
+UPRIGHT_STUFF: frozenset[str] = frozenset({"sky", "mountain", "wall"})
 
 COLORS: dict[str, RGB] = {
     "red": (222, 38, 42),
@@ -46,11 +45,13 @@ COLORS: dict[str, RGB] = {
 
 
 class SceneObject(NamedTuple):
-    """One labelled object, or one crowd, as it can be seen.
+    """The visible part of an object, or of a crowd.
 
-    Boxes are (x, y, width, height) of the visible pixels and centers are those of the boxes, in
-    pixels. `size` is "large", "small" or None where a viewer could disagree. `place` is the stuff
-    it stands on or hangs in front of, None where that is unclear.
+    Attributes:
+        box: (x, y, width, height) of the visible pixels.
+        center: center of the box, in pixels.
+        size: "large", "small", or None if ambiguous.
+        place: the stuff it stands on or hangs in front of, or None if ambiguous.
     """
 
     id: int
@@ -66,7 +67,7 @@ class SceneObject(NamedTuple):
 
 
 class SceneRegion(NamedTuple):
-    """The visible pixels of one stuff class; `position` says where in the picture they are."""
+    """The visible pixels of one stuff class; `position` is "top", "middle" or "bottom"."""
 
     stuff: str
     position: str
@@ -76,9 +77,9 @@ class SceneRegion(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """All that is true of one picture and may be said in a caption.
+    """The ground truth of an image, from which captions are made.
 
-    `setting` names the kind of place, `weather` is None indoors.
+    `setting` is the kind of place; `weather` is None indoors.
     """
 
     width: int
@@ -89,7 +90,7 @@ class Scene(NamedTuple):
     objects: tuple[SceneObject, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain values, as in `annotations/scenes_*.json`."""
+        """Return a dictionary of plain values, as in `annotations/scenes_*.json`."""
         return {
             **self._asdict(),
             "regions": [region._asdict() for region in self.regions],
@@ -98,7 +99,7 @@ class Scene(NamedTuple):
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> "Scene":
-        """The scene of one entry of `annotations/scenes_*.json`; further keys are ignored."""
+        """Make a scene from an entry of `annotations/scenes_*.json`; other keys are ignored."""
         values = {name: record[name] for name in cls._fields}
         values["regions"] = tuple(SceneRegion(**_tuples(item)) for item in record["regions"])
         values["objects"] = tuple(SceneObject(**_tuples(item)) for item in record["objects"])

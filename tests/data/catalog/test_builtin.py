@@ -1,4 +1,4 @@
-"""The data sets that are registered out of the box, over folders laid out as datasets/README.md."""
+"""The built-in data sets, in folders laid out as in datasets/README.md."""
 
 import importlib
 import json
@@ -17,6 +17,7 @@ from yolor_d2.data.catalog.categories import COCO_LEAVES, COCO_PANOPTIC, COCO_TH
 from yolor_d2.data.catalog.semantic_sources import annotation_sources, write_semantic_pngs
 from yolor_d2.data.errors import DataError
 from yolor_d2.data.files.semantic_files import read_index_png
+from yolor_d2.toy_scenes import builtin as toy_builtin
 from yolor_d2.toy_scenes.dataset import THING_CLASSES, generate_toy_scenes
 
 from ..coco_files import restored_catalogues
@@ -34,16 +35,21 @@ NAMES = {
 
 @pytest.fixture
 def register(tmp_path: Path) -> Iterator[Register]:
-    """Registers the built-in data sets anew, below tmp_path."""
+    """Registers the built-in data sets below tmp_path."""
     with restored_catalogues():
         DatasetCatalog.clear()
         MetadataCatalog.data = {}
-        yield lambda: builtin.register_all(tmp_path)
+
+        def register_all() -> None:
+            builtin.register_all(tmp_path)
+            toy_builtin.register_all(tmp_path)
+
+        yield register_all
 
 
 @pytest.fixture
 def coco_slice(tmp_path: Path, shared_dir: Path) -> Path:
-    """`coco/` with 79 real images of val2017; of their panoptic segments nothing is known."""
+    """`coco/` with 79 real images of val2017, without panoptic segments."""
     source, root = shared_dir / "data/coco-mini", tmp_path / "coco"
     (root / "annotations").mkdir(parents=True)
     (root / "panoptic_val2017").mkdir()
@@ -97,14 +103,14 @@ def test_numbers_of_classes(
     assert found == [things, stuff, panoptic]
 
 
-def test_leaves_know_their_panoptic_class() -> None:
+def test_leaf_to_panoptic() -> None:
     meta = MetadataCatalog.get("coco_2017_val_multitask")
     assert len(meta.leaf_to_panoptic) == 171
     tree = COCO_LEAVES.names.index("tree")
     assert meta.panoptic_classes[meta.leaf_to_panoptic[tree]] == "tree-merged"
 
 
-def test_the_folder_comes_from_the_environment(
+def test_root_folder_of_the_environment(
     register: Register, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -115,7 +121,7 @@ def test_the_folder_comes_from_the_environment(
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_absent_files_are_named(register: Register, tmp_path: Path, name: str) -> None:
+def test_missing_files_are_named(register: Register, tmp_path: Path, name: str) -> None:
     register()
     with pytest.raises(DataError, match=r": (there is no such folder|No such file)") as error:
         DatasetCatalog.get(name)
@@ -146,7 +152,7 @@ def test_toy_scenes(register: Register, tmp_path: Path) -> None:
 
 
 def segment_ids(record: dict[str, Any]) -> set[int]:
-    """Those in the panoptic PNG, without 0 for what is no segment."""
+    """Segment ids in the panoptic PNG, without 0 (unlabeled)."""
     blue, green, red = cv2.imread(record["pan_seg_file_name"]).astype(int).transpose(2, 0, 1)
     return set(np.unique(red + 256 * green + 65536 * blue).tolist()) - {0}
 
@@ -170,7 +176,7 @@ def test_a_slice_of_coco(register: Register, coco_slice: Path) -> None:
     assert meta.thing_classes == list(COCO_THINGS.names)
 
 
-def test_semantic_labels_of_the_slice_are_its_things(register: Register, coco_slice: Path) -> None:
+def test_semantic_labels_of_the_slice_are_things(register: Register, coco_slice: Path) -> None:
     register()
     records = DatasetCatalog.get("coco_2017_val_multitask")
     for record in records[:10]:
@@ -228,7 +234,7 @@ IN_VAL_2017 = {42}
 
 @pytest.fixture
 def karpathy(tmp_path: Path) -> Path:
-    """`coco/` with his file alone."""
+    """`coco/` with only dataset_coco.json."""
     images = [
         {
             "filepath": folder,
@@ -295,7 +301,7 @@ def test_karpathy_without_images(register: Register, karpathy: Path) -> None:
         ({"images": [{"split": "val", "filename": "a.jpg"}]}, "has no filepath"),
     ],
 )
-def test_a_file_that_is_not_karpathys(
+def test_karpathy_with_an_invalid_file(
     register: Register, karpathy: Path, content: dict[str, Any], reason: str
 ) -> None:
     path = karpathy / "dataset_coco.json"

@@ -52,7 +52,7 @@ PANOPTIC_NAME_OF_LEAF = {
 
 
 def shared_file(name: str) -> Path:
-    """A real COCO file beside the repository; the test is skipped where there is none."""
+    """A real COCO file next to the repository; without it the test is skipped."""
     path = Path(__file__).parents[4] / "shared/data" / name
     if not path.exists():
         pytest.skip(f"{path} is not here")
@@ -69,7 +69,7 @@ def test_counts():
 
 
 @pytest.mark.parametrize("table", [COCO_THINGS, COCO_STUFF, COCO_LEAVES, COCO_PANOPTIC])
-def test_nothing_twice(table):
+def test_entries_are_unique(table):
     for column in (table.names, table.ids, table.colors):
         assert len(set(column)) == len(table)
     assert list(table.ids) == sorted(table.ids)
@@ -101,7 +101,7 @@ def test_panoptic_equals_the_real_list():
         assert COCO_PANOPTIC.is_thing[index] == bool(category["isthing"])
 
 
-def test_leaf_colors_are_the_panoptic_ones_where_those_exist():
+def test_leaf_colors_are_the_panoptic_colors():
     for leaf, category_id in enumerate(COCO_LEAVES.ids):
         if category_id in COCO_PANOPTIC.id_to_index:
             panoptic = COCO_PANOPTIC.id_to_index[category_id]

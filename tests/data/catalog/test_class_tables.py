@@ -44,17 +44,17 @@ def test_coco_and_back() -> None:
     assert made["panoptic_is_thing"] == list(COCO_PANOPTIC.is_thing)
 
 
-def test_the_first_data_set_that_has_some_says_which_classes() -> None:
+def test_classes_of_the_first_data_set_that_has_them() -> None:
     MetadataCatalog.get("mine").set(thing_classes=["cat"])
     MetadataCatalog.get("other").set(thing_classes=["dog"], stuff_classes=["sea", "sky"])
     assert described_sets("mine", "other") == {
         "classes": {"thing_classes": ["cat"], "stuff_classes": ["sea", "sky"]},
-        "class_ids": {},  # neither says
+        "class_ids": {},  # neither has ids
     }
     assert described_sets() == {"classes": {}, "class_ids": {}}
 
 
-def test_numbers_are_in_the_order_of_the_classes() -> None:
+def test_ids_are_in_the_order_of_the_classes() -> None:
     table = {7: 1, 3: 0}
     MetadataCatalog.get("mine").set(
         thing_classes=["cat", "dog"], thing_dataset_id_to_contiguous_id=table
@@ -65,7 +65,7 @@ def test_numbers_are_in_the_order_of_the_classes() -> None:
     assert made["thing_dataset_id_to_contiguous_id"] == table
 
 
-def test_only_the_same_classes_are_the_same_data_set() -> None:
+def test_metadata_is_found_by_equal_classes() -> None:
     MetadataCatalog.get("mine").set(thing_classes=["cat", "dog"])
     assert find_metadata({"thing_classes": ["cat", "dog"]}, ["mine"]).name == "mine"
     assert find_metadata({"thing_classes": ["dog", "cat"]}, ["mine"]) is None
@@ -74,7 +74,7 @@ def test_only_the_same_classes_are_the_same_data_set() -> None:
     assert "nobody's" not in MetadataCatalog.list()
 
 
-def test_made_metadata_are_registered_for_a_while() -> None:
+def test_registered_metadata_is_removed() -> None:
     classes = {key: ["cat", "sea"] for key in ("stuff_classes", "panoptic_classes")}
     made = make_metadata({"thing_classes": ["cat"], **classes}, {})
     with registered(made) as first, registered(made) as second:

@@ -31,7 +31,7 @@ def album(tmp_path: Path) -> Album:
 
 
 def complaint(album: Album, kinds: tuple[str, ...] = KINDS, **more: Any) -> str:
-    """What loading says, on one line."""
+    """Return the error message of loading, which is one line."""
     with pytest.raises(DataError) as error:
         album.load(*kinds, **more)
     message = str(error.value)
@@ -40,7 +40,7 @@ def complaint(album: Album, kinds: tuple[str, ...] = KINDS, **more: Any) -> str:
 
 
 def first(key: str, **fields: Any) -> Change:
-    """Set fields of the first entry of a list; None takes one away."""
+    """Set fields of the first entry of a list; None deletes a field."""
 
     def change(content: Json) -> None:
         for field, value in fields.items():
@@ -60,7 +60,7 @@ def segment(**fields: Any) -> Change:
     return lambda content: first("segments_info", **fields)(content["annotations"][0])
 
 
-def test_the_untouched_data_set_is_fine(album: Album) -> None:
+def test_unchanged_data_set_loads(album: Album) -> None:
     assert len(album.load(*KINDS)) == 3
 
 
@@ -85,8 +85,8 @@ CONTENTS: dict[str, tuple[str, Change, list[str]]] = {
     ),
     "caption of no image": ("captions", first("annotations", image_id=99), ["image 99"]),
     "segments of no image": ("panoptic", first("annotations", image_id=99), ["image 99"]),
-    "image twice": ("instances", twice("images"), ["image id 3 is there twice"]),
-    "object twice": ("instances", twice("annotations"), ["annotation id 1 is there twice"]),
+    "image twice": ("instances", twice("images"), ["image id 3 occurs twice"]),
+    "object twice": ("instances", twice("annotations"), ["annotation id 1 occurs twice"]),
     "segments twice": ("panoptic", twice("annotations"), ["image 3 has two annotations"]),
     "no id": ("instances", first("annotations", id=None), ["annotations entry", "no id"]),
     "no bbox": ("instances", first("annotations", bbox=None), ["entry 1", "no bbox"]),
@@ -103,7 +103,7 @@ CONTENTS: dict[str, tuple[str, Change, list[str]]] = {
     "image without id": ("captions", first("images", id=None), ["images entry", "no id"]),
     "image without name": ("captions", first("images", file_name=None), ["entry 7", "file_name"]),
     "no text": ("captions", first("annotations", caption=None), ["entry 0", "no caption"]),
-    "text is a number": ("captions", first("annotations", caption=5), ["image 7", "no text"]),
+    "text is a number": ("captions", first("annotations", caption=5), ["image 7", "not a string"]),
     "no segments": ("panoptic", first("annotations", segments_info=None), ["segments_info"]),
     "segment without id": ("panoptic", segment(id=None), ["segments_info entry", "no id"]),
     "segment without category": ("panoptic", segment(category_id=None), ["entry 300"]),
@@ -123,12 +123,16 @@ CONTENTS: dict[str, tuple[str, Change, list[str]]] = {
         ["image 3", "000003.jpg"],
     ),
     "no list": ("captions", lambda content: content.pop("annotations"), ["no list of annotations"]),
-    "no entry": ("captions", lambda content: content["images"].append(8), ["entry 8 is no object"]),
+    "no entry": (
+        "captions",
+        lambda content: content["images"].append(8),
+        ["entry 8 is not an object"],
+    ),
 }
 
 
 @pytest.mark.parametrize(("kind", "change", "parts"), CONTENTS.values(), ids=CONTENTS)
-def test_a_contradiction_names_file_and_id(
+def test_inconsistency_names_file_and_id(
     album: Album, kind: str, change: Change, parts: list[str]
 ) -> None:
     with album.changed(kind) as content:
@@ -157,13 +161,13 @@ def test_a_missing_file(album: Album, kind: str) -> None:
 )
 def test_a_broken_file(album: Album, kind: str, content: bytes) -> None:
     album.path(kind).write_bytes(content)
-    assert complaint(album).startswith(f"{album.path(kind)}: is no JSON (")
+    assert complaint(album).startswith(f"{album.path(kind)}: is not valid JSON (")
 
 
-def test_a_file_that_breaks_after_its_categories_were_read(album: Album) -> None:
+def test_file_damaged_after_registration(album: Album) -> None:
     album.register("later", "instances")
     album.path("instances").write_text("{")
-    with pytest.raises(DataError, match=r"instances\.json: is no JSON") as error:
+    with pytest.raises(DataError, match=r"instances\.json: is not valid JSON") as error:
         DatasetCatalog.get("later")
     assert "\n" not in str(error.value)
 
@@ -174,7 +178,7 @@ def test_a_missing_panoptic_png(album: Album) -> None:
     assert message == f"{album.panoptic}: 000003.png is missing (panoptic.json lists it)"
 
 
-def test_an_image_that_is_needed_for_its_size(album: Album) -> None:
+def test_missing_image_of_unknown_size(album: Album) -> None:
     (album.images / "000007.jpg").write_bytes(b"no image")
     with album.changed("captions") as content:
         del content["images"][0]["width"]
@@ -190,23 +194,23 @@ def test_semantic_maps_of_other_images(album: Album) -> None:
         assert message == f"{album.semantic}: has no PNG named like an image of {album.images}"
 
 
-def test_a_semantic_map_for_two_images(album: Album) -> None:
-    """Of the same name in two folders: one of them would get the other's map."""
+def test_semantic_map_shared_by_two_images(album: Album) -> None:
+    """Two images with the same name in different folders."""
     album.add_image("more/000003.jpg", width=40, height=30, shade=9)
     with album.changed("instances") as content:
         content["images"][1]["file_name"] = "more/000003.jpg"
     message = complaint(album, ("instances", "semantic"))
-    assert message == f"{album.semantic / '000003.png'}: is named like images 3 and 7"
+    assert message == f"{album.semantic / '000003.png'}: has the name of images 3 and 7"
 
 
 @pytest.mark.parametrize("name", ["03.jpg", "000003.png"])
-def test_two_images_of_a_folder_with_one_id(album: Album, name: str) -> None:
+def test_two_files_with_the_same_id(album: Album, name: str) -> None:
     album.add_image(name, width=32, height=24, shade=9)
     stem = Path(name).stem
     if stem != "000003":
         shutil.copy(album.semantic / "000003.png", album.semantic / f"{stem}.png")
     message = complaint(album, ("semantic",))
-    assert "has the image id 3 like" in message
+    assert "has the same image id 3 as" in message
     assert "000003.jpg" in message
 
 
@@ -221,10 +225,7 @@ def test_panoptic_files_go_together(album: Album, missing: str) -> None:
     assert "panoptic_root and panoptic_json go together" in message
 
 
-def test_what_is_not_there_may_be_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """For the built-in sets: whoever has not downloaded everything trains on what is there."""
+def test_skip_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "captions.json").write_text(
         '{"images": [{"id": 1, "file_name": "a.jpg", "height": 4, "width": 4}],'
         ' "annotations": [{"id": 1, "image_id": 1, "caption": "a dot"}]}'
@@ -250,11 +251,11 @@ def test_what_is_not_there_may_be_left_out(
 
 
 def test_a_data_set_without_annotations(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nothing: has no annotations at all"):
+    with pytest.raises(DataError, match="nothing: has no annotation files"):
         register_coco_multitask("nothing", tmp_path)
 
 
-def test_more_classes_than_a_byte_holds(tmp_path: Path) -> None:
+def test_too_many_semantic_classes(tmp_path: Path) -> None:
     names = [f"class {k}" for k in range(300)]
-    with pytest.raises(DataError, match="many: has 300 semantic classes, of 254 at most"):
+    with pytest.raises(DataError, match="many: has 300 semantic classes, at most 254 are possible"):
         register_coco_multitask("many", tmp_path, sem_seg_root=tmp_path, sem_seg=names)

@@ -1,4 +1,4 @@
-"""Registering any subset of files: what is joined, what is told at once, what is refused."""
+"""Registering any subset of files: joined records, metadata, errors."""
 
 import json
 import pickle
@@ -54,13 +54,11 @@ def is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float | bytes | None)
 
 
-# What is joined
+# Joining files
 
 
 @pytest.mark.parametrize("kinds", SUBSETS, ids="+".join)
-def test_a_record_has_what_the_files_know_of_its_image(
-    album: Album, kinds: tuple[str, ...]
-) -> None:
+def test_record_joins_all_files(album: Album, kinds: tuple[str, ...]) -> None:
     listed = {i for kind in kinds if kind != "semantic" for i in LISTED[kind]} or {3, 12}
     records = album.load(*kinds)
 
@@ -81,7 +79,7 @@ def test_records_are_plain_data(album: Album) -> None:
     assert pickle.loads(pickle.dumps(records)) == records
 
 
-def test_objects_have_contiguous_classes_and_keep_their_shapes(album: Album) -> None:
+def test_objects_have_contiguous_classes_and_segmentations(album: Album) -> None:
     cat, dog, crowd = album.load("instances")[0]["annotations"]
     assert [a["category_id"] for a in (cat, dog, crowd)] == [0, 1, 0]
     assert [a["iscrowd"] for a in (cat, dog, crowd)] == [0, 0, 1]
@@ -94,13 +92,13 @@ def test_objects_have_contiguous_classes_and_keep_their_shapes(album: Album) -> 
         assert mask.sum() == mask[y : y + height, x : x + width].sum() == width * height
 
 
-def test_an_image_without_objects_is_empty_and_an_unlisted_one_unknown(album: Album) -> None:
+def test_empty_and_missing_annotations_differ(album: Album) -> None:
     records = {record["image_id"]: record for record in album.load("instances", "captions")}
     assert records[7]["annotations"] == []
     assert "annotations" not in records[12]
 
 
-def test_blank_captions_are_no_captions(album: Album) -> None:
+def test_blank_captions_are_dropped(album: Album) -> None:
     with album.changed("captions") as content:
         content["annotations"] = [{"image_id": 7, "caption": " \n"}]
     assert all("captions" not in record for record in album.load("captions"))
@@ -111,14 +109,14 @@ def test_captions_keep_their_order(album: Album) -> None:
     assert captions == {7: ["a red bar", 'a sign says "categories": []'], 12: ["categories"]}
 
 
-def test_segments_have_contiguous_classes_and_say_what_is_a_thing(album: Album) -> None:
+def test_segments_have_contiguous_classes_and_isthing(album: Album) -> None:
     record = album.load("panoptic")[0]
     segments = [(s["id"], s["category_id"], s["isthing"]) for s in record["segments_info"]]
     assert segments == [(300, 1, True), (70000, 2, False)]
     assert record["pan_seg_file_name"] == str(album.panoptic / "000003.png")
 
 
-def test_sizes_that_a_file_leaves_out_are_read_from_the_image(album: Album) -> None:
+def test_missing_sizes_are_read_from_the_image(album: Album) -> None:
     with album.changed("instances") as content:
         for image in content["images"]:
             del image["width"], image["height"]
@@ -127,7 +125,7 @@ def test_sizes_that_a_file_leaves_out_are_read_from_the_image(album: Album) -> N
 
 
 @pytest.mark.parametrize("empty", [None, [], {}])
-def test_an_object_without_a_shape_keeps_its_box(album: Album, empty: Any) -> None:
+def test_object_without_segmentation_keeps_its_box(album: Album, empty: Any) -> None:
     with album.changed("instances") as content:
         for entry in content["annotations"]:
             entry["segmentation"] = empty
@@ -136,7 +134,7 @@ def test_an_object_without_a_shape_keeps_its_box(album: Album, empty: Any) -> No
     assert all("segmentation" not in a for a in annotations)
 
 
-def test_an_object_whose_polygons_are_no_areas_is_left_out(
+def test_object_with_invalid_polygons_is_dropped(
     album: Album, caplog: pytest.LogCaptureFixture
 ) -> None:
     with album.changed("instances") as content:
@@ -146,7 +144,7 @@ def test_an_object_whose_polygons_are_no_areas_is_left_out(
     assert "left out 1 object" in caplog.text
 
 
-def test_nothing_but_the_categories_is_read_before_it_is_asked_for(album: Album) -> None:
+def test_registration_reads_only_categories(album: Album) -> None:
     album.register("later", *KINDS)
     for kind in ("instances", "captions", "panoptic"):
         album.path(kind).unlink()
@@ -157,8 +155,8 @@ def test_nothing_but_the_categories_is_read_before_it_is_asked_for(album: Album)
 # Semantic maps
 
 
-def test_semantic_maps_are_paired_by_name_whatever_is_added(album: Album) -> None:
-    """The published code trusts a cached, sorted list: one file more and all pairs are wrong."""
+def test_semantic_maps_are_paired_by_name(album: Album) -> None:
+    """The published code pairs sorted lists, which one additional file shifts."""
     before = album.load("semantic")
     album.add_image("000001.jpg", width=10, height=10, shade=9)  # would come first, has no map
     shutil.copy(album.semantic / "000012.png", album.semantic / "000002.png")  # has no image
@@ -168,7 +166,7 @@ def test_semantic_maps_are_paired_by_name_whatever_is_added(album: Album) -> Non
         assert Path(record.get("sem_seg_file_name", name)).stem == name
 
 
-def test_image_ids_of_a_folder_are_numbers_where_names_are(album: Album) -> None:
+def test_numeric_file_names_become_integer_ids(album: Album) -> None:
     album.add_image("Zoo.PNG", width=10, height=10, shade=9)
     shutil.copy(album.semantic / "000003.png", album.semantic / "Zoo.png")
     assert [r["image_id"] for r in album.load("semantic")] == [3, 12, "Zoo"]
@@ -177,7 +175,7 @@ def test_image_ids_of_a_folder_are_numbers_where_names_are(album: Album) -> None
 # Metadata
 
 
-def test_metadata_is_complete_before_anything_is_loaded(album: Album) -> None:
+def test_metadata_is_complete_after_registration(album: Album) -> None:
     album.register("all", *KINDS, leaf_to_panoptic=[0, 1, 2])
     meta = MetadataCatalog.get("all")
     assert meta.thing_classes == ["cat", "dog", "kite"]
@@ -201,7 +199,7 @@ def test_metadata_is_complete_before_anything_is_loaded(album: Album) -> None:
     assert meta.leaf_to_panoptic == [0, 1, 2]
 
 
-def test_the_panoptic_classes_have_metadata_of_their_own(album: Album) -> None:
+def test_panoptic_metadata(album: Album) -> None:
     album.register("all", *KINDS)
     meta = MetadataCatalog.get("all_panoptic")
     assert meta.thing_classes == meta.stuff_classes == ["cat", "dog", "sky"]
@@ -214,9 +212,7 @@ def test_the_panoptic_classes_have_metadata_of_their_own(album: Album) -> None:
 
 
 @pytest.mark.parametrize("kinds", SUBSETS, ids="+".join)
-def test_metadata_has_nothing_of_files_that_are_not_there(
-    album: Album, kinds: tuple[str, ...]
-) -> None:
+def test_metadata_omits_missing_files(album: Album, kinds: tuple[str, ...]) -> None:
     album.register("some", *kinds)
     meta = MetadataCatalog.get("some").as_dict().keys()
     assert ("thing_classes" in meta) == ("json_file" in meta) == ("instances" in kinds)
@@ -227,13 +223,13 @@ def test_metadata_has_nothing_of_files_that_are_not_there(
     assert ("some_panoptic" in MetadataCatalog) == ("panoptic" in kinds)
 
 
-def test_own_metadata_wins(album: Album) -> None:
+def test_given_metadata_takes_precedence(album: Album) -> None:
     album.register("own", "instances", evaluator_type="coco", thing_colors=[(1, 2, 3)] * 3)
     meta = MetadataCatalog.get("own")
     assert (meta.evaluator_type, meta.thing_colors) == ("coco", [(1, 2, 3)] * 3)
 
 
-def test_given_categories_decide_the_order_of_the_classes(album: Album) -> None:
+def test_given_categories_define_the_order_of_classes(album: Album) -> None:
     things = Categories.from_coco([{"id": i, "name": THINGS[i]} for i in (2, 5, 9)])
     annotations = album.load("instances", things=things)[0]["annotations"]
     assert [a["category_id"] for a in annotations] == [1, 0, 1]
@@ -300,7 +296,7 @@ DECOYS: dict[str, Any] = {
 @pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
 @pytest.mark.parametrize("layout", [{}, {"indent": 1}, {"separators": (",", ":")}])
 @pytest.mark.parametrize("decoy", DECOYS.values(), ids=DECOYS)
-def test_no_text_passes_for_the_categories(
+def test_string_values_are_not_taken_for_categories(
     tmp_path: Path, decoy: Any, layout: Json, is_first: bool
 ) -> None:
     own = {"categories": CATEGORIES}
@@ -310,14 +306,14 @@ def test_no_text_passes_for_the_categories(
     assert read_categories(path) == CATEGORIES
 
 
-def test_a_member_whose_name_ends_alike_is_another_one(tmp_path: Path) -> None:
+def test_member_name_with_the_same_ending(tmp_path: Path) -> None:
     path = tmp_path / "instances.json"
     path.write_text(json.dumps({"categories": CATEGORIES, 'no "categories': [{"id": 7}]}))
     assert read_categories(path) == CATEGORIES
 
 
 @pytest.mark.parametrize("decoy", DECOYS.values(), ids=DECOYS)
-def test_a_file_without_categories_is_refused_whatever_it_says(tmp_path: Path, decoy: Any) -> None:
+def test_file_without_categories_is_refused(tmp_path: Path, decoy: Any) -> None:
     path = tmp_path / "instances.json"
     path.write_text(json.dumps({"decoy": decoy}))
     with pytest.raises(DataError, match="has no list of categories"):
@@ -327,20 +323,22 @@ def test_a_file_without_categories_is_refused_whatever_it_says(tmp_path: Path, d
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "is no JSON"),
-        ("[]", "is no JSON"),
-        ('{"images": [', "is no JSON"),
-        ('{"images": []', "is no JSON"),
+        ("", "is not valid JSON"),
+        ("[]", "is not valid JSON"),
+        ('{"images": [', "is not valid JSON"),
+        ('{"images": []', "is not valid JSON"),
         ('{"categories": {"id": 1}}', "has no list of categories"),
         ('{"categories": [1]}', "need an id and a name"),
         ('{"categories": [{"id": 1}]}', "need an id and a name"),
         (
             '{"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}',
-            "id 1 is there 2 times",
+            "id 1 occurs 2 times",
         ),
     ],
 )
-def test_unusable_categories_are_refused_at_once(tmp_path: Path, text: str, reason: str) -> None:
+def test_invalid_categories_are_refused_at_registration(
+    tmp_path: Path, text: str, reason: str
+) -> None:
     path = tmp_path / "instances.json"
     path.write_text(text)
     with pytest.raises(DataError, match=reason) as error:

@@ -1,4 +1,4 @@
-"""detectron2's own evaluators, Visualizer, mapper and loaders take our data sets as they are."""
+"""detectron2's own evaluators, Visualizer, mapper and loaders work with our data sets."""
 
 import json
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ from pycocotools import mask as mask_util
 
 from yolor_d2.config import add_yolor_config
 from yolor_d2.data import build_train_loader, register_coco_multitask
-from yolor_d2.data.catalog import builtin
 from yolor_d2.data.files.semantic_files import read_index_png
+from yolor_d2.toy_scenes import builtin
 from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
 from ..coco_files import restored_catalogues
@@ -33,7 +33,7 @@ from ..coco_files import restored_catalogues
 Record = dict[str, Any]
 
 VAL = "toy_scenes_val"
-SHORT_SIDE = 120  # of the pictures after detectron2's resizing
+SHORT_SIDE = 120  # of the images after detectron2's resizing
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,7 +52,7 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def truth_as_prediction(record: Record, *, masks: bool, shift: int = 0) -> Record:
-    """What a perfect model would find; with a shift, of all classes the next one."""
+    """Return perfect predictions; `shift` is added to the classes."""
     objects = [a for a in record["annotations"] if not a["iscrowd"]]
     size = (record["height"], record["width"])
     boxes = torch.tensor([a["bbox"] for a in objects], dtype=torch.float64).reshape(-1, 4)
@@ -79,7 +79,7 @@ def evaluate_truth(name: str, *, masks: bool, shift: int = 0) -> dict[str, dict[
     return evaluator.evaluate()
 
 
-def test_the_truth_has_all_of_average_precision() -> None:
+def test_average_precision_of_perfect_predictions() -> None:
     results = evaluate_truth(VAL, masks=True)
     assert results.keys() == {"bbox", "segm"}
     for task in results.values():
@@ -87,7 +87,7 @@ def test_the_truth_has_all_of_average_precision() -> None:
         assert task["AP75"] == pytest.approx(100)
 
 
-def test_average_precision_looks_at_the_classes() -> None:
+def test_average_precision_of_wrong_classes() -> None:
     results = evaluate_truth(VAL, masks=True, shift=1)
     assert results["bbox"]["AP"] < 20
     assert results["segm"]["AP"] < 20
@@ -112,13 +112,13 @@ def test_average_precision_of_a_data_set_of_boxes(
 
 
 @pytest.mark.parametrize("is_right", [True, False])
-def test_the_truth_has_all_of_intersection_over_union(is_right: bool) -> None:
+def test_intersection_over_union(is_right: bool) -> None:
     evaluator = SemSegEvaluator(VAL, distributed=False)
     evaluator.reset()
     num_classes = len(MetadataCatalog.get(VAL).stuff_classes)
     for record in DatasetCatalog.get(VAL):
         labels = read_index_png(record["sem_seg_file_name"]).astype(np.int64)
-        labels[labels == 255] = 0  # any answer is right there
+        labels[labels == 255] = 0  # any prediction is correct there
         if not is_right:
             labels = (labels + 1) % num_classes
         scores = torch.nn.functional.one_hot(torch.from_numpy(labels), num_classes)
@@ -132,7 +132,7 @@ def test_the_truth_has_all_of_intersection_over_union(is_right: bool) -> None:
 
 
 def draw(record: Record, metadata: str) -> np.ndarray:
-    """Drawn on black."""
+    """Draw on black."""
     black = np.zeros((record["height"], record["width"], 3), np.uint8)
     return Visualizer(black, MetadataCatalog.get(metadata)).draw_dataset_dict(record).get_image()
 
@@ -143,7 +143,7 @@ def assert_has_color(picture: np.ndarray, where: np.ndarray, color: tuple[int, .
 
 
 def test_the_visualizer_draws_instances(monkeypatch: pytest.MonkeyPatch) -> None:
-    # It colours objects at random, now and then black on the black of this test.
+    # It colors objects at random, sometimes black on the black of this test.
     bright = np.array([0.2, 0.6, 0.9])
     monkeypatch.setattr("detectron2.utils.visualizer.random_color", lambda **_: bright)
     record = next(r for r in DatasetCatalog.get(VAL) if r["annotations"])
@@ -165,7 +165,7 @@ def test_the_visualizer_draws_semantic_maps_in_our_colors() -> None:
     assert_has_color(picture, labels == most, meta.stuff_colors[most])
 
 
-def test_the_visualizer_draws_panoptic_maps_with_their_own_metadata() -> None:
+def test_the_visualizer_draws_panoptic_maps_with_panoptic_metadata() -> None:
     record = DatasetCatalog.get(VAL)[0]
     blue, green, red = cv2.imread(record["pan_seg_file_name"]).astype(np.int64).transpose(2, 0, 1)
     ids = red + 256 * green + 65536 * blue
@@ -201,7 +201,7 @@ def cfg(tmp_path: Path) -> CfgNode:
 
 
 def check_item(item: Record) -> bool:
-    """A resized record whose objects and labels moved along with the image; whether mirrored."""
+    """Check that objects and labels moved with the image; return whether it is mirrored."""
     record = next(r for r in DatasetCatalog.get("toy_scenes_train") if same_file(r, item))
     height, width = item["image"].shape[1:]
     assert min(height, width) == SHORT_SIDE
@@ -260,10 +260,10 @@ def assert_equal(
     assert all(torch.equal(a, b) for (_, a), (_, b) in zip(items, others, strict=True))
 
 
-def test_the_seed_decides_what_a_foreign_mapper_makes(cfg: CfgNode) -> None:
+def test_detectron2_mapper_depends_on_the_seed(cfg: CfgNode) -> None:
     cfg.SEED = 3
     items = pixels(cfg, start=0, stop=6)
-    torch.rand(5)  # whatever happens elsewhere
+    torch.rand(5)  # must not matter
     cfg.DATALOADER.NUM_WORKERS = 2
     assert_equal(pixels(cfg, start=0, stop=6), items)
     assert_equal(pixels(cfg, start=4, stop=6), items[8:])

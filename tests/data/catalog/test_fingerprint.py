@@ -26,12 +26,12 @@ def album(tmp_path: Path) -> Iterator[Album]:
 
 
 def names_and_sizes(folder: Path) -> str:
-    """The SHA-256 of a flat folder's list."""
+    """Return the SHA-256 of the file list of a flat folder."""
     lines = (f"{path.name}\0{path.stat().st_size}\n" for path in sorted(folder.iterdir()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def test_what_it_is(album: Album) -> None:
+def test_content(album: Album) -> None:
     found = dataset_fingerprint("album")
 
     files = {"json_file": "instances", "captions_json": "captions", "panoptic_json": "panoptic"}
@@ -49,7 +49,7 @@ def test_what_it_is(album: Album) -> None:
     assert found["image_root"]["files"] == 4
 
 
-def test_it_is_the_same_elsewhere(album: Album, tmp_path: Path) -> None:
+def test_independent_of_the_location(album: Album, tmp_path: Path) -> None:
     before = dataset_fingerprint("album")
     shutil.copytree(album.root, tmp_path / "there")
     (tmp_path / "there/images/Thumbs.db").write_bytes(b"no image")
@@ -75,7 +75,7 @@ def test_it_is_the_same_elsewhere(album: Album, tmp_path: Path) -> None:
         ("panoptic_root", lambda root: shutil.rmtree(root / "panoptic")),
     ],
 )
-def test_it_changes_with_the_data(album: Album, key: str, change: Any) -> None:
+def test_changes_with_the_data(album: Album, key: str, change: Any) -> None:
     before = dataset_fingerprint("album")
     change(album.root)
     after = dataset_fingerprint("album")
@@ -83,8 +83,8 @@ def test_it_changes_with_the_data(album: Album, key: str, change: Any) -> None:
     assert after == before
 
 
-def test_names_and_sizes_cannot_be_mixed_up(album: Album) -> None:
-    """The size of one file is not that of another, nor the end of its name."""
+def test_names_and_sizes_are_separated(album: Album) -> None:
+    """Swapping the contents of two files changes the digest, not the totals."""
     one, other = (album.images / name for name in ("000003.jpg", "000007.jpg"))
     before = dataset_fingerprint("album")["image_root"]
     contents = one.read_bytes(), other.read_bytes()
@@ -95,7 +95,7 @@ def test_names_and_sizes_cannot_be_mixed_up(album: Album) -> None:
     assert after["sha256"] != before["sha256"]
 
 
-def test_folders_within_and_links(album: Album) -> None:
+def test_subfolders_and_links(album: Album) -> None:
     before = dataset_fingerprint("album")["image_root"]
     real = album.root / "elsewhere"
     real.mkdir()
@@ -107,6 +107,6 @@ def test_folders_within_and_links(album: Album) -> None:
     assert (after["files"], after["bytes"]) == (before["files"], before["bytes"])
 
 
-def test_a_name_that_nobody_registered() -> None:
+def test_unregistered_name() -> None:
     with restored_catalogues(), pytest.raises(DataError, match=r"there is no data set albun$"):
         dataset_fingerprint("albun")

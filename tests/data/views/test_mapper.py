@@ -1,4 +1,4 @@
-"""Samples: the views and targets that tasks ask for and records have, nothing else."""
+"""Samples have the views and targets that tasks read and records have, and nothing else."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.config import LazyCall as L
+from detectron2.config import instantiate
 
+from tests.modeling.factory import default_config
 from yolor_d2.data.errors import BadFileError
 from yolor_d2.data.files.semantic_files import write_index_png
-from yolor_d2.data.views.mapper import MultiTaskMapper, known_targets
+from yolor_d2.data.views.mapper import CaptionOptions, MultiTaskMapper, known_targets
 from yolor_d2.data.views.strong_view import Draw, StrongPolicy
+from yolor_d2.data.views.targets import TargetStrides
 from yolor_d2.data.views.transforms import ViewPolicy
 from yolor_d2.tokenizer import Tokenizer
 
@@ -50,29 +54,33 @@ def draw_of(record: Record, seed: int = 0, mosaic: bool = True) -> Draw:
 
 
 COMMON = {"file_name", "image_id", "height", "width"}
+STRONG = {"image", "instances", "mask_stride", "sem_seg", "sem_seg_stride"}
 
 
 @pytest.mark.parametrize(
     ("tasks", "weak", "expected"),
     [
-        (TASKS, ("caption",), {"image", "instances", "sem_seg", "weak_image", "caption_ids"}),
-        (TASKS, (), {"image", "instances", "sem_seg", "caption_ids"}),
+        (TASKS, ("caption",), {*STRONG, "weak_image", "caption_ids"}),
+        (TASKS, (), {*STRONG, "caption_ids"}),
         (
             TASKS,
             ("semantic", "caption"),
-            {"image", "instances", "weak_image", "weak_sem_seg", "caption_ids"},
+            {
+                *("image", "instances", "mask_stride", "caption_ids"),
+                *("weak_image", "weak_sem_seg", "weak_sem_seg_stride"),
+            },
         ),
         (
             TASKS,
             TASKS,
-            {"weak_image", "weak_instances", "weak_sem_seg", "caption_ids"},
+            {*(f"weak_{key}" for key in STRONG), "caption_ids"},
         ),
         (("detection",), ("caption",), {"image", "instances"}),
         (("caption",), ("caption",), {"weak_image", "caption_ids"}),
-        (("semantic",), ("semantic",), {"weak_image", "weak_sem_seg"}),
+        (("semantic",), ("semantic",), {"weak_image", "weak_sem_seg", "weak_sem_seg_stride"}),
     ],
 )
-def test_only_what_is_asked_for(
+def test_keys_follow_tasks_and_views(
     record: Record, tokenizer: Tokenizer, tasks: tuple, weak: tuple, expected: set[str]
 ) -> None:
     item = mapper(tokenizer, tasks=tasks, weak_view_tasks=weak)(record, draw_of(record))
@@ -85,18 +93,51 @@ def test_only_what_is_asked_for(
 @pytest.mark.parametrize(
     ("without", "missing"),
     [
-        ("annotations", {"instances"}),
-        ("sem_seg_file_name", {"sem_seg"}),
+        ("annotations", {"instances", "mask_stride"}),
+        ("sem_seg_file_name", {"sem_seg", "sem_seg_stride"}),
         ("captions", {"caption_ids"}),
     ],
 )
-def test_a_missing_target_is_missing(
+def test_unknown_targets_are_missing(
     record: Record, tokenizer: Tokenizer, without: str, missing: set[str]
 ) -> None:
     less = {k: v for k, v in record.items() if k != without}
     complete = mapper(tokenizer)(record, draw_of(record))
     item = mapper(tokenizer)(less, draw_of(less))
     assert set(complete) - set(item) == missing
+
+
+def test_grouped_settings_in_both_configuration_systems() -> None:
+    cfg = default_config("INPUT.MASK_STRIDE", 2, "INPUT.CAPTIONS_PER_IMAGE", 3)
+    from_yaml = MultiTaskMapper(cfg, is_train=True, tokenizer=Tokenizer.train(["a"], vocab_size=9))
+    node = L(MultiTaskMapper)(
+        is_train=False,
+        tasks=["detection"],
+        strides=L(TargetStrides)(mask=2),
+        captions=L(CaptionOptions)(per_image=3),
+    )
+    for made in (from_yaml, instantiate(node)):
+        assert made.strides == TargetStrides(mask=2, sem_seg=4)
+        assert made.captions == CaptionOptions(max_tokens=40, per_image=3)
+
+
+@pytest.mark.parametrize("prefix", ["", "weak_"])
+def test_strides(record: Record, tokenizer: Tokenizer, prefix: str) -> None:
+    options = {"strides": TargetStrides(mask=2, sem_seg=8), "weak_size": 64}
+    make = mapper(tokenizer, weak_view_tasks=TASKS if prefix else (), **options)
+    item = make(record, draw_of(record))
+    height, width = item[f"{prefix}image"].shape[1:]
+    assert item[f"{prefix}mask_stride"] == 2
+    assert item[f"{prefix}sem_seg_stride"] == 8
+    masks = item[f"{prefix}instances"].gt_masks.tensor
+    assert masks.shape[1:] == (-(-height // 2), -(-width // 2))
+    assert item[f"{prefix}sem_seg"].shape == (-(-height // 8), -(-width // 8))
+    boxes_only = [
+        {k: v for k, v in a.items() if k != "segmentation"} for a in record["annotations"]
+    ]
+    item = make({**record, "annotations": boxes_only}, draw_of(record))
+    assert f"{prefix}instances" in item
+    assert f"{prefix}mask_stride" not in item
 
 
 def test_known_targets(record: Record) -> None:
@@ -109,7 +150,7 @@ def test_known_targets(record: Record) -> None:
 
 
 def test_the_weak_view_is_only_resized(record: Record, tokenizer: Tokenizer) -> None:
-    """And its targets with it, exactly."""
+    """Its targets are resized exactly."""
     make = mapper(tokenizer, weak_view_tasks=TASKS)
     items = [make(record, draw_of(record, seed)) for seed in range(3)]
     for item in items:
@@ -121,22 +162,22 @@ def test_the_weak_view_is_only_resized(record: Record, tokenizer: Tokenizer) -> 
     masks = item["weak_instances"].gt_masks.tensor
     assert masks.shape == (2, 12, 20)
     inside = item["weak_image"][0].reshape(12, 4, 20, 4)[:, 1:3, :, 1:3].amin(dim=(1, 3)) > 150
-    assert (masks.any(dim=0) & ~inside).sum() < 0.25 * inside.sum()  # the rim is filled
+    assert (masks.any(dim=0) & ~inside).sum() < 0.25 * inside.sum()  # the border is filled
     assert (inside & ~masks.any(dim=0)).sum() == 0
     labels = item["weak_sem_seg"]
     assert labels.shape == (12, 20)
     assert (labels[inside] < 2).all()
 
 
-def test_sides_that_are_no_multiple_of_the_stride(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    """The last cells stick out of the image; those with their centre outside are ignored."""
+def test_sides_not_divisible_by_the_stride(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    """Cells with their center outside of the image are ignored."""
     record = make_record(
         tmp_path, "odd", width=79, height=33, boxes=[(0, 0, 79, 33)], captions=["a"]
     )
     item = mapper(tokenizer, weak_view_tasks=TASKS, weak_size=79)(record, draw_of(record))
     assert item["weak_image"].shape == (3, 33, 79)
     assert item["weak_sem_seg"].shape == (9, 20)
-    assert (item["weak_sem_seg"][-1] == 255).all()  # its centres are at 34
+    assert (item["weak_sem_seg"][-1] == 255).all()  # its centers are at 34
     assert (item["weak_sem_seg"][:-1] == 0).all()
 
 
@@ -148,13 +189,13 @@ def test_types_and_sizes(record: Record, tokenizer: Tokenizer) -> None:
     assert item["sem_seg"].dtype == item["caption_ids"].dtype == torch.int64
     assert item["instances"].image_size == (64, 64)
     assert item["instances"].gt_masks.tensor.shape[1:] == (16, 16)
-    full = mapper(tokenizer, mask_stride=1, sem_seg_stride=1)(record, draw_of(record))
+    full = mapper(tokenizer, strides=TargetStrides(1, 1))(record, draw_of(record))
     assert full["sem_seg"].shape == (64, 64)
     assert full["instances"].gt_masks.tensor.shape[1:] == (64, 64)
 
 
 def test_same_seed_same_sample(record: Record, tokenizer: Tokenizer) -> None:
-    """Also with a cache, cold or warm."""
+    """With and without a cache, cold or warm."""
     plain, cached = mapper(tokenizer), mapper(tokenizer, cache_bytes=1 << 20)
     captions = set()
     for seed in range(12):
@@ -187,8 +228,9 @@ def test_test_items(record: Record, tokenizer: Tokenizer) -> None:
     assert "image" not in record  # the record itself is not changed
 
 
-def test_captions_are_cut_with_their_end(record: Record, tokenizer: Tokenizer) -> None:
-    ids = mapper(tokenizer, max_caption_tokens=6)(record, draw_of(record))["caption_ids"][0]
+def test_cut_captions_keep_begin_and_end(record: Record, tokenizer: Tokenizer) -> None:
+    item = mapper(tokenizer, captions=CaptionOptions(max_tokens=6))(record, draw_of(record))
+    ids = item["caption_ids"][0]
     assert len(ids) == 6
     assert (ids[0], ids[-1]) == (tokenizer.bos_id, tokenizer.eos_id)
 
@@ -199,14 +241,15 @@ def test_captions_are_cut_with_their_end(record: Record, tokenizer: Tokenizer) -
 def test_several_captions_of_an_image(
     record: Record, tokenizer: Tokenizer, wanted: int, given: int
 ) -> None:
-    item = mapper(tokenizer, captions_per_image=wanted)(record, draw_of(record))
+    make = mapper(tokenizer, captions=CaptionOptions(per_image=wanted))
+    item = make(record, draw_of(record))
     texts = [tokenizer.decode(ids) for ids in item["caption_ids"]]
     known = [tokenizer.decode(tokenizer.encode(caption)) for caption in CAPTIONS]
     assert len(texts) == len(set(texts)) == given
     assert set(texts) <= set(known)
 
 
-def test_each_time_another_caption(record: Record, tokenizer: Tokenizer) -> None:
+def test_captions_vary_with_the_seed(record: Record, tokenizer: Tokenizer) -> None:
     make = mapper(tokenizer)
     items = [make(record, draw_of(record, seed)) for seed in range(30)]
     texts = {tokenizer.decode(item["caption_ids"][0]) for item in items}
@@ -214,7 +257,7 @@ def test_each_time_another_caption(record: Record, tokenizer: Tokenizer) -> None
 
 
 def test_a_record_alone_makes_a_sample(record: Record, tokenizer: Tokenizer) -> None:
-    """So that detectron2's own loaders can use the mapper."""
+    """detectron2's own loaders call mappers this way."""
     item = mapper(tokenizer)(record)
     assert item["image"].shape == (3, 64, 64)
 
@@ -223,7 +266,7 @@ def test_a_record_alone_makes_a_sample(record: Record, tokenizer: Tokenizer) -> 
     ("damage", "reason"),
     [("missing", "No such file"), ("size", r"is \(10, 10\)"), ("label", "has label 200, of 6")],
 )
-def test_a_semantic_map_that_cannot_be_used(
+def test_unusable_semantic_map(
     record: Record, tokenizer: Tokenizer, damage: str, reason: str
 ) -> None:
     path = Path(record["sem_seg_file_name"])
@@ -246,14 +289,14 @@ def test_a_semantic_map_that_cannot_be_used(
         ({"weak_view_tasks": ("captions",)}, r"INPUT\.WEAK_VIEW_TASKS has captions"),
         ({"weak_view_tasks": ("mask",)}, r"INPUT\.WEAK_VIEW_TASKS must treat"),
         ({"tokenizer": None}, "needs a tokenizer"),
-        ({"strong": POLICY._replace(size=66)}, r"INPUT\.STRONG\.SIZE 66 is no multiple"),
+        ({"strong": POLICY._replace(size=66)}, r"INPUT\.STRONG\.SIZE 66 is not a multiple"),
         ({"strong": POLICY._replace(mixup=15)}, r"INPUT\.STRONG\.MIXUP must be between 0 and 1"),
         ({"strong": POLICY._replace(view=ViewPolicy(scale=1.5))}, r"INPUT\.STRONG\.SCALE"),
         ({"test_size": 0}, r"INPUT\.TEST_SIZE must be positive"),
-        ({"captions_per_image": -1}, r"INPUT\.CAPTIONS_PER_IMAGE is -1"),
+        ({"captions": CaptionOptions(per_image=-1)}, r"INPUT\.CAPTIONS_PER_IMAGE is -1"),
     ],
 )
-def test_nonsense_names_the_key(
+def test_invalid_settings_name_the_key(
     tokenizer: Tokenizer, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -261,7 +304,7 @@ def test_nonsense_names_the_key(
 
 
 def test_extreme_images(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    """One pixel; a thin strip; objects outside, of no size, larger than the image."""
+    """One pixel; thin strips; objects outside, of zero size, larger than the image."""
     for width, height in ((1, 1), (500, 2), (3, 400)):
         record = make_record(tmp_path, f"{width}", width=width, height=height, captions=["a"])
         record["annotations"] = [
@@ -279,8 +322,8 @@ def test_extreme_images(tmp_path: Path, tokenizer: Tokenizer) -> None:
                 assert len(item["instances"].gt_masks.tensor) == len(boxes)
 
 
-def test_grey_and_rotated_files_go_through(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    record = make_record(tmp_path, "grey", width=40, height=30, captions=["a"])
+def test_gray_files(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    record = make_record(tmp_path, "gray", width=40, height=30, captions=["a"])
     cv2.imwrite(record["file_name"], np.full((30, 40), 77, np.uint8))
     item = mapper(tokenizer)(record, draw_of(record))
     assert (item["weak_image"] == 77).all()

@@ -1,4 +1,4 @@
-"""Where images go: windows partition the output and say exactly what happens to pixels."""
+"""Windows partition the output, and their matrices are exact."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from yolor_d2.data.views.mosaic import (
     MAX_PASTE_COVER,
     choose_pastes,
-    look,
-    place_alone,
+    place_centered,
     place_in_mosaic,
     reduction_for,
+    visible_window,
 )
 from yolor_d2.data.views.targets import move_boxes, move_points
 from yolor_d2.data.views.transforms import ViewPolicy, random_view
@@ -20,23 +20,24 @@ SIZE = 128
 
 
 def random_windows(seed: int) -> list:
-    """The four windows of a random mosaic, None where an image is out of view."""
+    """Return the four windows of a random mosaic; None for invisible images."""
     rng = np.random.default_rng(seed)
-    centre = rng.uniform(SIZE / 2, 3 * SIZE / 2, 2)
+    center = rng.uniform(SIZE / 2, 3 * SIZE / 2, 2)
     view = random_view(rng, ViewPolicy(), canvas_size=2 * SIZE, size=SIZE)
     sizes = rng.integers(1, 300, (4, 2))
     placements = [
-        place_in_mosaic(width=int(w), height=int(h), position=k, centre=centre, tile_size=SIZE)
+        place_in_mosaic(width=int(w), height=int(h), position=k, center=center, tile_size=SIZE)
         for k, (w, h) in enumerate(sizes)
     ]
     return [
-        (look(p, view, size=SIZE), p, view, size) for p, size in zip(placements, sizes, strict=True)
+        (visible_window(p, view, size=SIZE), p, view, size)
+        for p, size in zip(placements, sizes, strict=True)
     ]
 
 
 @settings(deadline=None, max_examples=100)
 @given(st.integers(0, 10**6))
-def test_windows_never_overlap(seed: int) -> None:
+def test_windows_do_not_overlap(seed: int) -> None:
     painted = np.zeros((SIZE, SIZE), int)
     for window, *_ in random_windows(seed):
         if window is not None:
@@ -48,7 +49,7 @@ def test_windows_never_overlap(seed: int) -> None:
 @settings(deadline=None, max_examples=100)
 @given(st.integers(0, 10**6))
 def test_a_window_maps_source_onto_target(seed: int) -> None:
-    """Exactly, and within a pixel and a half of where an unsnapped view would put it."""
+    """Snapping moves a window by at most a pixel and a half."""
     for window, placement, view, size in random_windows(seed):
         if window is None:
             continue
@@ -60,7 +61,7 @@ def test_a_window_maps_source_onto_target(seed: int) -> None:
         ideal = move_points(move_points(np.array(window.source[:2]), placement.matrix), view)
         scale = reduction_for(window.matrix) * np.abs(window.matrix[[0, 1], [0, 1]]).max()
         shown = np.diff(np.array(window.source).reshape(2, 2), axis=0) / window.reduction
-        # Of an image that shows one pixel alone, that pixel has to do.
+        # A window of one pixel cannot be snapped closer.
         share = 1 if shown.min() <= 1 else 0.5
         assert np.abs(ideal - window.target[:2]).max() <= 0.5 + share * max(scale, 1) + 1e-6
 
@@ -73,18 +74,18 @@ def test_a_mosaic_without_zoom_shows_each_image_at_its_corner() -> None:
             width=200,
             height=100,
             position=position,
-            centre=np.array([100.0, 140.0]),
+            center=np.array([100.0, 140.0]),
             tile_size=SIZE,
         )
-        window = look(placement, view, size=SIZE)
+        window = visible_window(placement, view, size=SIZE)
         assert window is not None
         targets.append(window.target)
     assert targets == [(0, 12, 36, 76), (36, 12, 128, 76), (0, 76, 36, 128), (36, 76, 128, 128)]
 
 
-def test_an_image_alone_is_letterboxed() -> None:
-    placement = place_alone(width=200, height=100, tile_size=SIZE)
-    window = look(placement, np.eye(3)[:2], size=SIZE)
+def test_single_image_is_letterboxed() -> None:
+    placement = place_centered(width=200, height=100, tile_size=SIZE)
+    window = visible_window(placement, np.eye(3)[:2], size=SIZE)
     assert window is not None
     assert window.target == (0, 32, 128, 96)
     assert window.source == (0, 0, 200, 100)
@@ -94,31 +95,31 @@ def test_an_image_alone_is_letterboxed() -> None:
     ("scale", "expected"),
     [(1.9, 1), (0.51, 1), (0.5, 2), (0.26, 2), (0.25, 4), (0.12, 8), (0.01, 8)],
 )
-def test_reduction_leaves_a_pixel_for_each(scale: float, expected: int) -> None:
+def test_reduction_never_enlarges(scale: float, expected: int) -> None:
     assert reduction_for(np.diag([scale, scale, 1])[:2]) == expected
     assert reduction_for(np.diag([-scale, scale / 2, 1])[:2]) == expected
 
 
-def test_turned_views_are_not_snapped() -> None:
+def test_rotated_views_are_not_snapped() -> None:
     view = random_view(
         np.random.default_rng(0), ViewPolicy(degrees=20, shear=5), canvas_size=SIZE, size=SIZE
     )
-    window = look(place_alone(width=90, height=60, tile_size=SIZE), view, size=SIZE)
+    window = visible_window(place_centered(width=90, height=60, tile_size=SIZE), view, size=SIZE)
     assert window is not None
     assert not window.is_upright
 
 
 def test_view_statistics() -> None:
-    """Scale uniform in 0.1..1.9; the canvas centre lands at 0.4..0.6 of the output."""
+    """Scale uniform in 0.1..1.9; the canvas center lands at 0.4..0.6 of the output."""
     rng = np.random.default_rng(0)
     views = [random_view(rng, ViewPolicy(), canvas_size=200, size=100) for _ in range(500)]
     scales = np.array([view[0, 0] for view in views])
     assert scales.min() >= 0.1
     assert scales.max() <= 1.9
     assert scales.mean() == pytest.approx(1, abs=0.08)
-    centres = np.array([move_points(np.array([100.0, 100.0]), view) for view in views])
-    assert centres.min() >= 40
-    assert centres.max() <= 60
+    centers = np.array([move_points(np.array([100.0, 100.0]), view) for view in views])
+    assert centers.min() >= 40
+    assert centers.max() <= 60
 
 
 @settings(deadline=None, max_examples=40)
@@ -130,16 +131,15 @@ def test_pastes_hide_little(seed: int, number: int) -> None:
     chosen = choose_pastes(boxes, side=256, share=0.3, rng=rng)
     assert len(chosen) == len(set(chosen)) <= round(0.3 * number)
     mirrored = boxes[chosen][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [256, 0, 256, 0]
-    there = np.concatenate([boxes, mirrored])
-    for number, box in enumerate(there):
-        later = mirrored[max(number - len(boxes) + 1, 0) :]  # what is pasted over it
+    for number, box in enumerate(np.concatenate([boxes, mirrored])):
+        later = mirrored[max(number - len(boxes) + 1, 0) :]  # pasted over it
         overlap = np.minimum(later[:, 2:], box[2:]) - np.maximum(later[:, :2], box[:2])
         hidden = overlap.clip(0).prod(axis=1).sum() / (box[2:] - box[:2]).prod()
         assert hidden < MAX_PASTE_COVER + 1e-9
 
 
-def test_all_that_may_be_pasted_are_found() -> None:
-    """As many as asked for, when the mirror images fall on empty ground."""
+def test_number_of_pastes() -> None:
+    """Without overlaps, the requested share is chosen."""
     boxes = np.array([[10.0 * k, 10.0 * k, 10 * k + 8, 10 * k + 8] for k in range(100)])
     assert len(choose_pastes(boxes, side=4000, share=0.3, rng=np.random.default_rng(0))) == 30
     assert choose_pastes(boxes[:0], side=4000, share=0.3, rng=np.random.default_rng(0)) == []

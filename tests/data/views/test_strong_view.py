@@ -1,7 +1,6 @@
-"""The strong view: pixels, boxes, masks and semantic map tell the same story, whatever is drawn."""
+"""The strong view: pixels, boxes, masks and semantic map agree for all random draws."""
 
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +13,7 @@ from yolor_d2.data.files.semantic_files import read_index_png, write_index_png
 from yolor_d2.data.views.canvas import Targets
 from yolor_d2.data.views.reading import RecordReader
 from yolor_d2.data.views.strong_view import Draw, StrongPolicy, StrongView
+from yolor_d2.data.views.targets import TargetStrides
 from yolor_d2.data.views.transforms import ViewPolicy
 from yolor_d2.letterbox import PAD_VALUE
 
@@ -21,7 +21,7 @@ from ..factory import Record, annotation, make_record
 
 SIZE = 128
 ALL = frozenset({"detection", "mask", "semantic"})
-# One geometric step at a time: no colour, no second mosaic, nothing pasted, not mirrored.
+# Only the mosaic and the affine map: tests enable other augmentations one at a time.
 PLAIN = StrongPolicy(size=SIZE, copy_paste=0, mixup=0, hsv=(0, 0, 0), flip=0)
 
 
@@ -43,28 +43,27 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
     ]
 
 
-def strong_view(policy: StrongPolicy = PLAIN, **options: Any) -> StrongView:
-    defaults: dict[str, Any] = {"mask_stride": 4, "sem_seg_stride": 4, "report_bad": lambda e: None}
-    return StrongView(policy, reader=RecordReader(), **(defaults | options))
+def strong_view(policy: StrongPolicy = PLAIN) -> StrongView:
+    return StrongView(policy, reader=RecordReader(), strides=TargetStrides())
 
 
 def view_of(
     records: list[Record], seed: int, policy: StrongPolicy = PLAIN, mosaic: bool = True
 ) -> tuple[np.ndarray, Targets]:
-    """One sample, its partners drawn from all records."""
+    """Make one sample with partners drawn from all records."""
     rng = np.random.default_rng(seed)
     draw = Draw(rng, lambda rng: records[rng.integers(len(records))], mosaic)
     return strong_view(policy)(records[seed % len(records)], draw, ALL)
 
 
 def inner(mask: np.ndarray) -> np.ndarray:
-    """The cells of a mask with no other cell beside them, where rounding decides nothing."""
+    """Erode a mask, to leave out cells that depend on rounding."""
     padded = np.pad(mask, 1).astype(np.uint8)
     return cv2.erode(padded, np.ones((3, 3), np.uint8))[1:-1, 1:-1].astype(bool)
 
 
-def centres(image: np.ndarray) -> np.ndarray:
-    """The brightness around the centre of each cell of stride 4."""
+def centers(image: np.ndarray) -> np.ndarray:
+    """Return the brightness around the center of each cell of stride 4."""
     red = image[..., 0].astype(int)
     blocks = red.reshape(SIZE // 4, 4, SIZE // 4, 4)[:, 1:3, :, 1:3]
     return blocks.transpose(0, 2, 1, 3).reshape(SIZE // 4, SIZE // 4, 4)
@@ -76,12 +75,12 @@ def centres(image: np.ndarray) -> np.ndarray:
 def test_pixels_and_all_targets_agree(
     records: list[Record], view: ViewPolicy, mosaic: bool, flip: int
 ) -> None:
-    """Objects are bright on black, so every cell can be checked against what the pixels show."""
+    """Objects are bright on black, so pixels determine the expected label of every cell."""
     seen = 0
     for seed in range(40):
         policy = PLAIN._replace(view=view, flip=flip)
         image, targets = view_of(records, seed, policy, mosaic)
-        brightness = centres(image)
+        brightness = centers(image)
         is_object, is_black = (brightness > 170).all(axis=2), (brightness < 30).all(axis=2)
         is_fill = (brightness == PAD_VALUE).all(axis=2)
         assert targets.sem_seg is not None
@@ -97,13 +96,13 @@ def test_pixels_and_all_targets_agree(
                 extent = (
                     np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) * 4
                 )
-                # A turned object's tip may be too thin for a cell.
+                # The tip of a rotated object may be too thin for a cell.
                 assert np.abs(extent - box).max() <= (4.5 if view.degrees == 0 else 12)
                 seen += 1
     assert seen > 40
 
 
-def test_mirrored_is_the_same_mirrored(records: list[Record]) -> None:
+def test_flip_mirrors_image_and_targets(records: list[Record]) -> None:
     for seed in range(8):
         image, targets = view_of(records, seed)
         mirrored, flipped = view_of(records, seed, PLAIN._replace(flip=1))
@@ -127,12 +126,12 @@ def test_images_without_objects_keep_their_semantic_map(records: list[Record]) -
             assert targets.masks is not None
             assert targets.masks.shape == (0, SIZE // 4, SIZE // 4)
             assert targets.sem_seg is not None
-            is_black = (centres(image) < 20).all(axis=2)
+            is_black = (centers(image) < 20).all(axis=2)
             assert is_black.any()
             assert (targets.sem_seg[is_black] == 5).all()
 
 
-def test_no_mask_reaches_beyond_its_image(records: list[Record]) -> None:
+def test_masks_are_clipped_to_their_image(records: list[Record]) -> None:
     """The published pipeline leaves a part of the objects unclipped (its defect 4)."""
     huge = [{**records[3], "annotations": [annotation(-500, -500, 900, 900)]}]
     for seed in range(20):
@@ -144,7 +143,7 @@ def test_no_mask_reaches_beyond_its_image(records: list[Record]) -> None:
         assert (targets.boxes <= SIZE).all()
 
 
-def test_pasted_objects_hide_what_lies_beneath(records: list[Record]) -> None:
+def test_pasted_objects_replace_hidden_targets(records: list[Record]) -> None:
     """Each cell has one class and one object; the published pipeline leaves two (its defect 6)."""
     policy = PLAIN._replace(copy_paste=1.0)
     more = 0
@@ -157,12 +156,12 @@ def test_pasted_objects_hide_what_lies_beneath(records: list[Record]) -> None:
         assert np.sum([inner(mask) for mask in targets.masks], axis=0).max(initial=0) <= 1
         for mask, category in zip(targets.masks, targets.classes, strict=True):
             assert (targets.sem_seg[inner(mask)] == category).all()
-        is_object = (centres(image) > 170).all(axis=2)
+        is_object = (centers(image) > 170).all(axis=2)
         assert (targets.sem_seg[inner(is_object)] < 3).all()
     assert more > 20
 
 
-def test_mixup_keeps_all_objects_and_only_certain_labels(records: list[Record]) -> None:
+def test_mixup_keeps_all_objects_and_unambiguous_labels(records: list[Record]) -> None:
     policy = PLAIN._replace(mixup=1.0)
     for seed in range(15):
         image, mixed = view_of(records, seed, policy)
@@ -177,19 +176,19 @@ def test_mixup_keeps_all_objects_and_only_certain_labels(records: list[Record]) 
         assert changed.any()
 
 
-def test_colours_change_but_padding_does_not(records: list[Record]) -> None:
+def test_color_jitter_leaves_the_padding(records: list[Record]) -> None:
     policy = PLAIN._replace(hsv=(0.015, 0.7, 0.4))
     for seed in range(10):
         plain, targets = view_of(records, seed)
         jittered, other = view_of(records, seed, policy)
         np.testing.assert_array_equal(targets.boxes, other.boxes)
-        # White and black have no colour to change, fill has none to lose.
-        is_fill = (centres(plain) == PAD_VALUE).all(axis=2)
+
+        is_fill = (centers(plain) == PAD_VALUE).all(axis=2)
         assert (jittered[2::4, 2::4][is_fill] == PAD_VALUE).all()
     assert (plain != jittered).any()
 
 
-def test_nothing_is_read_of_images_out_of_view(
+def test_invisible_images_are_not_read(
     records: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
@@ -206,23 +205,26 @@ def test_nothing_is_read_of_images_out_of_view(
     assert 60 < len(read) < 115  # of 120 tiles
 
 
-def test_a_broken_partner_is_replaced_and_told(records: list[Record]) -> None:
+def test_unusable_partners_are_reported_and_replaced(records: list[Record]) -> None:
     broken = {**records[0], "file_name": "/nowhere/x.png", "image_id": "broken"}
-    told: list[BadFileError] = []
+    reported: list[BadFileError] = []
     pool = [records[1], broken]
     for seed in range(10):
-        draw = Draw(np.random.default_rng(seed), lambda rng: pool[rng.integers(2)], mosaic=True)
-        view = strong_view(report_bad=told.append)
-        image, _ = view(records[1], draw, ALL)
+        rng = np.random.default_rng(seed)
+        draw = Draw(rng, lambda rng: pool[rng.integers(2)], mosaic=True, report_bad=reported.append)
+        image, _ = strong_view()(records[1], draw, ALL)
         assert image.shape == (SIZE, SIZE, 3)
-    assert {error.path for error in told} == {"/nowhere/x.png"}
+    assert {error.path for error in reported} == {"/nowhere/x.png"}
     draw = Draw(np.random.default_rng(0), lambda rng: records[1], mosaic=False)
     with pytest.raises(BadFileError):
         strong_view()(broken, draw, ALL)
+    draw = Draw(np.random.default_rng(0), lambda rng: broken, mosaic=True)
+    with pytest.raises(BadFileError):
+        strong_view()(records[1], draw, ALL)
 
 
 def test_a_crowded_image(tmp_path: Path) -> None:
-    """3,000 objects in one image: all that can be seen, in bounded time."""
+    """3,000 objects in one image, in bounded time."""
     record = make_record(tmp_path, "crowded", width=640, height=480)
     rng = np.random.default_rng(0)
     corner = rng.uniform([0, 0], [600, 440], (3000, 2))
@@ -235,7 +237,7 @@ def test_a_crowded_image(tmp_path: Path) -> None:
     assert len(targets.masks) == len(targets.boxes) == len(targets.classes)
 
 
-def test_boxes_without_shapes_are_cut_at_the_border(records: list[Record]) -> None:
+def test_boxes_without_segmentations_are_cut(records: list[Record]) -> None:
     boxes_only = [
         {**a, "segmentation": None} if "segmentation" in a else a for a in records[3]["annotations"]
     ]
@@ -248,8 +250,7 @@ def test_boxes_without_shapes_are_cut_at_the_border(records: list[Record]) -> No
     np.testing.assert_allclose(targets.boxes, with_shapes.boxes, atol=1e-4)
 
 
-def test_run_lengths_serve_like_polygons(records: list[Record]) -> None:
-    """Objects given as RLE land where those given as polygons do."""
+def test_rle_gives_the_targets_of_polygons(records: list[Record]) -> None:
     record = records[1]
     encoded = []
     for original in record["annotations"]:
@@ -268,8 +269,8 @@ def test_run_lengths_serve_like_polygons(records: list[Record]) -> None:
         assert (found.masks != expected.masks).mean() < 0.01
 
 
-def test_things_may_be_numbered_differently_in_semantic_maps(tmp_path: Path) -> None:
-    """Class 0 of the objects is class 7 of the map, copies included."""
+def test_semantic_classes_may_differ_from_box_classes(tmp_path: Path) -> None:
+    """Class 0 of the objects is class 7 of the map, also for pasted copies."""
     record = make_record(tmp_path, "shifted", width=120, height=80, boxes=[(10, 10, 50, 60)])
     path = record["sem_seg_file_name"]
     write_index_png(path, np.where(read_index_png(path) == 0, np.uint8(7), np.uint8(2)))

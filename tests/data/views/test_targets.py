@@ -1,4 +1,4 @@
-"""Annotations as arrays: clipping and rasterising against published numbers and slow oracles."""
+"""Clipping and rasterization against published numbers and slow reference code."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def area(ring: np.ndarray) -> float:
     return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
 
 
-def test_rasterising_equals_the_published_one(shared_dir: Path) -> None:
+def test_rasterization_equals_the_published_one(shared_dir: Path) -> None:
     golden = np.load(shared_dir / "golden/geometry.npz")
     for k in range(6):
         shape = [[golden[f"poly/{k}"]]]
@@ -42,21 +42,21 @@ def test_rasterising_equals_the_published_one(shared_dir: Path) -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6))
-def test_a_window_of_the_mask_is_the_mask(seed: int) -> None:
-    """Only an object's own window is filled; that must not change a cell."""
+def test_rasterizing_in_windows_is_exact(seed: int) -> None:
+    """Only the object's own window is filled, with the same result."""
     rng = np.random.default_rng(seed)
     points = rng.uniform(-30, 160, (rng.integers(3, 9), 2)).astype(np.float32)
     shape = clip_outlines([[points]], (0, 0, 128, 96))
     (found,) = rasterize_all([shape], width=128, height=96, stride=4)
     (full,) = rasterize_all([shape], width=128, height=96, stride=1)
-    centre = full.reshape(24, 4, 32, 4)[:, 1:3, :, 1:3].sum(axis=(1, 3))
-    np.testing.assert_array_equal(found, centre >= 2)
+    center = full.reshape(24, 4, 32, 4)[:, 1:3, :, 1:3].sum(axis=(1, 3))
+    np.testing.assert_array_equal(found, center >= 2)
 
 
 @settings(deadline=None, max_examples=80)
 @given(st.integers(0, 10**6))
 def test_clipping_a_convex_ring(seed: int) -> None:
-    """The area of the clipped ring is what counting sample points says; nothing sticks out."""
+    """The clipped ring is inside the rectangle, and its area agrees with a count of points."""
     rng = np.random.default_rng(seed)
     angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 9)))
     ring = np.stack([50 + 60 * np.cos(angles), 40 + 50 * np.sin(angles)], axis=1)
@@ -87,7 +87,7 @@ def test_clipping_edge_cases() -> None:
     np.testing.assert_array_equal(outline_extent([]), np.zeros(4))
 
 
-def test_parts_are_united_and_holes_stay_holes() -> None:
+def test_parts_are_united_and_holes_are_kept() -> None:
     overlapping = read_outlines(
         [rectangle(0, 0, 20, 20), rectangle(8, 8, 30, 30)], width=40, height=40
     )
@@ -119,7 +119,7 @@ def test_objects_leave_out_crowds_and_empty_boxes() -> None:
         annotation(5, 5, 20, 20, 1),
         {**annotation(0, 0, 30, 30, 2), "iscrowd": 1},
         annotation(7, 7, 7, 20, 3),  # no width
-        annotation(-10, 40, 12, 70, 4),  # sticks out
+        annotation(-10, 40, 12, 70, 4),  # partly outside
         annotation(70, 10, 90, 20, 5),  # outside
         {"bbox": [1, 2, 3, 4], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 6, "iscrowd": 0},
     ]
@@ -132,7 +132,7 @@ def test_objects_leave_out_crowds_and_empty_boxes() -> None:
     assert empty.boxes.shape == (0, 4)
 
 
-def test_boxes_around_turned_corners() -> None:
+def test_boxes_around_rotated_corners() -> None:
     quarter_turn = np.array([[0.0, -1, 100], [1, 0, 0]])
     moved = move_boxes(np.array([[10.0, 20, 30, 60]]), quarter_turn)
     assert moved.tolist() == [[40, 10, 80, 30]]

@@ -1,4 +1,4 @@
-"""The data sets registered out of the box, below DETECTRON2_DATASETS (datasets/README.md)."""
+"""The built-in data sets, below DETECTRON2_DATASETS (datasets/README.md)."""
 
 import functools
 import logging
@@ -20,7 +20,7 @@ KARPATHY_SPLITS = ("train", "restval", "val", "test")
 
 
 def register_all(root: Path) -> None:
-    """Register every built-in data set; nothing is read before it is asked for."""
+    """Register every built-in data set; files are read when a data set is loaded."""
     for split in ("train", "val"):
         _register_coco(root / "coco", split)
     _register_overfit(root / "overfit")
@@ -35,7 +35,7 @@ def register_all(root: Path) -> None:
 
 
 def _register_coco(root: Path, split: str) -> None:
-    """COCO 2017 with all tasks, and with each kind of annotation alone."""
+    """Register COCO 2017 with all annotations, and with each kind of annotation alone."""
     annotations = root / "annotations"
     captions = {"captions_json": annotations / f"captions_{split}2017.json"}
     instances = {
@@ -50,7 +50,7 @@ def _register_coco(root: Path, split: str) -> None:
         "leaf_to_panoptic": list(LEAF_TO_PANOPTIC),
     }
     variants: dict[str, dict[str, Any]] = {
-        # Whoever has not downloaded everything trains on what is there.
+        # With a partial download, training uses the annotations that exist.
         "multitask": instances | captions | semantic | panoptic | {"skip_missing": True},
         "captions": captions,
         "semantic171": semantic,
@@ -61,7 +61,7 @@ def _register_coco(root: Path, split: str) -> None:
 
 
 def _register_overfit(root: Path) -> None:
-    """A few images to be learnt by heart (datasets/prepare_overfit.py)."""
+    """Register a few images to overfit (datasets/prepare_overfit.py)."""
     register_coco_multitask(
         "coco_overfit",
         root / "images",
@@ -74,11 +74,10 @@ def _register_overfit(root: Path) -> None:
 
 
 def load_karpathy(root: Path, split: str) -> list[dict[str, Any]]:
-    """Captions of one of Karpathy's splits, from his dataset_coco.json, over the images of COCO
-    2017.
+    """Load the captions of one of Karpathy's splits, from dataset_coco.json.
 
-    Those are the images of 2014 in other folders; where train2014 and val2014 are there, they
-    serve.
+    The images are those of train2014 and val2014 if these folders exist, else those of COCO 2017,
+    which has the same images in other folders.
     """
     path = root / "dataset_coco.json"
     fields = ("split", "filepath", "filename", "cocoid", "sentences")

@@ -1,4 +1,4 @@
-"""The COCO category tables: 80 things, 91 stuff leaves, both as 171 leaves, 133 panoptic classes.
+"""COCO's category tables: 80 things, 91 stuff leaves, both as 171 leaves, 133 panoptic classes.
 
 An id is COCO's number (1..200, with gaps); an index is the contiguous number that networks use.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 
 IGNORE_LABEL = 255
-MAX_CLASSES = 254  # of a semantic map: bytes, less 255 and a label that training uses inside
+MAX_CLASSES = 254  # of a semantic map: uint8 without 255 and a label reserved for training
 
 Color = tuple[int, int, int]
 
@@ -36,7 +36,7 @@ class Categories:
 
     @classmethod
     def from_coco(cls, entries: Iterable[Mapping[str, Any]]) -> "Categories":
-        """The categories of a COCO file, in its order; without a colour they get one."""
+        """Return the categories of a COCO file, in its order; missing colors are generated."""
         entries = list(entries)
         return cls(
             names=tuple(entry["name"] for entry in entries),
@@ -47,7 +47,7 @@ class Categories:
 
     @classmethod
     def from_names(cls, names: Iterable[str]) -> "Categories":
-        """Classes without ids of their own: their indices serve."""
+        """Return classes whose ids are their indices."""
         return cls.from_coco(
             {"id": index, "name": name, "isthing": False} for index, name in enumerate(names)
         )
@@ -65,7 +65,7 @@ class Categories:
 
     @cached_property
     def id_to_index(self) -> dict[int, int]:
-        """COCO's id -> index."""
+        """Map from COCO's ids to indices."""
         return {category_id: index for index, category_id in enumerate(self.ids)}
 
 
@@ -110,7 +110,7 @@ def _as_color(values: Sequence[int]) -> Color:
 
 
 def _stuff_leaves(panoptic: Categories) -> Categories:
-    """A leaf that the panoptic classes know has their colour; the others get spread hues."""
+    """Return the stuff leaves, with the colors of the panoptic classes where those exist."""
     known = dict(zip(panoptic.ids, panoptic.colors, strict=True))
     ids = tuple(range(92, 183))
     colors = tuple(known.get(category_id) or _spread_color(category_id) for category_id in ids)
@@ -119,7 +119,7 @@ def _stuff_leaves(panoptic: Categories) -> Categories:
 
 
 def _spread_color(number: int) -> Color:
-    """Steps of the golden ratio around the circle of hues: neighbours never look alike."""
+    """Return a color whose hue differs clearly from those of adjacent numbers (golden ratio)."""
     red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.55, 0.85)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -140,10 +140,10 @@ LEAF_TO_PANOPTIC = _leaf_to_panoptic(COCO_LEAVES, COCO_PANOPTIC)
 
 
 def coco_id_to_leaf_table() -> np.ndarray:
-    """Lookup table from COCO ids to leaf indices.
+    """Return a lookup table from COCO ids to leaf indices.
 
     Returns:
-        uint8 of shape (256,); IGNORE_LABEL for everything that is no leaf: 0, gaps, "other" (183).
+        uint8 of shape (256,); IGNORE_LABEL for ids that are no leaves: 0, gaps, "other" (183).
     """
     table = np.full(256, IGNORE_LABEL, np.uint8)
     table[list(COCO_LEAVES.ids)] = np.arange(len(COCO_LEAVES))
@@ -151,9 +151,9 @@ def coco_id_to_leaf_table() -> np.ndarray:
 
 
 def stuffthing_to_leaf_table() -> np.ndarray:
-    """The same for the pixels of the official stuffthingmaps, which are COCO ids less one.
+    """Return a lookup table from pixels of the stuffthingmaps, which are COCO ids less one.
 
     Returns:
-        uint8 of shape (256,); IGNORE_LABEL for 255 (unlabeled) and whatever else is no leaf.
+        uint8 of shape (256,); IGNORE_LABEL for 255 (unlabeled) and values that are no leaves.
     """
     return np.append(coco_id_to_leaf_table()[1:], np.uint8(IGNORE_LABEL))

@@ -1,4 +1,4 @@
-"""What a checkpoint says of classes, and metadata made of it where the data set is not there."""
+"""Class tables in checkpoints, and metadata made from them for unregistered data sets."""
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,12 +15,12 @@ Table = dict[str, list[Any]]
 
 
 def describe_classes(known: Iterable[Metadata]) -> dict[str, Table]:
-    """The classes of data sets, as far as they are known, in plain data for checkpoints.
+    """Return the known classes of data sets as plain data for checkpoints.
 
     Returns:
-        "classes", the names, and "class_ids", the numbers that the data sets' files give them,
-        each by "thing_classes", "stuff_classes" and "panoptic_classes": those of the first data
-        set that has some.
+        "classes", the names, and "class_ids", the category ids in the data sets' files. Each is a
+        dictionary with the keys "thing_classes", "stuff_classes" and "panoptic_classes", taken
+        from the first data set that has them.
     """
     classes: Table = {}
     ids: Table = {}
@@ -37,7 +37,7 @@ def describe_classes(known: Iterable[Metadata]) -> dict[str, Table]:
 
 
 def find_metadata(classes: Mapping[str, Sequence[str]], names: Iterable[str]) -> Metadata | None:
-    """Those of the first of some data sets that is registered with just these classes."""
+    """Return the metadata of the first data set that is registered with exactly these classes."""
     known = set(MetadataCatalog.list())
     for metadata in (MetadataCatalog.get(name) for name in names if name in known):
         if all(list(metadata.get(key) or ()) == list(wanted) for key, wanted in classes.items()):
@@ -48,7 +48,7 @@ def find_metadata(classes: Mapping[str, Sequence[str]], names: Iterable[str]) ->
 def make_metadata(
     classes: Mapping[str, Sequence[str]], ids: Mapping[str, Sequence[int]]
 ) -> dict[str, Any]:
-    """What can be told of classes from their names, and their numbers, if known; else indices."""
+    """Make metadata from class names and category ids; ids default to indices."""
     made: dict[str, Any] = {}
     for kind in KINDS:
         names = classes.get(f"{kind}_classes")
@@ -69,7 +69,7 @@ def make_metadata(
 
 @contextmanager
 def registered(values: Mapping[str, Any]) -> Iterator[Metadata]:
-    """Metadata that detectron2's catalogue knows for a while, by a name of their own."""
+    """Register metadata in detectron2's catalog under a unique name, inside the context."""
     metadata = MetadataCatalog.get(f"classes-{uuid.uuid4()}").set(**values)
     try:
         yield metadata

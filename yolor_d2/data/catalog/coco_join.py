@@ -1,6 +1,6 @@
-"""Reading COCO-format files of several tasks into one list of data set dicts, joined by image id.
+"""Joins COCO-format files of several tasks by image id, into one list of data set dicts.
 
-Whatever contradicts itself is one DataError that names the file and the id.
+Inconsistencies raise a DataError that names the file and the id.
 """
 
 import json
@@ -28,7 +28,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 class CocoFiles(NamedTuple):
-    """Where the files of one data set are; None is what it does not have."""
+    """Paths of the files of a data set; None for those it does not have."""
 
     image_root: Path
     instances_json: Path | None = None
@@ -45,12 +45,12 @@ def load_coco_multitask(
     panoptic: Categories | None,
     skip_missing: bool = False,
 ) -> list[Record]:
-    """The images that any of the files lists, with all that is known of each.
+    """Load the images listed by any of the files, with all of their annotations.
 
     Args:
-        files: where to look.
-        things, panoptic: the tables of their categories.
-        skip_missing: go on, with a warning, without the annotations that are not there.
+        files: paths of the files.
+        things, panoptic: category tables of instances_json and panoptic_json.
+        skip_missing: warn about missing annotation files instead of raising an error.
 
     Returns:
         Dicts with file_name, image_id, height, width and, where known, annotations, captions,
@@ -82,39 +82,39 @@ def load_coco_multitask(
 
 
 def _present(files: CocoFiles) -> CocoFiles:
-    """Those of the files that are there; all of them where none is, for the error to name one."""
-    kinds = ("instances_json", "captions_json", "sem_seg_root", "panoptic_json")
-    paths = {kind: getattr(files, kind) for kind in kinds if getattr(files, kind) is not None}
-    missing = [kind for kind, path in paths.items() if not path.exists()]
+    """Drop missing annotation files; if all are missing keep them, so that loading names one."""
+    names = ("instances_json", "captions_json", "sem_seg_root", "panoptic_json")
+    paths = {name: getattr(files, name) for name in names if getattr(files, name) is not None}
+    missing = [name for name, path in paths.items() if not path.exists()]
     if len(missing) == len(paths):
         return files
-    for kind in missing:
-        logger.warning("%s is not there: its targets are missing", paths[kind])
+    for name in missing:
+        logger.warning("%s is missing: images have no such targets", paths[name])
     if "panoptic_json" in missing:
         missing.append("panoptic_root")
-    kept = {kind: path for kind, path in files._asdict().items() if kind not in missing}
+    kept = {name: path for name, path in files._asdict().items() if name not in missing}
     return CocoFiles(**kept)
 
 
 def read_json(path: Path) -> Json:
-    """A JSON file, or one line that says what is wrong with it."""
+    """Read a JSON file; raise a DataError if that fails."""
     try:
         with path.open("rb") as file:
             return json.load(file)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     except ValueError as error:
-        raise DataError(f"{path}: is no JSON ({error})") from None
+        raise DataError(f"{path}: is not valid JSON ({error})") from None
 
 
 def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Json:
-    """Enter the images that a file lists, and return its content."""
+    """Add the images that a file lists, and return its content."""
     content = read_json(path)
     seen = set()
     for image in entries(content, "images", path, ("id", "file_name")):
         image_id = image["id"]
         if image_id in seen:
-            raise DataError(f"{path}: image id {image_id} is there twice")
+            raise DataError(f"{path}: image id {image_id} occurs twice")
         seen.add(image_id)
         file_name = str(image_root / image["file_name"])
         if "height" not in image or "width" not in image:
@@ -137,7 +137,7 @@ def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Jso
 
 
 def header_size(path: str) -> tuple[int, int]:
-    """(width, height) of an image whose size no file tells."""
+    """Return (width, height) of an image whose size is in no annotation file."""
     try:
         return image_size(path)
     except BadFileError as error:
@@ -145,12 +145,12 @@ def header_size(path: str) -> tuple[int, int]:
 
 
 def entries(content: Any, key: str, path: Path, fields: tuple[str, ...]) -> Iterator[Json]:
-    """A list of a file's content, each entry of which has all the fields."""
+    """Yield the entries of a list in a file; raise a DataError if one lacks a field."""
     if not isinstance(content, dict) or not isinstance(content.get(key), list):
         raise DataError(f"{path}: has no list of {key}")
     for entry in content[key]:
         if not isinstance(entry, dict):
-            raise DataError(f"{path}: {key} entry {entry!r} is no object")
+            raise DataError(f"{path}: {key} entry {entry!r} is not an object")
         for field in fields:
             if field not in entry:
                 raise DataError(f"{path}: {key} entry {entry.get('id', entry)} has no {field}")
@@ -158,7 +158,7 @@ def entries(content: Any, key: str, path: Path, fields: tuple[str, ...]) -> Iter
 
 
 def _record_of(records: dict[Any, Record], entry: Json, path: Path) -> Record:
-    """The image that an annotation belongs to."""
+    """Return the record of an annotation's image."""
     record = records.get(entry["image_id"])
     if record is None:
         what = f"annotation {entry['id']}" if "id" in entry else "an annotation"
@@ -172,11 +172,11 @@ def _add_instances(
     for image in content["images"]:
         records[image["id"]]["annotations"] = []
     seen = set()
-    without_shape = 0
+    without_polygon = 0
     fields = ("id", "image_id", "bbox", "category_id")
     for entry in entries(content, "annotations", path, fields):
         if entry["id"] in seen:
-            raise DataError(f"{path}: annotation id {entry['id']} is there twice")
+            raise DataError(f"{path}: annotation id {entry['id']} occurs twice")
         seen.add(entry["id"])
         record = _record_of(records, entry, path)
         if not _are_numbers(entry["bbox"]) or len(entry["bbox"]) != 4:
@@ -195,16 +195,16 @@ def _add_instances(
         if entry.get("segmentation"):
             segmentation = _read_segmentation(entry, record, path)
             if not segmentation:
-                without_shape += 1
+                without_polygon += 1
                 continue
             annotation["segmentation"] = segmentation
         record["annotations"].append(annotation)
-    if without_shape:
-        logger.warning("%s: left out %d objects without any valid polygon", path, without_shape)
+    if without_polygon:
+        logger.warning("%s: left out %d objects without a valid polygon", path, without_polygon)
 
 
 def _are_numbers(values: Any) -> bool:
-    """Whether it is a list of finite numbers."""
+    """Whether a value is a list of finite numbers."""
     try:
         return isinstance(values, list) and all(map(math.isfinite, values))
     except TypeError:
@@ -219,12 +219,12 @@ def _index_of(categories: Categories, category_id: Any, what: str, path: Path) -
 
 
 def _read_segmentation(entry: Json, record: Record, path: Path) -> Any:
-    """Polygons of three points and more, or RLE with compressed counts, as detectron2 has it."""
+    """Return the polygons of at least three points, or compressed RLE, as in detectron2."""
     segmentation = entry["segmentation"]
     if isinstance(segmentation, list):
         if not all(_are_numbers(ring) for ring in segmentation):
             raise DataError(
-                f"{path}: annotation {entry['id']} has polygons that are no lists of numbers"
+                f"{path}: annotation {entry['id']} has polygons that are not lists of numbers"
             )
         return [ring for ring in segmentation if len(ring) >= 6 and len(ring) % 2 == 0]
     if not {"size", "counts"} <= segmentation.keys():
@@ -246,7 +246,7 @@ def _add_captions(records: dict[Any, Record], content: Json, path: Path) -> None
     for entry in entries(content, "annotations", path, ("image_id", "caption")):
         record = _record_of(records, entry, path)
         if not isinstance(entry["caption"], str):
-            raise DataError(f"{path}: image {entry['image_id']} has a caption that is no text")
+            raise DataError(f"{path}: image {entry['image_id']} has a caption that is not a string")
         if entry["caption"].strip():
             record.setdefault("captions", []).append(entry["caption"])
 
@@ -273,7 +273,7 @@ def _add_panoptic(
 
 
 def _add_sem_seg(records: dict[Any, Record], folder: Path, image_root: Path) -> None:
-    """Pair maps with images by name. Alone, the folder itself lists the images."""
+    """Pair maps with images by name; without other files, the folder of images is listed."""
     maps = {file.stem: str(file) for file in folder.iterdir() if file.suffix == ".png"}
     if not records:
         for file in sorted(image_root.iterdir()):
@@ -281,7 +281,7 @@ def _add_sem_seg(records: dict[Any, Record], folder: Path, image_root: Path) -> 
                 image_id = int(file.stem) if file.stem.isdecimal() else file.stem
                 if image_id in records:
                     other = records[image_id]["file_name"]
-                    raise DataError(f"{file}: has the image id {image_id} like {other}")
+                    raise DataError(f"{file}: has the same image id {image_id} as {other}")
                 size = png_size(maps[file.stem])
                 if size is None:
                     raise DataError(f"{maps[file.stem]}: cannot be read as a PNG")
@@ -300,7 +300,7 @@ def _add_sem_seg(records: dict[Any, Record], folder: Path, image_root: Path) -> 
         other = images_of.setdefault(path, record)
         if other is not record:
             raise DataError(
-                f"{path}: is named like images {other['image_id']} and {record['image_id']}"
+                f"{path}: has the name of images {other['image_id']} and {record['image_id']}"
             )
         record["sem_seg_file_name"] = path
     if not images_of:

@@ -1,4 +1,4 @@
-"""Data sets of several tasks in detectron2's catalogues."""
+"""Registers data sets of several tasks in detectron2's catalogs."""
 
 import functools
 import json
@@ -36,22 +36,22 @@ def register_coco_multitask(
 ) -> None:
     """Register a data set with any subset of boxes and masks, captions, semantic and panoptic maps.
 
-    Its files are read by the first `DatasetCatalog.get(name)`. An image without some annotation
-    file's entry has that target missing, which is not the same as empty.
+    Its files are read by the first `DatasetCatalog.get(name)`. If an image has no entry in an
+    annotation file, that target is missing, which is different from empty.
 
     Args:
-        name: in detectron2's catalogues.
+        name: name in detectron2's catalogs.
         image_root: folder of the images.
         instances_json: COCO instances: boxes, polygons or RLE, crowds.
         captions_json: COCO captions.
-        sem_seg_root: folder of PNGs named like the images: class indices, 255 is ignored.
-        panoptic_root, panoptic_json: COCO panoptic PNGs and their JSON; both or none.
-        things: object categories; by default read from instances_json now.
-        sem_seg: classes of the semantic maps, in the order of their indices; names do where no
-            category ids are needed. By default those of the panoptic file.
-        panoptic: panoptic categories; by default read from panoptic_json now.
-        skip_missing: go on, with a warning, without the annotation files that are not there.
-        **metadata: more of it, kept as it is; wins over our own.
+        sem_seg_root: folder of PNGs named like the images, with class indices; 255 is ignored.
+        panoptic_root, panoptic_json: COCO panoptic PNGs and their JSON; both or neither.
+        things: object categories; None reads them from instances_json now.
+        sem_seg: classes of the semantic maps in the order of their indices, as categories or, if
+            ids are not needed, as names; None takes those of the panoptic file.
+        panoptic: panoptic categories; None reads them from panoptic_json now.
+        skip_missing: warn about missing annotation files instead of raising an error.
+        **metadata: further metadata; overrides the metadata set here.
     """
     files = CocoFiles(
         Path(image_root),
@@ -61,7 +61,7 @@ def register_coco_multitask(
         ),
     )
     if not any(files[1:]):
-        raise DataError(f"{name}: has no annotations at all")
+        raise DataError(f"{name}: has no annotation files")
     if (files.panoptic_root is None) != (files.panoptic_json is None):
         raise DataError(f"{name}: panoptic_root and panoptic_json go together")
     if things is None and files.instances_json is not None:
@@ -80,13 +80,15 @@ def register_coco_multitask(
 def _sem_seg_table(
     name: str, files: CocoFiles, classes: Categories | Sequence[str] | None
 ) -> Categories | None:
-    """The classes of the semantic maps, if there are any."""
+    """Return the classes of the semantic maps; None without semantic maps."""
     if classes is None:
         if files.sem_seg_root is not None:
             raise DataError(f"{name}: sem_seg_root needs sem_seg, the names of its classes")
         return None
     if len(classes) > MAX_CLASSES:
-        raise DataError(f"{name}: has {len(classes)} semantic classes, of {MAX_CLASSES} at most")
+        raise DataError(
+            f"{name}: has {len(classes)} semantic classes, at most {MAX_CLASSES} are possible"
+        )
     return classes if isinstance(classes, Categories) else Categories.from_names(classes)
 
 
@@ -97,7 +99,7 @@ def _set_metadata(
     sem_seg: Categories | None,
     more: dict[str, Any],
 ) -> None:
-    """What detectron2's evaluators and Visualizer look for. Absent is what the data set has not."""
+    """Set the metadata that detectron2's evaluators and Visualizer read."""
     meta: dict[str, Any] = {
         "image_root": str(files.image_root),
         "evaluator_type": "coco_multitask",
@@ -112,7 +114,7 @@ def _set_metadata(
     if files.captions_json is not None:
         meta["captions_json"] = str(files.captions_json)
     if sem_seg is not None:
-        # detectron2 calls the classes of a semantic map "stuff", the things among them too.
+        # detectron2 calls all classes of a semantic map "stuff", including things.
         meta["stuff_classes"] = list(sem_seg.names)
         meta["stuff_colors"] = list(sem_seg.colors)
         meta["stuff_dataset_id_to_contiguous_id"] = dict(sem_seg.id_to_index)
@@ -122,10 +124,10 @@ def _set_metadata(
 
 
 def _set_panoptic_metadata(name: str, files: CocoFiles, panoptic: Categories) -> None:
-    """On the data set, and as `<name>_panoptic` in the form that detectron2's Visualizer draws.
+    """Set panoptic metadata, and register `<name>_panoptic` for detectron2's Visualizer.
 
-    It looks panoptic segments up in thing_classes and stuff_classes, which for COCO are other
-    tables (80 and 171) than the panoptic one (133): so that one needs a metadata object of its own.
+    The Visualizer looks up panoptic segments in thing_classes and stuff_classes. For COCO these
+    tables (80 and 171) differ from the panoptic one (133), so that one needs its own metadata.
     """
     MetadataCatalog.get(name).set(
         panoptic_root=str(files.panoptic_root),
@@ -151,7 +153,7 @@ def _set_panoptic_metadata(name: str, files: CocoFiles, panoptic: Categories) ->
 
 
 def read_categories(path: Path) -> list[dict[str, Any]]:
-    """The categories of a COCO file, found without parsing its megabytes of annotations."""
+    """Read the categories of a COCO file without parsing its annotations."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             categories = _last_member(data, "categories")
@@ -159,23 +161,23 @@ def read_categories(path: Path) -> list[dict[str, Any]]:
                 categories = _member(data[:].decode("utf-8-sig"), "categories")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
-    except ValueError as error:  # also what mmap says of an empty file
-        raise DataError(f"{path}: is no JSON ({error})") from None
+    except ValueError as error:  # also raised by mmap for an empty file
+        raise DataError(f"{path}: is not valid JSON ({error})") from None
     if not isinstance(categories, list):
         raise DataError(f"{path}: has no list of categories")
     if not all(isinstance(c, dict) and {"id", "name"} <= c.keys() for c in categories):
         raise DataError(f"{path}: its categories need an id and a name")
     for category_id, count in Counter(c["id"] for c in categories).items():
         if count > 1:
-            raise DataError(f"{path}: category id {category_id} is there {count} times")
+            raise DataError(f"{path}: category id {category_id} occurs {count} times")
     return categories
 
 
 def _last_member(data: mmap.mmap, name: str) -> Any:
-    """The value of a JSON object's last member, None if it has another name or cannot be told."""
+    """Return the value of a JSON object's last member; None if its name differs or is uncertain."""
     key = f'"{name}"'.encode()
     start = data.rfind(key)
-    # Blanks may lie before a key, but not the backslash of a quotation mark inside a text.
+    # Only blanks precede a key; a backslash means that the match is inside a string.
     if start < 0 or data[max(start - 99, 0) : start].rstrip()[-1:] not in (b"{", b","):
         return None
     tail = data[start + len(key) :].decode("utf-8").lstrip()
@@ -186,12 +188,12 @@ def _last_member(data: mmap.mmap, name: str) -> Any:
         value, end = json.JSONDecoder().raw_decode(tail)
     except ValueError:
         return None
-    # What a single last brace closes is the whole file's object.
+    # Only a single brace may follow: the end of the top-level object.
     return value if tail[end:].strip() == "}" else None
 
 
 def _member(text: str, name: str) -> Any:
-    """The value of a JSON object's member, None without one. What follows it is not read."""
+    """Return the value of a JSON object's member, without parsing beyond it; None if missing."""
     decode = json.JSONDecoder().raw_decode
     mark, position = _next_mark(text, 0, "{")
     while mark != "}":
@@ -205,7 +207,7 @@ def _member(text: str, name: str) -> Any:
 
 
 def _next_mark(text: str, position: int, marks: str) -> tuple[str, int]:
-    """Which of the marks comes next, and the place behind it; blanks do not count."""
+    """Return the next mark and the position after it, skipping blanks."""
     match = re.compile(rf"\s*([{marks}])\s*").match(text, position)
     if match is None:
         raise ValueError(f"no {' or '.join(marks)} at character {position}")

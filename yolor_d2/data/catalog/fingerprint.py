@@ -1,4 +1,4 @@
-"""Telling whether two runs had the same data, without reading every image."""
+"""Fingerprints of data sets, to compare the data of two runs without reading every image."""
 
 import hashlib
 import os
@@ -16,11 +16,11 @@ IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def dataset_fingerprint(name: str) -> dict[str, Any]:
-    """What a data set of the catalogue is made of, the same wherever its files lie.
+    """Return the fingerprint of a registered data set, independent of where its files are.
 
     Returns:
         For each annotation file its SHA-256; for each folder of images or maps the number of files,
-        their bytes, and the SHA-256 of their names and sizes. Nothing of what is not there.
+        their total bytes, and the SHA-256 of their names and sizes. Missing files are left out.
     """
     if name not in DatasetCatalog.list():
         raise DataError(f"there is no data set {name}")
@@ -46,14 +46,14 @@ def _folder_fingerprint(folder: str) -> dict[str, Any]:
 
 
 def _image_sizes(folder: str, *, prefix: str, seen: set[str]) -> Iterator[tuple[str, int]]:
-    """The images below a folder, by their paths within it, and their bytes.
+    """Yield the relative paths of the images below a folder, and their sizes in bytes.
 
-    Links are followed, but no folder is entered twice: some link to themselves.
+    Links are followed, but each folder is entered once, as links may be circular.
     """
-    place = os.path.realpath(folder)
-    if place in seen:
+    path = os.path.realpath(folder)
+    if path in seen:
         return
-    seen.add(place)
+    seen.add(path)
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             name = f"{prefix}{entry.name}"

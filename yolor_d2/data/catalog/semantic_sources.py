@@ -1,7 +1,7 @@
-"""Making semantic PNGs from the official COCO files, by many processes and over interruptions.
+"""Makes semantic PNGs from the official COCO files, in parallel and resumable.
 
-Three sources: the stuffthingmaps PNGs, the stuff and instances JSONs (both give the 171 leaves), or
-the panoptic PNGs. These merge stuff leaves for good, so they give the 133 panoptic classes instead.
+Sources are the stuffthingmaps PNGs, or the stuff and instances JSONs, both with the 171 leaves, or
+the panoptic PNGs, in which stuff leaves are merged to 133 panoptic classes.
 """
 
 import json
@@ -29,20 +29,20 @@ from .categories import (
     stuffthing_to_leaf_table,
 )
 
-_OTHER_ID = 183  # "other" of the stuff annotations: all that is no stuff
+_OTHER_ID = 183  # "other" of the stuff annotations: everything that is not stuff
 _DESCRIPTION = "categories.json"
 _REGION_FIELDS = {"id", "image_id", "category_id", "segmentation"}
 _BATCH = 2048  # images
 
 
 class SemanticSource(Protocol):
-    """What the semantic map of one image is made from."""
+    """Source of the semantic map of one image."""
 
     def size(self) -> tuple[int, int] | None:
-        """(height, width); None where the source cannot be read."""
+        """Return (height, width); None if the source cannot be read."""
 
     def labels(self) -> np.ndarray:
-        """uint8 (height, width); raises DataError or BadFileError."""
+        """Return the map, uint8 (height, width); raise DataError or BadFileError."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class _StuffThingMap:
         labels = stuffthing_to_leaf_table()[values]
         unknown = set(np.unique(values[labels == IGNORE_LABEL])) - {255, _OTHER_ID - 1}
         if unknown:
-            raise DataError(f"{self.path}: pixel value {min(unknown)} is no category id less one")
+            raise DataError(
+                f"{self.path}: pixel value {min(unknown)} is not a category id less one"
+            )
         return labels
 
 
@@ -68,7 +70,7 @@ class _Image(NamedTuple):
 
 
 class _Region(NamedTuple):
-    """What one annotation covers; segmentations stay as they are until a worker needs the mask."""
+    """Segmentation of an annotation; workers decode it when they need the mask."""
 
     file: str
     annotation_id: int
@@ -89,7 +91,7 @@ class _Region(NamedTuple):
                 shape = mask_util.frPyObjects(shape, height, width)
             mask = mask_util.decode(shape).astype(bool)
         except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise DataError(f"{self.origin}: no valid segmentation ({error!r})") from None
+            raise DataError(f"{self.origin}: invalid segmentation ({error!r})") from None
         if mask.shape != (height, width):
             raise DataError(f"{self.origin}: mask is {mask.shape}, its image {(height, width)}")
         return mask
@@ -106,7 +108,7 @@ class _Annotations:
 
     def labels(self) -> np.ndarray:
         labels = np.full(self.size(), IGNORE_LABEL, np.uint8)
-        # Descending ids: things come last and lie over stuff, lower ids over higher ones.
+        # Descending ids, so that things cover stuff, and lower ids higher ones.
         for region in sorted(self.regions, key=lambda region: -region.category_id):
             mask = region.mask(height=self.height, width=self.width)
             labels[mask] = COCO_LEAVES.id_to_index[region.category_id]
@@ -143,7 +145,7 @@ class _PanopticMap:
 
 
 def stuffthing_sources(folder: Path) -> dict[str, SemanticSource]:
-    """The maps of a folder of official stuffthingmaps, by file name without ending."""
+    """Return the maps of a folder of official stuffthingmaps, by file stem."""
     paths = sorted(folder.glob("*.png"))
     if not paths:
         raise DataError(f"{folder}: no PNG files here; give the folder train2017 or val2017")
@@ -153,10 +155,10 @@ def stuffthing_sources(folder: Path) -> dict[str, SemanticSource]:
 def annotation_sources(
     *, stuff_json: Path | None = None, instances_json: Path | None = None
 ) -> dict[str, SemanticSource]:
-    """The maps that stuff and instance annotations give together, by image name without ending.
+    """Return the maps of stuff and instance annotations, by image file stem.
 
-    Things lie over stuff, and lower category ids over higher ones; crowds count, "other" does not.
-    Where one of the files is not given, its pixels stay unknown.
+    Things cover stuff, and lower category ids cover higher ones. Crowds are included, "other" is
+    not. Without one of the files its pixels are unknown.
     """
     images: dict[int, _Image] = {}
     regions: dict[int, list[_Region]] = defaultdict(list)
@@ -172,7 +174,7 @@ def annotation_sources(
 
 
 def panoptic_sources(*, panoptic_json: Path, panoptic_dir: Path) -> dict[str, SemanticSource]:
-    """The maps of the 133 panoptic classes, by file name without ending."""
+    """Return the maps of the 133 panoptic classes, by file stem."""
     if not panoptic_dir.is_dir():
         raise DataError(f"{panoptic_dir}: no such folder")
     images: dict[int, _Image] = {}
@@ -183,7 +185,9 @@ def panoptic_sources(*, panoptic_json: Path, panoptic_dir: Path) -> dict[str, Se
     for annotation in _entries(content, "annotations", fields, panoptic_json):
         image_id = annotation["image_id"]
         if image_id not in images:
-            raise DataError(f"{panoptic_json}: there is an annotation but no image {image_id}")
+            raise DataError(
+                f"{panoptic_json}: has an annotation of image {image_id}, which is not listed"
+            )
         image = images[image_id]
         category_ids = {part["id"]: part["category_id"] for part in annotation["segments_info"]}
         unknown = set(category_ids.values()) - COCO_PANOPTIC.id_to_index.keys()
@@ -210,7 +214,7 @@ def _load_json(path: Path) -> dict[str, Any]:
 
 
 def _shrink_annotation(entry: dict[str, Any]) -> dict[str, Any]:
-    """Keep the polygons of a million objects as arrays: a fraction of the memory of lists."""
+    """Convert polygons to arrays, which take a fraction of the memory of lists."""
     shape = entry.get("segmentation")
     if shape is None:
         return entry
@@ -256,11 +260,11 @@ def _add_regions(
 
 
 class Outcome(NamedTuple):
-    """What `write_semantic_pngs` found and did."""
+    """Result of `write_semantic_pngs`."""
 
     total: int
-    kept: int  # complete from an earlier run
-    failures: dict[str, str]  # name -> reason; the other files are complete and of the right size
+    kept: int  # files that were complete before
+    failures: dict[str, str]  # name -> reason; all other files are complete
 
 
 def write_semantic_pngs(
@@ -271,17 +275,17 @@ def write_semantic_pngs(
     made_from: Mapping[str, str],
     workers: int,
 ) -> Outcome:
-    """Write the PNGs that a folder lacks, and check all of them.
+    """Write the missing PNGs of a folder, and check all of them.
 
-    Beside them goes a categories.json with the meaning of the indices and what they were made from.
-    It keeps a later run from mixing two sources in a folder.
+    A categories.json in the folder lists the classes and the source, so that a later run cannot mix
+    two sources.
 
     Args:
-        sources: one for each image, by the name of its PNG without ending.
-        output: the folder; made where there is none.
-        categories: what the indices mean.
-        made_from: kept in categories.json.
-        workers: number of processes; 1 works in this one.
+        sources: source of each image, by the stem of its PNG.
+        output: output folder; created if missing.
+        categories: classes of the indices.
+        made_from: names of the source files, stored in categories.json.
+        workers: number of processes; 1 runs in this process.
     """
     _claim_folder(output, categories=categories, made_from=made_from)
     jobs = [
@@ -296,7 +300,7 @@ def write_semantic_pngs(
     failures = {name: reason for name, reason in failures.items() if reason}
     for name, source in sources.items():
         if name not in failures and not _is_done(output / f"{name}.png", source):
-            failures[name] = f"{output / name}.png: is not there in full"
+            failures[name] = f"{output / name}.png: is missing or incomplete"
     return Outcome(total=len(sources), kept=len(sources) - len(jobs), failures=failures)
 
 
@@ -319,7 +323,7 @@ def _claim_folder(output: Path, *, categories: Categories, made_from: Mapping[st
             raise DataError(f"{output}: has PNG files but no {_DESCRIPTION}; choose a new folder")
         replace_file(path, json.dumps(description, indent=1).encode())
     elif json.loads(path.read_bytes()) != description:
-        raise DataError(f"{path}: this folder was made from something else; choose a new one")
+        raise DataError(f"{path}: this folder was made from another source; choose a new one")
 
 
 def _is_done(path: Path, source: SemanticSource) -> bool:
@@ -332,13 +336,13 @@ def _outcomes(jobs: Sequence[_Job], workers: int) -> Iterator[str | None]:
         yield from map(_write, jobs)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        # A part at a time: all at once, a copy of all annotations would wait in the pool's queue.
+        # In batches: otherwise the pool's queue would hold a copy of all annotations.
         for start in range(0, len(jobs), _BATCH):
             yield from pool.map(_write, jobs[start : start + _BATCH], chunksize=16)
 
 
 def _write(job: _Job) -> str | None:
-    """The reason why it failed, None when all is well."""
+    """Write a PNG; return the reason of a failure, or None."""
     try:
         write_index_png(job.path, job.source.labels())
     except (DataError, BadFileError) as error:

@@ -1,6 +1,6 @@
-"""What is wrong in the JSON files of a data set and does not survive loading, or prevents it.
+"""Checks of the JSON files of a data set, for problems that loaders drop or stop at.
 
-Loaders drop short polygons and blank captions, and stop at the first id that is there twice.
+Loaders drop short polygons and blank captions, and stop at the first duplicate id.
 """
 
 from collections.abc import Hashable, Iterator
@@ -14,16 +14,16 @@ from .records import Problem, caption_fault
 
 Entry = dict[str, Any]
 
-# The metadata key that names each task's file.
+# Metadata key of each task's file.
 JSON_KEYS = {"objects": "json_file", "captions": "captions_json", "panoptic": "panoptic_json"}
 
 
 def json_problems(task: str, path: Path) -> list[Problem]:
-    """Examine a file in COCO's format; one in another format, or unreadable, is left to its loader.
+    """Check a file in COCO's format; unreadable files and other formats are left to the loader.
 
     Args:
         task: a key of JSON_KEYS.
-        path: its file.
+        path: the file.
     """
     try:
         content = read_json(path)
@@ -32,9 +32,9 @@ def json_problems(task: str, path: Path) -> list[Problem]:
     images, annotations = _entries(content, "images"), _entries(content, "annotations")
     problems = []
     for image_id in _repeated(images, "id"):
-        kind, detail = "duplicate image id", "is there twice"
+        kind, detail = "duplicate image id", "occurs twice"
         problems.append(Problem(task, kind, str(path), str(image_id), detail))
-    # Panoptic annotations have no ids, but there is just one for each image.
+    # Panoptic annotations have no ids; each image has exactly one.
     key = "image_id" if task == "panoptic" else "id"
     repeated = set(_repeated(annotations, key))
     for annotation in annotations:
@@ -53,7 +53,7 @@ def _entries(content: Any, key: str) -> list[Entry]:
 
 
 def _repeated(entries: list[Entry], key: str) -> Iterator[Hashable]:
-    """The values that a key has once more than before."""
+    """Yield the repeated values of a key, once per repetition."""
     seen = set()
     for entry in entries:
         value = entry.get(key)

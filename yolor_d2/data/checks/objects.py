@@ -1,4 +1,4 @@
-"""What can be wrong with an object: with its box, its polygons, its RLE mask."""
+"""Checks of an object: its box, its polygons, its RLE mask."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,19 +11,19 @@ from ..files.rle import run_lengths
 
 Finding = tuple[str, str]  # a kind of problem, and its details
 
-# Boxes and polygons may leave the image by this much: annotators' tools and later conversions
-# round to whole pixels, up or down, and either is right.
+# Boxes and polygons may exceed the image by this much: annotation tools and conversions round to
+# whole pixels, up or down.
 PIXEL_TOLERANCE = 1.0
-# Edges of a box may differ from its segmentation's by this many pixels, or by this share of the
-# box's longer side. COCO's own boxes around crowds are a pixel smaller than the masks.
+# The edges of a box may differ from those of its segmentation by this many pixels, or by this share
+# of its longer side. COCO's boxes around crowds are a pixel smaller than the masks.
 BOX_TOLERANCE_PIXELS = 2.0
 BOX_TOLERANCE_SHARE = 0.05
-# Points on one line have an area of rounding errors.
+# The computed area of collinear points is a rounding error.
 ZERO_AREA = 1e-6
 
 
 def object_findings(annotation: dict[str, Any], *, width: int, height: int) -> list[Finding]:
-    """Examine an annotation, as detectron2 has it, of an image of this size."""
+    """Check an annotation in detectron2's format, of an image of this size."""
     findings = list(_box_findings(annotation, width, height))
     segmentation = annotation.get("segmentation")
     if segmentation is None:
@@ -38,9 +38,9 @@ def object_findings(annotation: dict[str, Any], *, width: int, height: int) -> l
 
 
 def ring_fault(ring: Any) -> Finding | None:
-    """What is wrong with the length of a polygon."""
+    """Check the length of a polygon; None if it is valid."""
     if not isinstance(ring, list | tuple | np.ndarray):
-        return "bad polygon", f"{ring!r} is no list of coordinates"
+        return "bad polygon", f"{ring!r} is not a list of coordinates"
     if len(ring) >= 6 and len(ring) % 2 == 0:
         return None
     return "bad polygon", f"has {len(ring)} numbers, not x and y of 3 points or more"
@@ -67,7 +67,7 @@ def _box_findings(annotation: dict[str, Any], width: int, height: int) -> Iterat
 
 
 def _overhang(extent: np.ndarray, width: int, height: int) -> float:
-    """How far x0, y0, x1, y1 reach out of the image, in pixels; negative inside."""
+    """Return by how many pixels x0, y0, x1, y1 exceed the image; negative inside."""
     return max(*-extent[:2], *(extent[2:] - (width, height)))
 
 
@@ -89,7 +89,7 @@ def _polygon_findings(rings: list[Any], width: int, height: int) -> Iterator[Fin
             continue
         points = np.asarray(ring, dtype=np.float64).reshape(-1, 2)
         if not np.isfinite(points).all():
-            yield "bad polygon", f"polygon {number} has numbers that are not finite"
+            yield "bad polygon", f"polygon {number} has non-finite numbers"
             continue
         overhang = _overhang(_extent([points]), width, height)
         if overhang > PIXEL_TOLERANCE:
@@ -110,7 +110,7 @@ def _rle_findings(rle: dict[str, Any], width: int, height: int) -> Iterator[Find
         yield "RLE of another size", f"{list(rle['size'])} in an image of {[height, width]}"
         return
     runs = run_lengths(rle["counts"])
-    # pycocotools fills what the runs do not cover with whatever is in memory, and says nothing.
+    # pycocotools silently leaves pixels uninitialized that the runs do not cover.
     if runs is None or min(runs, default=0) < 0 or sum(runs) != width * height:
         covered = "cannot be decoded" if runs is None else f"its runs cover {sum(runs)} pixels"
         yield "bad RLE", f"{covered}, the image has {width * height}"
@@ -119,7 +119,7 @@ def _rle_findings(rle: dict[str, Any], width: int, height: int) -> Iterator[Find
 
 
 def _disagreement(box: np.ndarray, segmentation: Any, width: int, height: int) -> Iterator[Finding]:
-    """Whether a valid box is around a valid segmentation."""
+    """Check that a valid box encloses a valid segmentation."""
     if isinstance(segmentation, list):
         extent = _extent([np.asarray(r, dtype=np.float64).reshape(-1, 2) for r in segmentation])
     else:

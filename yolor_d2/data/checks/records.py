@@ -1,6 +1,6 @@
-"""What can be wrong with the records of a data set: with their files and with what is said of them.
+"""Checks of the records of a data set: their files and their annotations.
 
-Nothing that is found wrong is raised: it becomes a `Problem`, and the next thing is looked at.
+Errors are collected as `Problem`s instead of raised, so that one does not hide the others.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ Record = dict[str, Any]
 
 
 class Problem(NamedTuple):
-    """One thing that is wrong."""
+    """A problem of a record."""
 
     task: str  # a key of TASKS
     kind: str
@@ -33,7 +33,7 @@ class Problem(NamedTuple):
 
 
 class ClassTables(NamedTuple):
-    """The class names that a data set's metadata gives for each task; None where it has none."""
+    """Class names of each task in a data set's metadata; None if it has none."""
 
     objects: list[str] | None
     semantic: list[str] | None
@@ -41,42 +41,42 @@ class ClassTables(NamedTuple):
 
     @classmethod
     def from_metadata(cls, metadata: Metadata) -> "ClassTables":
-        """The tables of a registered data set, complete once it has been loaded."""
+        """Return the tables of a registered data set, which are complete once it is loaded."""
         keys = ("thing_classes", "stuff_classes", "panoptic_classes")
         return cls(*(metadata.get(key) for key in keys))
 
 
 class Report(NamedTuple):
-    """What was found in some records. Counters by task, and by task and class index."""
+    """Result of checking records; counters are by task, or by task and class index."""
 
     problems: list[Problem]
-    images: Counter[str]  # those that have a task's target
-    class_counts: Counter[tuple[str, int]]  # objects without crowds, panoptic segments, maps
+    images: Counter[str]  # images that have the task's target
+    class_counts: Counter[tuple[str, int]]  # objects except crowds, panoptic segments, or maps
     class_images: Counter[tuple[str, int]]
 
     @classmethod
     def empty(cls) -> "Report":
-        """A report of no records."""
+        """Return a report of no records."""
         return cls([], Counter(), Counter(), Counter())
 
     def add(self, other: "Report") -> None:
-        """Take in the numbers, not the problems, of other records."""
+        """Add the counters, not the problems, of other records."""
         self.images.update(other.images)
         self.class_counts.update(other.class_counts)
         self.class_images.update(other.class_images)
 
 
-# Yields what is wrong, and counts the record's classes.
+# Yields findings, and counts the record's classes in the last argument.
 _Check = Callable[[Record, ClassTables, Counter[int]], Iterable[Finding]]
 
 
 def check_records(records: Sequence[Record], *, tables: ClassTables) -> Report:
-    """Examine detectron2's data set dicts and all files that they name."""
+    """Check data set dicts and all files that they name."""
     report = Report.empty()
     for record in records:
         for task, (key, _) in TASKS.items():
             target = record.get(key)
-            # An empty list of objects says that there are none, an empty list of captions nothing.
+            # An empty list of objects is a target; an empty list of captions is a missing one.
             if target is None or (target == [] and task != "objects"):
                 continue
             report.images[task] += 1
@@ -89,22 +89,22 @@ def check_records(records: Sequence[Record], *, tables: ClassTables) -> Report:
 
 
 def repeated_images(records: Iterable[Record]) -> Iterator[Problem]:
-    """Image ids and files that are there twice."""
+    """Yield image ids and files that occur twice."""
     ids = set()
     id_of_file: dict[str, Any] = {}
     for record in records:
         file, image_id = record["file_name"], record.get("image_id")
         if image_id is not None and image_id in ids:
-            yield Problem("image", "duplicate image id", file, str(image_id), "is there twice")
+            yield Problem("image", "duplicate image id", file, str(image_id), "occurs twice")
         elif file in id_of_file:
-            detail = f"is image {id_of_file[file]} too"
+            detail = f"is also image {id_of_file[file]}"
             yield Problem("image", "duplicate file name", file, str(image_id), detail)
         ids.add(image_id)
         id_of_file.setdefault(file, image_id)
 
 
 def caption_fault(caption: Any) -> Finding | None:
-    """What is wrong with a caption."""
+    """Check a caption; None if it is valid."""
     if not isinstance(caption, str):
         return "caption is no text", repr(caption)
     return None if caption.strip() else ("blank caption", repr(caption))
@@ -120,7 +120,7 @@ def _check_task(
         findings.extend(check(record, tables, classes))
     except BadFileError as error:
         findings.append((f"bad {task} file", error.reason))
-    except Exception as error:  # nothing in a record may stop the check of the others
+    except Exception as error:  # a record must not stop the check of the others
         findings.append((f"bad {task} entry", f"{type(error).__name__}: {error}"))
     image_id = str(record.get("image_id"))
     return [Problem(task, kind, str(file), image_id, detail) for kind, detail in findings]
@@ -138,7 +138,7 @@ def _check_image(record: Record, tables: ClassTables, classes: Counter[int]) -> 
 
 @contextlib.contextmanager
 def _standard_error_to(file: IO[bytes]) -> Iterator[None]:
-    """Redirect what C libraries print, too: of damage inside a file, libjpeg says no more."""
+    """Redirect the output of C libraries: libjpeg only prints a warning about damaged data."""
     kept = os.dup(2)
     os.dup2(file.fileno(), 2)
     try:
@@ -166,7 +166,7 @@ def _check_objects(record: Record, tables: ClassTables, classes: Counter[int]) -
 
 def _class_fault(index: Any, names: list[str] | None) -> str | None:
     if not isinstance(index, int | np.integer):
-        return f"class {index!r} is no number"
+        return f"class {index!r} is not a number"
     if index < 0 or (names is not None and index >= len(names)):
         return f"class {index}" + ("" if names is None else f" of {len(names)}")
     return None
@@ -215,17 +215,17 @@ def _check_panoptic(
 
 
 def _segment_areas(colors: np.ndarray) -> dict[int, int]:
-    """Pixels of each panoptic id, from RGB (height, width, 3)."""
+    """Count the pixels of each panoptic id in an RGB image (height, width, 3)."""
     red, green, blue = np.moveaxis(colors, -1, 0)
     ids = (red + green * np.int32(256) + blue * np.int32(65536)).reshape(-1)
-    # Sorting runs of equal ids is ten times faster than sorting pixels.
+    # Sorting runs of equal ids is ten times as fast as sorting pixels.
     starts = np.flatnonzero(np.diff(ids, prepend=-1))
     found, run_to_id = np.unique(ids[starts], return_inverse=True)
     areas = np.bincount(run_to_id, weights=np.diff(starts, append=len(ids)))
     return dict(zip(found.tolist(), areas.astype(int).tolist(), strict=True))
 
 
-# The key by which a record has a task's target, and its check.
+# Record key of each task's target, and its check.
 TASKS: dict[str, tuple[str, _Check]] = {
     "image": ("file_name", _check_image),
     "objects": ("annotations", _check_objects),

@@ -6,7 +6,7 @@ from ..errors import BadFileError
 
 
 def read_bytes(path: str) -> bytes:
-    """A file's content; a BadFileError where there is none."""
+    """Return the content of a file; raise a BadFileError if it is missing or empty."""
     try:
         data = Path(path).read_bytes()
     except OSError as error:

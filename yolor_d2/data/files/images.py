@@ -1,4 +1,4 @@
-"""Reading images: an RGB array or one clear reason why not, a cache, a list of bad files."""
+"""Reading images as RGB arrays, a cache of arrays, and the list of files that cannot be used."""
 
 import fcntl
 import io
@@ -17,8 +17,8 @@ from .contents import read_bytes
 
 logger = logging.getLogger(__name__)
 
-# OpenCV decodes JPEG at 1/2, 1/4 and 1/8 for less; "grayscale" in these names is overridden by the
-# RGB flag, while the "colour" ones would insist on BGR.
+# OpenCV decodes JPEG faster at 1/2, 1/4 and 1/8. The RGB flag overrides "GRAYSCALE" in these names;
+# the REDUCED_COLOR flags would return BGR.
 _DECODE_FLAGS = {
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2 | cv2.IMREAD_COLOR_RGB,
@@ -32,23 +32,23 @@ def read_image(path: str, *, width: int, height: int, reduction: int = 1) -> np.
     """Decode an image of known size.
 
     Args:
-        path: any format that OpenCV reads; grey, CMYK, 16-bit and transparent ones become 8-bit
-        RGB.
-        width, height: what the annotations say. They decide whether an EXIF rotation is applied.
-        reduction: 1, 2, 4 or 8. Each returned pixel stands for this many original ones a side.
+        path: a file in any format that OpenCV reads; gray, CMYK, 16-bit and transparent images are
+            converted to 8-bit RGB.
+        width, height: size in the annotations; it decides whether an EXIF rotation is applied.
+        reduction: 1, 2, 4 or 8: the factor by which the sides shrink.
 
     Returns:
         uint8 RGB of shape (ceil(height / reduction), ceil(width / reduction), 3).
 
     Raises:
-        BadFileError: the file is missing, truncated, no image, or of another size.
+        BadFileError: the file is missing, truncated, not an image, or of another size.
     """
     data = read_bytes(path)
     is_jpeg = data[:2] == b"\xff\xd8"
-    # Sizes that differ by less than a block look alike when reduced: those are decoded in full.
+    # Sides that differ by less than a block are equal when reduced: decode such images in full.
     factor = reduction if is_jpeg and not 0 < abs(width - height) < reduction else 1
     if factor > 1 and sorted(jpeg_size(data)) != sorted((width, height)):
-        factor = 1  # and the exact size will be compared
+        factor = 1  # to compare the exact size
     expected = (-(-height // factor), -(-width // factor))
     image = _decode(data, _DECODE_FLAGS[factor], path)
     if image.shape[:2] != expected and expected == image.shape[1::-1]:
@@ -62,16 +62,16 @@ def read_image(path: str, *, width: int, height: int, reduction: int = 1) -> np.
 
 
 def read_upright(path: str) -> np.ndarray:
-    """Decode an image of unknown size, turned as its EXIF says: uint8 RGB (height, width, 3).
+    """Decode an image of unknown size, with its EXIF rotation: uint8 RGB (height, width, 3).
 
     Raises:
-        BadFileError: the file is missing, truncated or no image.
+        BadFileError: the file is missing, truncated or not an image.
     """
     return _decode(read_bytes(path), _DECODE_FLAGS[1], path)
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:
-    """(width, height) as stored, from the frame header of a JPEG's bytes; (0, 0) without one."""
+    """Return (width, height) as stored in the frame header of a JPEG; (0, 0) without a header."""
     position = 2
     while position + 9 <= len(data):
         if data[position + 1] == 0xFF:  # padding
@@ -89,15 +89,15 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def image_size(path: str) -> tuple[int, int]:
-    """(width, height) after EXIF rotation, from the header alone."""
+    """Return (width, height) after EXIF rotation, reading only the header."""
     try:
         with Image.open(path) as image:
             width, height = image.size
-            # Orientations 5..8 swap the sides; OpenCV leaves TIFF as it is.
-            turned = image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5
+            # Orientations 5..8 swap the sides; OpenCV ignores them in TIFF.
+            is_rotated = image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadFileError(path, f"cannot be read as an image ({error})") from None
-    return (height, width) if turned else (width, height)
+    return (height, width) if is_rotated else (width, height)
 
 
 def _decode(data: bytes, flags: int, path: str) -> np.ndarray:
@@ -113,7 +113,7 @@ def _decode(data: bytes, flags: int, path: str) -> np.ndarray:
 
 
 def _is_complete(data: bytes) -> bool:
-    """OpenCV fills the lost part of a truncated file with grey, silently: look for its end."""
+    """Check for the end of a JPEG or PNG: OpenCV silently fills the lost part with gray."""
     if data[:2] == b"\xff\xd8":
         end_marker = b"\xff\xd9"
     elif data[:4] == b"\x89PNG":
@@ -122,7 +122,7 @@ def _is_complete(data: bytes) -> bool:
         return True
     if end_marker in data[-64:]:
         return True
-    try:  # more than padding behind the marker, or no marker at all: let a strict reader decide
+    try:  # data after the marker, or no marker: Pillow raises an error on truncated files
         Image.open(io.BytesIO(data)).load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False
@@ -130,7 +130,7 @@ def _is_complete(data: bytes) -> bool:
 
 
 def _shrink(image: np.ndarray, reduction: int) -> np.ndarray:
-    """What decoding at reduced scale does for JPEG: means over blocks, the last ones padded."""
+    """Average over blocks, as decoding a JPEG at reduced scale does; the last ones are padded."""
     height, width = image.shape[:2]
     padded = cv2.copyMakeBorder(
         image, 0, -height % reduction, 0, -width % reduction, cv2.BORDER_REPLICATE
@@ -140,9 +140,9 @@ def _shrink(image: np.ndarray, reduction: int) -> np.ndarray:
 
 
 class ArrayCache:
-    """The most recently used arrays, up to a number of bytes; 0 keeps nothing.
+    """The most recently used arrays, up to `max_bytes`; 0 disables the cache.
 
-    Each worker process has its own. What is returned must not be written to.
+    Each worker process has its own cache. Returned arrays must not be modified.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -151,7 +151,7 @@ class ArrayCache:
         self._arrays: OrderedDict[Hashable, np.ndarray] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """The array kept under a key, made now if there is none."""
+        """Return the array of a key, making it if it is not cached."""
         if not self.max_bytes:
             return make()
         if key in self._arrays:
@@ -167,13 +167,12 @@ class ArrayCache:
 
 
 class BadFiles:
-    """The files that could not be used, each listed once, over all workers and processes of a
-    machine.
+    """List of the files that cannot be used, shared by all processes of a machine.
 
     Args:
-        path: the text file that lists them, a line each: path, tab, reason.
+        path: text file of the list, with a line per file: path, tab, reason.
         total: number of images of the data set.
-        max_fraction: more bad files than this share of the data set stop the run.
+        max_fraction: largest share of unusable files before the run stops.
     """
 
     def __init__(self, *, path: Path, total: int, max_fraction: float) -> None:
@@ -183,11 +182,11 @@ class BadFiles:
         self._reported: set[str] = set()
 
     def reset(self) -> None:
-        """Forget what an earlier run found; for the process that starts a new one."""
+        """Delete the list of an earlier run."""
         self.path.unlink(missing_ok=True)
 
     def report(self, error: BadFileError) -> None:
-        """List a file, unless it is listed already; a DataError when there are too many."""
+        """Add a file unless it is listed; raise a DataError if there are too many."""
         if error.path in self._reported:
             return
         self._reported.add(error.path)

@@ -1,11 +1,11 @@
-"""COCO's run lengths, whose own library trusts them."""
+"""Validation of COCO's run lengths, which pycocotools does not check."""
 
 
 def run_lengths(counts: list[int] | str | bytes) -> list[int] | None:
-    """The run lengths of COCO's RLE, compressed or not; None when they end within a number.
+    """Decode the run lengths of COCO's RLE, compressed or not; None if they end inside a number.
 
-    Compressed: five bits a character, low ones first, the sixth bit says that more follow; from
-    the fourth number on, what is written is the difference to the last but one.
+    A compressed character has five bits of a number, lowest first; its sixth bit is set if more
+    follow. From the fourth number on, the difference to the last but one is stored.
     """
     if isinstance(counts, list):
         return counts
@@ -24,6 +24,6 @@ def run_lengths(counts: list[int] | str | bytes) -> list[int] | None:
 
 
 def covers(counts: list[int] | str | bytes, *, width: int, height: int) -> bool:
-    """Whether runs fill an image. pycocotools fills the rest with whatever is in memory."""
+    """Whether runs fill an image exactly; pycocotools leaves uncovered pixels uninitialized."""
     runs = run_lengths(counts)
     return runs is not None and min(runs, default=0) >= 0 and sum(runs) == width * height

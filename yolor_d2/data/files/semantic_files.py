@@ -1,6 +1,6 @@
-"""The semantic PNGs that training reads: one class index a pixel, 255 where nothing is known.
+"""Semantic PNGs for training: a class index per pixel, 255 for unknown pixels.
 
-They are written without row filters, so that reading one is little more than zlib's decompression.
+They are written without row filters, so reading one is little more than zlib decompression.
 """
 
 import io
@@ -19,20 +19,20 @@ from .contents import read_bytes
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END_CHUNK = b"\0\0\0\0IEND\xae\x42\x60\x82"
-_GREY, _PALETTE = 0, 3  # PNG's colour types
+_GRAY, _PALETTE = 0, 3  # PNG color types
 
 
 def read_index_png(path: str | Path) -> np.ndarray:
-    """Read a map of class indices, fast where `write_index_png` made it.
+    """Read a map of class indices, fastest if `write_index_png` wrote it.
 
     Args:
-        path: an 8-bit greyscale PNG, or a palette PNG, whose indices are read and not its colours.
+        path: an 8-bit grayscale PNG, or a palette PNG, of which the indices are read.
 
     Returns:
         uint8 of shape (height, width).
 
     Raises:
-        BadFileError: the file is missing, truncated, damaged, or no such PNG.
+        BadFileError: the file is missing, truncated, damaged, or another kind of file.
     """
     path = str(path)
     data = read_bytes(path)
@@ -42,11 +42,11 @@ def read_index_png(path: str | Path) -> np.ndarray:
     if chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
         raise BadFileError(path, "is damaged: it has no header")
     width, height, depth, color_type, _, _, interlaced = struct.unpack(">IIBBBBB", chunks[0][1])
-    if color_type not in (_GREY, _PALETTE):
-        raise BadFileError(path, "has colours, not class indices")
-    if color_type == _GREY and depth != 8:
-        raise BadFileError(path, f"has {depth} bits a pixel, class indices need 8")
-    if color_type == _GREY and not interlaced:
+    if color_type not in (_GRAY, _PALETTE):
+        raise BadFileError(path, "has colors, not class indices")
+    if color_type == _GRAY and depth != 8:
+        raise BadFileError(path, f"has {depth} bits per pixel, class indices need 8")
+    if color_type == _GRAY and not interlaced:
         rows = _decompress(b"".join(c for kind, c in chunks if kind == b"IDAT"), path)
         if rows.size != height * (width + 1) or not height * width:
             raise BadFileError(path, "is damaged: its pixels do not fill its size")
@@ -57,20 +57,20 @@ def read_index_png(path: str | Path) -> np.ndarray:
 
 
 def write_index_png(path: str | Path, labels: np.ndarray) -> None:
-    """Write a uint8 array of shape (height, width); a killed process leaves no half file."""
+    """Write a uint8 array of shape (height, width) atomically."""
     if labels.dtype != np.uint8 or labels.ndim != 2 or not labels.size:
         raise ValueError(f"labels must be a uint8 map, got {labels.dtype} of shape {labels.shape}")
     height, width = labels.shape
     rows = np.zeros((height, width + 1), np.uint8)  # the first column: filter type 0, none
     rows[:, 1:] = labels
-    header = struct.pack(">IIBBBBB", width, height, 8, _GREY, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, _GRAY, 0, 0, 0)
     pixels = zlib.compress(rows.tobytes(), level=6)
     content = _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", pixels) + _END_CHUNK
     replace_file(Path(path), content)
 
 
 def png_size(path: str | Path) -> tuple[int, int] | None:
-    """(height, width), from the header; None where there is no PNG with a beginning and an end."""
+    """Return (height, width) from the header; None if the file is not a complete PNG."""
     try:
         with open(path, "rb") as file:
             head = file.read(24)
@@ -90,7 +90,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _chunks(data: bytes, path: str) -> Iterator[tuple[bytes, bytes]]:
-    """Type and content of each chunk, with the checksum compared."""
+    """Yield type and content of each chunk, after checking the checksum."""
     position = len(_SIGNATURE)
     kind = b""
     while kind != b"IEND":
@@ -112,7 +112,7 @@ def _decompress(content: bytes, path: str) -> np.ndarray:
 
 
 def _decode(data: bytes, path: str) -> np.ndarray:
-    """Pillow and not OpenCV, which gives the colours of a palette."""
+    """Decode with Pillow: OpenCV would return the colors of a palette."""
     try:
         return np.array(Image.open(io.BytesIO(data)))
     except (OSError, SyntaxError, ValueError) as error:

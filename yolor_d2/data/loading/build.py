@@ -1,4 +1,4 @@
-"""Loaders: records of the catalogue -> batches that follow from configuration and position."""
+"""Builds the data loaders; batches depend only on the configuration and the position in the run."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,18 +27,18 @@ def build_train_loader(
     tokenizer: Tokenizer | None = None,
     start_iteration: int = 0,
 ) -> DataLoader[Record]:
-    """`make_train_loader` with DATASETS, DATALOADER, INPUT, SOLVER, SEED (a negative one is 0).
+    """Call `make_train_loader` with the settings of a configuration (a negative SEED counts as 0).
 
     Args:
-        cfg: an iteration is a step of the optimiser: SOLVER.ACCUM_STEPS batches.
-        mapper: by default what INPUT.DATASET_MAPPER_NAME says.
-        tokenizer: for the task "caption".
-        start_iteration: of the first batch.
+        cfg: an iteration is an optimizer step of SOLVER.ACCUM_STEPS batches.
+        mapper: None builds the one of INPUT.DATASET_MAPPER_NAME.
+        tokenizer: required for the task "caption".
+        start_iteration: iteration of the first batch.
     """
     if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
         raise ValueError(
             f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; "
-            "DATASETS.TRAIN_RATIOS says how often data sets come"
+            "DATASETS.TRAIN_RATIOS sets the share of each data set"
         )
     per_iteration = cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUM_STEPS
     return make_train_loader(
@@ -70,21 +70,21 @@ def make_train_loader(
     output_dir: str,
     max_bad_files: float = 0.05,
 ) -> DataLoader[Record]:
-    """An endless loader of training batches, each a list of samples.
+    """Build an endless loader of training batches, each a list of samples.
 
     Args:
-        names: of the data sets.
-        mapper: makes a sample of a record.
-        batch_size: over all processes.
-        num_workers: of each process.
-        seed: of everything random.
-        ratios: share of the samples from each data set; none counts all images alike.
-        start: position of the first sample in the run; what follows is exactly what a loader that
-            started at 0 would give from there on.
+        names: names of the data sets.
+        mapper: maps a record to a sample.
+        batch_size: batch size over all processes.
+        num_workers: workers per process.
+        seed: random seed of the run.
+        ratios: share of the samples from each data set; empty weights all images equally.
+        start: position of the first sample in the run. The samples are those that a loader
+            started at 0 yields from this position on.
         mosaic_until: position from which no mosaics are made.
         filter_empty: leave out images without objects.
-        output_dir: where the list of files that cannot be used is written.
-        max_bad_files: share of the images; the run stops when there are more.
+        output_dir: folder of the list of files that cannot be used.
+        max_bad_files: largest share of such images before the run stops.
     """
     datasets = [_training_records(name, filter_empty=filter_empty) for name in names]
     if ratios:
@@ -94,8 +94,6 @@ def make_train_loader(
     bad_files = _bad_files(output_dir, "bad_files.txt", sum(sizes), max_bad_files)
     if start == 0:
         _reset(bad_files)
-    if isinstance(mapper, MultiTaskMapper):
-        mapper.bad_files = bad_files
     shares = list(ratios) or None
     sampler = RunSampler(
         IndexStream(sizes, ratios=shares, seed=seed),
@@ -112,7 +110,7 @@ def make_train_loader(
         num_workers=num_workers,
         collate_fn=list,
         worker_init_fn=prepare_worker,
-        # Its own generator, so that making an iterator draws nothing from the global one.
+        # With its own generator, creating an iterator does not draw from the global one.
         generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
     )
@@ -121,7 +119,7 @@ def make_train_loader(
 def build_test_loader(
     cfg: CfgNode, dataset_name: str, *, mapper: Mapper | None = None, batch_size: int = 1
 ) -> "TestLoader":
-    """`make_test_loader` with DATALOADER, OUTPUT_DIR and by default the configuration's mapper."""
+    """Call `make_test_loader` with the settings and, by default, the mapper of a configuration."""
     return make_test_loader(
         dataset_name,
         mapper=mapper or _mapper_class(cfg)(cfg, is_train=False),
@@ -142,10 +140,17 @@ def make_test_loader(
     max_bad_files: float = 0.05,
     max_images: int = 0,
 ) -> "TestLoader":
-    """The images of a data set once, in order, each process its part; bad files are left out.
+    """Build a loader that yields each image once, in order; unusable files are left out.
 
-    The arguments are those of `make_train_loader`; batch_size is that of each process. With
-    max_images there are so many images at most, evenly spread.
+    The images are divided among the processes.
+
+    Args:
+        dataset_name: name of the data set.
+        mapper: maps a record to a sample.
+        batch_size: batch size per process.
+        num_workers: workers per process.
+        output_dir, max_bad_files: as of `make_train_loader`.
+        max_images: number of images, evenly spread over the data set; 0 takes all.
     """
     records = DatasetCatalog.get(dataset_name)
     if max_images:
@@ -174,7 +179,7 @@ def _without_none(items: list[Record | None]) -> list[Record]:
 
 
 class TestLoader:
-    """A loader without its empty batches, which models do not expect."""
+    """Skips the empty batches of a loader, which models do not accept."""
 
     __test__ = False
 
@@ -190,14 +195,14 @@ class TestLoader:
 
 
 def build_tokenizer(cfg: CfgNode) -> Tokenizer:
-    """The tokenizer of TOKENIZER.MODEL, or one trained from the captions of the training sets."""
+    """Load the tokenizer of TOKENIZER.MODEL, or train one on the captions of the training sets."""
     if cfg.TOKENIZER.MODEL:
         return Tokenizer.load(cfg.TOKENIZER.MODEL)
     return train_tokenizer(cfg.DATASETS.TRAIN, vocab_size=cfg.TOKENIZER.VOCAB_SIZE)
 
 
 def train_tokenizer(names: Sequence[str], *, vocab_size: int) -> Tokenizer:
-    """One of the captions of some data sets."""
+    """Train a tokenizer on the captions of data sets."""
     records = (record for name in names for record in DatasetCatalog.get(name))
     captions = [caption for record in records for caption in record.get("captions", [])]
     if not captions:
@@ -246,7 +251,7 @@ def _bad_files(folder: str, name: str, total: int, max_fraction: float) -> BadFi
 
 
 def _reset(bad_files: BadFiles) -> None:
-    """Forget an earlier run's bad files before any process finds one."""
+    """Clear the list of an earlier run before any process adds to it."""
     if comm.is_main_process():
         bad_files.reset()
     comm.synchronize()
@@ -255,28 +260,28 @@ def _reset(bad_files: BadFiles) -> None:
 def _check_targets(
     names: Sequence[str], datasets: Sequence[Sequence[Record]], mapper: Mapper
 ) -> None:
-    """Every task has something to learn from, and data sets do not number classes differently."""
+    """Check that every task has targets and that the data sets share their classes."""
     shared_classes(names, "thing_classes", where="json_file")
     if not isinstance(mapper, MultiTaskMapper):
         return
-    wanted = set(mapper.tasks)
+    missing = set(mapper.tasks)
     for record in (record for records in datasets for record in records):
-        wanted -= known_targets(record)
-        if not wanted:
+        missing -= known_targets(record)
+        if not missing:
             return
     raise DataError(
-        f"MODEL.YOLOR.TASKS has {', '.join(sorted(wanted))}, but no image of {', '.join(names)} "
+        f"MODEL.YOLOR.TASKS has {', '.join(sorted(missing))}, but no image of {', '.join(names)} "
         "has such targets"
     )
 
 
 def shared_classes(names: Sequence[str], key: str, *, where: str) -> list[str] | None:
-    """The classes that data sets have in common; an error when they differ.
+    """Return the classes of data sets, which must be the same; None if no data set has targets.
 
     Args:
-        names: of the data sets.
-        key: of the metadata that lists the classes.
-        where: key of the metadata without which a data set has no such targets and does not count.
+        names: names of the data sets.
+        key: metadata key of the classes.
+        where: metadata key of the targets; data sets without it are skipped.
     """
     found = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""Calling detectron2's mappers: they draw from global generators and fail in many ways."""
+"""Calling detectron2's mappers, which use global generators and raise various exceptions."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -15,16 +15,16 @@ from ..errors import BadFileError
 Record = dict[str, Any]
 
 
-def call_foreign(
+def call_detectron2_mapper(
     mapper: Callable[[Record], Record | None], record: Record, *, seed: int
 ) -> Record | None:
-    """What a mapper makes of a record, as its seed decides; a BadFileError for a bad file."""
+    """Map a record under a seed; raise a BadFileError for a file that cannot be used."""
     try:
         with seeded(seed):
             return mapper(record)
     except (OSError, SyntaxError, SizeMismatchError) as error:  # of Pillow and of detectron2
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise BadFileError(_culprit(record), reason) from None
+        raise BadFileError(_bad_file(record), reason) from None
 
 
 def seed_everything(seed: int) -> None:
@@ -36,7 +36,7 @@ def seed_everything(seed: int) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators for a while; afterwards they go on as if nothing had been."""
+    """Seed the global generators inside the context; their states are restored afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     seed_everything(seed)
     try:
@@ -47,8 +47,8 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def _culprit(record: Record) -> str:
-    """The first file of a record that Pillow cannot read; its image if it can read them all."""
+def _bad_file(record: Record) -> str:
+    """Return the first file of a record that Pillow cannot read; the image if it can read all."""
     for key in ("file_name", "sem_seg_file_name"):
         if key in record:
             try:

@@ -1,7 +1,7 @@
-"""Which image comes when: a pure function of the seed and of the position in the run.
+"""The order of images: a pure function of the seed and of the position in the run.
 
-A position counts samples from the start of the run, over all processes and epochs; it is the whole
-state of data loading. An epoch is as many samples as there are images.
+A position counts samples from the start of the run, over all processes and epochs; it is the only
+state of data loading. An epoch has as many samples as there are images.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,34 +10,34 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-# First words of the keys of independent random streams.
+# First element of the seeds of independent random streams.
 _ORDER, _MIX, _SAMPLE = range(3)
 
 
 class SampleRequest(NamedTuple):
-    """All that a worker needs to make a sample."""
+    """A worker's request for a sample."""
 
     position: int
-    image: int  # its index
-    mosaic: bool  # whether mosaics are made at this point of the run
+    image: int  # index
+    mosaic: bool  # whether mosaics are enabled at this position
 
 
 def sample_generator(seed: int, position: int) -> np.random.Generator:
-    """The generator of everything random about the sample at a position."""
+    """Return the generator of the sample at a position."""
     return np.random.default_rng([_SAMPLE, seed, position])
 
 
 class IndexStream:
-    """The order of the images, data sets mixed by ratios.
+    """The order of the images, with data sets mixed by ratios.
 
-    Without ratios each epoch is one permutation of all images. With them each epoch has a fixed
-    number of samples of each data set, in random order, and each data set is gone through by its
-    own permutations.
+    Without ratios each epoch is one permutation of all images. With ratios each epoch has a fixed
+    number of samples of each data set, in random order, and each data set has its own
+    permutations.
 
     Args:
-        sizes: number of images of each data set; their indices follow each other.
-        ratios: share of the samples from each data set; None counts all images alike.
-        seed: of the order.
+        sizes: number of images of each data set; image indices are consecutive over data sets.
+        ratios: share of the samples from each data set; None weights all images equally.
+        seed: random seed of the run.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class IndexStream:
         self._epochs: dict[tuple[int, ...], np.ndarray] = {}
 
     def index_at(self, position: int) -> int:
-        """The image at a position of the run."""
+        """Return the image at a position of the run."""
         epoch, step = divmod(position, self.epoch_size)
         if len(self.sizes) == 1:
             return int(self._permutation(0, epoch)[step])
@@ -73,10 +73,10 @@ class IndexStream:
             rng = np.random.default_rng([_ORDER, self.seed, source, epoch])
             return rng.permutation(self.sizes[source])
 
-        return self._kept((_ORDER, source, epoch), make)
+        return self._cached((_ORDER, source, epoch), make)
 
     def _mixture(self, epoch: int) -> np.ndarray:
-        """(2, epoch_size): whose turn it is at each step, and which of its turns in this epoch."""
+        """(2, epoch_size): the data set of each sample, and the sample's number within it."""
 
         def make() -> np.ndarray:
             sources = np.repeat(np.arange(len(self.counts)), self.counts)
@@ -86,11 +86,11 @@ class IndexStream:
                 turns[sources == source] = np.arange(count)
             return np.stack([sources, turns])
 
-        return self._kept((_MIX, epoch), make)
+        return self._cached((_MIX, epoch), make)
 
-    def _kept(self, key: tuple[int, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
+    def _cached(self, key: tuple[int, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
         if key not in self._epochs:
-            # Enough for this epoch and the one before, of each data set and of the mixture.
+            # Keep this epoch and the previous one, of each data set and of the mixture.
             if len(self._epochs) > 2 * len(self.sizes) + 1:
                 self._epochs.pop(next(iter(self._epochs)))
             self._epochs[key] = make()
@@ -98,7 +98,7 @@ class IndexStream:
 
 
 def check_ratios(ratios: Sequence[float], number: int) -> None:
-    """A ValueError that names the key when the ratios do not fit the data sets."""
+    """Raise a ValueError that names the key if the ratios do not fit the data sets."""
     if len(ratios) != number or min(ratios) < 0 or sum(ratios) <= 0:
         raise ValueError(
             f"DATASETS.TRAIN_RATIOS needs a share for each of the {number} training sets, "
@@ -107,17 +107,17 @@ def check_ratios(ratios: Sequence[float], number: int) -> None:
 
 
 class RunSampler(Sampler[SampleRequest]):
-    """The samples of one process, without end.
+    """An endless stream of the sample requests of one process.
 
-    Each batch over all processes is a stretch of positions, of which each process takes its part:
-    so the samples of a step do not depend on the number of processes.
+    A batch over all processes is a range of positions, divided among the processes, so the samples
+    of a step do not depend on the number of processes.
 
     Args:
         stream: the order of the images.
-        batch_size: over all processes.
-        rank, world_size: this process and how many there are, a divisor of batch_size.
-        start: the position of the first sample, a multiple of batch_size.
-        mosaic_until: the position from which no mosaics are made.
+        batch_size: batch size over all processes; a multiple of world_size.
+        rank, world_size: index of this process, and number of processes.
+        start: position of the first sample, a multiple of batch_size.
+        mosaic_until: position from which no mosaics are made.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class RunSampler(Sampler[SampleRequest]):
     ) -> None:
         if batch_size % world_size:
             raise ValueError(
-                f"SOLVER.IMS_PER_BATCH {batch_size} is no multiple of {world_size} processes"
+                f"SOLVER.IMS_PER_BATCH {batch_size} is not a multiple of the {world_size} processes"
             )
         self.stream = stream
         self.batch_size = batch_size

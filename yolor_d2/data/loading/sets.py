@@ -1,4 +1,4 @@
-"""Records as the data sets that PyTorch's loaders read."""
+"""PyTorch data sets of mapped records."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from ..views.mapper import MultiTaskMapper, known_targets
 from ..views.partners import PartnerPool
 from ..views.reading import Record
 from ..views.strong_view import Draw
-from .detectron2_mapper import call_foreign
+from .detectron2_mapper import call_detectron2_mapper
 from .sampling import SampleRequest, sample_generator
 
 Mapper = Callable[..., Record | None]
@@ -22,14 +22,14 @@ MAX_REPLACEMENTS = 100
 
 
 class TrainingSet(Dataset[Record]):
-    """Makes the sample that is requested; one that cannot be made is replaced by a comparable one.
+    """Makes requested training samples; images that cannot be used are replaced.
 
     Args:
         datasets: the records of each data set.
-        mapper: a MultiTaskMapper, or any of detectron2's kind (record -> sample or None).
-        seed: of everything random.
-        ratios: share of the samples from each data set; None counts all images alike.
-        bad_files: keeps the list of files that cannot be used.
+        mapper: a MultiTaskMapper or a mapper of detectron2 (record -> sample or None).
+        seed: random seed of the run.
+        ratios: share of the samples from each data set; None weights all images equally.
+        bad_files: list of the files that cannot be used.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class TrainingSet(Dataset[Record]):
         self.bad_files = bad_files
         records = [record for dataset in datasets for record in with_mask_flags(dataset)]
         sources = np.repeat(np.arange(len(datasets)), [len(dataset) for dataset in datasets])
-        wanted = mapper.strong_tasks if isinstance(mapper, MultiTaskMapper) else frozenset()
-        kinds = [known_targets(record) & wanted - {"caption"} for record in records]
-        self.partners = PartnerPool(kinds, sources, ratios=ratios)
+        tasks = mapper.strong_tasks if isinstance(mapper, MultiTaskMapper) else frozenset()
+        known = [known_targets(record) & tasks - {"caption"} for record in records]
+        self.partners = PartnerPool(known, sources, ratios=ratios)
         self.records = DatasetFromList(records, copy=False, serialize=True)
 
     def __len__(self) -> int:
@@ -75,12 +75,12 @@ class TrainingSet(Dataset[Record]):
             def partner(rng: np.random.Generator) -> Record:
                 return self.records[self.partners.draw(index, rng)]
 
-            return self.mapper(record, Draw(rng, partner, request.mosaic))
-        return call_foreign(self.mapper, record, seed=int(rng.integers(2**31)))
+            return self.mapper(record, Draw(rng, partner, request.mosaic, self.bad_files.report))
+        return call_detectron2_mapper(self.mapper, record, seed=int(rng.integers(2**31)))
 
 
 def with_mask_flags(records: Sequence[Record]) -> Iterator[Record]:
-    """Say of images without objects whether masks are known: as elsewhere in their data set."""
+    """Set `has_masks` of images without objects: whether objects of their data set have masks."""
     annotated = [r["annotations"] for r in records if r.get("annotations")]
     has_masks = not annotated or any("segmentation" in a for anns in annotated for a in anns)
     for record in records:
@@ -91,7 +91,7 @@ def with_mask_flags(records: Sequence[Record]) -> Iterator[Record]:
 class TestSet(Dataset[Record | None]):
     """Test images; None where the file cannot be used."""
 
-    __test__ = False  # no test case, whatever pytest thinks of the name
+    __test__ = False  # keeps pytest from collecting it
 
     def __init__(self, records: Any, *, mapper: Mapper, bad_files: BadFiles) -> None:
         self.records = records
@@ -106,7 +106,7 @@ class TestSet(Dataset[Record | None]):
         try:
             if isinstance(self.mapper, MultiTaskMapper):
                 return self.mapper(record)
-            return call_foreign(self.mapper, record, seed=index)
+            return call_detectron2_mapper(self.mapper, record, seed=index)
         except BadFileError as error:
             self.bad_files.report(error)
             return None

@@ -1,43 +1,24 @@
-"""Test images with the targets of training, and nothing random about them."""
-
-import copy
+"""Samples for the validation loss: training targets without randomness."""
 
 from detectron2.config import CfgNode
 
 from ...tokenizer import Tokenizer
 from ..views.mapper import MultiTaskMapper
-from ..views.reading import Record, RecordReader
-from ..views.strong_view import StrongView
-from ..views.transforms import ViewPolicy
+from ..views.reading import Record
 from .build import TestLoader, make_test_loader, shared_classes
-
-UNMOVED = ViewPolicy(scale=0.0, translate=0.0, degrees=0.0, shear=0.0)
 
 
 class PlainViews:
-    """What a mapper makes of a record in training, without augmentation and with one caption.
+    """Makes training samples without augmentation: both views show the whole image.
 
-    Both views show the whole image; its caption is the first one.
+    The caption is the first one of the record.
 
     Args:
-        mapper: of the training; it is not changed.
+        mapper: the training mapper; it is not changed.
     """
 
     def __init__(self, mapper: MultiTaskMapper) -> None:
-        strong = mapper.strong_view
-        plain = copy.copy(mapper)
-        plain.bad_files = None  # whoever asks for a sample is told
-        plain.reader = RecordReader(num_sem_seg_classes=mapper.reader.num_sem_seg_classes)
-        plain.strong_view = StrongView(
-            strong.policy._replace(
-                mosaic=0.0, copy_paste=0.0, mixup=0.0, view=UNMOVED, hsv=(0.0, 0.0, 0.0), flip=0.0
-            ),
-            reader=plain.reader,
-            mask_stride=strong.mask_stride,
-            sem_seg_stride=strong.sem_seg_stride,
-            report_bad=plain.report_bad,
-        )
-        self.mapper = plain
+        self.mapper = mapper.without_augmentation()
 
     def __call__(self, record: Record) -> Record:
         if record.get("captions"):
@@ -53,14 +34,14 @@ def build_validation_loader(
     max_images: int = 0,
     batch_size: int = 1,
 ) -> TestLoader:
-    """Samples to measure losses on: each image once, each process its part.
+    """Build a loader for the validation loss: each image once, divided among the processes.
 
     Args:
-        cfg: of the training.
-        dataset_name: of the test set.
-        tokenizer: for the task "caption".
-        max_images: so many of the images, evenly spread; 0: all.
-        batch_size: of each process.
+        cfg: the training configuration.
+        dataset_name: the test set.
+        tokenizer: required for the task "caption".
+        max_images: number of images, evenly spread over the data set; 0 takes all.
+        batch_size: batch size per process.
     """
     if cfg.INPUT.DATASET_MAPPER_NAME != "multitask":
         raise ValueError(

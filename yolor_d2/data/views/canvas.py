@@ -1,7 +1,7 @@
-"""The strong view in the making: windows of images painted straight onto the output.
+"""The canvas of a strong view: windows of images are painted directly onto the output.
 
-Each pixel is warped once, and what moves pixels moves boxes, masks and semantic labels with the
-same map. Pure: pixels and annotations come in as arguments, randomness as drawn numbers.
+Each pixel is warped once; boxes, masks and semantic labels are moved by the same map. There is no
+file access and no randomness here.
 """
 
 from typing import NamedTuple
@@ -28,21 +28,22 @@ from .targets import (
 )
 from .transforms import multiply_hsv
 
-# Semantic label of what no image covers; it becomes IGNORE_LABEL in the end.
-NOTHING = MAX_CLASSES
+# Label of cells that no image covers; `finish` replaces it by IGNORE_LABEL.
+UNCOVERED = MAX_CLASSES
 
-MIN_SIDE = 2.0  # px; thinner boxes are dropped,
-MIN_AREA_SHARE = 0.01  # so are those of which less is left,
-MAX_ASPECT = 100.0  # and slivers
+# Cut boxes outside of these limits are dropped.
+MIN_SIDE = 2.0  # pixels
+MIN_AREA_SHARE = 0.01  # of the area before cutting
+MAX_ASPECT = 100.0
 
 
 class Targets(NamedTuple):
-    """What a strong view holds, in its own pixels; None is what was not asked for."""
+    """Targets of a strong view, in its own pixels; None if not requested."""
 
     boxes: np.ndarray  # (G, 4) float32, x0 y0 x1 y1
     classes: np.ndarray  # (G,) int64
     masks: np.ndarray | None  # (G, size / mask_stride, size / mask_stride) bool
-    sem_seg: np.ndarray | None  # (size / sem_stride, size / sem_stride) uint8
+    sem_seg: np.ndarray | None  # (size / sem_seg_stride, size / sem_seg_stride) uint8
 
 
 class Canvas:
@@ -50,9 +51,9 @@ class Canvas:
 
     Args:
         size: side in pixels, a multiple of the strides.
-        mask_stride: of the instance masks; None makes none.
-        sem_stride: of the semantic map; None makes none.
-        hsv_factors: of the colours of whatever is painted; the padding keeps its value, the one
+        mask_stride: stride of the instance masks; None disables them.
+        sem_seg_stride: stride of the semantic map; None disables it.
+        hsv_factors: (3,) applied to everything painted, not to the padding, whose value is the one
             that the model pads with.
     """
 
@@ -61,45 +62,45 @@ class Canvas:
         *,
         size: int,
         mask_stride: int | None,
-        sem_stride: int | None,
+        sem_seg_stride: int | None,
         hsv_factors: np.ndarray,
     ) -> None:
         self.size = size
         self.mask_stride = mask_stride
-        self.sem_stride = sem_stride
+        self.sem_seg_stride = sem_seg_stride
         self.hsv_factors = hsv_factors
         self.image = np.full((size, size, 3), PAD_VALUE, dtype=np.uint8)
         self.sem_seg: np.ndarray | None = None
-        self._boxes = [np.zeros((0, 4))]  # these three in parts, put together in the end
+        self._boxes = [np.zeros((0, 4))]  # parts of these three are concatenated by `finish`
         self._classes = [np.zeros(0, dtype=np.int64)]
         self._masks: list[np.ndarray] = []
-        if sem_stride is not None:
-            cells = size // sem_stride
-            self.sem_seg = np.full((cells, cells), NOTHING, dtype=np.uint8)
+        if sem_seg_stride is not None:
+            cells = size // sem_seg_stride
+            self.sem_seg = np.full((cells, cells), UNCOVERED, dtype=np.uint8)
 
     def empty_copy(self) -> "Canvas":
-        """Another canvas like this one was at first."""
+        """Return an empty canvas with the same settings."""
         return Canvas(
             size=self.size,
             mask_stride=self.mask_stride,
-            sem_stride=self.sem_stride,
+            sem_seg_stride=self.sem_seg_stride,
             hsv_factors=self.hsv_factors,
         )
 
     def paint(self, window: Window, pixels: np.ndarray, labels: np.ndarray | None) -> None:
-        """Show an image through a window.
+        """Paint an image through a window.
 
         Args:
-            window: from `mosaic.look`.
+            window: from `mosaic.visible_window`.
             pixels: the image, uint8 RGB, read at the window's reduction.
-            labels: its semantic map at full size; None when the canvas has none.
+            labels: its semantic map at full size; None if the canvas has none.
         """
         x0, y0, x1, y1 = window.target
         target = self.image[y0:y1, x0:x1]
         if window.is_upright:
             first_x, first_y, last_x, last_y = (int(v) // window.reduction for v in window.source)
             source = pixels[first_y:last_y, first_x:last_x]
-            enlarges = source.size < target.size  # colours are changed where there are fewer pixels
+            enlarges = source.size < target.size  # change colors where there are fewer pixels
             if enlarges:
                 source = multiply_hsv(source, self.hsv_factors)
             cv2.resize(source, (x1 - x0, y1 - y0), dst=target, interpolation=cv2.INTER_LINEAR)
@@ -114,13 +115,13 @@ class Canvas:
             self._paint_labels(window, labels)
 
     def _paint_labels(self, window: Window, labels: np.ndarray) -> None:
-        """Each cell takes the label of the image pixel below its centre."""
+        """Give each cell the label of the image pixel under its center."""
         assert self.sem_seg is not None
-        assert self.sem_stride is not None
-        rows, columns = _cells(window.target, self.sem_stride)
+        assert self.sem_seg_stride is not None
+        rows, columns = _cells(window.target, self.sem_seg_stride)
         (x_scale, x_shear, x_shift), (y_shear, y_scale, y_shift) = _inverse(window.matrix)
-        x = (np.arange(columns.start, columns.stop) + 0.5) * self.sem_stride
-        y = (np.arange(rows.start, rows.stop) + 0.5)[:, None] * self.sem_stride
+        x = (np.arange(columns.start, columns.stop) + 0.5) * self.sem_seg_stride
+        y = (np.arange(rows.start, rows.stop) + 0.5)[:, None] * self.sem_seg_stride
         limit_y, limit_x = labels.shape[0] - 1, labels.shape[1] - 1
         target = self.sem_seg[rows, columns]
         if window.is_upright:
@@ -130,11 +131,11 @@ class Canvas:
         else:
             source_x = (x_scale * x + x_shear * y + x_shift).astype(np.intp).clip(0, limit_x)
             source_y = (y_shear * x + y_scale * y + y_shift).astype(np.intp).clip(0, limit_y)
-            inside = self._covered(window, stride=self.sem_stride)
+            inside = self._covered(window, stride=self.sem_seg_stride)
             target[inside] = labels[source_y, source_x][inside]
 
     def _covered(self, window: Window, *, stride: int) -> np.ndarray:
-        """Of the cells of a rotated window's target: those whose centre the window covers."""
+        """Return which cells of a rotated window's target have their center inside the window."""
         rows, columns = _cells(window.target, stride)
         x = (np.arange(columns.start, columns.stop) + 0.5) * stride
         y = (np.arange(rows.start, rows.stop) + 0.5)[:, None] * stride
@@ -144,7 +145,7 @@ class Canvas:
         return (source_x >= x0) & (source_x < x1) & (source_y >= y0) & (source_y < y1)
 
     def add(self, objects: Objects, window: Window) -> None:
-        """Take over the objects of an image that a window shows, cut at its borders."""
+        """Add the objects of an image that are visible in a window, cut at its borders."""
         whole = clip_boxes(objects.boxes, window.region)
         visible = clip_boxes(objects.boxes, window.source)
         shown = np.flatnonzero((visible[:, 2:] > visible[:, :2]).all(axis=1))
@@ -170,7 +171,7 @@ class Canvas:
             self._masks.append(rasterize_all(kept, **full_size, stride=self.mask_stride))
 
     def _shape(self, objects: Objects, index: int, window: Window) -> list[Outline]:
-        """An object's shape on the output, cut at the window and at the output's border."""
+        """Return an object's shape on the output, cut at the window and at the output's border."""
         outlines = objects.outlines(index)
         x0, y0, x1, y1 = window.source
         box = objects.boxes[index]
@@ -192,16 +193,16 @@ class Canvas:
         matrix: np.ndarray,
         reduction: int,
     ) -> None:
-        """Copy-paste: one more object, over what is there.
+        """Paste an object over the canvas (copy-paste).
 
         Args:
-            outlines: its shape on the output, inside it,
-            box: (4,) and the extent of that.
-            class_index: what it is.
-            pixels: the image that it comes from,
-            reduction: as read,
-            label: of the object in semantic maps; None when the canvas has none,
-            matrix: and (2, 3) the map from there to the output.
+            outlines: its shape, clipped to the output.
+            box: (4,) the extent of the shape.
+            class_index: its class.
+            pixels: the image it comes from.
+            label: its label in semantic maps; None if the canvas has none.
+            matrix: (2, 3) map from the image to the output.
+            reduction: the one at which `pixels` were read.
         """
         corners = np.concatenate([np.floor(box[:2]), np.ceil(box[2:])]).clip(0, self.size)
         x0, y0, x1, y1 = corners.astype(int).tolist()
@@ -211,27 +212,31 @@ class Canvas:
         cv2.copyTo(patch, inside, self.image[y0:y1, x0:x1])
         full_size = {"width": self.size, "height": self.size}
         cells: dict[int | None, tuple[slice, slice, np.ndarray]] = {}
-        for stride in {self.mask_stride, self.sem_stride}:
+        for stride in {self.mask_stride, self.sem_seg_stride}:
             if stride is not None:
                 cells[stride] = rasterize(outlines, **full_size, stride=stride)
         if self.sem_seg is not None:
-            rows, columns, shape = cells[self.sem_stride]
+            rows, columns, shape = cells[self.sem_seg_stride]
             self.sem_seg[rows, columns][shape] = label
         self._boxes.append(box[None])
         self._classes.append(np.array([class_index]))
         if self.mask_stride is not None:
             rows, columns, shape = cells[self.mask_stride]
             for masks in self._masks:
-                masks[:, rows, columns] &= ~shape  # what lies beneath is hidden now
+                masks[:, rows, columns] &= ~shape  # hidden by the pasted object
             side = self.size // self.mask_stride
             mask = np.zeros((1, side, side), dtype=bool)
             mask[0, rows, columns] = shape
             self._masks.append(mask)
 
     def mix(self, other: "Canvas", share: float) -> None:
-        """Mixup: blend with another canvas, of which the share 1 - share shows; all objects stay.
+        """Blend with another canvas (mixup), keeping the objects of both.
 
-        A cell keeps its semantic label where both agree or one has nothing, else it is ignored.
+        Cells where both canvases have labels and they differ are ignored.
+
+        Args:
+            other: the other canvas, with weight 1 - share.
+            share: weight of this canvas.
         """
         cv2.addWeighted(self.image, share, other.image, 1 - share, 0, dst=self.image)
         self._boxes += other._boxes
@@ -240,18 +245,18 @@ class Canvas:
         if self.sem_seg is not None and other.sem_seg is not None:
             mine, theirs = self.sem_seg, other.sem_seg
             mixed = np.where(mine == theirs, mine, np.uint8(IGNORE_LABEL))
-            mixed = np.where(mine == NOTHING, theirs, mixed)
-            self.sem_seg = np.where(theirs == NOTHING, mine, mixed)
+            mixed = np.where(mine == UNCOVERED, theirs, mixed)
+            self.sem_seg = np.where(theirs == UNCOVERED, mine, mixed)
 
     def finish(self, *, flip: bool) -> Targets:
-        """The targets, cells without any image ignored; mirrored, with the image, if asked."""
+        """Mirror the image and the targets if `flip`, and return the targets."""
         boxes = np.concatenate(self._boxes).clip(0, self.size).astype(np.float32)
         masks, sem_seg = None, None
         if self.mask_stride is not None:
             cells = self.size // self.mask_stride
             masks = np.concatenate([np.zeros((0, cells, cells), dtype=bool), *self._masks])
         if self.sem_seg is not None:
-            sem_seg = np.where(self.sem_seg == NOTHING, np.uint8(IGNORE_LABEL), self.sem_seg)
+            sem_seg = np.where(self.sem_seg == UNCOVERED, np.uint8(IGNORE_LABEL), self.sem_seg)
         if flip:
             cv2.flip(self.image, 1, dst=self.image)
             boxes[:, [0, 2]] = self.size - boxes[:, [2, 0]]
@@ -261,7 +266,7 @@ class Canvas:
 
 
 def is_worth_keeping(boxes: np.ndarray, full_areas: np.ndarray) -> np.ndarray:
-    """(G,) bool: which boxes, cut from ones of full_areas, are large enough to learn from."""
+    """Return (G,) bool: which cut boxes are large enough, given their areas before cutting."""
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     aspect = np.maximum(width, height) / np.maximum(np.minimum(width, height), 1e-9)
     is_large = (width > MIN_SIDE) & (height > MIN_SIDE)
@@ -271,10 +276,10 @@ def is_worth_keeping(boxes: np.ndarray, full_areas: np.ndarray) -> np.ndarray:
 def warp(
     pixels: np.ndarray, matrix: np.ndarray, reduction: int, target: tuple[int, int, int, int]
 ) -> np.ndarray:
-    """What a map from image to output shows in a rectangle of the output, (h, w, 3)."""
+    """Return the rectangle `target` of the output of an affine warp, (h, w, 3)."""
     x0, y0, x1, y1 = target
     linear, shift = matrix[:, :2] * reduction, matrix[:, 2] - [x0, y0]
-    # OpenCV counts from the centre of the first pixel, we from its corner.
+    # OpenCV's origin is the center of the first pixel, ours its corner.
     shift = shift + linear @ [0.5, 0.5] - 0.5
     return cv2.warpAffine(
         pixels,
@@ -291,6 +296,6 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
 
 
 def _cells(target: tuple[int, int, int, int], stride: int) -> tuple[slice, slice]:
-    """Rows and columns of the cells whose centres lie in a rectangle, its right border excluded."""
+    """Return rows and columns of the cells whose centers lie in a half-open rectangle."""
     x0, y0, x1, y1 = (int(np.ceil(v / stride - 0.5)) for v in target)
     return slice(y0, y1), slice(x0, x1)

@@ -1,10 +1,11 @@
-"""From a data set dict to what the model is fed: the views and targets that some task asks for.
+"""Mapping data set dicts to samples: the views and targets that the tasks read.
 
-A target that a record does not have is missing in its sample, never an empty one.
+A target that a record does not have is missing from its sample, never empty.
 """
 
+import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,19 +16,16 @@ from torch.nn.utils.rnn import pad_sequence
 from ...tasks import check_tasks
 from ...tokenizer import Tokenizer
 from ..catalog.categories import IGNORE_LABEL
-from ..errors import BadFileError
-from ..files.images import BadFiles
 from .reading import Record, RecordReader
 from .strong_view import PUBLISHED, Draw, StrongPolicy, StrongView, check_policy
-from .targets import move_boxes, move_outlines, rasterize_all
+from .targets import TargetStrides, move_boxes, move_outlines, rasterize_all
 from .transforms import ViewPolicy, resize_long_side, to_planes
 
 
 def known_targets(record: Record) -> frozenset[str]:
-    """The tasks that can learn from a record.
+    """Return the tasks for which a record has targets.
 
-    Masks count as known when every object has one; `has_masks` decides for a record without
-    objects.
+    Masks count as known if every object has one; a record's `has_masks` takes precedence.
     """
     known = set()
     if "annotations" in record:
@@ -41,10 +39,26 @@ def known_targets(record: Record) -> frozenset[str]:
     return frozenset(known)
 
 
-class MultiTaskMapper:
-    """One training sample or test image from a data set dict.
+class CaptionOptions(NamedTuple):
+    """Captions of a training sample.
 
-    Called with a record alone it makes no mosaic, so that detectron2's own loaders can use it too.
+    Attributes:
+        max_tokens: longer captions are cut, begin and end tokens included.
+        per_image: number of captions drawn at random for each sample; 0 takes all of an image.
+    """
+
+    max_tokens: int = 40
+    per_image: int = 1
+
+
+STRIDES = TargetStrides()
+ONE_CAPTION = CaptionOptions()
+
+
+class MultiTaskMapper:
+    """Makes a training sample or a test image from a data set dict.
+
+    Called with only a record it makes no mosaic, so that detectron2's own loaders can use it.
     """
 
     @configurable
@@ -58,34 +72,30 @@ class MultiTaskMapper:
         weak_size: int = 640,
         test_size: int = 640,
         image_format: str = "RGB",
-        mask_stride: int = 4,
-        sem_seg_stride: int = 4,
+        strides: TargetStrides = STRIDES,
         num_sem_seg_classes: int | None = None,
         tokenizer: Tokenizer | None = None,
-        max_caption_tokens: int = 40,
-        captions_per_image: int = 1,
+        captions: CaptionOptions = ONE_CAPTION,
         cache_bytes: int = 0,
-        bad_files: BadFiles | None = None,
     ) -> None:
         """
         Args:
-            is_train: make views and targets; else resize the image and keep the record's fields.
-            tasks: what is trained, some of `yolor_d2.tasks.TASKS`.
-            weak_view_tasks: those of them that read the weak view; the others read the strong one.
-            strong: the strong view.
-            weak_size, test_size: the long side after resizing.
+            is_train: make views and targets; otherwise resize the image and keep the record's
+                fields.
+            tasks: the trained tasks, of `yolor_d2.tasks.TASKS`.
+            weak_view_tasks: tasks that read the weak view; the others read the strong view.
+            strong: settings of the strong view.
+            weak_size, test_size: long side after resizing, in pixels.
             image_format: "RGB" or "BGR".
-            mask_stride, sem_seg_stride: of the targets; 1 for heads that expect full size.
-            num_sem_seg_classes: of the semantic maps; None leaves their labels unchecked.
-            tokenizer: needed for the task "caption".
-            max_caption_tokens: longer captions are cut, begin and end included.
-            captions_per_image: drawn at random each time; 0: all that there are.
-            cache_bytes: memory for decoded images and maps, in each worker.
-            bad_files: lists files that cannot be used; None lets the first one stop the run.
+            strides: strides of masks and semantic maps.
+            num_sem_seg_classes: classes of the semantic maps; None disables the check of labels.
+            tokenizer: required for the task "caption".
+            captions: number and length of captions.
+            cache_bytes: size of the cache of decoded images and maps, per worker.
         """
         check_tasks(tasks, weak_view_tasks)
-        check_policy(strong, strides=(mask_stride, sem_seg_stride))
-        check_input((weak_size, test_size), image_format, captions_per_image)
+        check_policy(strong, strides=strides)
+        check_input((weak_size, test_size), image_format, captions.per_image)
         if is_train and "caption" in tasks and tokenizer is None:
             raise ValueError('MODEL.YOLOR.TASKS has "caption": the mapper needs a tokenizer')
         self.is_train = is_train
@@ -94,20 +104,11 @@ class MultiTaskMapper:
         self.weak_size = weak_size
         self.test_size = test_size
         self.image_format = image_format
-        self.mask_stride = mask_stride
-        self.sem_seg_stride = sem_seg_stride
+        self.strides = strides
         self.tokenizer = tokenizer
-        self.max_caption_tokens = max_caption_tokens
-        self.captions_per_image = captions_per_image
-        self.bad_files = bad_files
+        self.captions = captions
         self.reader = RecordReader(cache_bytes=cache_bytes, num_sem_seg_classes=num_sem_seg_classes)
-        self.strong_view = StrongView(
-            strong,
-            reader=self.reader,
-            mask_stride=mask_stride,
-            sem_seg_stride=sem_seg_stride,
-            report_bad=self.report_bad,
-        )
+        self.strong_view = StrongView(strong, reader=self.reader, strides=strides)
 
     @property
     def tasks(self) -> frozenset[str]:
@@ -121,7 +122,6 @@ class MultiTaskMapper:
         *,
         tokenizer: Tokenizer | None = None,
         num_sem_seg_classes: int | None = None,
-        bad_files: BadFiles | None = None,
     ) -> dict[str, Any]:
         strong = cfg.INPUT.STRONG
         return {
@@ -140,33 +140,50 @@ class MultiTaskMapper:
             "weak_size": cfg.INPUT.WEAK.SIZE,
             "test_size": cfg.INPUT.TEST_SIZE,
             "image_format": cfg.INPUT.FORMAT,
-            "mask_stride": cfg.INPUT.MASK_STRIDE,
-            "sem_seg_stride": cfg.INPUT.SEM_SEG_STRIDE,
+            "strides": TargetStrides(cfg.INPUT.MASK_STRIDE, cfg.INPUT.SEM_SEG_STRIDE),
             "num_sem_seg_classes": num_sem_seg_classes,
             "tokenizer": tokenizer,
-            "max_caption_tokens": cfg.TOKENIZER.MAX_TOKENS,
-            "captions_per_image": cfg.INPUT.CAPTIONS_PER_IMAGE,
+            "captions": CaptionOptions(cfg.TOKENIZER.MAX_TOKENS, cfg.INPUT.CAPTIONS_PER_IMAGE),
             "cache_bytes": cfg.DATALOADER.IMAGE_CACHE_MB << 20,
-            "bad_files": bad_files,
         }
+
+    def without_augmentation(self) -> "MultiTaskMapper":
+        """Return a mapper whose strong view shows the whole image, unchanged; without a cache."""
+        plain = copy.copy(self)
+        plain.reader = RecordReader(num_sem_seg_classes=self.reader.num_sem_seg_classes)
+        plain.strong_view = StrongView(
+            self.strong_view.policy.without_augmentation(),
+            reader=plain.reader,
+            strides=self.strides,
+        )
+        return plain
 
     def __call__(self, record: Record, draw: Draw | None = None) -> Record:
         """
         Args:
             record: a data set dict; it is not changed.
-            draw: the sample's randomness and its partners; by default fresh, and no mosaic.
+            draw: the sample's randomness and partners; None uses a fresh generator and no mosaic.
 
         Returns:
-            In training: file_name, image_id, height, width; image (3, S, S) uint8 when some task
-            reads the strong view, weak_image (3, h, w) when some task reads the weak one; and the
-            targets that are asked for and known: instances (gt_boxes, gt_classes, gt_masks at
-            stride), sem_seg (S / stride, S / stride) int64, weak_instances, weak_sem_seg,
-            caption_ids (K, T) int64.
-            Else: the record without annotations, and image (3, h, w) uint8.
+            If not `is_train`: the record without annotations, and "image", uint8 (3, h, w).
+            Else a sample with the views that some task reads, and the targets that some task reads
+            and the record has:
+
+            - "file_name", "image_id", "height", "width": those of the record.
+            - "image": the strong view, uint8 (3, S, S).
+            - "instances": its objects, `Instances` with gt_boxes and gt_classes; with the task
+              "mask" also gt_masks (G, S / mask_stride, S / mask_stride).
+            - "sem_seg": its labels, int64 (S / sem_seg_stride, S / sem_seg_stride).
+            - "mask_stride", "sem_seg_stride": strides of the targets, present with gt_masks and
+              "sem_seg" respectively.
+            - "weak_image": the weak view, uint8 (3, h, w).
+            - "weak_instances", "weak_sem_seg", "weak_mask_stride", "weak_sem_seg_stride": the same
+              for the weak view, with sizes rounded up.
+            - "caption_ids": tokens of K captions, int64 (K, T), padded.
 
         Raises:
-            BadFileError: the record's own file cannot be used. A partner's is reported and
-            replaced.
+            BadFileError: the record's own file cannot be used. Unusable files of partners are
+                reported and the partners replaced.
         """
         self.reader.start_sample()
         if not self.is_train:
@@ -182,20 +199,14 @@ class MultiTaskMapper:
             item.update(self._weak_items(record, known & self.weak_tasks))
         return item
 
-    def report_bad(self, error: BadFileError) -> None:
-        """List a file that cannot be used, or stop if nobody keeps a list."""
-        if self.bad_files is None:
-            raise error
-        self.bad_files.report(error)
-
     def _caption_ids(self, record: Record, rng: np.random.Generator) -> torch.Tensor:
         tokenizer = self.tokenizer
         assert tokenizer is not None
         captions = record["captions"]
-        number = min(self.captions_per_image or len(captions), len(captions))
+        number = min(self.captions.per_image or len(captions), len(captions))
         chosen = rng.choice(len(captions), number, replace=False)
         texts = [
-            torch.tensor(tokenizer.encode(captions[index], max_length=self.max_caption_tokens))
+            torch.tensor(tokenizer.encode(captions[index], max_length=self.captions.max_tokens))
             for index in sorted(chosen)
         ]
         return pad_sequence(texts, batch_first=True, padding_value=tokenizer.pad_id)
@@ -206,8 +217,11 @@ class MultiTaskMapper:
         if "detection" in targets:
             size = (image.shape[0], image.shape[1])
             item["instances"] = _instances(size, made.boxes, made.classes, made.masks)
+        if made.masks is not None:
+            item["mask_stride"] = self.strides.mask
         if made.sem_seg is not None:
             item["sem_seg"] = torch.from_numpy(made.sem_seg.astype(np.int64))
+            item["sem_seg_stride"] = self.strides.sem_seg
         return item
 
     def _weak_items(self, record: Record, targets: frozenset[str]) -> Record:
@@ -220,7 +234,7 @@ class MultiTaskMapper:
             objects = self.reader.objects(record)
             masks = None
             if "mask" in targets:
-                stride = self.mask_stride
+                stride = item["weak_mask_stride"] = self.strides.mask
                 rows, columns = -(-height // stride), -(-width // stride)
                 shapes = [
                     move_outlines(objects.outlines(index), matrix)
@@ -232,8 +246,9 @@ class MultiTaskMapper:
             boxes = move_boxes(objects.boxes, matrix)
             item["weak_instances"] = _instances((height, width), boxes, objects.classes, masks)
         if "semantic" in targets:
+            stride = item["weak_sem_seg_stride"] = self.strides.sem_seg
             labels = _sample_labels(
-                self.reader.labels(record), width=width, height=height, stride=self.sem_seg_stride
+                self.reader.labels(record), width=width, height=height, stride=stride
             )
             item["weak_sem_seg"] = torch.from_numpy(labels.astype(np.int64))
         return item
@@ -250,11 +265,11 @@ class MultiTaskMapper:
 
 
 def make_test_image(pixels: np.ndarray, *, size: int, image_format: str) -> torch.Tensor:
-    """What a network is fed at inference, uint8 (3, h, w).
+    """Return the network's input at inference, uint8 (3, h, w).
 
     Args:
         pixels: uint8 RGB (H, W, 3).
-        size: of the long side.
+        size: long side in pixels.
         image_format: "RGB" or "BGR".
     """
     return _as_tensor(resize_long_side(pixels, size), image_format)
@@ -266,7 +281,7 @@ def _as_tensor(image: np.ndarray, image_format: str) -> torch.Tensor:
 
 
 def check_input(sizes: Sequence[int], image_format: str, captions_per_image: int) -> None:
-    """A ValueError that names the key when they make no sense."""
+    """Raise a ValueError that names the key of an invalid value."""
     if min(sizes) <= 0:
         raise ValueError("INPUT.WEAK.SIZE and INPUT.TEST_SIZE must be positive")
     if image_format not in ("RGB", "BGR"):
@@ -287,7 +302,7 @@ def _instances(
 
 
 def _sample_labels(labels: np.ndarray, *, width: int, height: int, stride: int) -> np.ndarray:
-    """The labels below the centres of a resized image's cells; beyond its border, IGNORE_LABEL."""
+    """Return the labels under the centers of a resized image's cells; outside, IGNORE_LABEL."""
     rows = ((np.arange(-(-height // stride)) + 0.5) * stride * labels.shape[0] / height).astype(int)
     columns = ((np.arange(-(-width // stride)) + 0.5) * stride * labels.shape[1] / width).astype(
         int

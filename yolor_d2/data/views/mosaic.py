@@ -1,7 +1,7 @@
-"""Where the images of a strong view go: geometry alone.
+"""Geometry of the strong view: the placement of images on a mosaic, and a view of it.
 
-The canvas of a mosaic is never made: an image's place on it and the view of it are composed to one
-map from image to output, which moves pixels, boxes, masks and semantic labels alike (canvas.py).
+The mosaic itself is never rendered: an image's placement and the view are composed to one map from
+image to output, used for pixels, boxes, masks and semantic labels (canvas.py).
 """
 
 import math
@@ -15,41 +15,41 @@ from .transforms import compose, long_side_size
 
 Rectangle = tuple[float, float, float, float]  # x0, y0, x1, y1
 
-MAX_PASTE_COVER = 0.3  # share of any box that a pasted object may hide
+MAX_PASTE_COVER = 0.3  # share of any box that pasted objects may hide
 
 
 class Placement(NamedTuple):
-    """Where an image lies on the canvas."""
+    """The placement of an image on the canvas."""
 
     matrix: np.ndarray  # (2, 3) image -> canvas, without rotation
-    region: Rectangle  # the part of it that the canvas shows, in image pixels
+    region: Rectangle  # the part of the image on the canvas, in image pixels
 
 
 class Window(NamedTuple):
-    """The part of an image that the output shows, and how it gets there."""
+    """The part of an image that is visible on the output, and the map to it."""
 
     matrix: np.ndarray  # (2, 3) image -> output
-    region: Rectangle  # on the canvas, in image pixels
-    source: Rectangle  # in the output too, in image pixels
-    target: tuple[int, int, int, int]  # in the output, whole pixels
-    reduction: int  # at which the image is wanted
-    is_upright: bool  # no rotation or shear: source is exactly what lands on target
+    region: Rectangle  # the part on the canvas, in image pixels
+    source: Rectangle  # the part on the output, in image pixels
+    target: tuple[int, int, int, int]  # that part in whole pixels of the output
+    reduction: int  # at which to read the image
+    is_upright: bool  # no rotation or shear: source maps exactly to target
 
 
 def place_in_mosaic(
-    *, width: int, height: int, position: int, centre: np.ndarray, tile_size: int
+    *, width: int, height: int, position: int, center: np.ndarray, tile_size: int
 ) -> Placement:
-    """One of four images around a point of a canvas of 2 x 2 tiles, which it touches with a corner.
+    """Place one of four images with a corner at a common point of a canvas of 2 x 2 tiles.
 
     Args:
         width, height: of the image.
-        position: 0 to 3 for top left, top right, bottom left, bottom right.
-        centre: (2,) the point, x and y in pixels of the canvas.
-        tile_size: the long side of the image on the canvas, half a side of the canvas.
+        position: 0 to 3 for top left, top right, bottom left, bottom right of the point.
+        center: (2,) the point, x and y in pixels of the canvas.
+        tile_size: long side of the image on the canvas; half the side of the canvas.
     """
     new_width, new_height = long_side_size(width=width, height=height, size=tile_size)
-    left = centre[0] - (new_width if position % 2 == 0 else 0)
-    top = centre[1] - (new_height if position < 2 else 0)
+    left = center[0] - (new_width if position % 2 == 0 else 0)
+    top = center[1] - (new_height if position < 2 else 0)
     x_scale, y_scale = new_width / width, new_height / height
     region = (
         max(-left / x_scale, 0),
@@ -60,20 +60,19 @@ def place_in_mosaic(
     return Placement(np.array([[x_scale, 0, left], [0, y_scale, top]]), region)
 
 
-def place_alone(*, width: int, height: int, tile_size: int) -> Placement:
-    """One image in the middle of a canvas of one tile (letterbox)."""
+def place_centered(*, width: int, height: int, tile_size: int) -> Placement:
+    """Place one image in the center of a canvas of one tile (letterbox)."""
     new_width, new_height = long_side_size(width=width, height=height, size=tile_size)
     corner = ((tile_size - new_width) // 2, (tile_size - new_height) // 2)
     scale = np.diag([new_width / width, new_height / height])
     return Placement(np.column_stack([scale, corner]), (0, 0, width, height))
 
 
-def look(placement: Placement, view: np.ndarray, *, size: int) -> Window | None:
-    """What a view of the canvas shows of an image; None when nothing.
+def visible_window(placement: Placement, view: np.ndarray, *, size: int) -> Window | None:
+    """Return the part of an image that is visible in a view of the canvas; None if there is none.
 
-    Upright views are snapped to whole pixels of both, so that plain resizing, several times faster
-    than warping, is exact: the window's matrix says what really happens, to pixels and labels
-    alike.
+    Upright windows are snapped to whole pixels of image and output, so that resizing, several times
+    faster than warping, is exact. The window's matrix is the snapped map.
     """
     matrix = compose(view, placement.matrix)
     region = placement.region
@@ -93,7 +92,7 @@ def look(placement: Placement, view: np.ndarray, *, size: int) -> Window | None:
 
 
 def reduction_for(matrix: np.ndarray) -> int:
-    """The strongest reduction at which an image still has a pixel for each one of the output."""
+    """Return the strongest reduction at which the image need not be enlarged."""
     (a, b, _), (c, d, _) = matrix.tolist()
     scale = max(math.hypot(a, c), math.hypot(b, d))
     return max(k for k in REDUCTIONS if k == 1 or k * scale <= 1)
@@ -102,7 +101,7 @@ def reduction_for(matrix: np.ndarray) -> int:
 def _snap(
     scale: float, shift: float, target: tuple[int, int], limit: float, reduction: int
 ) -> tuple[float, float, float, float]:
-    """Of one axis: scale, shift, first and last image coordinate of the pixels that fill target."""
+    """Snap one axis: return scale, shift, first and last coordinate of the source in the image."""
     pixels = math.ceil(limit / reduction)
     first, last = (round((v - shift) / (scale * reduction)) for v in target)
     first = min(max(first, 0), pixels - 1)
@@ -114,29 +113,34 @@ def _snap(
 def choose_pastes(
     boxes: np.ndarray, *, side: int, share: float, rng: np.random.Generator
 ) -> list[int]:
-    """Which objects of a canvas are pasted once more, mirrored.
+    """Choose objects of a canvas to paste once more, mirrored.
+
+    The mirrored copies together hide less than MAX_PASTE_COVER of every box, original or pasted.
 
     Args:
         boxes: (G, 4) of all objects, in pixels of the canvas.
-        side: of the canvas.
-        share: how many of them, at most: those count whose mirror images, together, hide little of
-            any box, be it there before or pasted.
+        side: side of the canvas in pixels.
+        share: largest share of the objects to choose.
+        rng: source of randomness.
+
+    Returns:
+        Indices of objects.
     """
     wanted = round(share * len(boxes))
     mirrored = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [side, 0, side, 0]
     areas = box_areas(boxes)
-    there = boxes  # and what is pasted
-    hidden = np.zeros(len(boxes))  # share of each
+    present = boxes  # the original boxes, then the pasted ones
+    hidden = np.zeros(len(boxes))  # hidden share of each
     chosen: list[int] = []
     for index in rng.permutation(np.flatnonzero(areas > 0)).tolist():
         if len(chosen) == wanted:
             break
-        first = np.maximum(mirrored[index, :2], there[:, :2])
-        last = np.minimum(mirrored[index, 2:], there[:, 2:])
-        more = (last - first).clip(0).prod(axis=1) / np.maximum(areas, 1e-9)
-        if (hidden + more < MAX_PASTE_COVER).all():
+        first = np.maximum(mirrored[index, :2], present[:, :2])
+        last = np.minimum(mirrored[index, 2:], present[:, 2:])
+        newly_hidden = (last - first).clip(0).prod(axis=1) / np.maximum(areas, 1e-9)
+        if (hidden + newly_hidden < MAX_PASTE_COVER).all():
             chosen.append(index)
-            there = np.concatenate([there, mirrored[index : index + 1]])
+            present = np.concatenate([present, mirrored[index : index + 1]])
             areas = np.append(areas, areas[index])
-            hidden = np.append(hidden + more, 0)
+            hidden = np.append(hidden + newly_hidden, 0)
     return chosen

@@ -1,4 +1,4 @@
-"""Which images may share a mosaic."""
+"""Drawing the other images of a mosaic."""
 
 from collections.abc import Sequence
 
@@ -6,30 +6,30 @@ import numpy as np
 
 
 class PartnerPool:
-    """Draws partners: images with at least the same kinds of targets as the one they join.
+    """Draws partners: images that have at least the targets of the image they join.
 
-    So the part of a mosaic that nobody labelled is never taken for one without objects.
+    Otherwise unlabeled parts of a mosaic would count as parts without objects.
 
     Args:
-        kinds: the known targets of each image.
-        sources: (images,) the data set of each image, 0, 1, ...
-        ratios: share of the partners from each data set; None draws all images alike.
+        known_targets: the tasks for which each image has targets.
+        sources: (images,) the data set index of each image.
+        ratios: share of the partners from each data set; None draws uniformly from all images.
     """
 
     def __init__(
         self,
-        kinds: Sequence[frozenset[str]],
+        known_targets: Sequence[frozenset[str]],
         sources: np.ndarray,
         *,
         ratios: Sequence[float] | None = None,
     ) -> None:
-        names = sorted(set(kinds), key=sorted)
-        codes = {kind: code for code, kind in enumerate(names)}
-        self._code_of = np.array([codes[kind] for kind in kinds], dtype=np.int16)
-        self._groups: list[list[np.ndarray]] = []  # by kind, by data set: indices of images
-        self._shares: list[np.ndarray] = []  # by kind: cumulated share of each data set
-        for kind in names:
-            fits = np.array([kind <= other for other in names])[self._code_of]
+        combinations = sorted(set(known_targets), key=sorted)
+        codes = {targets: code for code, targets in enumerate(combinations)}
+        self._code_of = np.array([codes[each] for each in known_targets], dtype=np.int16)
+        self._groups: list[list[np.ndarray]] = []  # image indices by code, by data set
+        self._shares: list[np.ndarray] = []  # cumulative share of each data set, by code
+        for targets in combinations:
+            fits = np.array([targets <= other for other in combinations])[self._code_of]
             groups = [np.flatnonzero(fits & (sources == s)) for s in range(int(sources.max()) + 1)]
             sizes = np.array([len(group) for group in groups], dtype=float)
             weights = sizes if ratios is None else np.where(sizes > 0, ratios, 0)
@@ -39,7 +39,7 @@ class PartnerPool:
             self._shares.append(np.cumsum(weights) / weights.sum())
 
     def draw(self, index: int, rng: np.random.Generator) -> int:
-        """A partner for an image, which may be the image itself."""
+        """Draw a partner of an image; it may be the image itself."""
         code = self._code_of[index]
         source = int(np.searchsorted(self._shares[code], rng.random(), side="right"))
         group = self._groups[code][source]

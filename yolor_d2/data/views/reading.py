@@ -1,4 +1,4 @@
-"""What a data set dict points to: pixels, semantic labels, objects."""
+"""Reading the files of a data set dict: pixels, semantic labels, objects."""
 
 from typing import Any
 
@@ -13,13 +13,12 @@ Record = dict[str, Any]
 
 
 class RecordReader:
-    """Reads the files of records, each once a sample.
+    """Reads the files of records, each once per sample.
 
     Args:
-        cache_bytes: memory for what was read, over samples; 0 forgets it at the next
-            `start_sample`.
-        num_sem_seg_classes: a semantic map with a larger label, but 255, is a bad file; None lets
-            all labels through.
+        cache_bytes: size of the cache that is kept between samples; 0 disables it.
+        num_sem_seg_classes: semantic maps with labels beyond it, except 255, are bad files; None
+            disables the check.
     """
 
     def __init__(self, *, cache_bytes: int = 0, num_sem_seg_classes: int | None = None) -> None:
@@ -28,11 +27,11 @@ class RecordReader:
         self._sample: dict[tuple[str, int], np.ndarray] = {}
 
     def start_sample(self) -> None:
-        """Let go of the files of the sample before."""
+        """Release the files of the previous sample."""
         self._sample.clear()
 
     def pixels(self, record: Record, *, reduction: int = 1) -> np.ndarray:
-        """The image, uint8 RGB, each side divided by the reduction."""
+        """Return the image, uint8 RGB, with each side divided by `reduction`."""
         path = record["file_name"]
 
         def read() -> np.ndarray:
@@ -45,14 +44,14 @@ class RecordReader:
         return self._sample[key]
 
     def labels(self, record: Record) -> np.ndarray:
-        """The semantic map, uint8 (height, width)."""
+        """Return the semantic map, uint8 (height, width)."""
 
         def read() -> np.ndarray:
             labels = read_index_png(path)
             expected = (record["height"], record["width"])
             if labels.shape != expected:
                 raise BadFileError(path, f"is {labels.shape}, its image is {expected}")
-            # 255 wraps to 0, so this is the largest label without it, in two fast passes.
+            # 255 wraps to 0, so this is the largest label except 255, in two fast passes.
             last = int((labels + np.uint8(1)).max()) - 1
             if self.num_sem_seg_classes is not None and last >= self.num_sem_seg_classes:
                 raise BadFileError(path, f"has label {last}, of {self.num_sem_seg_classes} classes")
@@ -65,5 +64,5 @@ class RecordReader:
         return self._sample[key]
 
     def objects(self, record: Record) -> Objects:
-        """The objects that are no crowds."""
+        """Return the objects of a record, without crowds."""
         return read_objects(record)

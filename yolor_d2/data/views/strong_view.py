@@ -1,6 +1,6 @@
-"""The strong view: mosaic, random view of it, copy-paste, mixup, flip, colour.
+"""The strong view: mosaic, random affine, copy-paste, mixup, flip, color.
 
-The order of random draws is part of the data: it decides which samples a seed gives.
+The samples of a seed depend on the order of random draws: do not change it.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,15 +15,16 @@ from .canvas import Canvas, Targets, is_worth_keeping
 from .mosaic import (
     Placement,
     choose_pastes,
-    look,
-    place_alone,
+    place_centered,
     place_in_mosaic,
     reduction_for,
+    visible_window,
 )
 from .reading import Record, RecordReader
 from .targets import (
     Objects,
     Outline,
+    TargetStrides,
     box_areas,
     clip_boxes,
     clip_outlines,
@@ -36,7 +37,7 @@ from .transforms import ViewPolicy, compose, random_hsv_factors, random_view
 
 
 class StrongPolicy(NamedTuple):
-    """How strong; the published recipe by default. config.py explains each (INPUT.STRONG)."""
+    """Settings of the strong view, documented in config.py (INPUT.STRONG); published by default."""
 
     size: int = 640
     mosaic: float = 1.0
@@ -46,15 +47,27 @@ class StrongPolicy(NamedTuple):
     hsv: tuple[float, float, float] = (0.015, 0.7, 0.4)
     flip: float = 0.5
 
+    def without_augmentation(self) -> "StrongPolicy":
+        """Return a policy that shows the whole image, unchanged, in the center of the view."""
+        return StrongPolicy(
+            size=self.size,
+            mosaic=0.0,
+            copy_paste=0.0,
+            mixup=0.0,
+            view=ViewPolicy(scale=0.0, translate=0.0, degrees=0.0, shear=0.0),
+            hsv=(0.0, 0.0, 0.0),
+            flip=0.0,
+        )
+
 
 PUBLISHED = StrongPolicy()
 
 
 def check_policy(policy: StrongPolicy, *, strides: Sequence[int]) -> None:
-    """A ValueError that names the key of a number that makes no sense."""
+    """Raise a ValueError that names the key of an invalid value."""
     if policy.size <= 0 or any(policy.size % stride for stride in strides):
         raise ValueError(
-            f"INPUT.STRONG.SIZE {policy.size} is no multiple of the strides of the targets, "
+            f"INPUT.STRONG.SIZE {policy.size} is not a multiple of the strides of the targets, "
             f"{' and '.join(str(stride) for stride in strides)}"
         )
     limits = {
@@ -62,9 +75,9 @@ def check_policy(policy: StrongPolicy, *, strides: Sequence[int]) -> None:
         "COPY_PASTE": (policy.copy_paste, 1),
         "MIXUP": (policy.mixup, 1),
         "FLIP": (policy.flip, 1),
-        "SCALE": (policy.view.scale, 0.99),  # 1 would shrink to nothing
+        "SCALE": (policy.view.scale, 0.99),  # at 1 the image could vanish
         "TRANSLATE": (policy.view.translate, 0.5),
-        "HSV[0]": (policy.hsv[0], 0.4),  # OpenCV's hue, up to 179, has to stay below 256
+        "HSV[0]": (policy.hsv[0], 0.4),  # OpenCV's hue, at most 179, must stay below 256
         "HSV[1]": (policy.hsv[1], 1),
         "HSV[2]": (policy.hsv[2], 1),
     }
@@ -73,18 +86,25 @@ def check_policy(policy: StrongPolicy, *, strides: Sequence[int]) -> None:
             raise ValueError(f"INPUT.STRONG.{key} must be between 0 and {limit}, not {value}")
 
 
+def raise_bad_file(error: BadFileError) -> None:
+    """Stop at the first partner whose file cannot be used."""
+    raise error
+
+
 class Draw(NamedTuple):
-    """What a sample may use besides its own record.
+    """Inputs of a sample besides its own record.
 
     Attributes:
-        rng: everything random about the sample comes from it.
-        partner: draws another record, one that has at least the same kinds of targets.
-        mosaic: whether mosaics are made at this point of the run.
+        rng: source of all randomness of the sample.
+        partner: draws another record that has at least the same targets.
+        mosaic: whether mosaics are enabled at this point of the run.
+        report_bad: called if the file of a partner cannot be used; the partner is then replaced.
     """
 
     rng: np.random.Generator
     partner: Callable[[np.random.Generator], Record]
     mosaic: bool
+    report_bad: Callable[[BadFileError], None] = raise_bad_file
 
 
 class _Tile(NamedTuple):
@@ -99,10 +119,9 @@ class StrongView:
     """Makes strong views.
 
     Args:
-        policy: what may happen.
-        reader: of the records' files.
-        mask_stride, sem_seg_stride: of the targets.
-        report_bad: told of a partner whose file cannot be used; another one takes its place.
+        policy: probabilities and ranges of the augmentations.
+        reader: reads the records' files.
+        strides: strides of the targets.
     """
 
     def __init__(
@@ -110,25 +129,21 @@ class StrongView:
         policy: StrongPolicy,
         *,
         reader: RecordReader,
-        mask_stride: int,
-        sem_seg_stride: int,
-        report_bad: Callable[[BadFileError], None],
+        strides: TargetStrides,
     ) -> None:
         self.policy = policy
         self.reader = reader
-        self.mask_stride = mask_stride
-        self.sem_seg_stride = sem_seg_stride
-        self.report_bad = report_bad
+        self.strides = strides
 
     def __call__(
         self, record: Record, draw: Draw, targets: frozenset[str]
     ) -> tuple[np.ndarray, Targets]:
         """
         Args:
-            record: the image that the sample is about.
+            record: the image of the sample.
             draw: its randomness and its partners.
-            targets: of "detection", "mask", "semantic": what the record and its partners have and
-                some task reads from this view.
+            targets: the tasks of "detection", "mask" and "semantic" that read this view and for
+                which the record, and so its partners, have targets.
 
         Returns:
             The image, uint8 RGB (size, size, 3), and its targets.
@@ -139,8 +154,8 @@ class StrongView:
         rng, policy = draw.rng, self.policy
         canvas = Canvas(
             size=policy.size,
-            mask_stride=self.mask_stride if "mask" in targets else None,
-            sem_stride=self.sem_seg_stride if "semantic" in targets else None,
+            mask_stride=self.strides.mask if "mask" in targets else None,
+            sem_seg_stride=self.strides.sem_seg if "semantic" in targets else None,
             hsv_factors=random_hsv_factors(rng, policy.hsv),
         )
         if draw.mosaic and rng.random() < policy.mosaic:
@@ -150,25 +165,25 @@ class StrongView:
                 self._mosaic(other, None, draw, targets)
                 canvas.mix(other, rng.beta(32, 32))
         else:
-            self._alone(canvas, record, rng, targets)
+            self._single(canvas, record, rng, targets)
         finished = canvas.finish(flip=rng.random() < policy.flip)
         return canvas.image, finished
 
-    def _alone(
+    def _single(
         self, canvas: Canvas, record: Record, rng: np.random.Generator, targets: frozenset[str]
     ) -> None:
-        """One image in the middle."""
+        """Paint one image in the center."""
         size = self.policy.size
         view = random_view(rng, self.policy.view, canvas_size=size, size=size)
-        placement = place_alone(width=record["width"], height=record["height"], tile_size=size)
-        self._show(canvas, record, placement, view, targets)
+        placement = place_centered(width=record["width"], height=record["height"], tile_size=size)
+        self._add_image(canvas, record, placement, view, targets)
 
     def _mosaic(
         self, canvas: Canvas, first: Record | None, draw: Draw, targets: frozenset[str]
     ) -> None:
-        """Four images around a point; the first one is given, or drawn like the others."""
+        """Paint four images around a point; without `first`, all of them are partners."""
         rng, size = draw.rng, self.policy.size
-        centre = rng.uniform(size / 2, 3 * size / 2, size=2)
+        center = rng.uniform(size / 2, 3 * size / 2, size=2)
         view = random_view(rng, self.policy.view, canvas_size=2 * size, size=size)
         tiles = []
         for position in range(4):
@@ -178,21 +193,21 @@ class StrongView:
                     width=record["width"],
                     height=record["height"],
                     position=position,
-                    centre=centre,
+                    center=center,
                     tile_size=size,
                 )
                 try:
-                    tiles.append(self._show(canvas, record, placement, view, targets))
+                    tiles.append(self._add_image(canvas, record, placement, view, targets))
                     break
                 except BadFileError as error:
                     if record is first:
                         raise
-                    self.report_bad(error)
+                    draw.report_bad(error)
                     record = draw.partner(rng)
         if "mask" in targets and self.policy.copy_paste > 0:
-            self._copy_paste(canvas, tiles, view, rng)
+            self._copy_paste(canvas, tiles, view, draw)
 
-    def _show(
+    def _add_image(
         self,
         canvas: Canvas,
         record: Record,
@@ -200,9 +215,9 @@ class StrongView:
         view: np.ndarray,
         targets: frozenset[str],
     ) -> _Tile:
-        """Paint what the view shows of an image. Nothing is read of one that it does not show."""
+        """Add an image and its objects, as far as visible; invisible images are not read."""
         objects = self.reader.objects(record) if "detection" in targets else None
-        window = look(placement, view, size=self.policy.size)
+        window = visible_window(placement, view, size=self.policy.size)
         if window is not None:
             labels = self.reader.labels(record) if "semantic" in targets else None
             pixels = self.reader.pixels(record, reduction=window.reduction)
@@ -211,12 +226,10 @@ class StrongView:
                 canvas.add(objects, window)
         return _Tile(record, placement, objects)
 
-    def _copy_paste(
-        self, canvas: Canvas, tiles: list[_Tile], view: np.ndarray, rng: np.random.Generator
-    ) -> None:
-        """Paste the mirror images of some objects of a mosaic."""
+    def _copy_paste(self, canvas: Canvas, tiles: list[_Tile], view: np.ndarray, draw: Draw) -> None:
+        """Paste mirrored copies of some objects of a mosaic."""
         side = 2 * self.policy.size
-        owners = [(t, i) for t in tiles if t.objects for i in range(len(t.objects.classes))]
+        sources = [(t, i) for t in tiles if t.objects for i in range(len(t.objects.classes))]
         boxes = np.concatenate(
             [
                 move_boxes(clip_boxes(t.objects.boxes, t.placement.region), t.placement.matrix)
@@ -224,21 +237,24 @@ class StrongView:
                 if t.objects
             ]
         )
-        chosen = choose_pastes(boxes, side=side, share=self.policy.copy_paste, rng=rng)
+        chosen = choose_pastes(boxes, side=side, share=self.policy.copy_paste, rng=draw.rng)
         view = compose(view, np.array([[-1.0, 0, side], [0, 1, 0]]))
         output = (0, 0, self.policy.size, self.policy.size)
         whole = move_boxes(boxes[chosen], view)
         full_areas = box_areas(whole)
         shown = np.flatnonzero(is_worth_keeping(clip_boxes(whole, output), full_areas))
         for k in shown.tolist():
-            tile, index = owners[chosen[k]]
+            tile, index = sources[chosen[k]]
             matrix = compose(view, tile.placement.matrix)
-            self._paste(canvas, tile, index, matrix, full_areas[k : k + 1])
+            try:
+                self._paste(canvas, tile, index, matrix, full_areas[k : k + 1])
+            except BadFileError as error:  # of an image that is not visible itself
+                draw.report_bad(error)
 
     def _paste(
         self, canvas: Canvas, tile: _Tile, index: int, matrix: np.ndarray, full_area: np.ndarray
     ) -> None:
-        """Paste one object, if enough of it is in view."""
+        """Paste one object if enough of it is visible."""
         assert tile.objects is not None
         in_image = clip_outlines(tile.objects.outlines(index), tile.placement.region)
         outlines = move_outlines(in_image, matrix)
@@ -247,14 +263,10 @@ class StrongView:
         if not is_worth_keeping(box[None], full_area)[0]:
             return
         reduction = reduction_for(matrix)
+        pixels = self.reader.pixels(tile.record, reduction=reduction)
         label = None
-        try:
-            pixels = self.reader.pixels(tile.record, reduction=reduction)
-            if canvas.sem_seg is not None:
-                label = most_frequent(self.reader.labels(tile.record), in_image)
-        except BadFileError as error:  # of an image that is not in view itself
-            self.report_bad(error)
-            return
+        if canvas.sem_seg is not None:
+            label = most_frequent_label(self.reader.labels(tile.record), in_image)
         class_index = int(tile.objects.classes[index])
         canvas.paste(
             outlines,
@@ -267,8 +279,8 @@ class StrongView:
         )
 
 
-def most_frequent(labels: np.ndarray, outlines: list[Outline]) -> int:
-    """An object's label: things and semantic classes may be numbered differently."""
+def most_frequent_label(labels: np.ndarray, outlines: list[Outline]) -> int:
+    """Return an object's label in a semantic map, whose classes may differ from those of boxes."""
     height, width = labels.shape
     rows, columns, shape = rasterize(outlines, width=width, height=height, stride=1)
     window = labels[rows, columns]

@@ -1,4 +1,4 @@
-"""Annotations as arrays: moved by an affine map, clipped, rasterised. No randomness, no files.
+"""Annotations as arrays: affine maps, clipping, rasterization. No randomness, no files.
 
 Coordinates are continuous pixels, x before y: pixel (0, 0) covers [0, 1) x [0, 1). A map is a (2,
 3) matrix from image to output coordinates, a rectangle is (x0, y0, x1, y1).
@@ -14,22 +14,29 @@ from detectron2.structures import BoxMode
 
 from ..errors import DataError
 
-# Rings are filled together by the even-odd rule, outlines of one object are united.
+# Rings are filled together by the even-odd rule; the outlines of an object are united.
 Outline = list[np.ndarray]  # rings of shape (points, 2), float32
 Vertices = list[list[np.ndarray]]  # the same at whole pixels, int32
 
 
+class TargetStrides(NamedTuple):
+    """Pixels per cell of the targets; 1 for heads that expect full resolution."""
+
+    mask: int = 4
+    sem_seg: int = 4
+
+
 class Objects(NamedTuple):
-    """The objects of one image. Segmentations stay as they are read until they are needed."""
+    """The objects of one image. Segmentations are decoded only when needed."""
 
     boxes: np.ndarray  # (G, 4) float64, x0 y0 x1 y1
     classes: np.ndarray  # (G,) int64
-    segmentations: list[Any]  # polygons or RLE; None for an object with a box alone
+    segmentations: list[Any]  # polygons or RLE; None for an object with only a box
     width: int
     height: int
 
     def outlines(self, index: int) -> list[Outline]:
-        """One object's shape inside the image; its box where it has nothing else."""
+        """Return an object's shape inside the image; without a segmentation, its box."""
         segmentation = self.segmentations[index]
         if segmentation is None:
             x0, y0, x1, y1 = self.boxes[index]
@@ -39,7 +46,7 @@ class Objects(NamedTuple):
 
 
 def read_objects(record: dict[str, Any]) -> Objects:
-    """The objects of a data set dict, without crowds and without boxes of zero size."""
+    """Return the objects of a data set dict, without crowds and boxes of zero size."""
     annotations = [a for a in record["annotations"] if not a.get("iscrowd", 0)]
     boxes = np.array([_box_xyxy(a) for a in annotations], dtype=np.float64).reshape(-1, 4)
     boxes = boxes.clip(0, np.array([record["width"], record["height"]] * 2, dtype=np.float64))
@@ -65,18 +72,18 @@ def _box_xyxy(annotation: dict[str, Any]) -> Sequence[float]:
 
 
 def read_outlines(segmentation: Any, *, width: int, height: int) -> list[Outline]:
-    """Polygons as they are; an RLE mask as the contours of its pixels, holes included."""
+    """Return polygons unchanged, and an RLE mask as the contours of its pixels, with holes."""
     if isinstance(segmentation, list):
         return [[np.array(ring, dtype=np.float32).reshape(-1, 2)] for ring in segmentation]
     mask = decode_rle(segmentation, width=width, height=height)
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    # A contour runs through the centres of the pixels on the rim.
+    # OpenCV's contours run through the centers of the border pixels.
     rings = [contour.reshape(-1, 2).astype(np.float32) + np.float32(0.5) for contour in contours]
     return [rings] if rings else []
 
 
 def decode_rle(rle: dict[str, Any], *, width: int, height: int) -> np.ndarray:
-    """COCO's compressed or uncompressed RLE as a uint8 mask of shape (height, width)."""
+    """Decode COCO's RLE, compressed or not, to a uint8 mask (height, width)."""
     if list(rle["size"]) != [height, width]:
         raise DataError(f"a mask of size {list(rle['size'])} in an image of {[height, width]}")
     if isinstance(rle["counts"], list):
@@ -85,11 +92,11 @@ def decode_rle(rle: dict[str, Any], *, width: int, height: int) -> np.ndarray:
 
 
 def move_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The boxes around the moved corners, (G, 4) -> (G, 4)."""
+    """Return the bounding boxes of the moved corners, (G, 4) -> (G, 4)."""
     linear = matrix[:, :2].T
-    centres = (boxes[:, :2] + boxes[:, 2:]) @ linear / 2 + matrix[:, 2]  # (G, 2)
+    centers = (boxes[:, :2] + boxes[:, 2:]) @ linear / 2 + matrix[:, 2]  # (G, 2)
     halves = (boxes[:, 2:] - boxes[:, :2]) @ np.abs(linear) / 2  # (G, 2)
-    return np.concatenate([centres - halves, centres + halves], axis=1)
+    return np.concatenate([centers - halves, centers + halves], axis=1)
 
 
 def move_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -103,7 +110,7 @@ def move_outlines(outlines: list[Outline], matrix: np.ndarray) -> list[Outline]:
 
 
 def clip_boxes(boxes: np.ndarray, rectangle: Sequence[float]) -> np.ndarray:
-    """The parts of boxes inside a rectangle; of size zero where there is none."""
+    """Clip boxes to a rectangle; boxes outside of it get size zero."""
     x0, y0, x1, y1 = rectangle
     return np.minimum(np.maximum(boxes, (x0, y0, x0, y0)), (x1, y1, x1, y1))
 
@@ -114,7 +121,7 @@ def box_areas(boxes: np.ndarray) -> np.ndarray:
 
 
 def clip_ring(ring: np.ndarray, rectangle: Sequence[float]) -> np.ndarray:
-    """The part of a ring inside a rectangle (Sutherland-Hodgman); empty when there is none."""
+    """Clip a ring to a rectangle (Sutherland-Hodgman); empty if it lies outside."""
     x0, y0, x1, y1 = rectangle
     x, y, width, height = cv2.boundingRect(ring)  # in whole pixels, at least as large as the ring
     if x >= x0 and y >= y0 and x + width <= x1 and y + height <= y1:
@@ -132,21 +139,21 @@ def clip_ring(ring: np.ndarray, rectangle: Sequence[float]) -> np.ndarray:
         depth_before = depth[previous]
         share = depth_before / np.where(crosses, depth_before - depth, 1)
         crossing = ring[previous] + share[:, None] * (ring - ring[previous])
-        # Each edge gives its crossing with the border, if any, then its end, if that is inside.
+        # Each edge yields its crossing with the border, if any, then its end if that is inside.
         both = np.stack([crossing, ring], axis=1).reshape(-1, 2)
         ring = both[np.stack([crosses, inside], axis=1).reshape(-1)]
     return ring.astype(np.float32, copy=False)
 
 
 def clip_outlines(outlines: list[Outline], rectangle: Sequence[float]) -> list[Outline]:
-    """The parts of an object inside a rectangle."""
+    """Clip an object's outlines to a rectangle."""
     clipped = ([clip_ring(ring, rectangle) for ring in rings if len(ring)] for rings in outlines)
     kept = ([ring for ring in rings if len(ring) > 2] for rings in clipped)
     return [rings for rings in kept if rings]
 
 
 def outline_extent(outlines: list[Outline]) -> np.ndarray:
-    """The box around an object, (4,); zeros when nothing is left of it."""
+    """Return the bounding box of an object, (4,); zeros if the object is empty."""
     rings = [ring for outline in outlines for ring in outline]
     if not rings:
         return np.zeros(4)
@@ -155,7 +162,7 @@ def outline_extent(outlines: list[Outline]) -> np.ndarray:
 
 
 def fill(shape: Vertices, *, columns: slice, rows: slice) -> np.ndarray:
-    """Rasterise an object into a uint8 window of 0 and 1 that covers these columns and rows."""
+    """Rasterize an object into a uint8 window of 0 and 1 that covers these columns and rows."""
     size = (rows.stop - rows.start, columns.stop - columns.start)
     window = np.zeros(size, dtype=np.uint8)
     for rings in shape:
@@ -164,25 +171,24 @@ def fill(shape: Vertices, *, columns: slice, rows: slice) -> np.ndarray:
 
 
 def truncate(outlines: list[Outline]) -> Vertices:
-    """Vertices at whole pixels, as the published network fills them."""
+    """Truncate vertices to whole pixels, as the published network's training does."""
     return [[ring.astype(np.int32) for ring in rings] for rings in outlines]
 
 
 def rasterize(
     outlines: list[Outline], *, width: int, height: int, stride: int
 ) -> tuple[slice, slice, np.ndarray]:
-    """An object's mask at stride, no more of it than needed.
+    """Rasterize an object at a stride, inside its own window.
 
-    Filled at full size, rim included, then shrunk by bilinear resizing, which at stride 4 means: a
-    cell belongs to the object when at least two of its four central pixels do.
+    The shape is filled at full size, border included, and resized bilinearly. At stride 4, a cell
+    belongs to the object if at least two of its four central pixels do.
 
     Args:
         outlines: in pixels of the full size.
         width, height: of the full size, multiples of stride.
 
     Returns:
-        Rows and columns of cells, and what to put there: bool (rows, columns). The mask is False
-        elsewhere.
+        Rows and columns of the window in cells, and its mask, bool (rows, columns).
     """
     shape = truncate(outlines)
     bounds = [cv2.boundingRect(ring) for rings in shape for ring in rings]
@@ -207,7 +213,7 @@ def rasterize(
 def rasterize_all(
     shapes: Sequence[list[Outline]], *, width: int, height: int, stride: int
 ) -> np.ndarray:
-    """The masks of many objects, bool (G, height / stride, width / stride)."""
+    """Rasterize objects to masks, bool (G, height / stride, width / stride)."""
     masks = np.zeros((len(shapes), height // stride, width // stride), dtype=bool)
     for mask, shape in zip(masks, shapes, strict=True):
         rows, columns, window = rasterize(shape, width=width, height=height, stride=stride)

@@ -1,4 +1,4 @@
-"""The geometry and colour of the two views, as pure functions of a random generator."""
+"""Geometry and color of the two views, as pure functions of a random generator."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,10 +8,10 @@ import numpy as np
 
 
 class ViewPolicy(NamedTuple):
-    """How far the strong view may move its canvas (reference.md 8.2 for the published numbers)."""
+    """Ranges of the strong view's random affine transform; the published values by default."""
 
-    scale: float = 0.9  # factor uniform in 1 -+ this
-    translate: float = 0.1  # the canvas centre lands within this share around the output's centre
+    scale: float = 0.9  # factor uniform in 1 +- this
+    translate: float = 0.1  # of the canvas center from the output center, share of the side
     degrees: float = 0.0
     shear: float = 0.0  # degrees
 
@@ -19,7 +19,7 @@ class ViewPolicy(NamedTuple):
 def random_view(
     rng: np.random.Generator, policy: ViewPolicy, *, canvas_size: int, size: int
 ) -> np.ndarray:
-    """A (2, 3) map from a square canvas to a square output: rotate, scale, shear, then shift."""
+    """Draw a (2, 3) map from a square canvas to a square output: rotate, scale, shear, shift."""
     angle = np.deg2rad(rng.uniform(-policy.degrees, policy.degrees))
     scale = rng.uniform(1 - policy.scale, 1 + policy.scale)
     shear_x, shear_y = np.tan(np.deg2rad(rng.uniform(-policy.shear, policy.shear, size=2)))
@@ -30,20 +30,20 @@ def random_view(
 
 
 def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """The (2, 3) map that applies inner first, then outer."""
+    """Return the (2, 3) map that applies `inner`, then `outer`."""
     composed = outer[:, :2] @ inner  # (2, 3)
     composed[:, 2] += outer[:, 2]
     return composed
 
 
 def long_side_size(*, width: int, height: int, size: int) -> tuple[int, int]:
-    """(width, height) after the long side has been brought to size; other side truncated."""
+    """Return (width, height) with the long side at `size`; the other side is truncated."""
     ratio = size / max(width, height)
     return max(int(width * ratio), 1), max(int(height * ratio), 1)
 
 
 def resize_long_side(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize (H, W, 3); area means when shrinking, bilinear when enlarging."""
+    """Resize the long side of (H, W, 3): by area when shrinking, bilinearly when enlarging."""
     height, width = image.shape[:2]
     new_size = long_side_size(width=width, height=height, size=size)
     if new_size == (width, height):
@@ -55,14 +55,14 @@ def resize_long_side(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def random_hsv_factors(rng: np.random.Generator, gains: Sequence[float]) -> np.ndarray:
-    """(3,) factors of hue, saturation and value, uniform in 1 -+ gains."""
+    """Draw (3,) factors of hue, saturation and value, uniform in 1 +- gains."""
     return rng.uniform(-1, 1, size=3) * gains + 1
 
 
 def multiply_hsv(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """uint8 RGB (H, W, 3) -> the same with hue, saturation and value multiplied.
+    """Multiply hue, saturation and value of a uint8 RGB image (H, W, 3).
 
-    OpenCV's hue has 180 steps; what goes beyond, up to 255, comes round again on the way back.
+    OpenCV's hue has 180 steps; values up to 255 wrap around in the conversion to RGB.
     """
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
     cv2.transform(hsv, np.diag(factors), dst=hsv)  # four times as fast as cv2.LUT or cv2.multiply
