@@ -52,8 +52,10 @@ def test_groups_are_arguments_with_these_fields(target: str) -> None:
     """The group classes have the fields of the table."""
     for argument, group in GROUPED[target].items():
         module, _, name = group.target.rpartition(".")
-        assert set(group.names) <= set(getattr(import_module(module), name)._fields)
-        assert grouped_name(target, group.names[0]) == f"{argument}.{group.names[0]}"
+        renamed = group.renamed()
+        assert set(renamed.values()) <= set(getattr(import_module(module), name)._fields)
+        for earlier, now in renamed.items():
+            assert grouped_name(target, earlier) == f"{argument}.{now}"
 
 
 @pytest.mark.parametrize("head", [TransformerCaptionHead, HEAD, OtherHead])
