@@ -1,5 +1,6 @@
 """Objects as visual tokens: which objects, and how they are encoded."""
 
+import warnings
 from typing import Any
 
 import pytest
@@ -63,6 +64,24 @@ class TestFound:
         assert (~regions.padding).sum() == len(kept) == 10
         torch.testing.assert_close(regions.boxes[0, :10], boxes[kept])
         assert box_iou(regions.boxes[0, :10], regions.boxes[0, :10]).triu(1).max() < 0.5
+
+    def test_traced_function_takes_any_number_of_predictions(self) -> None:
+        """Fewer than `count`, fewer than are compared, and more."""
+
+        def predictions(points: int) -> tuple[torch.Tensor, torch.Tensor]:
+            corners = torch.rand(2, points, 2, generator=rng) * 50
+            return torch.randn(2, points, 3, generator=rng), torch.cat([corners, corners + 9], 2)
+
+        def found(logits: torch.Tensor, boxes: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(found_regions(logits, boxes, count=5))
+
+        rng = torch.Generator().manual_seed(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            traced = torch.jit.trace(found, predictions(100), check_trace=False)
+        for points in (3, 5, 40, 50, 200):
+            inputs = predictions(points)
+            assert all(map(torch.equal, traced(*inputs), found(*inputs)))
 
 
 def test_true_regions() -> None:

@@ -78,7 +78,7 @@ def beam_search(
     rows = (num_images, beam_size)
     ids = torch.full((*rows, max_tokens), vocabulary.pad_id, device=device)  # (N, K, T)
     ids[:, :, 0] = vocabulary.bos_id
-    # All beams begin equal, so only the first one is continued.
+    # All beams begin with the same text, so only the first one is continued.
     scores = torch.full(rows, -torch.inf, device=device)  # (N, K)
     scores[:, 0] = 0
     finished = _Finished(ids[:, 0], vocabulary.eos_id, length_penalty)
