@@ -12,7 +12,11 @@ from yolor_d2.modeling.heads import (
     UConvHead,
 )
 from yolor_d2.modeling.heads.caption.decoding import Decoding
-from yolor_d2.modeling.heads.detection.assigner import TaskAlignedAssigner
+from yolor_d2.modeling.heads.detection import (
+    DetectionLossWeights,
+    Suppression,
+    TaskAlignedAssigner,
+)
 from yolor_d2.modeling.panoptic import PanopticMerger, panoptic_tables
 
 from .common import (  # noqa: F401  the recipe
@@ -42,6 +46,8 @@ model = L(YOLOR)(
         in_features=points,
         num_classes=len(metadata.thing_classes),
         assigner=L(TaskAlignedAssigner)(topk=10, alpha=0.5, beta=6.0),
+        loss_weights=L(DetectionLossWeights)(),
+        suppression=L(Suppression)(),
     ),
     mask_head=L(PrototypeMaskHead)(input_shape=shapes, in_features=points, proto_feature="p3"),
     semantic_head=L(UConvHead)(
