@@ -260,3 +260,13 @@ def test_merger_follows_the_configuration_and_keeps_its_tables() -> None:
         assert COCO_PANOPTIC.names[segments[1]["category_id"]] == "sky-other-merged"
     combine.ENABLED = False
     assert PanopticMerger.from_config(cfg) is None
+
+
+def test_weights_without_tables_keep_those_of_the_network() -> None:
+    merger = PanopticMerger(thing_to_panoptic=[0, 1], leaf_to_panoptic=[-1, 2])
+    state = merger.state_dict()
+    merger.load_state_dict({})
+    assert merger.thing_to_panoptic.tolist() == [0, 1]
+    del state["leaf_to_panoptic"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*leaf_to_panoptic"):
+        merger.load_state_dict(state)

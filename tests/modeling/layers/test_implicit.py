@@ -61,3 +61,23 @@ def test_an_unknown_norm_is_not_folded() -> None:
     block.norm = torch.nn.GroupNorm(2, 8)
     with pytest.raises(TypeError, match="GroupNorm"):
         block.fuse()
+
+
+@pytest.mark.parametrize("lost", ["weight", "bias", "implicit_add", "implicit_mul"])
+@pytest.mark.parametrize("implicit", [True, False])
+def test_incomplete_weights_are_refused(lost: str, implicit: bool) -> None:
+    state = torch.nn.Sequential(ImplicitConv1x1(3, 2)).state_dict()
+    del state[f"0.{lost}"]
+    with pytest.raises(RuntimeError, match=rf"Missing key.*0\.{lost}|Unexpected key"):
+        torch.nn.Sequential(ImplicitConv1x1(3, 2, implicit=implicit)).load_state_dict(state)
+
+
+def test_a_layer_without_weights_keeps_its_vectors_and_is_missing_as_a_whole() -> None:
+    block = torch.nn.Sequential(ImplicitConv1x1(3, 2))
+    before = {name: value.clone() for name, value in block.state_dict().items()}
+
+    missing, unexpected = block.load_state_dict({}, strict=False)
+
+    assert set(missing) == set(before)
+    assert not unexpected
+    assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())
