@@ -284,7 +284,7 @@ def test_nonsense_is_refused_by_name(cfg: CfgNode, key: str, value: object, mess
     [
         ([], "is empty"),
         (["p9"], "has p9; it may have p3, p4, p5"),
-        (["p4", "p3"], "must be finest first"),
+        (["p4", "p3"], "must be ordered from fine to coarse"),
     ],
 )
 def test_multi_scale_needs_its_maps_in_order(names: list[str], message: str) -> None:
