@@ -12,7 +12,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 
 from ..layers import SPPCSPC, ConvBlock, Elan, Transition
-from .features import SIZE_DIVISIBILITY, chosen_features, scaled, scaled_shapes, requested_features
+from .features import SIZE_DIVISIBILITY, chosen_features, requested_features, scaled, scaled_shapes
 from .yolor_elan import YOLORELAN, elan_shapes
 
 # Channels of each map of the neck at width 1, and its stride.

@@ -15,9 +15,9 @@ from .features import (
     SIZE_DIVISIBILITY,
     check_factors,
     chosen_features,
+    requested_features,
     scaled,
     scaled_shapes,
-    requested_features,
 )
 
 # Channels of each map at width 1, and its stride.
