@@ -25,9 +25,9 @@ class BatchCount(NamedTuple):
 def over_processes(count: Tensor) -> BatchCount:
     """Sum a count over all processes, on the device, without synchronizing with the host.
 
-    All processes must call this in the same order, whatever their images contain. Without
-    gradients nothing is averaged, so the count of the process itself is returned; numbers of
-    batches may then differ between processes.
+    All processes must call this in the same order, also for images without targets. Without
+    gradients nothing is averaged, so the count of the process itself is returned; processes may
+    then have different numbers of batches.
     """
     processes = comm.get_world_size() if torch.is_grad_enabled() else 1
     if processes == 1:

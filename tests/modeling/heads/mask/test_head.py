@@ -112,7 +112,7 @@ def test_every_parameter_gets_a_gradient(counts: list[int]) -> None:
 
 @pytest.mark.parametrize("resolution", ["input", "fast"])
 def test_inference_takes_the_coefficients_of_the_points(resolution: str) -> None:
-    """Point 7 of the second image wants the left half, point 20 the right one."""
+    """Point 7 of the second image predicts the left half, point 20 the right half."""
     prototypes = torch.zeros(2, 8, HEIGHT // 4, WIDTH // 4)
     prototypes[1, 0, :, : WIDTH // 8] = 1
     prototypes[1, 0, :, WIDTH // 8 :] = -1

@@ -152,7 +152,7 @@ class AnchorFreeHead(nn.Module):
         )
 
     def boxes(self, predictions: PointPredictions) -> Tensor:
-        """The points' boxes (N, A, 4) x0 y0 x1 y1 in pixels of the canvas, not clipped."""
+        """Boxes (N, A, 4) x0 y0 x1 y1 of the points, in pixels of the canvas, not clipped."""
         cells = expected_distances(predictions.bins.to(predictions.points.dtype))
         return distances_to_boxes(predictions.points, cells * predictions.strides[:, None])
 

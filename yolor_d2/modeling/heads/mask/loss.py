@@ -83,9 +83,8 @@ def mask_loss(
     order = sorted(range(len(counts)), key=counts.__getitem__, reverse=True)
     sorted_counts = [counts[i] for i in order]
     table = torch.tensor([counts, order, [starts[i] for i in order], sorted_counts])
-    per_image, image_order, sorted_starts, counts_in_order = table.to(
-        device, non_blocking=True
-    )  # (N,) each
+    table = table.to(device, non_blocking=True)
+    per_image, image_order, sorted_starts, counts_in_order = table  # (N,) each
 
     known = masks.known.to(dtype)
     images, processes = over_processes(known.sum())
