@@ -78,8 +78,8 @@ class TestTimeAugmentation(nn.Module):
         with _only_instances(self.model):
             for size, mirrored in self.views:
                 samples = [_view(sample, size, mirrored) for sample in batch]
-                is_original = all(view is one for view, one in zip(samples, batch, strict=True))
-                outputs = results if is_original else self.model(samples)
+                unchanged = all(view is sample for view, sample in zip(samples, batch, strict=True))
+                outputs = results if unchanged else self.model(samples)
                 for views, output in zip(detections, outputs, strict=True):
                     views.append(output["instances"])
         return [
