@@ -97,7 +97,7 @@ def measure_results(setting: Setting) -> Result:
     assert points is not None
     assert semantic is not None
     found = head.inference(points)[0]
-    candidates = int((points.logits.sigmoid() > head.score_thresh).sum())
+    candidates = int((points.logits.sigmoid() > head.suppression.score_thresh).sum())
 
     def place(resolution: str, mask_format: str = "dense") -> Job:
         def job() -> None:
@@ -123,6 +123,6 @@ def measure_results(setting: Setting) -> Result:
     times = time_in_turns(jobs, repeats=setting.repeats, device=setting.device)
     title = (
         f"results of one image, {width} x {height}: "
-        f"{candidates} boxes above {head.score_thresh}, {len(found)} kept"
+        f"{candidates} boxes above {head.suppression.score_thresh}, {len(found)} kept"
     )
     return Result([Table(title, time_rows(times))], [])

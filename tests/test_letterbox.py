@@ -1,4 +1,4 @@
-"""Letterbox geometry: the published numbers, and that undoing is exact."""
+"""Letterbox geometry: published numbers and exact inverses."""
 
 from pathlib import Path
 
@@ -60,16 +60,16 @@ def test_maps_to_image_equals_the_published_inverse(golden: dict[str, np.ndarray
     shape = golden["unmask/out_shape"].tolist()
     expected = np.unpackbits(golden["unmask/out_bits"])[: np.prod(shape)].reshape(shape)
     differs = (found >= 0.5) != expected
-    # The published one resizes bytes of 0 and 1 in OpenCV's fixed point, off by up to a quarter.
+    # The published code resizes bytes of 0 and 1 in OpenCV's fixed point, with errors up to 0.25.
     assert differs.mean() < 0.003
     assert (abs(found[differs] - 0.5) < 0.26).all()
     rows, columns = slice(pad_y, height - pad_y), slice(pad_x, width - pad_x)
     exact = cv2.resize(masks[0, :, rows, columns].permute(1, 2, 0).numpy().copy(), (w0, h0))
-    np.testing.assert_allclose(found, exact, atol=1e-4)  # OpenCV keeps fewer digits
+    np.testing.assert_allclose(found, exact, atol=1e-4)  # OpenCV is less precise
 
 
 @pytest.mark.parametrize("mode", ["corner", "center"])
-def test_a_batch_holds_its_images_and_padding(mode: str) -> None:
+def test_a_batch_consists_of_its_images_and_padding(mode: str) -> None:
     images = [torch.full((3, h, w), v, dtype=torch.uint8) for h, w, v in ((33, 47, 1), (1, 1, 2))]
     batch, contents = pad_images(images, mode=mode)
     assert batch.shape == (2, 3, 64, 64)
@@ -85,7 +85,7 @@ def test_a_batch_holds_its_images_and_padding(mode: str) -> None:
 @given(
     st.integers(1, 900), st.integers(1, 900), st.sampled_from([64, 320, 640]), st.integers(0, 9999)
 )
-def test_boxes_come_back(width: int, height: int, size: int, seed: int) -> None:
+def test_boxes_are_mapped_back_to_the_image(width: int, height: int, size: int, seed: int) -> None:
     w, h = long_side_size(width=width, height=height, size=size)
     other = torch.zeros(3, size, size, dtype=torch.uint8)
     _, (content, _) = pad_images([torch.zeros(3, h, w, dtype=torch.uint8), other], mode="center")
@@ -98,8 +98,8 @@ def test_boxes_come_back(width: int, height: int, size: int, seed: int) -> None:
     torch.testing.assert_close(back, boxes, rtol=1e-9, atol=1e-6)
 
 
-def test_maps_come_back() -> None:
-    """A map that is linear in the image stays so: nothing of the padding leaks in."""
+def test_maps_are_mapped_back_to_the_image() -> None:
+    """A linear map of the image stays linear, without influence of the padding."""
     ramp = torch.arange(40.0).expand(1, 1, 30, 40)
     canvas, (content,) = torch.full((1, 1, 64, 64), 1e6), [Content(12, 17, 40, 30)]
     canvas[:, :, 17:47, 12:52] = ramp

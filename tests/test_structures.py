@@ -1,4 +1,4 @@
-"""Run-length masks in detectron2's hands: they must do what a tensor of masks does."""
+"""Run-length masks behave like a tensor of masks in detectron2."""
 
 import copy
 import json
@@ -44,7 +44,7 @@ def instances(masks: Tensor | RLEMasks) -> Instances:
 
 
 @pytest.mark.parametrize("item", [2, -1, np.int64(3), torch.tensor(4)])
-def test_an_index_gives_one_mask(dense: Tensor, item: Any) -> None:
+def test_an_index_returns_one_mask(dense: Tensor, item: Any) -> None:
     mask = run_lengths(dense)[item]
     assert mask.dtype == torch.bool
     assert torch.equal(mask, dense[int(item)])
@@ -62,7 +62,7 @@ def test_an_index_gives_one_mask(dense: Tensor, item: Any) -> None:
         torch.zeros(0, dtype=torch.int64),
     ],
 )
-def test_several_indices_give_run_lengths(dense: Tensor, item: Any) -> None:
+def test_several_indices_return_run_lengths(dense: Tensor, item: Any) -> None:
     some = run_lengths(dense)[item]
     assert isinstance(some, RLEMasks)
     assert torch.equal(torch.from_numpy(np.asarray(some)), dense[item])
@@ -75,7 +75,7 @@ def test_wrong_indices_are_refused(dense: Tensor) -> None:
         run_lengths(dense)[torch.tensor([True, False])]
 
 
-def test_it_counts_iterates_copies_and_travels(dense: Tensor) -> None:
+def test_length_iteration_union_copies_and_json(dense: Tensor) -> None:
     masks = run_lengths(dense)
     assert len(masks) == NUMBER
     assert [mask.shape for mask in masks] == [(HEIGHT, WIDTH)] * NUMBER
@@ -94,7 +94,7 @@ def test_masks_are_decoded_onto_a_device(dense: Tensor) -> None:
     assert moved[0].device.type == moved[1:][0].device.type == "meta"
 
 
-def test_instances_select_and_join(dense: Tensor) -> None:
+def test_instances_are_selected_and_concatenated(dense: Tensor) -> None:
     found = instances(run_lengths(dense))
     kept = found[found.scores > 0.4]
     assert np.array_equal(np.asarray(kept.pred_masks), dense[:3])
@@ -115,7 +115,7 @@ def test_detectron2_writes_the_same_predictions(dense: Tensor) -> None:
 @pytest.mark.parametrize("number", [0, 1, NUMBER])
 def test_detectron2_draws_the_same_picture(dense: Tensor, mode: ColorMode, number: int) -> None:
     def picture(masks: Tensor | RLEMasks) -> np.ndarray:
-        np.random.seed(0)  # noqa: NPY002 - colours are drawn from it
+        np.random.seed(0)  # noqa: NPY002 - the Visualizer draws colors from it
         image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
         drawing = Visualizer(image, instance_mode=mode).draw_instance_predictions(instances(masks))
         return drawing.get_image()

@@ -50,6 +50,7 @@ class Group(NamedTuple):
 
 
 CAPTION = "yolor_d2.modeling.heads.caption"
+DETECTION = "yolor_d2.modeling.heads.detection"
 GROUPED: dict[str, dict[str, Group]] = {
     f"{CAPTION}.head.TransformerCaptionHead": {
         "vocabulary": Group(
@@ -78,6 +79,17 @@ GROUPED: dict[str, dict[str, Group]] = {
             "yolor_d2.data.views.mapper.CaptionOptions",
             ("max_caption_tokens", "captions_per_image"),
             ("max_tokens", "per_image"),
+        ),
+    },
+    f"{DETECTION}.head.AnchorFreeHead": {
+        "loss_weights": Group(
+            f"{DETECTION}.losses.DetectionLossWeights",
+            ("cls_weight", "box_weight", "dfl_weight"),
+            ("cls", "box", "dfl"),
+        ),
+        "suppression": Group(
+            f"{DETECTION}.suppression.Suppression",
+            ("score_thresh", "nms_thresh", "multi_label", "pre_nms_topk", "detections_per_image"),
         ),
     },
     "yolor_d2.modeling.meta_arch.YOLOR": {

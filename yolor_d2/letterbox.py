@@ -1,7 +1,6 @@
-"""Padding images to a common canvas, and undoing it exactly for boxes, masks and semantic maps.
+"""Padding images to a common canvas, and the exact inverse for boxes, masks and semantic maps.
 
-The mapper brings an image's long side to size; the model pads it. Sizes are in pixels; a content
-rectangle says where on the canvas the resized image lies.
+The mapper resizes the long side of an image; the model pads the image. Sizes are in pixels.
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ MODES = ("corner", "center")
 
 
 class Content(NamedTuple):
-    """Where an image lies on its canvas."""
+    """Position and size of an image on its canvas."""
 
     left: int
     top: int
@@ -24,20 +23,20 @@ class Content(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """How an image is brought onto a canvas: shrunk by ratio if it is too large, then padded."""
+    """How an image is fitted to a canvas: scaled by `ratio`, at most 1, then padded."""
 
     ratio: float
-    pad_x: float  # half the difference of the widths; may be a half
-    pad_y: float
+    pad_x: float  # half the difference of the widths; not always an integer
+    pad_y: float  # the same for the heights
     content: Content
 
 
 def fit(*, width: int, height: int, canvas_width: int, canvas_height: int) -> Fit:
-    """Centre an image on a canvas, shrinking it if need be, never enlarging."""
+    """Center an image on a canvas; it is shrunk if it is too large, but never enlarged."""
     ratio = min(canvas_width / width, canvas_height / height, 1.0)
     new_width, new_height = max(round(width * ratio), 1), max(round(height * ratio), 1)
     pad_x, pad_y = (canvas_width - new_width) / 2, (canvas_height - new_height) / 2
-    # An odd difference leaves the smaller half on the left and at the top.
+    # If the difference is odd, the smaller half is on the left and at the top.
     left, top = round(pad_x - 0.1), round(pad_y - 0.1)
     return Fit(ratio, pad_x, pad_y, Content(left, top, new_width, new_height))
 
@@ -45,15 +44,15 @@ def fit(*, width: int, height: int, canvas_width: int, canvas_height: int) -> Fi
 def pad_images(
     images: Sequence[Tensor], *, divisor: int = 32, mode: str = "corner"
 ) -> tuple[Tensor, list[Content]]:
-    """Batch images of different sizes.
+    """Pad images of different sizes to one batch.
 
     Args:
-        images: each (3, h, w), of one type and device.
-        divisor: both sides of the canvas are the smallest multiples of it that hold every image.
-        mode: "corner" puts images at the top left, "center" in the middle.
+        images: (3, h, w) each, of one dtype and device.
+        divisor: both sides of the canvas are its smallest multiples that fit all images.
+        mode: position of the images, "corner" (top left) or "center".
 
     Returns:
-        The batch (N, 3, H, W), padded with PAD_VALUE, and where each image lies.
+        The batch (N, 3, H, W), padded with PAD_VALUE, and the position of each image.
     """
     if mode not in MODES:
         raise ValueError(f"MODEL.YOLOR.PAD must be one of {', '.join(MODES)}, not {mode}")
@@ -72,7 +71,7 @@ def pad_images(
 
 
 def boxes_to_image(boxes: Tensor, content: Content, *, width: int, height: int) -> Tensor:
-    """Boxes (..., 4) x0 y0 x1 y1 on a canvas -> on the original image of this size, clipped."""
+    """Map boxes (..., 4) x0 y0 x1 y1 from the canvas to an image of this size, clipped."""
     scale = (width / content.width, height / content.height)
     return place_boxes(boxes, (content.left, content.top), scale, width=width, height=height)
 
@@ -85,21 +84,21 @@ def place_boxes(
     width: int,
     height: int,
 ) -> Tensor:
-    """Take padding (x, y) off boxes (..., 4), multiply by scale (x, y), clip to an image."""
+    """Subtract padding (x, y) from boxes (..., 4), multiply by scale (x, y), clip to an image."""
     moved = (boxes - boxes.new_tensor(pad).repeat(2)) * boxes.new_tensor(scale).repeat(2)
     return moved.clamp(min=0).minimum(moved.new_tensor([width, height] * 2))
 
 
 def maps_to_image(maps: Tensor, content: Content, *, width: int, height: int) -> Tensor:
-    """Cut the content out of maps at canvas size, and resize it bilinearly to the image.
+    """Crop maps to the content and resize them bilinearly to the image.
 
     Args:
-        maps: (N, C, H, W) float, as large as the canvas: logits or masks in 0..1.
-        content: where the image lies; the same for all N.
-        width, height: of the image.
+        maps: (N, C, H, W) float, of the size of the canvas: logits or masks in 0..1.
+        content: position of the image on the canvas, the same for all N.
+        width, height: size of the image.
 
     Returns:
-        (N, C, height, width). A mask holds where it is >= 0.5.
+        (N, C, height, width). Masks are to be thresholded with >= 0.5.
     """
     rows = slice(content.top, content.top + content.height)
     columns = slice(content.left, content.left + content.width)

@@ -1,4 +1,4 @@
-"""What predictions hold where a plain tensor would be too large."""
+"""Compact forms of predicted masks and semantic maps."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,28 +15,28 @@ CPU = torch.device("cpu")
 
 @dataclass
 class RLEMasks:
-    """Binary masks of the objects of one image as COCO's run lengths.
+    """Binary masks of the objects of an image as COCO's run lengths.
 
-    It is what detectron2 expects of `pred_masks`: an index gives one mask as a tensor (height,
-    width), decoded on demand; a slice, a list or a vector gives some of the masks.
+    It supports what detectron2 needs of `pred_masks`: an index returns one mask as a tensor
+    (height, width), decoded on demand; a slice, a list or a vector returns a selection of masks.
     """
 
-    rles: list[dict[str, Any]] = field(repr=False)  # "size" and "counts" each, ready for JSON
+    rles: list[dict[str, Any]] = field(repr=False)  # "size" and "counts" each, JSON-serializable
     height: int
     width: int
     device: torch.device = CPU  # of the decoded masks
 
     @classmethod
     def cat(cls, several: Sequence["RLEMasks"]) -> "RLEMasks":
-        """The masks of several lists, of images of one size."""
+        """Concatenate masks of images of the same size."""
         first = several[0]
         if any((masks.height, masks.width) != (first.height, first.width) for masks in several):
-            raise ValueError("masks of images of different sizes cannot be put together")
+            raise ValueError("masks of images of different sizes cannot be concatenated")
         rles = [rle for masks in several for rle in masks.rles]
         return cls(rles, first.height, first.width, first.device)
 
     def to(self, *args: Any, **kwargs: Any) -> "RLEMasks":
-        """The same masks, decoded onto another device; takes what `Tensor.to` takes."""
+        """The same masks, decoded onto another device; arguments as of `Tensor.to`."""
         device = torch.empty(0, device=self.device).to(*args, **kwargs).device
         return RLEMasks(self.rles, self.height, self.width, device)
 
@@ -47,16 +47,16 @@ class RLEMasks:
         chosen = np.arange(len(self))[item.cpu().numpy() if isinstance(item, Tensor) else item]
         if np.ndim(chosen) == 0:
             return self._decode(self.rles[chosen])
-        rles = [self.rles[number] for number in chosen]
+        rles = [self.rles[index] for index in chosen]
         return RLEMasks(rles, self.height, self.width, self.device)
 
     def __iter__(self) -> Iterator[Tensor]:
         return map(self._decode, self.rles)
 
     def any(self, *, dim: int) -> Tensor:
-        """Where some object is; detectron2's Visualizer asks for it in black and white."""
+        """Union of the masks, which detectron2's Visualizer needs for its gray mode."""
         if dim != 0:
-            raise ValueError(f"masks can only be joined over the objects, dim 0, not {dim}")
+            raise ValueError(f"masks can only be reduced over the objects, dim 0, not {dim}")
         union = torch.zeros(self.height, self.width, dtype=torch.bool, device=self.device)
         for mask in self:
             union |= mask
@@ -69,15 +69,15 @@ class RLEMasks:
         return masks
 
     def _decode(self, rle: dict[str, Any]) -> Tensor:
-        # Column by column in memory, as run lengths are, so that encoding it again is fast.
+        # Column-major in memory, like run lengths, so that encoding it again is fast.
         return torch.from_numpy(coco_mask.decode(rle)).bool().to(self.device)  # (height, width)
 
 
 @dataclass
 class SemanticMap:
-    """The class of each pixel, in place of the logits (S, height, width) that it was the best of.
+    """The best class of each pixel, as a replacement for logits (S, height, width).
 
-    detectron2's evaluators and demos ask of predicted logits only which class is the best.
+    detectron2's evaluators and demos only take the argmax of predicted logits.
     """
 
     labels: Tensor  # (height, width)
@@ -85,32 +85,32 @@ class SemanticMap:
 
     @property
     def shape(self) -> torch.Size:
-        """Of the logits."""
+        """Shape of the logits."""
         return torch.Size((self.num_classes, *self.labels.shape))
 
     def argmax(self, dim: int = 0) -> Tensor:
-        """The labels (height, width) as int64. Only the classes' axis is there to choose along."""
+        """The labels (height, width) as int64; `dim` must be the axis of the classes."""
         if dim not in (0, -3):
             raise ValueError(f"a map of labels has no logits along dimension {dim}")
         return self.labels.long()
 
     def to(self, *args: Any, **kwargs: Any) -> "SemanticMap":
-        """The same map on another device; takes what `Tensor.to` takes, but keeps its type."""
+        """The same map on another device; arguments as of `Tensor.to`, dtypes are ignored."""
         device = self.labels.new_empty(0).to(*args, **kwargs).device
         return SemanticMap(self.labels.to(device), self.num_classes)
 
     def cpu(self) -> "SemanticMap":
-        """The same map in the host's memory."""
+        """The same map on the CPU."""
         return self.to("cpu")
 
 
 def run_lengths_of(masks: Tensor | RLEMasks) -> list[dict[str, Any]]:
-    """Masks (D, height, width) as COCO's run lengths, "size" and "counts" each, ready for JSON."""
+    """Encode masks (D, height, width) as COCO's run lengths, "size" and "counts" each, for JSON."""
     if isinstance(masks, RLEMasks):
         return masks.rles
     rles = []
     for mask in masks.cpu():
-        # Run lengths go down the columns.
+        # Run lengths follow the columns.
         columns = mask.T.contiguous().view(torch.uint8)  # (width, height)
         rle = coco_mask.encode(columns.numpy().T)
         rles.append({"size": rle["size"], "counts": rle["counts"].decode()})
@@ -118,7 +118,7 @@ def run_lengths_of(masks: Tensor | RLEMasks) -> list[dict[str, Any]]:
 
 
 def instances_to_coco_json(instances: Instances, image_id: Any) -> list[dict[str, Any]]:
-    """Detections of one image in COCO's result format; category ids are class indices from 0."""
+    """Detections of an image in COCO's result format; category ids are class indices from 0."""
     boxes = BoxMode.convert(
         instances.pred_boxes.tensor.cpu(), BoxMode.XYXY_ABS, BoxMode.XYWH_ABS
     ).tolist()

@@ -6,7 +6,7 @@ TASKS = ("detection", "mask", "semantic", "caption")
 
 
 def check_tasks(tasks: Sequence[str], weak_view_tasks: Sequence[str]) -> None:
-    """Refuse unknown tasks and combinations that cannot be, by the names of their keys."""
+    """Refuse unknown tasks and impossible combinations; errors name the key."""
     for key, names in (("MODEL.YOLOR.TASKS", tasks), ("INPUT.WEAK_VIEW_TASKS", weak_view_tasks)):
         unknown = sorted(set(names) - set(TASKS))
         if unknown:

@@ -14,7 +14,11 @@ from yolor_d2.modeling.heads.caption import (
     TransformerSizes,
     VocabularyOptions,
 )
-from yolor_d2.modeling.heads.detection.assigner import TaskAlignedAssigner
+from yolor_d2.modeling.heads.detection import (
+    DetectionLossWeights,
+    Suppression,
+    TaskAlignedAssigner,
+)
 from yolor_d2.modeling.panoptic import PanopticMerger, panoptic_tables
 from yolor_d2.modeling.views import ViewOptions
 
@@ -45,6 +49,8 @@ model = L(YOLOR)(
         in_features=points,
         num_classes=len(metadata.thing_classes),
         assigner=L(TaskAlignedAssigner)(topk=10, alpha=0.5, beta=6.0),
+        loss_weights=L(DetectionLossWeights)(),
+        suppression=L(Suppression)(),
     ),
     mask_head=L(PrototypeMaskHead)(input_shape=shapes, in_features=points, proto_feature="p3"),
     semantic_head=L(UConvHead)(

@@ -51,7 +51,10 @@ def test_boxes_of_views_compete_as_those_of_one(
     """By the thresholds of the detection head."""
     examined: list[TestTimeAugmentation] = []
     monkeypatch.setattr(lazy, "examine", lambda model, *_, **__: examined.append(model))
-    head = ("model.detection_head.nms_thresh=0.4", "model.detection_head.detections_per_image=7")
+    head = [
+        f"model.detection_head.suppression.{setting}"
+        for setting in ("nms_thresh=0.4", "detections_per_image=7")
+    ]
     setup = setup_of(tmp_path / "out", *VIEWS, *head)
 
     setup.examine(setup.model())

@@ -21,6 +21,7 @@ from yolor_d2.export.bundle import RUNNER
 from yolor_d2.letterbox import Content, boxes_to_image, pad_images
 from yolor_d2.modeling.heads import AnchorFreeHead
 from yolor_d2.modeling.heads.caption.decoding import Decoding, Vocabulary, decode
+from yolor_d2.modeling.heads.detection import Suppression
 from yolor_d2.modeling.heads.semantic.maps import labels_at
 from yolor_d2.modeling.panoptic import merge
 
@@ -49,10 +50,15 @@ def test_the_same_objects(files: SimpleNamespace, multi_label: bool) -> None:
     scores = (torch.rand(600, 10, generator=rng) ** 4 * 200).round() / 200  # with ties
     head = tiny_model(("detection",)).detection_head
     assert isinstance(head, AnchorFreeHead)
-    head.score_thresh, head.nms_thresh, head.multi_label = 0.1, 0.3, multi_label
-    head.pre_nms_topk, head.detections_per_image = 1000, 90
+    head.suppression = Suppression(
+        score_thresh=0.1,
+        nms_thresh=0.3,
+        multi_label=multi_label,
+        pre_nms_topk=1000,
+        detections_per_image=90,
+    )
 
-    expected = head.find(scores, boxes, (96, 96))
+    expected = head.detect(scores, boxes, (96, 96))
     found, points, classes = files.results.detect(
         boxes.numpy(),
         scores.numpy(),

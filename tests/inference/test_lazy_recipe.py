@@ -94,7 +94,7 @@ def test_results_equal_the_networks(lazy: Lazy, saved: Saved, kind: str) -> None
 
 def test_export(lazy: Lazy, tmp_path: Path) -> None:
     arguments = ["--weights", str(lazy.path), "--output", str(tmp_path), "--format", "torchscript"]
-    assert export.main([*arguments, "model.detection_head.nms_thresh=0.3"]) == 0
+    assert export.main([*arguments, "model.detection_head.suppression.nms_thresh=0.3"]) == 0
     facts = json.loads((tmp_path / "model.json").read_text())
     assert (facts["input"]["size"], facts["detection"]["nms_threshold"]) == (96, 0.3)
     assert facts["graphs"].keys() == {"vision", "caption_start", "caption_step"}

@@ -1,4 +1,4 @@
-"""Small networks and batches that suit them."""
+"""Small networks and batches for them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +15,11 @@ from yolor_d2.model_zoo import get_config
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.tasks import TASKS
 
-THINGS, LEAVES, VOCABULARY = 10, 19, 50  # classes of the toy scenes; a small vocabulary
+THINGS, LEAVES, VOCABULARY = 10, 19, 50  # classes of the toy scenes, a small vocabulary
 
 
 def default_config(*overrides: Any) -> CfgNode:
-    """The defaults of detectron2 and ours, on the CPU."""
+    """The default configuration, on the CPU."""
     cfg = get_cfg()
     add_yolor_config(cfg)
     cfg.MODEL.DEVICE = "cpu"
@@ -28,7 +28,7 @@ def default_config(*overrides: Any) -> CfgNode:
 
 
 def tiny_config(tasks: tuple[str, ...] = TASKS, *overrides: Any) -> CfgNode:
-    """The toy configuration, smaller still, and with the two views of the real ones."""
+    """A smaller toy configuration, with two views like the COCO configurations."""
     cfg = get_config("toy/yolor_elan_n_toy.yaml")
     cfg.INPUT.WEAK_VIEW_TASKS = ["caption"]
     cfg.INPUT.CAPTIONS_PER_IMAGE = 1
@@ -68,7 +68,7 @@ def random_maps(
     size: tuple[int, int] = (64, 96),
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """The maps that a backbone could give of images of this size."""
+    """Random feature maps of images of this size."""
     rng = torch.Generator().manual_seed(seed)
     height, width = size
     return {
@@ -82,7 +82,7 @@ def random_maps(
 def random_instances(
     number: int, *, size: tuple[int, int], stride: int = 4, rng: torch.Generator
 ) -> Instances:
-    """Objects of random boxes."""
+    """Objects with random boxes."""
     height, width = size
     sides = torch.tensor([width, height], dtype=torch.float32)
     first = torch.rand(number, 2, generator=rng) * sides * 0.7
@@ -93,7 +93,7 @@ def random_instances(
 def instances_in(
     boxes: torch.Tensor, *, size: tuple[int, int], stride: int = 4, rng: torch.Generator
 ) -> Instances:
-    """Objects of random classes, whose masks fill their boxes (g, 4)."""
+    """Objects with random classes and with masks that fill their boxes (g, 4)."""
     rows, columns = (torch.arange(-(-side // stride)) * stride for side in size)
     inside_rows = (rows >= boxes[:, 1, None]) & (rows < boxes[:, 3, None])  # (g, h)
     inside_columns = (columns >= boxes[:, 0, None]) & (columns < boxes[:, 2, None])  # (g, w)
@@ -112,7 +112,7 @@ def random_batch(
     objects: int = 3,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Samples with both views and every target."""
+    """Samples with both views and all targets."""
     rng = torch.Generator().manual_seed(seed)
     batch = []
     for _ in range(images):

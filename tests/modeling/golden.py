@@ -1,4 +1,4 @@
-"""Parameters and inputs that the golden numbers were made with, from their recipe."""
+"""Parameters and inputs of the golden runs, from their recipe."""
 
 import functools
 import json
@@ -13,33 +13,34 @@ from torch import Tensor
 
 
 def golden_input(height: int, width: int) -> Tensor:
-    """The image that the golden numbers are for."""
+    """The input image of the golden runs."""
     image = np.random.RandomState(0).rand(1, 3, height, width)
     return torch.from_numpy(image.astype(np.float32))  # (1, 3, H, W)
 
 
 @functools.cache
 def golden_arrays(shared_dir: Path, name: str = "yolov7_af_pan") -> dict[str, np.ndarray]:
-    """One of the golden .npz files."""
+    """Arrays of one of the golden .npz files."""
     with np.load(shared_dir / "golden" / f"{name}.npz") as file:
         return {key: file[key] for key in file.files}
 
 
 @functools.cache
 def manifest(shared_dir: Path, model: str) -> dict[str, dict[str, Any]]:
-    """Name -> shape, dtype and kind of each entry of a published model's state dict."""
+    """Shape, dtype and kind of the entries of a published model's state dict, by name."""
     return json.loads((shared_dir / "golden" / "manifests" / f"{model}.json").read_text())
 
 
 def reference_state_dict(
     shared_dir: Path, model: str = "yolov7-af-pan", tag: str = "64x96"
 ) -> dict[str, Tensor]:
-    """The published names with the parameters of the golden runs; read only, it is shared.
+    """State dict of the golden runs, with the published names; tensors are shared, do not modify.
 
     Args:
         shared_dir: the fixture of that name.
-        model: a manifest. The calibration is of yolov7-af-pan, which the other two are parts of.
-        tag: "HxW" of the input, which the running statistics are for.
+        model: name of a manifest. The calibration is that of yolov7-af-pan, which contains the
+            other two.
+        tag: size "HxW" of the input that the running statistics were calibrated with.
     """
     return dict(_reference_state_dict(shared_dir, model, tag))
 

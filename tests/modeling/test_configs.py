@@ -1,4 +1,4 @@
-"""Every configuration of ours builds, has the parameters that it promises, and trains a step."""
+"""All configurations build, have the documented numbers of parameters, and train a step."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ NAMES = sorted(
     for folder in ("COCO", "toy")
     for path in (config_folder() / folder).rglob("*.yaml")
 )
-PARAMETERS = {  # of the networks that others published, or that the paper counts
+PARAMETERS = {  # without and in implicit vectors; from published networks and from the paper
     "COCO/yolor_elan_det.yaml": (43_589_712, 1_392),
     "COCO/yolor_elan_seg.yaml": (45_928_432, 1_680),
     "COCO/yolor_elan_pan.yaml": (46_087_131, 1_915),
@@ -41,7 +41,7 @@ def test_numbers_of_parameters(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_takes_a_step_when_made_narrow(name: str) -> None:
+def test_narrow_networks_train_a_step(name: str) -> None:
     cfg = get_config(name)
     cfg.MODEL.YOLOR_ELAN.WIDTH = 0.125
     if cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE == PAPER_VOCABULARY:
@@ -51,7 +51,7 @@ def test_each_takes_a_step_when_made_narrow(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_each_takes_a_step(name: str) -> None:
+def test_networks_train_a_step(name: str) -> None:
     train_step(get_config(name))
 
 
@@ -73,7 +73,7 @@ def train_step(cfg) -> None:
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
-def test_what_the_design_names_is_there() -> None:
+def test_configurations_are_complete() -> None:
     coco = {Path(name).stem for name in NAMES if Path(name).parent.name == "COCO"}
     assert coco == {
         f"yolor_elan_{kind}"
@@ -84,7 +84,7 @@ def test_what_the_design_names_is_there() -> None:
 
 
 @pytest.mark.parametrize("kind", ["mtl", "mtl_paper", "pan"])
-def test_both_kinds_of_configuration_build_the_same(kind: str) -> None:
+def test_yaml_and_lazy_configs_build_the_same_network(kind: str) -> None:
     cfg = get_config(f"COCO/yolor_elan_{kind}.yaml")
     cfg.MODEL.DEVICE = "meta"
     lazy = LazyConfig.load(str(config_folder() / f"lazy/yolor_elan_{kind}.py"))

@@ -1,4 +1,4 @@
-"""The model in detectron2's own engine: checkpoints, predictor, trainer."""
+"""The network in detectron2's own engine: checkpointer, predictor, trainer."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from detectron2.utils.events import EventStorage
 from .factory import random_batch, tiny_config, tiny_model
 
 
-def test_a_checkpoint_brings_everything_back(tmp_path: Path) -> None:
+def test_checkpointer_restores_all_weights(tmp_path: Path) -> None:
     saved, loaded = tiny_model(seed=0), tiny_model(seed=1)
     saved.panoptic.leaf_to_panoptic.fill_(-1)
 
@@ -25,7 +25,7 @@ def test_a_checkpoint_brings_everything_back(tmp_path: Path) -> None:
 
 
 def test_the_default_predictor() -> None:
-    """It resizes in its own way and takes BGR arrays."""
+    """It has its own resizing and takes BGR arrays."""
     cfg = tiny_config(
         ("detection", "mask", "semantic", "caption"),
         *("INPUT.MIN_SIZE_TEST", 64, "INPUT.MAX_SIZE_TEST", 96, "MODEL.WEIGHTS", ""),
@@ -49,7 +49,7 @@ def test_the_simple_trainer() -> None:
     assert not torch.equal(last.weight, before[1])
 
 
-def test_channels_last_learns_the_same() -> None:
+def test_channels_last_gives_the_same_gradients() -> None:
     plain = tiny_model(("detection", "mask", "semantic")).double()
     last = tiny_model(("detection", "mask", "semantic")).double()
     last.to(memory_format=torch.channels_last)

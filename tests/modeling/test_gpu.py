@@ -1,4 +1,4 @@
-"""What only a GPU can show; skipped where there is none."""
+"""Tests that need a GPU."""
 
 import warnings
 from collections.abc import Hashable, Sequence
@@ -15,9 +15,9 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_training_step_waits_once(dtype: torch.dtype) -> None:
+def test_a_training_step_synchronizes_once(dtype: torch.dtype) -> None:
     model = tiny_model().cuda()
-    model(random_batch())  # the first step also sets up libraries
+    model(random_batch())  # the first step also initializes libraries
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with (
@@ -34,7 +34,7 @@ def test_a_training_step_waits_once(dtype: torch.dtype) -> None:
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
-def test_results_are_those_of_the_cpu() -> None:
+def test_results_equal_those_of_the_cpu() -> None:
     model = tiny_model().eval()
     expected = model(random_batch())[0]
     found = model.cuda()(random_batch())[0]
@@ -46,7 +46,7 @@ def test_results_are_those_of_the_cpu() -> None:
 
 
 @pytest.mark.parametrize("how", [{"beam_size": 1}, {"beam_size": 5}, {"top_p": 0.9, "seed": 3}])
-def test_captions_are_those_of_the_cpu(how: dict[str, float]) -> None:
+def test_captions_equal_those_of_the_cpu(how: dict[str, float]) -> None:
     head, features = make_head(), make_features()
     expected = head.generate(head(features), **how)
     head = head.cuda()
@@ -57,7 +57,7 @@ def test_captions_are_those_of_the_cpu(how: dict[str, float]) -> None:
     torch.testing.assert_close(found.scores.cpu(), expected.scores, atol=1e-4, rtol=0)
 
 
-def test_captions_learn_from_rewards_in_half_precision() -> None:
+def test_self_critical_gradients_are_finite_in_half_precision() -> None:
     head = make_head(self_critical=SelfCritical(samples=4), dropout=0.0).train().cuda()
     features = {name: map_.cuda() for name, map_ in make_features().items()}
 

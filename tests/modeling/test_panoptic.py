@@ -1,4 +1,4 @@
-"""Merging instances and a semantic map, against detectron2's way and by its invariants."""
+"""Merging instances and a semantic map: by hand, against detectron2, and invariants."""
 
 import json
 
@@ -19,7 +19,7 @@ from yolor_d2.data.catalog.categories import COCO_LEAVES, COCO_PANOPTIC
 from yolor_d2.modeling.panoptic import PanopticMerger, Segment, merge, panoptic_tables
 from yolor_d2.structures import RLEMasks, SemanticMap
 
-SCENE = ["sky", "grass", "car", "dog"]  # semantic classes of the small cases, the last two things
+SCENE = ["sky", "grass", "car", "dog"]  # semantic classes; the last two are things
 THINGS = torch.tensor([2, 3])  # panoptic classes are the semantic ones
 STUFF = torch.tensor([0, 1, -1, -1])
 
@@ -50,12 +50,12 @@ def test_a_scene_by_hand() -> None:
     labels = torch.tensor([[0, 0, 0, 0, 0, 1], [2, 2, 2, 3, 3, 0]], dtype=torch.uint8)
     masks = torch.zeros(5, 2, 6, dtype=torch.bool)
     masks[0, 1, 0:3] = True  # a dog
-    masks[1, 1, 1:5] = True  # half of it behind the dog: kept
-    masks[2, 1, 0:2] = True  # all of it behind the dog
-    masks[3, :, :] = True  # too uncertain
+    masks[1, 1, 1:5] = True  # half occluded by the dog: kept
+    masks[2, 1, 0:2] = True  # fully occluded by the dog
+    masks[3, :, :] = True  # score below the threshold
     instances = make_instances(masks, [0.9, 0.8, 0.7, 0.2, 0.75], [1, 0, 0, 0, 0])
     panoptic, segments = merge_scene(instances, labels)
-    # Grass has a single pixel, and one of the pixels of "dog" has no instance.
+    # Grass has a single pixel, and a pixel labeled "dog" has no instance.
     assert panoptic.tolist() == [[3, 3, 3, 3, 3, 0], [1, 1, 1, 2, 2, 3]]
     assert panoptic.dtype == torch.int32
     scores = [segment.pop("score") for segment in segments[:2]]
@@ -75,7 +75,7 @@ def test_things_without_an_instance_stay_void() -> None:
     assert [segment["category_id"] for segment in segments] == [0]
 
 
-def test_instances_without_a_panoptic_class_leave_their_pixels_to_others() -> None:
+def test_instances_without_a_panoptic_class_are_ignored() -> None:
     instances = make_instances(torch.ones(1, 2, 2, dtype=torch.bool), [0.9], [0])
     panoptic, segments = merge(
         instances,
@@ -90,7 +90,7 @@ def test_instances_without_a_panoptic_class_leave_their_pixels_to_others() -> No
     assert segments == [{"id": 1, "isthing": False, "category_id": 5, "area": 4}]
 
 
-def test_masks_may_be_run_lengths() -> None:
+def test_run_length_masks() -> None:
     labels = torch.zeros(3, 4, dtype=torch.int64)
     masks = torch.rand(3, 3, 4, generator=torch.Generator().manual_seed(0)) > 0.5
     instances = make_instances(masks, [0.5, 0.9, 0.6], [0, 1, 0])
@@ -103,8 +103,8 @@ def test_masks_may_be_run_lengths() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_detectron2_merges_alike(seed: int) -> None:
-    """Where its rules are ours: label 0 stands for all things, the others are stuff."""
+def test_result_equals_that_of_detectron2(seed: int) -> None:
+    """With detectron2's convention: label 0 stands for all things, the others are stuff."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 6, (4, 5), generator=generator).repeat_interleave(4, 0)
     labels = labels.repeat_interleave(5, 1)  # (16, 25)
@@ -131,17 +131,17 @@ def test_detectron2_merges_alike(seed: int) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_every_pixel_is_in_one_segment_at_most(data: st.DataObject) -> None:
+def test_invariants(data: st.DataObject) -> None:
     height, width = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5))
     number = data.draw(st.integers(0, 4))
     pixel = st.integers(0, 3)
     cells = height * width
     labels = data.draw(st.lists(pixel, min_size=cells, max_size=cells))
     bits = data.draw(st.lists(st.booleans(), min_size=number * cells, max_size=number * cells))
-    grades = st.lists(st.sampled_from([0.1, 0.5, 0.9]), min_size=number, max_size=number)
-    kinds = st.lists(st.integers(0, 1), min_size=number, max_size=number)
+    scores = st.lists(st.sampled_from([0.1, 0.5, 0.9]), min_size=number, max_size=number)
+    classes = st.lists(st.integers(0, 1), min_size=number, max_size=number)
     masks = torch.tensor(bits, dtype=torch.bool).view(number, height, width)
-    instances = make_instances(masks, data.draw(grades), data.draw(kinds))
+    instances = make_instances(masks, data.draw(scores), data.draw(classes))
     overlap, area = data.draw(st.sampled_from([0.0, 0.5, 1.0])), data.draw(st.integers(0, 4))
     semantic = torch.tensor(labels).view(height, width)
     panoptic, segments = merge_scene(instances, semantic, overlap=overlap, area=area)
@@ -152,7 +152,7 @@ def test_every_pixel_is_in_one_segment_at_most(data: st.DataObject) -> None:
         region = panoptic == segment["id"]
         if segment["isthing"]:
             assert masks[segment["instance_id"]][region].all()
-            assert segment["category_id"] == THINGS[kinds_of(instances, segment)]
+            assert segment["category_id"] == THINGS[class_of(instances, segment)]
             assert segment["score"] >= 0.3
         else:
             assert (STUFF[semantic[region]] == segment["category_id"]).all()
@@ -160,7 +160,7 @@ def test_every_pixel_is_in_one_segment_at_most(data: st.DataObject) -> None:
     json.dumps(segments)
 
 
-def kinds_of(instances: Instances, segment: Segment) -> int:
+def class_of(instances: Instances, segment: Segment) -> int:
     return int(instances.pred_classes[segment["instance_id"]])
 
 
@@ -174,12 +174,12 @@ def test_tables_of_coco() -> None:
     assert stuff == {i for i, thing in enumerate(COCO_PANOPTIC.is_thing) if not thing}
     assert len(stuff) == 53
     names = [*metadata.stuff_classes, "void"]
-    told = {leaf: names[index] for leaf, index in zip(COCO_LEAVES.names, leaves, strict=True)}
-    assert told["wall-brick"] == "wall-brick"
-    assert told["wall-panel"] == "wall-other-merged"
-    assert told["fog"] == "sky-other-merged"
-    assert told["clothes"] == told["person"] == "void"
-    # COCO's ids can be told from the category ids that come out.
+    name_of = {leaf: names[index] for leaf, index in zip(COCO_LEAVES.names, leaves, strict=True)}
+    assert name_of["wall-brick"] == "wall-brick"
+    assert name_of["wall-panel"] == "wall-other-merged"
+    assert name_of["fog"] == "sky-other-merged"
+    assert name_of["clothes"] == name_of["person"] == "void"
+    # Predicted category ids map back to COCO's ids.
     things_of_coco = {v: k for k, v in metadata.thing_dataset_id_to_contiguous_id.items()}
     assert [things_of_coco[index] for index in things] == list(COCO_LEAVES.ids[:80])
     stuff_of_coco = {v: k for k, v in metadata.stuff_dataset_id_to_contiguous_id.items()}
@@ -208,7 +208,7 @@ def test_tables_from_names_alone() -> None:
         MetadataCatalog.remove("panoptic_from_names")
 
 
-def test_without_panoptic_classes_detectron2_draws_with_its_own_tables() -> None:
+def test_detectron2_draws_results_without_panoptic_classes() -> None:
     name = "no_panoptic_classes"
     metadata = MetadataCatalog.get(name).set(
         thing_classes=["dog", "car"], stuff_classes=["things", "car", "sky"]
@@ -240,7 +240,7 @@ def test_no_tables_without_things_and_semantic_classes(missing: str) -> None:
         MetadataCatalog.remove(name)
 
 
-def test_merger_follows_the_configuration_and_keeps_its_tables() -> None:
+def test_merger_from_config() -> None:
     cfg = get_cfg()
     cfg.DATASETS.TRAIN = ("coco_2017_train_multitask",)
     combine = cfg.MODEL.PANOPTIC_FPN.COMBINE
@@ -260,3 +260,13 @@ def test_merger_follows_the_configuration_and_keeps_its_tables() -> None:
         assert COCO_PANOPTIC.names[segments[1]["category_id"]] == "sky-other-merged"
     combine.ENABLED = False
     assert PanopticMerger.from_config(cfg) is None
+
+
+def test_weights_without_tables_keep_those_of_the_network() -> None:
+    merger = PanopticMerger(thing_to_panoptic=[0, 1], leaf_to_panoptic=[-1, 2])
+    state = merger.state_dict()
+    merger.load_state_dict({})
+    assert merger.thing_to_panoptic.tolist() == [0, 1]
+    del state["leaf_to_panoptic"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*leaf_to_panoptic"):
+        merger.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""detectron2's own architectures train on our backbone, from configurations that name it."""
+"""detectron2's own architectures with our backbone, from configurations in configs/reuse."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ SIZE = (64, 96)
 
 
 def from_yaml(name: str, *overrides: Any) -> nn.Module:
-    """A narrow one, as a user of detectron2 builds it."""
+    """A narrow network from a YAML file."""
     cfg = get_config(f"reuse/{name}.yaml")
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.YOLOR_ELAN.WIDTH = 0.125
@@ -27,6 +27,7 @@ def from_yaml(name: str, *overrides: Any) -> nn.Module:
 
 
 def fcos() -> nn.Module:
+    """A narrow network from a LazyConfig."""
     lazy = LazyConfig.load(str(config_folder() / "reuse" / "fcos_yolor_elan.py"))
     lazy.model.backbone.bottom_up.width = 0.125
     torch.manual_seed(0)
@@ -34,7 +35,7 @@ def fcos() -> nn.Module:
 
 
 def objects() -> Instances:
-    """Three boxes of different sizes, each filled by its mask."""
+    """Three objects of different sizes, with masks that fill their boxes."""
     boxes = torch.tensor([[4.0, 8.0, 20.0, 24.0], [30.0, 10.0, 70.0, 50.0], [0.0, 0.0, 96.0, 64.0]])
     masks = torch.zeros(3, *SIZE, dtype=torch.bool)
     for mask, (x0, y0, x1, y1) in zip(masks, boxes.int().tolist(), strict=True):
@@ -62,7 +63,7 @@ def samples() -> list[dict[str, Any]]:
 
 
 def train_one_step(model: nn.Module) -> set[str]:
-    """The names of the losses of a step from which every parameter of our part learns."""
+    """Names of the losses; checks that every parameter of our backbone gets a gradient."""
     model.train()
     backbone = model.backbone
     ours = backbone if isinstance(backbone, PAN) else backbone.bottom_up

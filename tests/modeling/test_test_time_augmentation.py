@@ -1,4 +1,4 @@
-"""Views of an image: what they find comes back to where it is."""
+"""Test-time augmentation: detections of views are mapped back to the image."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ HEIGHT, WIDTH = 60, 80
 
 
 class BlobDetector(nn.Module):
-    """Finds the white rectangle of an image, and a second box that it sees in one view only."""
+    """Detects the white rectangle of an image, and with `ghost` a second box in mirrored views."""
 
     def __init__(self, *, run_lengths: bool = False, ghost: bool = False) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def rles(masks: torch.Tensor) -> RLEMasks:
 
 
 def sample(height: int = HEIGHT, width: int = WIDTH) -> dict:
-    """A white rectangle at the left: x 8..24, y 12..48, of 80 x 60."""
+    """An image of 80 x 60 with a white rectangle: x 8..24, y 12..48."""
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     rows, columns = (int(v * height / 60) for v in (12, 48)), (int(v * width / 80) for v in (8, 24))
     image[:, slice(*rows), slice(*columns)] = 255
@@ -70,7 +70,7 @@ BOX = [8, 12, 24, 48]
 
 
 @pytest.mark.parametrize("run_lengths", [False, True])
-def test_a_mirrored_view_finds_the_same_place(run_lengths: bool) -> None:
+def test_detections_of_a_mirrored_view_are_mirrored_back(run_lengths: bool) -> None:
     model = BlobDetector(run_lengths=run_lengths, ghost=True)
     result = TestTimeAugmentation(model)([sample()])[0]
 
@@ -85,18 +85,18 @@ def test_a_mirrored_view_finds_the_same_place(run_lengths: bool) -> None:
     assert not plain[12, 8]
 
 
-def test_sizes_come_back_to_the_image() -> None:
+def test_detections_of_resized_views_are_mapped_back() -> None:
     model = BlobDetector()
     result = TestTimeAugmentation(model, sizes=(40, 80, 160))([sample()])[0]
 
     assert model.sizes == [(60, 80), (30, 40), (30, 40), (60, 80), (120, 160), (120, 160)]
     instances = result["instances"]
-    assert len(instances) == 1  # all views say the same, the largest with the best score
+    assert len(instances) == 1  # of the largest view, which has the highest score
     assert instances.scores.tolist() == pytest.approx([0.62])
     assert torch.allclose(instances.pred_boxes.tensor, torch.tensor([BOX]).float(), atol=1)
 
 
-def test_other_results_are_those_of_the_plain_image() -> None:
+def test_other_results_are_those_of_the_original_image() -> None:
     batch = [sample(), sample(30, 40)]
     results = TestTimeAugmentation(BlobDetector(), sizes=(160,))(batch)
     for result, item in zip(results, batch, strict=True):
@@ -106,7 +106,7 @@ def test_other_results_are_those_of_the_plain_image() -> None:
 
 
 class Fixed(nn.Module):
-    """Gives the instances that it is told, view by view."""
+    """Returns given instances, view by view."""
 
     def __init__(self, views: list[Instances]) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class Fixed(nn.Module):
         return [{"instances": self.views.pop(0)} for _ in batch]
 
 
-def test_the_best_of_each_class_are_kept() -> None:
+def test_detections_of_a_class_are_suppressed_across_views() -> None:
     boxes = [[0, 0, 40, 40], [1, 0, 41, 40], [0, 0, 40, 40], [50, 50, 60, 60]]
     plain = found((HEIGHT, WIDTH), boxes, [0, 0, 1, 0], [0.9, 0.95, 0.7, 0.6])
     nothing = found((HEIGHT, WIDTH))
@@ -129,7 +129,7 @@ def test_the_best_of_each_class_are_kept() -> None:
     assert two["instances"].scores.tolist() == pytest.approx([0.95, 0.7])
 
 
-def test_the_other_heads_of_the_model_work_once() -> None:
+def test_other_heads_run_once_and_are_restored() -> None:
     model = tiny_model().eval()
     calls = []
     for name in ("backbone", "caption_head"):

@@ -1,4 +1,4 @@
-"""What makes the host wait for the device, counted without a device."""
+"""Counts operators that make the host wait for the device, on the CPU."""
 
 from collections import Counter
 from typing import Any
@@ -7,7 +7,7 @@ from unittest.mock import patch
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-# Operators whose result's size, or a number of Python, depends on the values in a tensor.
+# Operators with a result in Python, or of a size, that depends on the values of a tensor.
 WAITING = {
     "aten._local_scalar_dense.default",
     "aten.nonzero.default",
@@ -21,7 +21,7 @@ WAITING = {
 
 
 class Counting(TorchDispatchMode):
-    """Counts what makes the host wait: operators, boolean indexing included, and `tolist`."""
+    """Counts synchronizations: the operators above, boolean indexing and `tolist`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -187,8 +187,8 @@ class LazySetup:
             head: Any = model.detection_head
             model = TestTimeAugmentation(
                 model,
-                nms_threshold=head.nms_thresh,
-                max_detections=head.detections_per_image,
+                nms_threshold=head.suppression.nms_thresh,
+                max_detections=head.suppression.detections_per_image,
                 **self._views,
             )
         examinations = {

@@ -111,11 +111,11 @@ def describe(network: Network, parts: Mapping[str, Part], files: Mapping[str, st
     detection, masks, merger = model.detection_head, model.mask_head, model.panoptic
     if detection is not None:
         facts["detection"] = {
-            "score_threshold": detection.score_thresh,
-            "nms_threshold": detection.nms_thresh,
-            "multi_label": detection.multi_label,
-            "pre_nms_topk": detection.pre_nms_topk,
-            "detections_per_image": detection.detections_per_image,
+            "score_threshold": detection.suppression.score_thresh,
+            "nms_threshold": detection.suppression.nms_thresh,
+            "multi_label": detection.suppression.multi_label,
+            "pre_nms_topk": detection.suppression.pre_nms_topk,
+            "detections_per_image": detection.suppression.detections_per_image,
         }
     if masks is not None:
         facts["mask"] = {"stride": masks.stride, "resolution": masks.resolution}

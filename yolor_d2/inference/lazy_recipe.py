@@ -12,7 +12,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import LazyCall, LazyConfig, instantiate
 from detectron2.data import Metadata
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -22,6 +22,7 @@ from ..data import MultiTaskMapper
 from ..earlier_names import group_arguments
 from ..modeling import YOLOR
 from ..modeling.backbone import elan_shapes, pan_shapes
+from ..modeling.heads.detection import Suppression
 from ..tasks import TASKS
 from ..tokenizer import Tokenizer
 
@@ -51,7 +52,10 @@ class LazyRecipe:
         heads = {task: model.get(f"{task}_head") for task in TASKS}
         self.tasks = [task for task, head in heads.items() if head is not None]
         if (head := heads["detection"]) is not None:
-            head.score_thresh = max(head.get("score_thresh", 0.0), score_threshold)
+            if head.get("suppression") is None:
+                head.suppression = LazyCall(Suppression)()
+            suppression = head.suppression
+            suppression.score_thresh = max(suppression.get("score_thresh", 0.0), score_threshold)
         if (head := heads["mask"]) is not None:
             head.mask_format = "rle"
         self.cfg: DictConfig = _with_options(cfg, opts)

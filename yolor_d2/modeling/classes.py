@@ -1,19 +1,19 @@
-"""How many classes a head has: what the configuration says, else what the training data say."""
+"""Number of classes of a head: from the configuration, or else from the training data."""
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 
 def number_of_classes(cfg: CfgNode, node: str, names: str) -> int:
-    """cfg.MODEL.<node>.NUM_CLASSES, where 0 means as many as the data sets' metadata name.
+    """cfg.MODEL.<node>.NUM_CLASSES; if it is 0, the number of classes of the data sets.
 
     Args:
         cfg: the configuration.
         node: "DETECTION_HEAD" or "SEM_SEG_HEAD".
-        names: the metadata's list of class names, "thing_classes" or "stuff_classes".
+        names: attribute of the metadata, "thing_classes" or "stuff_classes".
 
     Raises:
-        ValueError: the data sets do not tell one number, or more than the configuration.
+        ValueError: the data sets have different numbers of classes, or more than configured.
     """
     key = f"MODEL.{node}.NUM_CLASSES"
     number = cfg.MODEL[node].NUM_CLASSES
@@ -23,7 +23,7 @@ def number_of_classes(cfg: CfgNode, node: str, names: str) -> int:
     most = max(counts.values(), default=0)
     if number == 0 and (most == 0 or len(set(counts.values()) - {0}) > 1):
         raise ValueError(
-            f"{key} is 0, but the data sets do not tell one number of classes: "
+            f"{key} is 0, but the data sets do not have one number of classes: "
             f"{counts or 'DATASETS.TRAIN is empty'}"
         )
     if 0 < number < most:
@@ -32,6 +32,6 @@ def number_of_classes(cfg: CfgNode, node: str, names: str) -> int:
 
 
 def named_classes(cfg: CfgNode, names: str) -> dict[str, int]:
-    """How many classes each data set's metadata name; 0 where they name none."""
+    """Number of classes in the metadata of each data set; 0 without class names."""
     data_sets = cfg.DATASETS.TRAIN or cfg.DATASETS.TEST
     return {name: len(MetadataCatalog.get(name).get(names) or ()) for name in data_sets}

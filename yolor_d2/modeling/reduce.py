@@ -1,9 +1,10 @@
-"""Counts of the whole batch, whose images are spread over processes.
+"""Counts over the whole batch in distributed training.
 
-DistributedDataParallel averages gradients over processes. A loss is a sum over what there is to
-learn, divided by how much that is. When each process multiplies its own sum by the number of
-processes and divides it by the count of all, the mean is what one process would learn from all
-images, however unequally they are spread. So is the mean of the losses' values.
+A loss is a sum over items (pixels, points, images) divided by their number, and
+DistributedDataParallel averages gradients over processes. If each process multiplies its sum by the
+number of processes and divides it by the number of items of all processes, the average equals the
+gradient of a single process with all images, even if items are unevenly distributed. The same holds
+for the values of the losses.
 """
 
 from typing import NamedTuple
@@ -15,17 +16,18 @@ from torch import Tensor
 
 
 class BatchCount(NamedTuple):
-    """How much there is to learn from the whole batch."""
+    """A count over the whole batch."""
 
     total: Tensor  # scalar, over all processes
     processes: int
 
 
 def over_processes(count: Tensor) -> BatchCount:
-    """Add up a count over all processes, on the device, without waiting for it.
+    """Sum a count over all processes, on the device, without synchronizing with the host.
 
-    All processes must get here, in the same order, whatever their images are. Without gradients
-    there is nothing to average: then each process is alone, and may have more batches than others.
+    All processes must call this in the same order, also for images without targets. Without
+    gradients nothing is averaged, so the count of the process itself is returned; processes may
+    then have different numbers of batches.
     """
     processes = comm.get_world_size() if torch.is_grad_enabled() else 1
     if processes == 1:

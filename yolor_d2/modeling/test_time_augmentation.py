@@ -1,8 +1,8 @@
-"""Boxes and masks from several sizes of an image, also mirrored."""
+"""Test-time augmentation: boxes and masks from several sizes of an image, also mirrored."""
 
-import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,19 +17,19 @@ from ..structures import RLEMasks
 
 Sample = dict[str, Any]
 
-# What a view need not predict; a model without such parts is used as it is.
+# Parts of a model that do not contribute to instances.
 OTHER_PARTS = ("semantic_head", "caption_head", "panoptic")
 
 
 class TestTimeAugmentation(nn.Module):
-    """A model that looks at several views of each image, called like the model itself.
+    """Runs a model on several views of each image, with the interface of the model itself.
 
-    Instances of all views are brought back to the image and compete in one suppression by class; a
-    box keeps the mask of its own view. Semantic maps, panoptic maps and captions are those of the
-    plain image.
+    Instances of all views are mapped back to the image and go through one NMS per class; a box
+    keeps the mask of its view. Semantic maps, panoptic maps and captions are those of the original
+    image.
     """
 
-    __test__ = False  # no test case, whatever pytest thinks of the name
+    __test__ = False  # the name would make pytest collect it
 
     def __init__(
         self,
@@ -42,12 +42,13 @@ class TestTimeAugmentation(nn.Module):
     ) -> None:
         """
         Args:
-            model: takes a list of samples with an "image" (3, h, w) and the "height" and "width" of
-                its results, gives a list of results with "instances".
-            sizes: long sides of the views; () is the size that images come in.
-            flip: look at each view mirrored as well.
-            nms_threshold: of two boxes of a class with a larger overlap the worse one is dropped.
-            max_detections: the best of an image are kept.
+            model: maps a list of samples with "image" (3, h, w) and "height" and "width" of the
+                results to a list of results with "instances".
+            sizes: long sides of the views; (): the size of the input.
+            flip: add a mirrored copy of each view.
+            nms_threshold: of two boxes of a class with a larger IoU, the one with the lower score
+                is dropped.
+            max_detections: maximum number of detections of an image.
         """
         super().__init__()
         self.model = model
@@ -57,9 +58,11 @@ class TestTimeAugmentation(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, model: nn.Module) -> "TestTimeAugmentation":
-        """As TEST.TTA says."""
+        """Augmentation with the settings of TEST.TTA."""
         if "detection" not in cfg.MODEL.YOLOR.TASKS:
-            raise ValueError("TEST.TTA is of boxes and masks, but MODEL.YOLOR.TASKS has none")
+            raise ValueError(
+                'TEST.TTA augments boxes and masks: MODEL.YOLOR.TASKS lacks "detection"'
+            )
         return cls(
             model,
             sizes=cfg.TEST.TTA.SIZES,
@@ -69,57 +72,62 @@ class TestTimeAugmentation(nn.Module):
         )
 
     def forward(self, batch: Sequence[Sample]) -> list[dict[str, Any]]:
-        """Results of some images."""
+        """Results of a batch of images."""
         results: list[dict[str, Any]] = self.model(batch)
-        detector = _without_other_parts(self.model)
-        found: list[list[Instances]] = [[] for _ in batch]  # of each image, by view
-        for size, mirrored in self.views:
-            samples = [_view(sample, size, mirrored) for sample in batch]
-            is_plain = all(view is sample for view, sample in zip(samples, batch, strict=True))
-            for views, seen in zip(found, results if is_plain else detector(samples), strict=True):
-                views.append(seen["instances"])
+        detections: list[list[Instances]] = [[] for _ in batch]  # of each image, by view
+        with _only_instances(self.model):
+            for size, mirrored in self.views:
+                samples = [_view(sample, size, mirrored) for sample in batch]
+                unchanged = all(view is sample for view, sample in zip(samples, batch, strict=True))
+                outputs = results if unchanged else self.model(samples)
+                for views, output in zip(detections, outputs, strict=True):
+                    views.append(output["instances"])
         return [
             {**result, "instances": self._merge(views)}
-            for result, views in zip(results, found, strict=True)
+            for result, views in zip(results, detections, strict=True)
         ]
 
     def _merge(self, views: list[Instances]) -> Instances:
-        """The instances of one image, of all views."""
+        """Merge the instances of all views of one image."""
         boxes = [
-            _mirrored_boxes(seen) if mirrored else seen.pred_boxes.tensor
-            for seen, (_, mirrored) in zip(views, self.views, strict=True)
+            _mirrored_boxes(instances) if mirrored else instances.pred_boxes.tensor
+            for instances, (_, mirrored) in zip(views, self.views, strict=True)
         ]
         kept = batched_nms(
             torch.cat(boxes),
-            torch.cat([seen.scores for seen in views]),
-            torch.cat([seen.pred_classes for seen in views]),
+            torch.cat([instances.scores for instances in views]),
+            torch.cat([instances.pred_classes for instances in views]),
             self.nms_threshold,
         )[: self.max_detections]
         parts = []
         first = 0
-        for seen, own_boxes, (_, mirrored) in zip(views, boxes, self.views, strict=True):
-            chosen = kept[(kept >= first) & (kept < first + len(seen))] - first
-            part = seen[chosen]
-            part.pred_boxes = Boxes(own_boxes[chosen])
+        for instances, view_boxes, (_, mirrored) in zip(views, boxes, self.views, strict=True):
+            chosen = kept[(kept >= first) & (kept < first + len(instances))] - first
+            part = instances[chosen]
+            part.pred_boxes = Boxes(view_boxes[chosen])
             if mirrored and part.has("pred_masks"):
                 part.pred_masks = _mirrored_masks(part.pred_masks)
             parts.append(part)
-            first += len(seen)
+            first += len(instances)
         merged = Instances.cat(parts)
         return merged[merged.scores.argsort(descending=True, stable=True)]
 
 
-def _without_other_parts(model: nn.Module) -> nn.Module:
-    """The same network, with the same weights, that predicts instances only."""
-    detector = copy.copy(model)
-    detector._modules = {
-        name: None if name in OTHER_PARTS else child for name, child in model._modules.items()
-    }
-    return detector
+@contextmanager
+def _only_instances(model: nn.Module) -> Iterator[None]:
+    """Let a model predict instances only, by removing its other parts for a while."""
+    parts = {name: part for name, part in model.named_children() if name in OTHER_PARTS}
+    for name in parts:
+        setattr(model, name, None)
+    try:
+        yield
+    finally:
+        for name, part in parts.items():
+            setattr(model, name, part)
 
 
 def _view(sample: Sample, size: int | None, mirrored: bool) -> Sample:
-    """A sample with the image at a size, maybe mirrored; itself where nothing changes."""
+    """A resized and optionally mirrored sample; the sample itself if nothing changes."""
     image = sample["image"]
     height, width = image.shape[1:]
     ratio = 1.0 if size is None else size / max(height, width)

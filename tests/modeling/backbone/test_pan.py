@@ -1,4 +1,4 @@
-"""Backbone and neck together."""
+"""Backbone and neck."""
 
 import copy
 import pickle
@@ -36,7 +36,7 @@ def config(*overrides):
     return cfg
 
 
-def test_the_published_numbers_of_parameters() -> None:
+def test_published_numbers_of_parameters() -> None:
     with torch.device("meta"):
         pan = PAN()
 
@@ -46,7 +46,7 @@ def test_the_published_numbers_of_parameters() -> None:
 
 
 @pytest.mark.parametrize("names", SUBSETS, ids="-".join)
-def test_a_part_is_a_part_of_the_whole(names: tuple[str, ...]) -> None:
+def test_fewer_maps_have_the_same_values(names: tuple[str, ...]) -> None:
     whole, part = narrow().eval(), narrow(*names).eval()
     state = whole.state_dict()
     part.load_state_dict({name: state[name] for name in part.state_dict()})
@@ -64,7 +64,7 @@ def test_a_part_is_a_part_of_the_whole(names: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize("names", SUBSETS, ids="-".join)
-def test_every_parameter_learns(names: tuple[str, ...]) -> None:
+def test_every_parameter_gets_a_gradient(names: tuple[str, ...]) -> None:
     pan = narrow(*names)
 
     sum(m.square().mean() for m in pan(IMAGE).values()).backward()
@@ -84,13 +84,13 @@ def test_every_parameter_learns(names: tuple[str, ...]) -> None:
         (("c5",), {name for name, _ in PAN(width=0.125).named_children()} - {"bottom_up"}),
     ],
 )
-def test_parts_that_nothing_needs_do_not_exist(names: tuple[str, ...], absent: set[str]) -> None:
+def test_parts_that_are_not_needed_are_not_built(names: tuple[str, ...], absent: set[str]) -> None:
     full = {name for name, _ in PAN(width=0.125).named_children()}
 
     assert full - {name for name, _ in narrow(*names).named_children()} == absent
 
 
-def test_a_pass_computes_what_it_is_asked_only() -> None:
+def test_a_pass_computes_only_requested_maps() -> None:
     pan = narrow()
     run: list[str] = []
     for name, child in [*pan.named_children(), *pan.bottom_up.named_children()]:
@@ -113,12 +113,12 @@ def test_a_pass_computes_what_it_is_asked_only() -> None:
         ({"depth": 0.0}, r"MODEL\.YOLOR_ELAN\.DEPTH must be positive"),
     ],
 )
-def test_nonsense_is_refused_by_the_name_of_its_key(arguments: dict, message: str) -> None:
+def test_errors_name_the_key(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PAN(**arguments)
 
 
-def test_asking_for_a_map_that_does_not_exist() -> None:
+def test_requesting_a_map_that_is_not_built_is_refused() -> None:
     with pytest.raises(ValueError, match="features has p4; it may have p3"):
         narrow("p3")(IMAGE, ["p4"])
 
@@ -134,7 +134,7 @@ def test_asking_for_a_map_that_does_not_exist() -> None:
         (["caption"], ["MODEL.PAN.OUT_FEATURES", ["p5", "p4"]], ["p4", "p5"]),
     ],
 )
-def test_by_default_there_is_what_the_heads_read(
+def test_default_maps_are_those_that_the_heads_read(
     tasks: list[str], overrides: list, expected: list[str]
 ) -> None:
     pan = build_backbone(config("MODEL.YOLOR.TASKS", tasks, *overrides))
@@ -142,7 +142,7 @@ def test_by_default_there_is_what_the_heads_read(
     assert list(pan.output_shape()) == expected
 
 
-def test_the_keys_of_absent_heads_do_not_count() -> None:
+def test_keys_of_absent_heads_are_ignored() -> None:
     overrides = ["MODEL.YOLOR.TASKS", ["semantic"], "MODEL.CAPTION_HEAD.IN_FEATURES", ["nothing"]]
 
     assert list(build_backbone(config(*overrides)).output_shape()) == ["p3"]
@@ -157,26 +157,26 @@ def test_the_keys_of_absent_heads_do_not_count() -> None:
         ("MODEL.CAPTION_HEAD.IN_FEATURES", ["p6", "p5"]),
     ],
 )
-def test_a_head_that_reads_an_unknown_map_is_named(key: str, value: object) -> None:
+def test_unknown_map_of_a_head_is_refused(key: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{key} has p6; it may have c2, c3, c4, c5, p3, p4, p5"):
         build_backbone(config(key, value))
 
 
-def test_a_head_that_reads_a_map_which_is_switched_off_is_named() -> None:
+def test_map_of_a_head_that_is_not_in_out_features_is_refused() -> None:
     overrides = ["MODEL.PAN.OUT_FEATURES", ["p4", "p5"], "MODEL.YOLOR.TASKS", ["semantic"]]
 
     with pytest.raises(ValueError, match=r"MODEL\.SEM_SEG_HEAD\.IN_FEATURES has p3; it may have"):
         build_backbone(config(*overrides))
 
 
-def test_other_architectures_get_all_of_the_neck() -> None:
+def test_other_architectures_get_all_maps_of_the_neck() -> None:
     pan = build_backbone(config("MODEL.META_ARCHITECTURE", "SemanticSegmentor"))
 
     assert list(pan.output_shape()) == ["p3", "p4", "p5"]
     assert pan.size_divisibility == 32
 
 
-def test_yacs_and_constructor_build_the_same() -> None:
+def test_config_and_constructor_build_the_same_network() -> None:
     from_cfg = build_backbone(config("MODEL.YOLOR_ELAN.DEPTH", 0.5))
     by_hand = PAN(width=0.125, depth=0.5)
 
@@ -185,7 +185,7 @@ def test_yacs_and_constructor_build_the_same() -> None:
 
 
 @pytest.mark.parametrize("remake", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_copies_are_equal_and_apart(remake) -> None:
+def test_copies_are_equal_and_independent(remake) -> None:
     pan = narrow("p3", "p5").eval()
     copied = remake(pan)
 
@@ -197,7 +197,7 @@ def test_copies_are_equal_and_apart(remake) -> None:
     torch.testing.assert_close(pan(IMAGE), expected, atol=0, rtol=0)
 
 
-def test_channels_last_stays_and_changes_nothing() -> None:
+def test_channels_last_is_preserved_and_gives_the_same_maps() -> None:
     pan = narrow().eval()
     expected = pan(IMAGE)
     pan.to(memory_format=torch.channels_last)
@@ -227,9 +227,9 @@ def test_half_precision_gives_finite_maps() -> None:
     assert all(p.grad.isfinite().all() for p in pan.parameters())
 
 
-def test_folded_is_the_same() -> None:
+def test_folding_keeps_the_maps() -> None:
     pan = narrow().double()
-    pan(IMAGE.double())  # running statistics that do something
+    pan(IMAGE.double())  # updates the running statistics
     pan.eval()
 
     torch.testing.assert_close(

@@ -20,7 +20,7 @@ def config(*overrides):
     return cfg
 
 
-def test_the_published_number_of_parameters() -> None:
+def test_published_number_of_parameters() -> None:
     with torch.device("meta"):
         backbone = YOLORELAN()
 
@@ -30,7 +30,7 @@ def test_the_published_number_of_parameters() -> None:
 
 
 @pytest.mark.parametrize(("width", "depth"), [(0.125, 0.25), (0.3, 1.0), (0.01, 0.5)])
-def test_maps_are_what_is_promised(width: float, depth: float) -> None:
+def test_maps_have_the_declared_shapes(width: float, depth: float) -> None:
     backbone = YOLORELAN(width=width, depth=depth)
 
     maps = backbone(IMAGE)
@@ -45,12 +45,12 @@ def test_maps_are_what_is_promised(width: float, depth: float) -> None:
 
 
 @pytest.mark.parametrize(("depth", "length"), [(0.1, 2), (0.5, 2), (1.0, 4), (1.5, 6), (2.0, 8)])
-def test_depth_is_a_factor_on_the_chains(depth: float, length: int) -> None:
+def test_depth_scales_the_chains(depth: float, length: int) -> None:
     assert len(YOLORELAN(width=0.125, depth=depth, out_features=["c2"]).stage2.elan.chain) == length
 
 
 @pytest.mark.parametrize("names", [["c2"], ["c3"], ["c4", "c2"], ["c5"]])
-def test_only_stages_that_are_needed_exist_and_all_learn(names: list[str]) -> None:
+def test_only_needed_stages_are_built_and_all_get_gradients(names: list[str]) -> None:
     torch.manual_seed(0)
     backbone = YOLORELAN(width=0.125, depth=0.25, out_features=names)
 
@@ -65,7 +65,7 @@ def test_only_stages_that_are_needed_exist_and_all_learn(names: list[str]) -> No
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_a_pass_goes_no_further_than_it_is_asked() -> None:
+def test_a_pass_stops_after_the_last_requested_map() -> None:
     backbone = YOLORELAN(width=0.125, depth=0.25).eval()
     whole = backbone(IMAGE)
     run: list[str] = []
@@ -88,17 +88,17 @@ def test_a_pass_goes_no_further_than_it_is_asked() -> None:
         ({"depth": -1.0}, r"MODEL\.YOLOR_ELAN\.DEPTH must be positive, not -1\.0"),
     ],
 )
-def test_nonsense_is_refused_by_the_name_of_its_key(arguments: dict, message: str) -> None:
+def test_errors_name_the_key(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         YOLORELAN(**arguments)
 
 
-def test_asking_for_a_map_that_does_not_exist() -> None:
+def test_requesting_a_map_that_is_not_built_is_refused() -> None:
     with pytest.raises(ValueError, match="features has c5; it may have c2, c3"):
         YOLORELAN(width=0.125, out_features=["c2", "c3"])(IMAGE, ["c5"])
 
 
-def test_yacs_and_constructor_build_the_same() -> None:
+def test_config_and_constructor_build_the_same_backbone() -> None:
     cfg = config("MODEL.YOLOR_ELAN.WIDTH", 0.25, "MODEL.YOLOR_ELAN.DEPTH", 0.5)
 
     from_cfg = build_backbone(cfg)
@@ -111,7 +111,7 @@ def test_yacs_and_constructor_build_the_same() -> None:
     assert from_cfg.size_divisibility == by_hand.size_divisibility == 32
 
 
-def test_images_of_other_channels() -> None:
+def test_images_with_another_number_of_channels() -> None:
     cfg = config(
         "MODEL.YOLOR_ELAN.WIDTH", 0.125, "MODEL.PIXEL_MEAN", [0.0], "MODEL.PIXEL_STD", [1.0]
     )
@@ -122,7 +122,7 @@ def test_images_of_other_channels() -> None:
 @pytest.mark.parametrize(
     "name", ["build_yolor_elan_fpn_backbone", "build_retinanet_yolor_elan_fpn_backbone"]
 )
-def test_the_feature_pyramid_reads_maps_that_exist(name: str) -> None:
+def test_in_features_of_the_fpn_are_checked(name: str) -> None:
     cfg = config("MODEL.BACKBONE.NAME", name, "MODEL.YOLOR_ELAN.WIDTH", 0.125)
     with pytest.raises(ValueError, match=r"MODEL\.FPN\.IN_FEATURES is empty"):
         build_backbone(cfg)

@@ -1,4 +1,4 @@
-"""The ELAN blocks."""
+"""Blocks of ELAN networks."""
 
 import pytest
 import torch
@@ -12,13 +12,13 @@ def image(channels: int, height: int = 8, width: int = 12) -> torch.Tensor:
     return torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(0))
 
 
-def seen_by(block: nn.Module, run, *inputs: torch.Tensor) -> torch.Tensor:
-    """What enters a part of a block while it runs."""
-    seen: list[torch.Tensor] = []
-    handle = block.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    run(*inputs)
+def input_of(block: nn.Module, run, *arguments: torch.Tensor) -> torch.Tensor:
+    """The input of a part of a block while the block runs."""
+    inputs: list[torch.Tensor] = []
+    handle = block.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    run(*arguments)
     handle.remove()
-    return seen[0]
+    return inputs[0]
 
 
 def test_the_backbone_merges_every_second_step() -> None:
@@ -28,7 +28,7 @@ def test_the_backbone_merges_every_second_step() -> None:
     second = elan.chain[1](elan.chain[0](b))
     fourth = elan.chain[3](elan.chain[2](second))
 
-    merged = seen_by(elan.merge, elan, x)
+    merged = input_of(elan.merge, elan, x)
 
     torch.testing.assert_close(merged, torch.cat([fourth, second, b, a], 1), atol=0, rtol=0)
     assert elan(x).shape == (2, 24, 8, 12)
@@ -41,12 +41,12 @@ def test_the_neck_merges_all_steps() -> None:
     for block in elan.chain:
         steps.append(block(steps[-1]))
 
-    merged = seen_by(elan.merge, elan, x)
+    merged = input_of(elan.merge, elan, x)
 
     torch.testing.assert_close(merged, torch.cat(steps[::-1], 1), atol=0, rtol=0)
 
 
-def test_halving_puts_the_convolution_first_and_other_maps_last() -> None:
+def test_transition_concatenates_convolution_pooling_and_other_maps() -> None:
     transition = Transition(8, 16).eval()
     x, other = image(8), image(24, 4, 6)
 
@@ -60,26 +60,26 @@ def test_halving_puts_the_convolution_first_and_other_maps_last() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 20), (15, 8)])
-def test_the_pyramid_sees_windows_of_5_9_and_13(size: tuple[int, int]) -> None:
+def test_spatial_pyramid_pools_windows_of_5_9_and_13(size: tuple[int, int]) -> None:
     spp = SPPCSPC(16, 8).eval()
     x = image(16, *size)
     enter = spp.entry(x)
     windows = [F.max_pool2d(enter, k, stride=1, padding=k // 2) for k in (5, 9, 13)]
 
-    seen = seen_by(spp.pyramid, spp, x)
+    pooled = input_of(spp.pyramid, spp, x)
 
-    torch.testing.assert_close(seen, torch.cat([enter, *windows], 1), atol=0, rtol=0)
-    merged = seen_by(spp.merge, spp, x)
-    expected = torch.cat([spp.pyramid(seen), spp.shortcut(x)], 1)
+    torch.testing.assert_close(pooled, torch.cat([enter, *windows], 1), atol=0, rtol=0)
+    merged = input_of(spp.merge, spp, x)
+    expected = torch.cat([spp.pyramid(pooled), spp.shortcut(x)], 1)
     torch.testing.assert_close(merged, expected, atol=0, rtol=0)
 
 
-def test_max_pooling_pads_with_less_than_any_number() -> None:
+def test_max_pooling_pads_with_negative_infinity() -> None:
     spp = SPPCSPC(16, 8).eval()
     with torch.no_grad():
         spp.entry[2].norm.bias.fill_(-1.0)  # SiLU(-1) is negative everywhere
         spp.entry[2].norm.weight.fill_(0.0)
 
-    seen = seen_by(spp.pyramid, spp, image(16, 3, 3))
+    pooled = input_of(spp.pyramid, spp, image(16, 3, 3))
 
-    torch.testing.assert_close(seen, torch.full_like(seen, F.silu(torch.tensor(-1.0)).item()))
+    torch.testing.assert_close(pooled, torch.full_like(pooled, F.silu(torch.tensor(-1.0)).item()))

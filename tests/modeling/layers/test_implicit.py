@@ -11,7 +11,7 @@ def x() -> torch.Tensor:
     return torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0))
 
 
-def test_adds_before_and_multiplies_after(x) -> None:
+def test_vectors_are_added_before_and_multiplied_after_the_convolution(x) -> None:
     block = ImplicitConv1x1(3, 2)
     weight = block.weight[:, :, 0, 0]
 
@@ -21,7 +21,7 @@ def test_adds_before_and_multiplies_after(x) -> None:
     assert torch.allclose(block(x), expected, atol=1e-6)
 
 
-def test_folds_exactly(x) -> None:
+def test_folding_is_exact(x) -> None:
     block = ImplicitConv1x1(3, 2).double()
     expected = block(x.double())
 
@@ -33,7 +33,7 @@ def test_folds_exactly(x) -> None:
 
 
 @pytest.mark.parametrize(("saved", "loading"), [(True, False), (False, True)])
-def test_loads_weights_with_vectors_and_without(x, saved: bool, loading: bool) -> None:
+def test_weights_with_and_without_vectors_can_be_loaded(x, saved: bool, loading: bool) -> None:
     block = torch.nn.Sequential(ImplicitConv1x1(3, 2, implicit=saved))
     other = torch.nn.Sequential(ImplicitConv1x1(3, 2, implicit=loading))
 
@@ -43,9 +43,9 @@ def test_loads_weights_with_vectors_and_without(x, saved: bool, loading: bool) -
     assert set(block.state_dict()) != set(other.state_dict())
 
 
-def test_a_block_folds_its_norm(x) -> None:
+def test_folding_a_norm(x) -> None:
     block = ConvBlock(3, 8, 3, stride=2)
-    block(x)  # moves the statistics
+    block(x)  # updates the running statistics
     block.eval()
     expected = block(x)
 
@@ -56,8 +56,28 @@ def test_a_block_folds_its_norm(x) -> None:
     assert torch.allclose(block(x), expected, atol=1e-6)
 
 
-def test_an_unknown_norm_is_not_folded() -> None:
+def test_folding_an_unknown_norm_is_refused() -> None:
     block = ConvBlock(3, 8, 3)
     block.norm = torch.nn.GroupNorm(2, 8)
     with pytest.raises(TypeError, match="GroupNorm"):
         block.fuse()
+
+
+@pytest.mark.parametrize("lost", ["weight", "bias", "implicit_add", "implicit_mul"])
+@pytest.mark.parametrize("implicit", [True, False])
+def test_incomplete_weights_are_refused(lost: str, implicit: bool) -> None:
+    state = torch.nn.Sequential(ImplicitConv1x1(3, 2)).state_dict()
+    del state[f"0.{lost}"]
+    with pytest.raises(RuntimeError, match=rf"Missing key.*0\.{lost}|Unexpected key"):
+        torch.nn.Sequential(ImplicitConv1x1(3, 2, implicit=implicit)).load_state_dict(state)
+
+
+def test_vectors_are_missing_and_kept_if_the_whole_layer_is_missing() -> None:
+    block = torch.nn.Sequential(ImplicitConv1x1(3, 2))
+    before = {name: value.clone() for name, value in block.state_dict().items()}
+
+    missing, unexpected = block.load_state_dict({}, strict=False)
+
+    assert set(missing) == set(before)
+    assert not unexpected
+    assert all(torch.equal(value, before[name]) for name, value in block.state_dict().items())

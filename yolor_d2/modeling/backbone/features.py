@@ -1,4 +1,4 @@
-"""Names and numbers of channels of the maps that backbone and neck give."""
+"""Names, channels and strides of the feature maps of backbone and neck."""
 
 from collections.abc import Collection, Mapping
 
@@ -6,29 +6,29 @@ from detectron2.layers import ShapeSpec
 
 from ...checks import check_names
 
-# Every choice of maps wants the same canvas, so that leaving one out changes none of the others. A
-# canvas of other sides would not do: pooling and strided convolutions round odd sizes differently.
+# The same for every choice of feature maps, so that omitting one does not change the others. Other
+# sizes do not work: pooling and strided convolutions round odd sizes differently.
 SIZE_DIVISIBILITY = 32
 
 
 def chosen_features(names: Collection[str], known: Collection[str], *, key: str) -> list[str]:
-    """The names in the order of `known`; a ValueError names the key if they are none or unknown."""
+    """The names in the order of `known`; a ValueError names the key if empty or unknown."""
     check_names(key, names, known)
     return [name for name in known if name in names]
 
 
-def wanted_features(features: Collection[str] | None, built: Collection[str]) -> list[str]:
-    """The maps that one pass is asked for; None: all that there are."""
+def requested_features(features: Collection[str] | None, built: Collection[str]) -> list[str]:
+    """Names of the maps that a forward pass computes; None: all that are built."""
     return list(built) if features is None else chosen_features(features, built, key="features")
 
 
 def scaled(channels: int, width: float) -> int:
-    """A number of channels at another width: a multiple of 8, which hardware likes."""
+    """A published number of channels at another width, rounded to a multiple of 8."""
     return 8 * max(1, round(channels * width / 8))
 
 
 def scaled_shapes(published: Mapping[str, tuple[int, int]], width: float) -> dict[str, ShapeSpec]:
-    """Maps at another width, from their published channels and their strides."""
+    """Shapes at another width, from the published numbers of channels and the strides."""
     return {
         name: ShapeSpec(channels=scaled(channels, width), stride=stride)
         for name, (channels, stride) in published.items()
@@ -36,7 +36,7 @@ def scaled_shapes(published: Mapping[str, tuple[int, int]], width: float) -> dic
 
 
 def check_factors(width: float, depth: float) -> None:
-    """Refuse factors that no network has."""
+    """Refuse factors that are not positive."""
     for key, factor in (("WIDTH", width), ("DEPTH", depth)):
         if not factor > 0:
             raise ValueError(f"MODEL.YOLOR_ELAN.{key} must be positive, not {factor}")

@@ -1,4 +1,4 @@
-"""PAN: the neck around the backbone, which lets each scale know the others."""
+"""PAN: the backbone with a neck that exchanges information between scales."""
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial, reduce
@@ -12,13 +12,13 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 
 from ..layers import SPPCSPC, ConvBlock, Elan, Transition
-from .features import SIZE_DIVISIBILITY, chosen_features, scaled, scaled_shapes, wanted_features
+from .features import SIZE_DIVISIBILITY, chosen_features, requested_features, scaled, scaled_shapes
 from .yolor_elan import YOLORELAN, elan_shapes
 
-# Channels of each of the neck's maps at width 1, and strides.
+# Channels of each map of the neck at width 1, and its stride.
 FEATURES = {"p3": (256, 8), "p4": (512, 16), "p5": (1024, 32)}
 NECK_INPUTS = ("c3", "c4", "c5")
-# Of each task, the keys that say which maps its heads read.
+# Configuration keys with the names of the maps that the head of a task reads.
 TASK_KEYS = {
     "detection": ("MODEL.DETECTION_HEAD.IN_FEATURES",),
     "mask": ("MODEL.DETECTION_HEAD.IN_FEATURES", "MODEL.MASK_HEAD.PROTO_FEATURE"),
@@ -28,16 +28,16 @@ TASK_KEYS = {
 
 
 def pan_shapes(width: float = 1.0) -> dict[str, ShapeSpec]:
-    """The maps that backbone and neck of this width can give."""
+    """Shapes of all maps of a backbone and neck of this width."""
     return elan_shapes(width) | scaled_shapes(FEATURES, width)
 
 
 class PAN(Backbone):
-    """YOLORELAN and a path aggregation network: maps "p3" to "p5", and the backbone's own.
+    """YOLORELAN and a path aggregation network: maps "p3" to "p5" and those of the backbone.
 
-    The neck goes from coarse to fine (`top_down4`, `top_down3`), then back (`aggregate4`,
-    `aggregate5`). Only the parts that the maps need exist, so every parameter learns; for the same
-    reason the backbone is built here instead of being given.
+    The neck has a path from coarse to fine (`top_down4`, `top_down3`) and one back (`aggregate4`,
+    `aggregate5`). Only the parts that `out_features` need are built, so that every parameter gets a
+    gradient; the backbone is built here for the same reason.
     """
 
     bottom_up: YOLORELAN
@@ -53,10 +53,10 @@ class PAN(Backbone):
     ) -> None:
         """
         Args:
-            out_features: the maps to give, of "c2" to "c5" and "p3" to "p5".
-            width: factor on the published numbers of channels.
-            depth: factor on the published numbers of chained convolutions.
-            in_channels: of the image.
+            out_features: names of the output maps, of "c2" to "c5" and "p3" to "p5".
+            width: factor of the published numbers of channels.
+            depth: factor of the published numbers of chained convolutions.
+            in_channels: channels of the image.
         """
         super().__init__()
         shapes = pan_shapes(width)
@@ -72,7 +72,7 @@ class PAN(Backbone):
             self._add_neck(names, partial(scaled, width=width), max(1, round(4 * depth)))
 
     def _add_neck(self, names: Sequence[str], c: Callable[[int], int], chain_length: int) -> None:
-        """Make the parts that the maps need; c() turns published numbers of channels into ours."""
+        """Build the parts that the maps need; c() scales published numbers of channels."""
         wide_elan = partial(Elan, chain_length=chain_length, keep_every=1)
         self.spp = SPPCSPC(c(1024), c(512))
         self.reduce5 = ConvBlock(c(512), c(256), 1)
@@ -105,30 +105,30 @@ class PAN(Backbone):
         }
 
     def forward(self, x: Tensor, features: Collection[str] | None = None) -> dict[str, Tensor]:
-        """The maps of images (N, 3, H, W), sides multiples of 32.
+        """Feature maps of images.
 
         Args:
-            x: the images.
-            features: compute these maps only; None: all of `out_features`.
+            x: images (N, 3, H, W); H and W are multiples of 32.
+            features: names of the maps to compute; None: all of `out_features`.
         """
-        wanted = wanted_features(features, self._output_shape)
-        maps = self.bottom_up(x, _bottom_up_names(wanted))
-        if _needs_neck(wanted):
-            maps |= self._neck(maps, wanted)
-        return {name: maps[name] for name in wanted}
+        requested = requested_features(features, self._output_shape)
+        maps = self.bottom_up(x, _bottom_up_names(requested))
+        if _needs_neck(requested):
+            maps |= self._neck(maps, requested)
+        return {name: maps[name] for name in requested}
 
-    def _neck(self, maps: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+    def _neck(self, maps: dict[str, Tensor], requested: Collection[str]) -> dict[str, Tensor]:
         results = {}
         top5 = self.spp(maps["c5"])
-        top4 = self.top_down4(_beside(self.lateral4(maps["c4"]), self.reduce5(top5)))
-        top3 = self.top_down3(_beside(self.lateral3(maps["c3"]), self.reduce4(top4)))
-        if "p3" in wanted:
+        top4 = self.top_down4(_upsample_and_concat(self.lateral4(maps["c4"]), self.reduce5(top5)))
+        top3 = self.top_down3(_upsample_and_concat(self.lateral3(maps["c3"]), self.reduce4(top4)))
+        if "p3" in requested:
             results["p3"] = self.output3(top3)
-        if "p4" in wanted or "p5" in wanted:
+        if "p4" in requested or "p5" in requested:
             middle4 = self.aggregate4(self.down4(top3, top4))
-        if "p4" in wanted:
+        if "p4" in requested:
             results["p4"] = self.output4(middle4)
-        if "p5" in wanted:
+        if "p5" in requested:
             results["p5"] = self.output5(self.aggregate5(self.down5(middle4, top5)))
         return results
 
@@ -145,36 +145,36 @@ def _needs_neck(names: Sequence[str]) -> bool:
 
 
 def _bottom_up_names(names: Sequence[str]) -> list[str]:
-    """The backbone's maps that some maps are, or are made from."""
+    """The maps of the backbone that are needed for the named maps."""
     own = [name for name in names if name not in FEATURES]
     return own + [name for name in NECK_INPUTS if _needs_neck(names) and name not in own]
 
 
-def _beside(fine: Tensor, coarse: Tensor) -> Tensor:
-    """A map, and a coarser one at twice its size."""
+def _upsample_and_concat(fine: Tensor, coarse: Tensor) -> Tensor:
+    """Concatenate a map and a coarser one, upsampled by 2."""
     return torch.cat([fine, F.interpolate(coarse, scale_factor=2.0, mode="nearest")], dim=1)
 
 
 def pan_features(cfg: CfgNode) -> list[str]:
-    """MODEL.PAN.OUT_FEATURES; where it is empty, the maps that YOLOR's heads read.
+    """MODEL.PAN.OUT_FEATURES; if it is empty, the maps that the heads of YOLOR read.
 
     Raises:
-        ValueError: a head reads a map that there is not; the message names its key.
+        ValueError: a head reads a map that does not exist; the message names its key.
     """
     names = cfg.MODEL.PAN.OUT_FEATURES
     if cfg.MODEL.META_ARCHITECTURE != "YOLOR":
         return names or list(FEATURES)
     known = names or list(pan_shapes())
-    asked = set()
+    read = set()
     for key in dict.fromkeys(key for task in cfg.MODEL.YOLOR.TASKS for key in TASK_KEYS[task]):
         value = reduce(getattr, key.split("."), cfg)
-        if value != "":  # a map that nobody wants
+        if value != "":  # "": no map is read
             values = [value] if isinstance(value, str) else value
-            asked.update(chosen_features(values, known, key=key))
-    return names or sorted(asked)
+            read.update(chosen_features(values, known, key=key))
+    return names or sorted(read)
 
 
 @BACKBONE_REGISTRY.register()
 def build_yolor_elan_pan_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> PAN:
-    """Backbone and neck, with the maps of MODEL.PAN.OUT_FEATURES."""
+    """Backbone and neck with the maps of MODEL.PAN.OUT_FEATURES."""
     return PAN(cfg, input_shape)

@@ -1,4 +1,4 @@
-"""YOLORELAN: the backbone, usable wherever detectron2 takes one."""
+"""YOLORELAN: the backbone, usable in any detectron2 model."""
 
 from collections import OrderedDict
 from collections.abc import Collection
@@ -15,28 +15,28 @@ from .features import (
     SIZE_DIVISIBILITY,
     check_factors,
     chosen_features,
+    requested_features,
     scaled,
     scaled_shapes,
-    wanted_features,
 )
 
-# Channels of each map at width 1, and strides.
+# Channels of each map at width 1, and its stride.
 FEATURES = {"c2": (256, 4), "c3": (512, 8), "c4": (1024, 16), "c5": (1024, 32)}
-# Channels of each branch of what halves the map, and width of the ELAN behind it.
+# Channels of each branch of the downsampling block, and width of the ELAN after it.
 STAGES = {"c2": (128, 64), "c3": (128, 128), "c4": (256, 256), "c5": (512, 256)}
 
 
 def elan_shapes(width: float = 1.0) -> dict[str, ShapeSpec]:
-    """The maps that a backbone of this width can give."""
+    """Shapes of all maps of a backbone of this width."""
     return scaled_shapes(FEATURES, width)
 
 
 class YOLORELAN(Backbone):
     """Four stages of efficient layer aggregation: maps "c2" to "c5" of strides 4 to 32.
 
-    Only the stages that the maps need exist, so every parameter learns. MODEL.BACKBONE.FREEZE_AT is
-    not read: its default, 2, is for pretrained ResNets, and would keep a network that starts from
-    scratch at its random beginnings.
+    Only the stages that `out_features` need are built, so that every parameter gets a gradient.
+    MODEL.BACKBONE.FREEZE_AT is not read: its default of 2 is for pretrained ResNets and would
+    freeze the random initial weights when training from scratch.
     """
 
     @configurable
@@ -50,10 +50,10 @@ class YOLORELAN(Backbone):
     ) -> None:
         """
         Args:
-            out_features: the maps to give.
-            width: factor on the published numbers of channels.
-            depth: factor on the published numbers of chained convolutions.
-            in_channels: of the image.
+            out_features: names of the output maps.
+            width: factor of the published numbers of channels.
+            depth: factor of the published numbers of chained convolutions.
+            in_channels: channels of the image.
         """
         super().__init__()
         check_factors(width, depth)
@@ -67,7 +67,7 @@ class YOLORELAN(Backbone):
             ConvBlock(stem, channels, 3, stride=2),
             ConvBlock(channels, channels, 3),
         )
-        self._stages: dict[str, str] = {}  # map -> name of the module that makes it
+        self._stages: dict[str, str] = {}  # map -> name of the module that computes it
         for name, shape in shapes.items():
             if shape.stride > shapes[names[-1]].stride:
                 break
@@ -102,20 +102,20 @@ class YOLORELAN(Backbone):
         }
 
     def forward(self, x: Tensor, features: Collection[str] | None = None) -> dict[str, Tensor]:
-        """The maps of images (N, 3, H, W), sides multiples of 32.
+        """Feature maps of images.
 
         Args:
-            x: the images.
-            features: compute these maps only; None: all of `out_features`.
+            x: images (N, 3, H, W); H and W are multiples of 32.
+            features: names of the maps to compute; None: all of `out_features`.
         """
-        wanted = wanted_features(features, self._output_shape)
+        requested = requested_features(features, self._output_shape)
         maps = {}
         x = self.stem(x)
         for name, stage in self._stages.items():
             x = getattr(self, stage)(x)
-            if name in wanted:
+            if name in requested:
                 maps[name] = x
-            if len(maps) == len(wanted):
+            if len(maps) == len(requested):
                 break
         return maps
 
@@ -129,30 +129,30 @@ class YOLORELAN(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_yolor_elan_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> YOLORELAN:
-    """The maps of MODEL.YOLOR_ELAN.OUT_FEATURES."""
+    """Backbone with the maps of MODEL.YOLOR_ELAN.OUT_FEATURES."""
     return YOLORELAN(cfg, input_shape)
 
 
 @BACKBONE_REGISTRY.register()
 def build_yolor_elan_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """detectron2's FPN on the maps of MODEL.FPN.IN_FEATURES, and "p6", "p5" at half its size."""
+    """detectron2's FPN on the maps of MODEL.FPN.IN_FEATURES, with "p6", a max-pooled "p5"."""
     return _fpn(cfg, _bottom_up(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_yolor_elan_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """detectron2's FPN on the maps of MODEL.FPN.IN_FEATURES, and "p6" and "p7", made from "c5"."""
+    """detectron2's FPN on the maps of MODEL.FPN.IN_FEATURES, with "p6" and "p7" from "c5"."""
     bottom_up = _bottom_up(cfg, input_shape)
     channels = bottom_up.output_shape()["c5"].channels
     return _fpn(cfg, bottom_up, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS, "c5"))
 
 
 def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec) -> YOLORELAN:
-    """The maps that the FPN reads, and no others."""
+    """Backbone with only the maps that the FPN reads."""
     key = "MODEL.FPN.IN_FEATURES"
     names = chosen_features(cfg.MODEL.FPN.IN_FEATURES, FEATURES, key=key)
     if "c5" not in names:
-        raise ValueError(f"{key} must have c5, which the coarsest levels are made from")
+        raise ValueError(f"{key} must have c5, which the coarsest levels are computed from")
     arguments = YOLORELAN.from_config(cfg, input_shape)
     return YOLORELAN(**(arguments | {"out_features": names}))
 

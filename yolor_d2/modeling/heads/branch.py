@@ -1,4 +1,4 @@
-"""A prediction branch: on each map a tower of two blocks, then a last convolution."""
+"""Prediction branches: per map, a tower of two blocks and a predictor (last convolution)."""
 
 from collections.abc import Mapping
 
@@ -15,6 +15,6 @@ def make_tower(in_channels: int, width: int) -> nn.Sequential:
 def by_point(
     features: Mapping[str, Tensor], towers: nn.ModuleDict, predictors: nn.ModuleDict
 ) -> Tensor:
-    """What a branch says of all points (N, A, channels): map after map, each row by row."""
+    """Predictions of a branch for all points (N, A, channels), map after map, each row by row."""
     maps = [predictors[level](tower(features[level])) for level, tower in towers.items()]
-    return torch.cat([each.flatten(2).transpose(1, 2) for each in maps], dim=1)
+    return torch.cat([m.flatten(2).transpose(1, 2) for m in maps], dim=1)

@@ -1,4 +1,4 @@
-"""Blocks of the network; each that folds at inference has a `fuse()`."""
+"""Blocks of the network. Blocks that can be folded for inference have a `fuse()`."""
 
 from .conv import ConvBlock
 from .elan import SPPCSPC, Elan, Transition

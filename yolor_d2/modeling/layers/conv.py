@@ -1,4 +1,4 @@
-"""The convolution block that the whole network is made of."""
+"""The convolution block of the network."""
 
 import torch
 from detectron2.layers import FrozenBatchNorm2d
@@ -10,7 +10,7 @@ NORM_MOMENTUM = 0.03
 
 
 class ConvBlock(nn.Module):
-    """Convolution without bias, batch norm, SiLU; same size but for the stride."""
+    """Convolution without bias, batch norm, SiLU, with "same" padding."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1
@@ -27,11 +27,11 @@ class ConvBlock(nn.Module):
 
     @torch.no_grad()
     def fuse(self) -> None:
-        """Fold the batch norm, as it is at inference, into the convolution."""
+        """Fold the inference form of the batch norm into the convolution."""
         norm = self.norm
         if isinstance(norm, nn.Identity):
             return
-        # FrozenBatchNorm2d: detectron2's freezing of a backbone replaces the norms by these.
+        # detectron2 replaces the norms of a frozen backbone by FrozenBatchNorm2d.
         if not isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm | FrozenBatchNorm2d):
             raise TypeError(f"cannot fold {type(norm).__name__} into a convolution")
         mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")

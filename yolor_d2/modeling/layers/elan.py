@@ -1,4 +1,4 @@
-"""The blocks of ELAN networks: aggregation, downsampling, spatial pyramid pooling."""
+"""Blocks of ELAN networks: aggregation, downsampling, spatial pyramid pooling."""
 
 import torch
 import torch.nn.functional as F
@@ -8,16 +8,15 @@ from .conv import ConvBlock
 
 
 class Elan(nn.Module):
-    """Efficient layer aggregation: a chain of 3 x 3 convolutions whose steps are all looked at.
+    """Efficient layer aggregation: a chain of 3 x 3 convolutions, whose outputs are merged.
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
-        width: channels of the two 1 x 1 convolutions that read the input.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        width: channels of the two 1 x 1 convolutions on the input.
         chain_width: channels of each 3 x 3 convolution.
-        chain_length: how many of them there are.
-        keep_every: 2 merges every second step of the chain, as the backbone does; 1 all of them, as
-            the neck does.
+        chain_length: number of 3 x 3 convolutions.
+        keep_every: merge every n-th output of the chain: 2 in the backbone, 1 in the neck.
     """
 
     def __init__(
@@ -44,19 +43,19 @@ class Elan(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         step = self.entry(x)
         kept = [self.shortcut(x), step]
-        for number, block in enumerate(self.chain, start=1):
+        for index, block in enumerate(self.chain, start=1):
             step = block(step)
-            if number % self.keep_every == 0:
+            if index % self.keep_every == 0:
                 kept.append(step)
-        return self.merge(torch.cat(kept[::-1], dim=1))  # the last step first, as published
+        return self.merge(torch.cat(kept[::-1], dim=1))  # last output first, as published
 
 
 class Transition(nn.Module):
-    """Halves a map's size, by a strided convolution and by max-pooling side by side.
+    """Downsampling by 2 with two parallel branches: strided convolution and max-pooling.
 
     Args:
-        in_channels: of the input.
-        branch_channels: of each branch; the output has twice as many.
+        in_channels: channels of the input.
+        branch_channels: channels of each branch; the output has twice as many.
     """
 
     def __init__(self, in_channels: int, branch_channels: int) -> None:
@@ -69,12 +68,12 @@ class Transition(nn.Module):
         )
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
-        """Both branches, then other maps that already have the smaller size."""
+        """Concatenate both branches and other maps, which already have the smaller size."""
         return torch.cat([self.conv_branch(x), self.pool_branch(self.pool(x)), *others], dim=1)
 
 
 class SPPCSPC(nn.Module):
-    """Spatial pyramid pooling on one of two partial paths: context of up to 13 x 13 cells."""
+    """Cross stage partial spatial pyramid pooling: context of up to 13 x 13 cells."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -92,7 +91,7 @@ class SPPCSPC(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = [self.entry(x)]
-        for _ in range(3):  # two 5 x 5 maxima in a row are one of 9 x 9, three one of 13 x 13
+        for _ in range(3):  # two 5 x 5 poolings in a row equal one of 9 x 9, three one of 13 x 13
             pooled.append(F.max_pool2d(pooled[-1], kernel_size=5, stride=1, padding=2))
         context = self.pyramid(torch.cat(pooled, dim=1))
         return self.merge(torch.cat([context, self.shortcut(x)], dim=1))

@@ -1,4 +1,4 @@
-"""Implicit knowledge: what a prediction branch knows whatever the image shows."""
+"""Implicit knowledge: learned vectors that do not depend on the image."""
 
 from typing import Any
 
@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 
 class ImplicitConv1x1(nn.Conv2d):
-    """y = m * (W (x + a) + b): a learnt shift of what goes in, a learnt gain on what comes out.
+    """y = m * (W (x + a) + b), with a learned vector a added to the input and a learned gain m.
 
-    With implicit=False it is a plain 1 x 1 convolution, of the same parameter names.
+    With implicit=False it is a plain 1 x 1 convolution with the same parameter names. Weights with
+    and without the two vectors can be loaded into either form.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, implicit: bool = True) -> None:
@@ -21,6 +22,7 @@ class ImplicitConv1x1(nn.Conv2d):
             mul = torch.empty(1, out_channels, 1, 1)
             self.implicit_add = nn.Parameter(nn.init.normal_(add, mean=0.0, std=0.02))
             self.implicit_mul = nn.Parameter(nn.init.normal_(mul, mean=1.0, std=0.02))
+        self.register_load_state_dict_pre_hook(_adapt_vectors)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.implicit_add is None or self.implicit_mul is None:
@@ -37,21 +39,31 @@ class ImplicitConv1x1(nn.Conv2d):
         self.bias.copy_(bias)
         self.implicit_add = self.implicit_mul = None
 
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *others: Any) -> None:
-        """Take weights with vectors and without, whichever this one has, for the same function."""
-        add, mul = f"{prefix}implicit_add", f"{prefix}implicit_mul"
-        if self.implicit_add is not None and self.implicit_mul is not None:
-            state.setdefault(add, torch.zeros_like(self.implicit_add))
-            state.setdefault(mul, torch.ones_like(self.implicit_mul))
-        elif {add, mul} <= state.keys():
-            weight, bias = state[f"{prefix}weight"], state[f"{prefix}bias"]
-            folded = fold(weight, bias, state.pop(add), state.pop(mul))
-            state[f"{prefix}weight"], state[f"{prefix}bias"] = folded
-        super()._load_from_state_dict(state, prefix, *others)
+
+def _adapt_vectors(
+    layer: ImplicitConv1x1, state: dict[str, Any], prefix: str, *_others: Any
+) -> None:
+    """Load weights with implicit vectors into a layer without them, and the other way around.
+
+    Neutral vectors are filled in where the weights have none at all, and vectors are folded where
+    the layer has none; the function stays the same. Without weight and bias nothing is filled in,
+    and the vectors are reported as missing too.
+    """
+    names = ("weight", "bias", "implicit_add", "implicit_mul")
+    present = {name for name in names if f"{prefix}{name}" in state}
+    weight, bias, add, mul = (f"{prefix}{name}" for name in names)
+    if layer.implicit_add is not None and layer.implicit_mul is not None:
+        if present == {"weight", "bias"}:
+            state[add] = torch.zeros_like(layer.implicit_add)
+            state[mul] = torch.ones_like(layer.implicit_mul)
+    elif present == set(names):
+        state[weight], state[bias] = fold(
+            state[weight], state[bias], state.pop(add), state.pop(mul)
+        )
 
 
 def fold(weight: Tensor, bias: Tensor, add: Tensor, mul: Tensor) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the plain convolution that does what all four together do."""
+    """Weight and bias of the plain convolution that computes the same function."""
     gain = mul.view(-1)
     shift = weight.flatten(1) @ add.view(-1)
     return weight * gain.view(-1, 1, 1, 1), gain * (bias + shift)

@@ -1,4 +1,4 @@
-"""Predictions of points, and objects to learn from them."""
+"""Predictions and objects for tests of the detection head."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def head_of(num_classes: int = 3, *, channels: int = 8, **settings) -> AnchorFre
 
 
 def features_of() -> dict[str, Tensor]:
-    """Maps for `head_of`."""
+    """Feature maps for `head_of`."""
     return random_maps(shapes_of())
 
 
@@ -60,13 +60,17 @@ def random_predictions(
 def random_objects(
     counts: list[int], *, size: tuple[int, int] = (64, 96), num_classes: int = 3, seed: int = 0
 ) -> Objects:
-    """Boxes of any size, some reaching out of the canvas; so many in each image."""
+    """Objects with boxes of any size, some of which extend beyond the canvas.
+
+    Args:
+        counts: number of objects of each image.
+    """
     rng = torch.Generator().manual_seed(seed)
     number, sides = sum(counts), torch.tensor([size[1], size[0]])
-    centre = torch.rand(number, 2, generator=rng) * sides
+    center = torch.rand(number, 2, generator=rng) * sides
     half = (torch.rand(number, 2, generator=rng) ** 2 * sides + 4) / 2
     return Objects(
-        boxes=torch.cat([centre - half, centre + half], dim=1),
+        boxes=torch.cat([center - half, center + half], dim=1),
         classes=torch.randint(num_classes, (number,), generator=rng),
         image=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)),
         known=torch.ones(len(counts), dtype=torch.bool),
@@ -76,7 +80,7 @@ def random_objects(
 def golden_case(
     shared_dir: Path, case: str, dtype: torch.dtype
 ) -> tuple[list[Tensor], PointPredictions, Objects]:
-    """The published loss's raw maps by their recipe, as predictions, and its objects."""
+    """Raw maps of a golden case of the published loss, the same as predictions, and its objects."""
     seed, height, width, images = GOLDEN_CASES[case]
     rs = np.random.RandomState(seed)
     maps = []
@@ -90,9 +94,9 @@ def golden_case(
     raw = torch.cat([level.flatten(2).transpose(1, 2) for level in maps], dim=1)  # (N, A, 144)
     targets = torch.from_numpy(golden_arrays(shared_dir, "losses")[f"{case}/targets"]).to(dtype)
     sides = torch.tensor([width, height])
-    centre, half = targets[:, 2:4] * sides, targets[:, 4:6] * sides / 2
+    center, half = targets[:, 2:4] * sides, targets[:, 4:6] * sides / 2
     objects = Objects(
-        boxes=torch.cat([centre - half, centre + half], dim=1),
+        boxes=torch.cat([center - half, center + half], dim=1),
         classes=targets[:, 1].long(),
         image=targets[:, 0].long(),
         known=torch.ones(images, dtype=torch.bool),

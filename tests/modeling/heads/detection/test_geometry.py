@@ -1,4 +1,4 @@
-"""Points and boxes, by hand."""
+"""Points and boxes, against numbers computed by hand."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ SIDE = st.floats(-1000, 1000, allow_nan=False)
 FOUR = st.tuples(SIDE, SIDE, SIDE, SIDE)
 
 
-def test_points_are_the_middles_of_cells_row_by_row() -> None:
+def test_points_are_the_centers_of_cells_row_by_row() -> None:
     points, strides = level_points([(2, 3), (1, 2)], [8, 16], dtype=torch.float32, device=CPU)
 
     fine = [[4, 4], [12, 4], [20, 4], [4, 12], [12, 12], [20, 12]]
@@ -26,7 +26,7 @@ def test_points_are_the_middles_of_cells_row_by_row() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_points_have_the_type_asked_for(dtype) -> None:
+def test_points_have_the_requested_dtype(dtype) -> None:
     points, strides = level_points([(1, 1)], [4], dtype=dtype, device=CPU)
     assert points.dtype == strides.dtype == dtype
 
@@ -38,22 +38,22 @@ def test_sides_are_left_top_right_bottom() -> None:
 
 
 @given(FOUR, SIDE, SIDE)
-def test_boxes_survive_a_round_trip(box, x, y) -> None:
+def test_distances_convert_back_to_the_same_boxes(box, x, y) -> None:
     boxes, point = torch.tensor([box], dtype=torch.float64), torch.tensor([x, y]).double()
-    there_and_back = distances_to_boxes(point, boxes_to_distances(point, boxes))
-    assert torch.allclose(there_and_back, boxes, atol=1e-9)
+    converted = distances_to_boxes(point, boxes_to_distances(point, boxes))
+    assert torch.allclose(converted, boxes, atol=1e-9)
 
 
-def test_the_mean_of_an_even_distribution_is_the_middle() -> None:
+def test_mean_of_a_uniform_distribution() -> None:
     assert expected_distances(torch.zeros(2, 3, 4 * 16)).tolist() == [[[7.5] * 4] * 3] * 2
 
 
 def test_each_side_has_its_own_bins() -> None:
     bins = torch.full((4, 5), -1e4)
-    bins[range(4), [3, 0, 4, 1]] = 0  # sure of one bin each
+    bins[range(4), [3, 0, 4, 1]] = 0  # probability 1 for one bin of each side
     assert expected_distances(bins.flatten()).tolist() == [3, 0, 4, 1]
 
 
-def test_the_mean_of_two_bins() -> None:
+def test_mean_of_two_bins() -> None:
     bins = torch.tensor([0.25, 0.0, 0.75]).log().repeat(4)
     assert torch.allclose(expected_distances(bins), torch.full((4,), 1.5))

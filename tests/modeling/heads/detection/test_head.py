@@ -1,4 +1,4 @@
-"""The detection head: layers, boxes, losses, and what it finds."""
+"""The detection head: layers, boxes, losses and detections."""
 
 import copy
 import pickle
@@ -6,10 +6,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from detectron2.config import LazyCall, LazyConfig, instantiate
 from detectron2.layers import ShapeSpec
 from torch import Tensor
 
-from yolor_d2.modeling.heads.detection.head import AnchorFreeHead
+from yolor_d2.modeling.heads.detection import AnchorFreeHead, DetectionLossWeights, Suppression
 from yolor_d2.modeling.heads.registry import build_detection_head
 from yolor_d2.modeling.layers import ConvBlock
 from yolor_d2.modeling.objects import Objects
@@ -60,7 +61,7 @@ def test_widths_follow_from_the_finest_map(channels, num_classes, reg_max, width
 
 
 @pytest.mark.parametrize("implicit", [True, False])
-def test_priors_are_the_published_ones(implicit) -> None:
+def test_initial_biases_are_the_published_ones(implicit) -> None:
     head = head_of(80, implicit=implicit)
     expected = {"p3": -11.5366, "p4": -10.1503, "p5": -8.7641}
     for level, bias in expected.items():
@@ -70,7 +71,7 @@ def test_priors_are_the_published_ones(implicit) -> None:
         assert (head.class_predictors[level].implicit_add is not None) == implicit
 
 
-def test_a_config_builds_what_the_constructor_builds() -> None:
+def test_config_and_constructor_build_the_same_head() -> None:
     cfg = tiny_config(
         ("detection",),
         *("MODEL.DETECTION_HEAD.ASSIGN.TOPK", 7, "MODEL.DETECTION_HEAD.LOSS_WEIGHT.DFL", 3.0),
@@ -86,9 +87,10 @@ def test_a_config_builds_what_the_constructor_builds() -> None:
         (n, p.shape) for n, p in direct.named_parameters()
     ]
     assert built.assigner.topk == 7
-    assert built.loss_weights == {"loss_cls": 0.5, "loss_box": 7.5, "loss_dfl": 3.0}
-    assert direct.loss_weights == {"loss_cls": 0.5, "loss_box": 7.5, "loss_dfl": 1.5}
-    assert (built.multi_label, built.detections_per_image) == (False, 5)
+    assert built.loss_weights == DetectionLossWeights(cls=0.5, box=7.5, dfl=3.0)
+    assert direct.loss_weights == DetectionLossWeights(cls=0.5, box=7.5, dfl=1.5)
+    assert built.suppression == Suppression(multi_label=False, detections_per_image=5)
+    assert direct.suppression == Suppression()
     assert built.in_features == ["p3", "p4", "p5"]
 
 
@@ -99,13 +101,30 @@ def test_a_config_builds_what_the_constructor_builds() -> None:
         ({"reg_max": 1}, "REG_MAX"),
         ({"in_features": ["p3", "p9"]}, "IN_FEATURES has p9; it may have p3, p4, p5"),
         ({"in_features": []}, "IN_FEATURES is empty"),
-        ({"in_features": ["p4", "p3"]}, "IN_FEATURES must have the finest map first"),
-        ({"in_features": ["p3", "p3"]}, "IN_FEATURES must have the finest map first"),
+        ({"in_features": ["p4", "p3"]}, "IN_FEATURES must be ordered from fine to coarse"),
+        ({"in_features": ["p3", "p3"]}, "IN_FEATURES must be ordered from fine to coarse"),
     ],
 )
-def test_nonsense_is_refused_by_its_key(settings, key) -> None:
+def test_errors_name_the_key(settings, key) -> None:
     with pytest.raises(ValueError, match=rf"MODEL\.DETECTION_HEAD\.{key}"):
         AnchorFreeHead(**{"input_shape": PUBLISHED, "num_classes": 80} | settings)
+
+
+def test_a_negative_loss_weight_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"MODEL\.DETECTION_HEAD\.LOSS_WEIGHT\.DFL is -1"):
+        head_of(loss_weights=DetectionLossWeights(dfl=-1))
+
+
+def test_lazy_config_builds_the_groups() -> None:
+    node = LazyCall(AnchorFreeHead)(
+        input_shape=PUBLISHED,
+        num_classes=2,
+        loss_weights=LazyCall(DetectionLossWeights)(box=5.0),
+        suppression=LazyCall(Suppression)(),
+    )
+    head = instantiate(LazyConfig.apply_overrides(node, ["suppression.nms_thresh=0.4"]))
+    assert head.loss_weights == DetectionLossWeights(box=5.0)
+    assert head.suppression == Suppression(nms_thresh=0.4)
 
 
 def test_points_are_in_the_order_of_maps_and_rows() -> None:
@@ -121,7 +140,7 @@ def test_points_are_in_the_order_of_maps_and_rows() -> None:
     assert predictions.bins.shape == (2, 126, 64)
 
 
-def test_one_map_is_enough() -> None:
+def test_a_single_map() -> None:
     head = head_of(in_features=["p4"])
     predictions = head(features_of())
     assert predictions.logits.shape == (2, 24, 3)
@@ -139,7 +158,7 @@ def test_boxes_by_hand() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_points_and_losses_are_never_half(dtype) -> None:
+def test_points_and_losses_are_never_in_half_precision(dtype) -> None:
     head = head_of(implicit=False)
     with torch.autocast("cpu", dtype=dtype):
         predictions = head(features_of())
@@ -163,7 +182,7 @@ def test_compiles_in_one_graph() -> None:
 
 def test_channels_last_copies_pickles_and_folds() -> None:
     head, features = head_of(), features_of()
-    head(features)  # moves the statistics
+    head(features)  # updates the running statistics
     expected = head.eval()(features)
     folded = copy.deepcopy(head)
     for module in list(folded.modules()):
@@ -178,7 +197,7 @@ def test_channels_last_copies_pickles_and_folds() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("case", ["A_perobject", "C_crowded", "E_clamped"])
-def test_the_published_losses_and_gradients(shared_dir, case, dtype) -> None:
+def test_published_losses_and_gradients(shared_dir, case, dtype) -> None:
     golden = golden_arrays(shared_dir, "losses")
     maps, predictions, objects = golden_case(shared_dir, case, dtype)
 
@@ -199,7 +218,7 @@ def test_the_published_losses_and_gradients(shared_dir, case, dtype) -> None:
         assert raw.grad.std(correction=0).item() == pytest.approx(deviation, rel=1e-5)
 
 
-def test_an_empty_batch_has_a_finite_loss_where_the_published_one_has_not(shared_dir) -> None:
+def test_loss_of_an_empty_batch_is_finite_unlike_the_published_one(shared_dir) -> None:
     _, predictions, objects = golden_case(shared_dir, "D_empty", torch.float64)
     losses = all_losses(head_of(80), predictions, objects)
     expected = 0.5 * float(golden_arrays(shared_dir, "losses")["D_empty/cls_bce_sum"])
@@ -211,7 +230,7 @@ def test_an_empty_batch_has_a_finite_loss_where_the_published_one_has_not(shared
 @pytest.mark.parametrize("known", [[True, True], [True, False], [False, False]], ids=str)
 def test_every_parameter_gets_a_finite_gradient(counts, known) -> None:
     head = head_of()
-    counts = [count * there for count, there in zip(counts, known, strict=True)]
+    counts = [count * is_known for count, is_known in zip(counts, known, strict=True)]
     objects = random_objects(counts)._replace(known=torch.tensor(known))
     losses = all_losses(head, head(features_of()), objects)
     assert set(losses) == {"loss_cls", "loss_box", "loss_dfl"}
@@ -220,7 +239,7 @@ def test_every_parameter_gets_a_finite_gradient(counts, known) -> None:
     assert any(p.grad.any() for p in head.parameters()) == any(known)
 
 
-def test_an_unknown_image_gives_no_gradient_and_changes_nothing() -> None:
+def test_an_image_with_unknown_objects_contributes_nothing() -> None:
     head, predictions = head_of(), random_predictions(images=2)
     objects = random_objects([4, 0])._replace(known=torch.tensor([True, False]))
 
@@ -236,8 +255,8 @@ def test_an_unknown_image_gives_no_gradient_and_changes_nothing() -> None:
     )
 
 
-def test_a_batch_is_the_weighted_mean_of_its_images() -> None:
-    """All terms are sums over images, divided by the sum of all scores, at least by 1."""
+def test_loss_of_a_batch_is_the_weighted_mean_over_its_images() -> None:
+    """All terms are sums over images, divided by the sum of all scores, or by 1 if that is less."""
     head, predictions, objects = head_of(), random_predictions(images=2), random_objects([4, 7])
     together = all_losses(head, predictions, objects)
     scores = head.assign(predictions, objects).score.sum().clamp(min=1)
@@ -259,7 +278,7 @@ def test_a_batch_is_the_weighted_mean_of_its_images() -> None:
         assert loss.item() == pytest.approx((sum(part[name] for part in parts) / scores).item())
 
 
-def test_a_small_sum_of_scores_is_not_divided_by() -> None:
+def test_losses_are_not_divided_by_a_sum_of_scores_below_1() -> None:
     head, predictions = head_of(), random_predictions(images=1)
     predictions = predictions._replace(logits=predictions.logits.detach() - 100)
     objects = random_objects([1])
@@ -272,15 +291,15 @@ def test_a_small_sum_of_scores_is_not_divided_by() -> None:
     assert larger.item() == pytest.approx(10 * small.item())
 
 
-def test_nothing_waits_but_for_the_counts() -> None:
+def test_only_the_counts_are_synchronized() -> None:
     head, features, objects = head_of(), features_of(), random_objects([3, 8])
     with Counting() as counting:
         sum(all_losses(head, head(features), objects).values()).backward()
     assert counting.waits == {"tolist": 1}
 
 
-def test_the_losses_lead_to_the_objects() -> None:
-    """Free predictions, three objects: after some steps the best of each is right."""
+def test_minimizing_the_losses_finds_the_objects() -> None:
+    """The predictions themselves are optimized for three objects."""
     head, objects = head_of(), random_objects([3])
     objects = objects._replace(
         boxes=torch.tensor([[3.0, 5, 33, 25], [40, 10, 90, 60], [5, 30, 30, 63]]),
@@ -292,7 +311,7 @@ def test_the_losses_lead_to_the_objects() -> None:
         optimizer.zero_grad()
         sum(all_losses(head, predictions, objects).values()).backward()
         optimizer.step()
-    head.score_thresh = 0.5
+    head.suppression = Suppression(score_thresh=0.5)
     found = head.inference(predictions)[0]
     order = found.pred_classes.argsort()
     assert found.pred_classes[order].tolist() == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""What the detection head finds: published numbers, suppression by class, order, settings."""
+"""Inference of the detection head: published numbers, suppression per class, order, settings."""
 
 import numpy as np
 import pytest
@@ -8,32 +8,34 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torchvision.ops import nms
 
+from yolor_d2.modeling.heads.detection import Suppression
+
 from ...golden import golden_arrays
 from .cases import features_of, head_of, predictions_of, random_predictions
 
 CANVAS = (64, 96)
 
 
-def found_by(scores: list[list[float]], boxes: list[list[float]], **test_settings):
-    """What a head of as many classes as scores finds at points with these boxes."""
-    head = head_of(len(scores[0]), **test_settings)
-    return head.find(torch.tensor(scores), torch.tensor(boxes), CANVAS)
+def detections_of(scores: list[list[float]], boxes: list[list[float]], **settings):
+    """Detections of a head with as many classes as scores, at points with these boxes."""
+    head = head_of(len(scores[0]), suppression=Suppression(**settings))
+    return head.detect(torch.tensor(scores), torch.tensor(boxes), CANVAS)
 
 
 @pytest.mark.parametrize(
-    ("name", "test_settings"),
+    ("name", "suppression"),
     [
-        ("multi", {"score_thresh": 0.001, "nms_thresh": 0.7, "multi_label": True}),
-        ("best", {"score_thresh": 0.25, "nms_thresh": 0.45, "multi_label": False}),
+        ("multi", Suppression(score_thresh=0.001, nms_thresh=0.7, multi_label=True)),
+        ("best", Suppression(score_thresh=0.25, nms_thresh=0.45, multi_label=False)),
     ],
 )
-def test_the_published_suppression(shared_dir, name, test_settings) -> None:
+def test_published_suppression(shared_dir, name, suppression) -> None:
     golden = golden_arrays(shared_dir)
     rows = torch.from_numpy(golden["64x96/pred"])[0].T  # (A, 116)
-    centre, half = rows[:, :2], rows[:, 2:4] / 2
-    boxes = torch.cat([centre - half, centre + half], dim=1)
+    center, half = rows[:, :2], rows[:, 2:4] / 2
+    boxes = torch.cat([center - half, center + half], dim=1)
 
-    found = head_of(80, **test_settings).find(rows[:, 4:84], boxes, CANVAS)
+    found = head_of(80, suppression=suppression).detect(rows[:, 4:84], boxes, CANVAS)
 
     expected = golden[f"64x96/nms_{name}"]
     np.testing.assert_array_equal(found.pred_boxes.tensor, expected[:, :4])
@@ -42,8 +44,8 @@ def test_the_published_suppression(shared_dir, name, test_settings) -> None:
     assert torch.equal(boxes[found.point_index], found.pred_boxes.tensor)
 
 
-def plainly_found(scores: Tensor, boxes: Tensor, iou: float) -> list[tuple[int, int]]:
-    """Points and classes: class by class, then by score, point and class."""
+def reference_detections(scores: Tensor, boxes: Tensor, iou: float) -> list[tuple[int, int]]:
+    """Points and classes: NMS of each class, then sorted by score, point and class."""
     kept = []
     for number in range(scores.shape[1]):
         points = (scores[:, number] > 0.3).nonzero().flatten()
@@ -60,71 +62,84 @@ def plainly_found(scores: Tensor, boxes: Tensor, iou: float) -> list[tuple[int, 
     st.sampled_from([50, 4000]),
 )
 @settings(max_examples=25, deadline=None)
-def test_each_class_is_on_its_own(seed, number, classes, iou, side) -> None:
-    """Boxes reach beyond the canvas, to the left of it too, and are up to 4,000 pixels away."""
+def test_classes_are_suppressed_separately(seed, number, classes, iou, side) -> None:
+    """Boxes extend beyond the canvas on all sides, up to 4,000 pixels."""
     rng = torch.Generator().manual_seed(seed)
     scores = torch.rand(number, classes, generator=rng)
     first = torch.rand(number, 2, generator=rng) * side - 400
     boxes = torch.cat([first, first + torch.rand(number, 2, generator=rng) * 60 + 10], dim=1)
-    head = head_of(classes, score_thresh=0.3, nms_thresh=iou, detections_per_image=10**6)
+    suppression = Suppression(score_thresh=0.3, nms_thresh=iou, detections_per_image=10**6)
 
-    found = head.find(scores, boxes, CANVAS)
+    found = head_of(classes, suppression=suppression).detect(scores, boxes, CANVAS)
 
     pairs = list(zip(found.point_index.tolist(), found.pred_classes.tolist(), strict=True))
-    assert pairs == plainly_found(scores, boxes, iou)
+    assert pairs == reference_detections(scores, boxes, iou)
 
 
-def test_boxes_beyond_the_canvas_stay_with_their_class() -> None:
-    """Moved by the largest coordinate and 1, the second would lie on the first."""
-    found = found_by([[0.9, 0.0], [0.0, 0.8]], [[5.0, 5, 15, 15], [-11.0, -11, -1, -1]])
+def test_boxes_beyond_the_canvas_are_suppressed_within_their_class() -> None:
+    """Shifted by the largest coordinate plus 1, the second box would cover the first."""
+    found = detections_of([[0.9, 0.0], [0.0, 0.8]], [[5.0, 5, 15, 15], [-11.0, -11, -1, -1]])
     assert found.pred_classes.tolist() == [0, 1]
 
 
-def test_many_predictions_are_suppressed_alike() -> None:
-    """torchvision goes another way from a thousand boxes on."""
+def test_many_predictions_are_suppressed_in_the_same_way() -> None:
+    """torchvision uses another algorithm above a thousand boxes."""
     rng = torch.Generator().manual_seed(0)
     scores = torch.rand(500, 7, generator=rng)
     first = torch.rand(500, 2, generator=rng) * 300 - 100
     boxes = torch.cat([first, first + torch.rand(500, 2, generator=rng) * 60 + 10], dim=1)
-    head = head_of(7, score_thresh=0.3, nms_thresh=0.5, detections_per_image=10**6)
-    found = head.find(scores, boxes, CANVAS)
+    suppression = Suppression(score_thresh=0.3, nms_thresh=0.5, detections_per_image=10**6)
+    found = head_of(7, suppression=suppression).detect(scores, boxes, CANVAS)
     pairs = list(zip(found.point_index.tolist(), found.pred_classes.tolist(), strict=True))
-    assert pairs == plainly_found(scores, boxes, 0.5)
+    assert pairs == reference_detections(scores, boxes, 0.5)
 
 
 def test_equal_scores_keep_the_order_of_points_and_classes() -> None:
     boxes = [[10.0 * n, 0, 10 * n + 9, 9] for n in range(600)]
-    found = found_by([[0.5, 0.5]] * 600, boxes, detections_per_image=1200)
+    found = detections_of([[0.5, 0.5]] * 600, boxes, detections_per_image=1200)
     assert found.point_index.tolist() == [n // 2 for n in range(1200)]
     assert found.pred_classes.tolist() == [0, 1] * 600
-    same = found_by([[0.5, 0.2]] * 3, [[0.0, 0, 9, 9]] * 3)
+    same = detections_of([[0.5, 0.2]] * 3, [[0.0, 0, 9, 9]] * 3)
     assert same.point_index.tolist() == [0, 0]
 
 
-def test_a_point_gives_each_of_its_classes_or_the_best() -> None:
+def test_a_point_predicts_all_of_its_classes_or_the_best() -> None:
     scores, boxes = [[0.4, 0.6, 0.1]], [[0.0, 0, 9, 9]]
-    assert found_by(scores, boxes, score_thresh=0.3).pred_classes.tolist() == [1, 0]
-    best = found_by(scores, boxes, score_thresh=0.3, multi_label=False)
+    assert detections_of(scores, boxes, score_thresh=0.3).pred_classes.tolist() == [1, 0]
+    best = detections_of(scores, boxes, score_thresh=0.3, multi_label=False)
     assert best.pred_classes.tolist() == [1]
-    assert len(found_by(scores, boxes, score_thresh=0.6, multi_label=False)) == 0
+    assert len(detections_of(scores, boxes, score_thresh=0.6, multi_label=False)) == 0
 
 
-def test_settings_are_attributes() -> None:
+def test_settings_can_be_replaced() -> None:
     head, predictions = head_of(), random_predictions()
-    head.score_thresh, head.nms_thresh = 0.1, 1.0
+    head.suppression = Suppression(score_thresh=0.1, nms_thresh=1.0)
     assert len(head.inference(predictions)[0]) > 100
-    head.detections_per_image = 7
+    head.suppression = head.suppression._replace(detections_per_image=7)
     seven = head.inference(predictions)[0]
     assert len(seven) == 7
-    head.pre_nms_topk = 3
+    head.suppression = head.suppression._replace(pre_nms_topk=3)
     assert torch.equal(head.inference(predictions)[0].scores, seven.scores[:3])
-    head.score_thresh = 1.0
+    head.suppression = head.suppression._replace(score_thresh=1.0)
     assert len(head.inference(predictions)[0]) == 0
 
 
-def test_best_first_on_the_canvas() -> None:
-    head = head_of().eval()
-    head.score_thresh = 0.0
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"score_thresh": -0.1}, r"MODEL\.DETECTION_HEAD\.TEST\.SCORE_THRESH is -0\.1"),
+        ({"nms_thresh": 1.5}, r"MODEL\.DETECTION_HEAD\.TEST\.NMS_THRESH is 1\.5"),
+        ({"pre_nms_topk": 0}, r"MODEL\.DETECTION_HEAD\.TEST\.PRE_NMS_TOPK is 0"),
+        ({"detections_per_image": 0}, r"TEST\.DETECTIONS_PER_IMAGE is 0"),
+    ],
+)
+def test_invalid_settings_are_refused(settings, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        head_of(suppression=Suppression(**settings))
+
+
+def test_detections_are_on_the_canvas_by_descending_score() -> None:
+    head = head_of(suppression=Suppression(score_thresh=0.0)).eval()
     predictions = head(features_of())
     found = head.inference(predictions)
     assert len(found) == 2
@@ -139,8 +154,9 @@ def test_best_first_on_the_canvas() -> None:
         assert not each.scores.requires_grad
 
 
-def test_a_batch_gives_what_its_images_give_alone() -> None:
-    head, predictions = head_of(score_thresh=0.2), random_predictions(images=3)
+def test_a_batch_gives_the_same_results_as_single_images() -> None:
+    head = head_of(suppression=Suppression(score_thresh=0.2))
+    predictions = random_predictions(images=3)
     for image, found in enumerate(head.inference(predictions)):
         part = slice(image, image + 1)
         alone = predictions._replace(logits=predictions.logits[part], bins=predictions.bins[part])
@@ -149,11 +165,10 @@ def test_a_batch_gives_what_its_images_give_alone() -> None:
         assert torch.equal(found.point_index, expected.point_index)
 
 
-def test_nothing_found_is_empty() -> None:
+def test_no_detections_give_empty_instances() -> None:
     bins = torch.zeros(1, 21, 64)
-    head = head_of(score_thresh=0.5)
     for multi_label in (True, False):
-        head.multi_label = multi_label
+        head = head_of(suppression=Suppression(score_thresh=0.5, multi_label=multi_label))
         (found,) = head.inference(predictions_of(torch.zeros(1, 21, 3), bins, (32, 32)))
         assert len(found) == 0
         assert found.image_size == (32, 32)
@@ -161,8 +176,8 @@ def test_nothing_found_is_empty() -> None:
         assert found.scores.dtype == torch.float32
 
 
-def test_double_precision_decides_in_double() -> None:
+def test_double_precision_predictions_give_single_precision_results() -> None:
     predictions = random_predictions(dtype=torch.float64)
-    found = head_of(score_thresh=0.3).inference(predictions)[0]
+    found = head_of(suppression=Suppression(score_thresh=0.3)).inference(predictions)[0]
     assert found.scores.dtype == torch.float32
     assert found.pred_boxes.tensor.dtype == torch.float32

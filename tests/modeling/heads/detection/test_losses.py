@@ -1,4 +1,4 @@
-"""Losses of boxes and classes: by hand, against libraries, against golden numbers."""
+"""Box and classification losses: by hand, against libraries and golden numbers."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def random_boxes(number: int, *, seed: int, size: float = 100.0) -> torch.Tensor
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_complete_iou_is_the_published_one(shared_dir, dtype) -> None:
+def test_complete_iou_equals_the_published_one(shared_dir, dtype) -> None:
     golden = golden_arrays(shared_dir, "losses")
     first, second = torch.from_numpy(golden["ciou/boxes"]).to(dtype).unbind(dim=1)
     expected = torch.from_numpy(golden["ciou/ciou"]).squeeze(1).to(dtype)
@@ -42,19 +42,19 @@ def test_complete_iou_and_its_gradient_against_torchvision() -> None:
 
 
 def test_complete_iou_by_hand() -> None:
-    """Equal squares a side apart: no overlap, centres 10 of a hull 20 x 10, equal ratios."""
+    """Adjacent equal squares: no overlap, centers 10 apart in an enclosing box of 20 x 10."""
     first, second = torch.tensor([0.0, 0, 10, 10]), torch.tensor([10.0, 0, 20, 10])
     assert complete_iou(first, second) == pytest.approx(-100 / 500)
     assert complete_iou(first, first) == pytest.approx(1)
 
 
-def test_only_heights_are_enlarged() -> None:
-    """Boxes without area: what the published constants make of 0 / 0."""
+def test_epsilon_is_added_to_heights_only() -> None:
+    """Boxes without area: the published constants decide the value of 0 / 0."""
     point, flat, thin = torch.tensor([[0.0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]).double()
     assert complete_iou(point, point) == 0
-    # Area 1e-7 each, all of it but nothing shared: heights are enlarged, the overlap is not.
+    # The epsilon gives each box an area of 1e-7, but the intersection stays 0.
     assert complete_iou(flat, flat) == pytest.approx(0, abs=1e-12)
-    aspect = complete_iou(flat, thin)  # centres sqrt(1/2) apart in a hull of 1 x 1; v = 1
+    aspect = complete_iou(flat, thin)  # centers sqrt(1/2) apart in 1 x 1; v = 1
     assert aspect == pytest.approx(-1 / 4 - 1 / 2, abs=1e-6)
 
 
@@ -93,7 +93,7 @@ def test_distribution_focal_loss_by_hand() -> None:
     assert loss.item() == pytest.approx(expected.item() / 4)
 
 
-def test_distribution_focal_loss_learns_the_distance() -> None:
+def test_minimizing_the_distribution_focal_loss_gives_the_distance() -> None:
     bins = torch.zeros(1, 4 * 8, dtype=torch.float64, requires_grad=True)
     distances = torch.tensor([[0.0, 1.5, 6.9, 3.2]], dtype=torch.float64)
     optimizer = torch.optim.Adam([bins], lr=0.5)
@@ -114,7 +114,7 @@ def sparse_case(dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_sparse_cross_entropy_is_that_of_dense_targets(dtype) -> None:
+def test_sparse_cross_entropy_equals_that_of_dense_targets(dtype) -> None:
     logits, index, scores = sparse_case(dtype)
     dense = torch.zeros_like(logits)
     dense[tuple(index)] = scores

@@ -1,4 +1,4 @@
-"""Masks at the image's size: the published ones, and what full frames would give."""
+"""Masks at the size of the image, against published masks and masks of full frames."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from yolor_d2.structures import RLEMasks
 from ...golden import golden_arrays
 
 STRIDE = 4
-# Content and canvas (width, height), then the image.
+# Content, canvas (width, height) and image (width, height).
 FRAMES = [
     (Content(0, 0, 96, 64), (96, 64), (96, 64)),
     (Content(0, 0, 47, 33), (64, 64), (94, 66)),
@@ -33,7 +33,7 @@ FRAMES = [
 
 
 def objects(canvas: tuple[int, int], number: int = 12, seed: int = 0) -> tuple[Tensor, ...]:
-    """Coefficients, smooth prototypes and boxes, some of which leave the canvas."""
+    """Coefficients, smooth prototypes and boxes, some of which extend beyond the canvas."""
     rng = torch.Generator().manual_seed(seed)
     width, height = canvas
     coarse = torch.randn(1, 8, height // 16, width // 16, generator=rng)
@@ -79,7 +79,7 @@ def probabilities(coefficients: Tensor, prototypes: Tensor) -> Tensor:
 def full_frames(
     predictions: tuple[Tensor, ...], content: Content, image: tuple[int, int]
 ) -> Tensor:
-    """How much of each pixel is in the mask at "input" resolution, by whole frames."""
+    """Masks before the last threshold at "input" resolution, computed for whole frames."""
     coefficients, prototypes, boxes = predictions
     maps = probabilities(coefficients, prototypes)[None]
     canvas = F.interpolate(maps, scale_factor=STRIDE, mode="bilinear")[0] > 0.5
@@ -88,7 +88,7 @@ def full_frames(
 
 
 def sampled(predictions: tuple[Tensor, ...], content: Content, image: tuple[int, int]) -> Tensor:
-    """The probability of each pixel at "fast" resolution, by sampling the grid at its centre."""
+    """Probabilities at "fast" resolution, by sampling the grid at the centers of pixels."""
     coefficients, prototypes, boxes = predictions
     height, width = prototypes.shape[1:]
     cropped = probabilities(coefficients, prototypes) * inside(boxes / STRIDE, width, height)
@@ -109,8 +109,8 @@ def test_published_masks(
     pred = torch.from_numpy(golden["64x96/pred"])[0].T  # (A, 116)
     number = int(golden[f"64x96/masks_{kind}_n"])
     boxes = torch.from_numpy(golden[f"64x96/nms_{kind}"])[:number, :4]
-    centre, half = pred[:, :2], pred[:, 2:4] / 2
-    distance = torch.cdist(boxes, torch.cat([centre - half, centre + half], dim=1))
+    center, half = pred[:, :2], pred[:, 2:4] / 2
+    distance = torch.cdist(boxes, torch.cat([center - half, center + half], dim=1))
     predictions = (
         pred[distance.argmin(dim=1), 84:],
         torch.from_numpy(golden["64x96/proto"])[0],
@@ -157,7 +157,7 @@ def test_run_lengths_are_those_of_pycocotools(
 
 @pytest.mark.parametrize("resolution", RESOLUTIONS)
 @pytest.mark.parametrize("mask_format", FORMATS)
-def test_nothing_found_and_nothing_inside(resolution: str, mask_format: str) -> None:
+def test_no_detections_and_boxes_outside_the_image(resolution: str, mask_format: str) -> None:
     coefficients, prototypes, boxes = objects((64, 64), number=3)
     none = (coefficients[:0], prototypes, boxes[:0])
     content, image = Content(0, 0, 32, 40), (64, 80)
@@ -169,8 +169,8 @@ def test_nothing_found_and_nothing_inside(resolution: str, mask_format: str) -> 
     assert not found.any()
 
 
-def test_a_mask_that_is_everything() -> None:
-    """Runs go on from column to column, and the last one ends the image."""
+def test_a_mask_of_the_whole_image() -> None:
+    """Its run continues from column to column up to the end of the image."""
     predictions = (torch.ones(1, 1), torch.full((1, 16, 16), 9.0), torch.tensor([[0, 0, 64, 64.0]]))
     for resolution in RESOLUTIONS:
         assert masks_of(predictions, Content(0, 0, 64, 64), (7, 5), resolution).all()
@@ -179,7 +179,7 @@ def test_a_mask_that_is_everything() -> None:
         assert runs.rles[0]["counts"] == full["counts"].decode()
 
 
-def test_a_box_is_cut_by_corner_indices() -> None:
+def test_a_pixel_is_inside_a_box_by_its_index() -> None:
     everywhere = (torch.ones(1, 1), torch.full((1, 4, 4), 9.0))
     box = torch.tensor([[3.0, 4.5, 9.5, 8]])
     found = masks_of((*everywhere, box), Content(0, 0, 16, 16), (16, 16))[0]
@@ -200,7 +200,7 @@ def test_half_predictions_are_computed_in_float32(dtype: torch.dtype) -> None:
 
 
 def growth(mask_format: str, full: int) -> float:
-    """Megabytes that a process grows by for 300 masks of 4,000 x 3,000, some of the whole image."""
+    """Memory in MB for 300 masks of 4,000 x 3,000 pixels, `full` of them of the whole image."""
     script = f"""
 import resource, torch
 from tests.modeling.heads.mask.test_full_size import masks_of, objects
@@ -222,11 +222,11 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
     )
 
 
-def test_run_lengths_of_a_large_image_need_little_memory() -> None:
+def test_memory_of_run_lengths_of_a_large_image() -> None:
     assert growth("rle", full=5) < 500
 
 
 @pytest.mark.slow
-def test_dense_masks_of_a_large_image_need_little_more_than_themselves() -> None:
+def test_memory_of_dense_masks_of_a_large_image() -> None:
     result = 300 * 4000 * 3000 / 2**20
     assert growth("dense", full=5) < result + 500

@@ -1,4 +1,4 @@
-"""The mask head: its layout, and what it needs of the others."""
+"""The mask head: layers, order of points, loss and inference."""
 
 import copy
 import pickle
@@ -39,13 +39,13 @@ def features() -> dict[str, Tensor]:
     return random_maps(SHAPES, size=(HEIGHT, WIDTH), seed=1)
 
 
-def test_the_published_parameters(shared_dir: Path) -> None:
-    """Branch cv4 and the prototypes' net of the published head, in shape."""
+def test_published_parameters(shared_dir: Path) -> None:
+    """Shapes of branch cv4 and of the prototype net of the published head."""
     channels = {"p3": (256, 8), "p4": (512, 16), "p5": (1024, 32)}
     shapes = {name: ShapeSpec(channels=c, stride=s) for name, (c, s) in channels.items()}
     own = build_mask_head(default_config("MODEL.YOLOR.IMPLICIT", False), shapes).state_dict()
     published = manifest(shared_dir, "yolov7-af-seg")
-    head_of_all = list(published)[-1].split(".")[1]  # "model.<number>.": the last one
+    head_of_all = list(published)[-1].split(".")[1]  # "model.<index>." of the last layer
     parts = tuple(f"model.{head_of_all}.{part}." for part in ("cv4", "proto"))
     theirs = [entry["shape"] for name, entry in published.items() if name.startswith(parts)]
     assert len(theirs) > 40
@@ -62,7 +62,7 @@ def test_the_published_parameters(shared_dir: Path) -> None:
         assert name in own
 
 
-def test_points_are_in_order() -> None:
+def test_points_are_in_the_order_of_maps_and_rows() -> None:
     mask_head, maps = head().eval(), features()
     coefficients, prototypes = mask_head(maps)
     assert coefficients.shape == (2, POINTS, 8)
@@ -73,7 +73,7 @@ def test_points_are_in_order() -> None:
     assert mask_head.in_features == ["p3", "p4", "p5"]
 
 
-def test_prototypes_may_come_from_another_map() -> None:
+def test_prototypes_from_another_map() -> None:
     mask_head = head(in_features=["p4", "p5"], proto_feature="p3").eval()
     assert mask_head.in_features == ["p3", "p4", "p5"]
     assert mask_head.stride == 4
@@ -112,7 +112,7 @@ def test_every_parameter_gets_a_gradient(counts: list[int]) -> None:
 
 @pytest.mark.parametrize("resolution", ["input", "fast"])
 def test_inference_takes_the_coefficients_of_the_points(resolution: str) -> None:
-    """Point 7 of the second image wants the left half, point 20 the right one."""
+    """Point 7 of the second image predicts the left half, point 20 the right half."""
     prototypes = torch.zeros(2, 8, HEIGHT // 4, WIDTH // 4)
     prototypes[1, 0, :, : WIDTH // 8] = 1
     prototypes[1, 0, :, WIDTH // 8 :] = -1
@@ -149,7 +149,7 @@ def test_folding_keeps_the_predictions() -> None:
     assert not any("norm" in name or "implicit" in name for name in folded.state_dict())
 
 
-def test_it_can_be_copied_stored_compiled_and_laid_out() -> None:
+def test_copied_pickled_compiled_and_channels_last_heads_predict_the_same() -> None:
     mask_head, maps = head().eval(), features()
     with torch.no_grad():
         expected = mask_head(maps)
@@ -170,6 +170,6 @@ def test_it_can_be_copied_stored_compiled_and_laid_out() -> None:
         ("MASK_FORMAT", "polygon"),
     ],
 )
-def test_nonsense_names_its_key(key: str, value: Any) -> None:
+def test_errors_name_the_key(key: str, value: Any) -> None:
     with pytest.raises(ValueError, match=rf"MODEL\.MASK_HEAD\.{key}"):
         build_mask_head(default_config(f"MODEL.MASK_HEAD.{key}", value), SHAPES)

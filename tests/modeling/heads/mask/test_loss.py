@@ -1,4 +1,4 @@
-"""The mask loss: published numbers, a plain version with autograd, and bounded memory."""
+"""The mask loss: published numbers, a reference with autograd, bounded memory."""
 
 from math import log
 from pathlib import Path
@@ -30,7 +30,7 @@ def assign(image: Tensor, point: Tensor, objects: Tensor, images: int) -> Assign
 def problem(
     counts: list[int], *, dtype: torch.dtype = torch.float64, size: tuple[int, int] = (6, 9)
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Random predictions for images of which each has some points that learn; two objects each."""
+    """Random predictions and targets: assigned points of each image, and two objects per image."""
     rng = torch.Generator().manual_seed(len(counts))
     images, points, channels = len(counts), max(counts) + 3, 4
     image = torch.arange(images).repeat_interleave(torch.tensor(counts))
@@ -53,7 +53,7 @@ def problem(
     return coefficients.requires_grad_(), prototypes.requires_grad_(), rest
 
 
-def plain_loss(
+def reference_loss(
     coefficients: Tensor,
     prototypes: Tensor,
     *,
@@ -85,7 +85,7 @@ def gradients(loss: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
 def golden_case(
     golden: dict[str, np.ndarray], case: str, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    """Predictions by the recipe, and the stored targets and assignment."""
+    """Predictions from the recipe, with the stored targets and assignment."""
     seed, height, width = {
         "A_perobject": (101, 128, 160),
         "C_crowded": (103, 96, 96),
@@ -100,7 +100,7 @@ def golden_case(
     coefficients = torch.from_numpy(rs.standard_normal((images, 32, points)).astype(np.float32))
     prototypes = 0.3 * rs.standard_normal((images, 32, height // 4, width // 4))
     targets = torch.from_numpy(golden[f"{case}/targets"])
-    centre = targets[:, 2:4] * torch.tensor([width, height])
+    center = targets[:, 2:4] * torch.tensor([width, height])
     half = targets[:, 4:6] * torch.tensor([width, height]) / 2
     per_image = torch.bincount(targets[:, 0].long(), minlength=images)
     first = per_image.cumsum(0) - per_image
@@ -108,7 +108,7 @@ def golden_case(
     within = torch.from_numpy(golden[f"{case}/gt_idx"].astype(np.int64))[image, point]
     known = torch.ones(images, dtype=torch.bool)
     rest = {
-        "boxes": torch.cat([centre - half, centre + half], dim=1),
+        "boxes": torch.cat([center - half, center + half], dim=1),
         "masks": GroundTruthMasks(torch.from_numpy(golden[f"{case}/masks"]), known),
         "assignment": assign(image, point, within + first[image], images),
         "stride": STRIDE,
@@ -140,13 +140,13 @@ def test_published_numbers(case: str, dtype: torch.dtype, shared_dir: Path) -> N
 
 @pytest.mark.parametrize("cells", [1, 500, 2**22])
 @pytest.mark.parametrize("counts", [[3], [2, 0, 7, 1], [0, 40, 5, 5]])
-def test_chunks_change_nothing(
+def test_chunk_size_does_not_change_the_result(
     counts: list[int], cells: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "CHUNK_CELLS_CPU", cells)
     monkeypatch.setattr(module, "CHUNK_ROUNDING", 2)
     coefficients, prototypes, rest = problem(counts)
-    expected = plain_loss(coefficients, prototypes, **rest)
+    expected = reference_loss(coefficients, prototypes, **rest)
     loss = mask_loss(coefficients, prototypes, **rest)
     assert expected > 0.1
     torch.testing.assert_close(loss, expected)
@@ -156,7 +156,7 @@ def test_chunks_change_nothing(
         torch.testing.assert_close(mask_loss(coefficients, prototypes, **rest), expected.detach())
 
 
-def test_gradients_are_those_of_the_loss() -> None:
+def test_gradients_pass_gradcheck() -> None:
     coefficients, prototypes, rest = problem([2, 3], size=(3, 4))
     torch.autograd.gradcheck(lambda c, p: mask_loss(c, p, **rest), (coefficients, prototypes))
 
@@ -165,20 +165,24 @@ def test_gradients_are_those_of_the_loss() -> None:
     st.lists(st.integers(0, 200), min_size=1, max_size=8).map(lambda n: sorted(n, reverse=True)),
     st.integers(0, 300),
 )
-def test_chunks_hold_every_point_once_and_no_more_than_fits(counts: list[int], room: int) -> None:
-    seen = [
-        (image, place)
+def test_chunks_contain_every_point_once_and_have_a_maximum_size(
+    counts: list[int], room: int
+) -> None:
+    points = [
+        (image, index)
         for chunk in module._chunks(counts, room)
         for image in range(chunk.images)
-        for place in range(chunk.first, min(chunk.first + chunk.size, counts[image]))
+        for index in range(chunk.first, min(chunk.first + chunk.size, counts[image]))
     ]
-    assert sorted(seen) == [(image, n) for image, count in enumerate(counts) for n in range(count)]
+    assert sorted(points) == [
+        (image, n) for image, count in enumerate(counts) for n in range(count)
+    ]
     for chunk in module._chunks(counts, room):
         assert chunk.size == 1 or chunk.images * chunk.size <= room
 
 
 def test_value_by_hand() -> None:
-    """Logits of 0 cost log 2 a cell: 6 cells have their corners in a box of 5.5 cells' area."""
+    """A logit of 0 has a loss of log 2; a box with an area of 5.5 cells contains 6 corners."""
     boxes = torch.tensor([[4.0, 4, 15, 12]])  # 1, 1 to 3.75, 3 in cells
     truth = GroundTruthMasks(torch.ones(1, 5, 5, dtype=torch.bool), torch.tensor([True, True]))
     assignment = Assignment(*torch.tensor([[0], [1], [0]]), torch.ones(1), [1, 0])
@@ -193,11 +197,11 @@ def test_value_by_hand() -> None:
     assert loss.item() == pytest.approx(6 * log(2) / 5.5 / 2)  # one of two images has no objects
 
 
-def test_images_without_known_masks_teach_nothing() -> None:
+def test_images_with_unknown_masks_contribute_nothing() -> None:
     coefficients, prototypes, rest = problem([3, 4, 2])
     rest["masks"] = rest["masks"]._replace(known=torch.tensor([True, False, True]))
     loss = mask_loss(coefficients, prototypes, **rest)
-    torch.testing.assert_close(loss, plain_loss(coefficients, prototypes, **rest))
+    torch.testing.assert_close(loss, reference_loss(coefficients, prototypes, **rest))
     for grad in gradients(loss, coefficients, prototypes):
         assert grad[0].any()
         assert grad[2].any()
@@ -206,18 +210,18 @@ def test_images_without_known_masks_teach_nothing() -> None:
 
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("counts", [[0, 0], [2, 1]])
-def test_a_batch_without_anything_to_learn_is_zero(counts: list[int], known: bool) -> None:
+def test_loss_without_targets_is_zero(counts: list[int], known: bool) -> None:
     coefficients, prototypes, rest = problem(counts)
     rest["masks"] = rest["masks"]._replace(known=torch.tensor([known, known]))
     loss = mask_loss(coefficients, prototypes, **rest)
-    learns = known and any(counts)
-    assert (loss > 0) == learns
+    has_targets = known and any(counts)
+    assert (loss > 0) == has_targets
     for grad in gradients(loss, coefficients, prototypes):
         assert torch.isfinite(grad).all()
-        assert bool(grad.any()) == learns
+        assert bool(grad.any()) == has_targets
 
 
-def test_boxes_without_an_area_are_finite() -> None:
+def test_loss_of_boxes_without_area_is_finite() -> None:
     coefficients, prototypes, rest = problem([6])
     rest["boxes"] = torch.tensor([[8.0, 8, 8, 8], [4.0, 4, 4.001, 4.001]])
     loss = mask_loss(coefficients, prototypes, **rest)
@@ -226,7 +230,7 @@ def test_boxes_without_an_area_are_finite() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8])
-def test_masks_of_another_size_are_read_at_the_nearest_pixel(dtype: torch.dtype) -> None:
+def test_masks_of_another_size_are_resampled(dtype: torch.dtype) -> None:
     coefficients, prototypes, rest = problem([4, 4])
     known = rest["masks"].known
     large = torch.rand(4, 24, 36) > 0.5
@@ -252,7 +256,7 @@ def test_half_predictions_are_computed_in_float32(dtype: torch.dtype) -> None:
 
 
 class LargestTensor(TorchDispatchMode):
-    """Notes the size of the largest tensor that is made."""
+    """Records the number of elements of the largest tensor that an operator returns."""
 
     cells = 0
 
@@ -264,7 +268,7 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_memory_does_not_grow_with_the_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One crowded image among many: 800 points of 32 x 32 cells would be 819,200 logits."""
+    """One crowded image among many: its 800 points have 819,200 logits on 32 x 32 cells."""
     monkeypatch.setattr(module, "CHUNK_CELLS_CPU", 2**16)
     coefficients, prototypes, rest = problem([3, 800, *[5] * 6], size=(32, 32))
     with LargestTensor() as largest:

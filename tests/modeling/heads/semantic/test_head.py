@@ -1,4 +1,4 @@
-"""Semantic heads: their sizes, their contract with detectron2, what they learn and predict."""
+"""Semantic heads: parameters, interface of detectron2, losses and predictions."""
 
 import copy
 import pickle
@@ -58,7 +58,7 @@ def random_labels(height: int = 64, width: int = 96, classes: int = CLASSES) -> 
 
 
 class StubBackbone(Backbone):
-    """The three maps by one convolution each."""
+    """Computes each of the three maps with one convolution."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class StubBackbone(Backbone):
         return {name: conv(x) for name, conv in self.maps.items()}
 
 
-def test_sizes_are_those_of_the_published_network_and_of_the_paper() -> None:
+def test_numbers_of_parameters() -> None:
     def build(kind: type[SemanticHead], *, implicit: bool) -> nn.Module:
         levels = LEVELS[kind]
         return kind(input_shape=PUBLISHED, in_features=levels, num_classes=173, implicit=implicit)
@@ -90,7 +90,7 @@ def test_sizes_are_those_of_the_published_network_and_of_the_paper() -> None:
     )
 
 
-def test_uconv_is_the_published_computation() -> None:
+def test_uconv_head_computes_the_published_function() -> None:
     head = make_head(UConvHead, implicit=False).eval()
     features = random_features()
     assert set(head.state_dict()) >= {
@@ -118,7 +118,7 @@ def test_uconv_is_the_published_computation() -> None:
         (MultiScaleSemanticHead, {}, 8),
     ],
 )
-def test_logits_have_the_common_stride_and_predictions_the_canvas(
+def test_strides_of_logits_and_predictions(
     kind: type[SemanticHead], options: dict[str, bool], stride: int
 ) -> None:
     head = make_head(kind, **options).eval()
@@ -156,7 +156,7 @@ def test_losses_are_weighted() -> None:
     torch.testing.assert_close(heavy["loss_sem_dice"], 10 * plain["loss_sem_dice"])
 
 
-def test_targets_may_have_the_size_of_the_canvas_or_of_the_logits_and_be_bytes() -> None:
+def test_targets_of_several_sizes_and_dtypes() -> None:
     features, labels = random_features(), random_labels()
     full = make_head(UConvHead)(features, labels)[1]
     for targets in (labels[:, ::4, ::4], labels.byte(), labels[:, ::2, ::2].int()):
@@ -177,7 +177,7 @@ def test_unnamed_classes_are_never_predicted() -> None:
     features = random_features()
     losses = head(features, random_labels(classes=5))[1]
     sum(losses.values()).backward()
-    assert (head.predictor.bias.grad[5:] > 0).all()  # learnt to be nowhere
+    assert (head.predictor.bias.grad[5:] > 0).all()  # trained as absent
     head.eval()
     assert head.logits(features).shape == (2, 5, 16, 24)
     assert head(features)[0].shape == (2, 5, 64, 96)
@@ -186,7 +186,7 @@ def test_unnamed_classes_are_never_predicted() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", HEADS)
-def test_autocast_is_finite(kind: type[SemanticHead], dtype: torch.dtype) -> None:
+def test_losses_under_autocast_are_finite(kind: type[SemanticHead], dtype: torch.dtype) -> None:
     head = make_head(kind)
     with torch.autocast("cpu", dtype=dtype):
         losses = head(random_features(), random_labels())[1]
@@ -198,7 +198,7 @@ def test_autocast_is_finite(kind: type[SemanticHead], dtype: torch.dtype) -> Non
 @pytest.mark.parametrize("kind", HEADS)
 def test_copies_predict_the_same(kind: type[SemanticHead]) -> None:
     head = make_head(kind)
-    head(random_features(), random_labels())  # moves the running statistics
+    head(random_features(), random_labels())  # updates the running statistics
     features = random_features(32, 64)
     expected = head.eval().logits(features)
     in_other_layout = copy.deepcopy(head).to(memory_format=torch.channels_last)
@@ -228,7 +228,7 @@ def cfg() -> CfgNode:
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_both_config_systems_build_the_same(cfg: CfgNode, kind: type[SemanticHead]) -> None:
+def test_config_and_constructor_build_the_same_head(cfg: CfgNode, kind: type[SemanticHead]) -> None:
     node = cfg.MODEL.SEM_SEG_HEAD
     node.NAME, node.IN_FEATURES, node.NUM_CLASSES = kind.__name__, LEVELS[kind], 173
     node.IGNORE_VALUE, node.LOSS_WEIGHT, node.UPSAMPLE = 200, 2.0, False
@@ -248,15 +248,17 @@ def test_both_config_systems_build_the_same(cfg: CfgNode, kind: type[SemanticHea
 
 
 @pytest.mark.parametrize(
-    ("asked", "data", "classes", "named"),
+    ("configured", "data", "classes", "named"),
     [
         (0, "coco_2017_train_semantic171", 171, 171),
         (173, "coco_2017_train_semantic171", 173, 171),
         (9, "no_such_data", 9, 9),
     ],
 )
-def test_number_of_classes(cfg: CfgNode, asked: int, data: str, classes: int, named: int) -> None:
-    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = asked
+def test_number_of_classes(
+    cfg: CfgNode, configured: int, data: str, classes: int, named: int
+) -> None:
+    cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = configured
     cfg.DATASETS.TRAIN = (data,)
     head = build_sem_seg_head(cfg, SMALL)
     assert (head.num_classes, head.num_named_classes) == (classes, named)
@@ -273,7 +275,7 @@ def test_number_of_classes(cfg: CfgNode, asked: int, data: str, classes: int, na
         ("IN_FEATURES", [], "IN_FEATURES is empty"),
     ],
 )
-def test_nonsense_is_refused_by_name(cfg: CfgNode, key: str, value: object, message: str) -> None:
+def test_errors_name_the_key(cfg: CfgNode, key: str, value: object, message: str) -> None:
     cfg.MODEL.SEM_SEG_HEAD[key] = value
     with pytest.raises(ValueError, match=f"MODEL.SEM_SEG_HEAD.{message}"):
         build_sem_seg_head(cfg, SMALL)
@@ -284,10 +286,10 @@ def test_nonsense_is_refused_by_name(cfg: CfgNode, key: str, value: object, mess
     [
         ([], "is empty"),
         (["p9"], "has p9; it may have p3, p4, p5"),
-        (["p4", "p3"], "must be finest first"),
+        (["p4", "p3"], "must be ordered from fine to coarse"),
     ],
 )
-def test_multi_scale_needs_its_maps_in_order(names: list[str], message: str) -> None:
+def test_multi_scale_head_requires_ordered_maps(names: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=rf"MODEL.SEM_SEG_HEAD.IN_FEATURES {message}"):
         MultiScaleSemanticHead(input_shape=SMALL, in_features=names, num_classes=3)
 
@@ -308,7 +310,7 @@ def detectron2_head() -> nn.Module:
 
 
 @pytest.mark.parametrize("make", [lambda: make_head(UConvHead), detectron2_head])
-def test_detectron2_trains_and_predicts_with_it(make: Callable[[], nn.Module]) -> None:
+def test_heads_train_and_predict_in_detectron2(make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     model = segmentor(make()).train()
     sizes = [(50, 90), (64, 70)]
@@ -334,7 +336,7 @@ def test_detectron2_trains_and_predicts_with_it(make: Callable[[], nn.Module]) -
 
 
 @pytest.mark.parametrize("make", [lambda: make_head(UConvHead), detectron2_head])
-def test_heads_obey_what_the_meta_architecture_asks_of_them(make: Callable[[], nn.Module]) -> None:
+def test_heads_have_the_interface_of_the_meta_architecture(make: Callable[[], nn.Module]) -> None:
     head = make()
     assert list(head.in_features) == ["p3"]
     assert head.ignore_value == 255

@@ -1,4 +1,4 @@
-"""The semantic losses, against one-hot targets and autograd, and against the golden numbers."""
+"""Semantic losses, against one-hot targets with autograd and against golden numbers."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ CASES = {  # seed, batch, height, width
 
 
 def golden_logits(seed: int, batch: int, height: int, width: int) -> Tensor:
-    """The semantic logits, which are drawn after all other predictions."""
+    """Semantic logits of a golden case; they are drawn after all other predictions."""
     rs = np.random.RandomState(seed)
     sizes = [(height // s, width // s) for s in (8, 16, 32)]
     for size in sizes:
@@ -40,7 +40,7 @@ def golden_logits(seed: int, batch: int, height: int, width: int) -> Tensor:
 def random_case(
     *shape: int, share_ignored: float = 0.3, dtype: torch.dtype = torch.float64
 ) -> tuple[Tensor, Tensor]:
-    """Logits that need a gradient, and labels with ignored pixels."""
+    """Logits that require a gradient, and labels with ignored pixels."""
     generator = torch.Generator().manual_seed(0)
     n, classes, h, w = shape
     logits = torch.randn(shape, generator=generator, dtype=torch.float64).mul(3).to(dtype)
@@ -49,8 +49,8 @@ def random_case(
     return logits.requires_grad_(), labels
 
 
-def plain(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The definition, with one-hot targets, from the pixels that count."""
+def reference_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The definition, with one-hot targets of the valid pixels."""
     valid = labels != 255
     pixels = logits.permute(0, 2, 3, 1)[valid]  # (V, S)
     targets = F.one_hot(labels[valid], logits.shape[1]).to(pixels)
@@ -63,7 +63,7 @@ def plain(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(
     ("dtype", "suffix", "tolerance"), [(torch.float32, "", 1e-5), (torch.float64, "64", 1e-9)]
 )
-def test_multi_hot_losses_are_the_published_ones(
+def test_multi_hot_losses_equal_the_published_ones(
     shared_dir: Path, case: str, dtype: torch.dtype, suffix: str, tolerance: float
 ) -> None:
     golden = golden_arrays(shared_dir, "losses")
@@ -91,42 +91,42 @@ def test_multi_hot_losses_are_the_published_ones(
         assert grad.double().mean().item() == pytest.approx(mean, rel=1e-4)
 
 
-# 37 rows: in bands of 5, the last of which is smaller.
+# 37 rows make bands of 5 and a smaller last one.
 @pytest.mark.parametrize("shape", [(2, 5, 37, 6), (1, 3, 1, 1), (3, 171, 8, 8)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_labels_give_the_losses_and_gradients_of_one_hot_targets(
+def test_losses_and_gradients_equal_those_of_one_hot_targets(
     shape: tuple[int, ...], layout: torch.memory_format
 ) -> None:
     logits, labels = random_case(*shape, share_ignored=0.3 if shape[2] > 1 else 0)
     logits = logits.detach().contiguous(memory_format=layout).requires_grad_()
     for weights in ((25, 1.25), (1, 0), (0, 1)):
         grads = []
-        for losses in (focal_and_dice(logits, labels), plain(logits, labels)):
+        for losses in (focal_and_dice(logits, labels), reference_losses(logits, labels)):
             total = weights[0] * losses[0] + weights[1] * losses[1]
             grads.append((total, *torch.autograd.grad(total, logits)))
         torch.testing.assert_close(grads[0], grads[1], rtol=1e-12, atol=1e-15)
 
 
-def test_gradients_are_the_numerical_ones() -> None:
+def test_gradients_pass_gradcheck() -> None:
     logits, labels = random_case(2, 4, 3, 2)
     assert torch.autograd.gradcheck(lambda x: focal_and_dice(x, labels), logits)
 
 
 def test_values_by_hand() -> None:
-    # One pixel, two classes, both with probability 1/2 by sigmoid and by softmax.
+    # One pixel and two classes, both with probability 1/2 under sigmoid and softmax.
     focal, dice = focal_and_dice(torch.zeros(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.uint8))
     assert focal.item() == pytest.approx(np.log(2) / 4 * (0.25 + 0.75) / 2)
     assert dice.item() == pytest.approx(1 - (2 * 0.5 + 1) / (1 + 1 + 1))
 
 
-def test_multi_hot_and_labels_agree_where_nothing_is_ignored() -> None:
+def test_multi_hot_losses_equal_those_of_labels_without_ignored_pixels() -> None:
     logits, labels = random_case(2, 7, 5, 4, share_ignored=0)
     one_hot = F.one_hot(labels, 7).permute(0, 3, 1, 2)
     expected = focal_and_dice_multi_hot(logits, one_hot)
     torch.testing.assert_close(focal_and_dice(logits, labels), expected, rtol=1e-12, atol=0)
 
 
-def test_ignored_pixels_change_nothing_and_get_no_gradient() -> None:
+def test_ignored_pixels_have_no_influence_and_no_gradient() -> None:
     logits, labels = random_case(2, 5, 6, 4)
     ignored = (labels == 255)[:, None].expand_as(logits)
     changed = logits.detach().masked_fill(ignored, 40.0).requires_grad_()
@@ -138,7 +138,7 @@ def test_ignored_pixels_change_nothing_and_get_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("ignore_value", [255, -1])
-def test_nothing_known_is_exactly_zero_and_connected(ignore_value: int) -> None:
+def test_losses_without_labeled_pixels_are_zero_and_differentiable(ignore_value: int) -> None:
     logits, labels = random_case(2, 5, 6, 4)
     losses = focal_and_dice(logits, labels.fill_(ignore_value), ignore_value=ignore_value)
     assert [loss.item() for loss in losses] == [0, 0]
@@ -147,7 +147,7 @@ def test_nothing_known_is_exactly_zero_and_connected(ignore_value: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_logits_count_in_float(dtype: torch.dtype) -> None:
+def test_half_precision_logits_are_computed_in_float32(dtype: torch.dtype) -> None:
     logits, labels = random_case(2, 171, 20, 16, dtype=dtype)
     wide = logits.detach().float().requires_grad_()
     losses, expected = focal_and_dice(logits, labels), focal_and_dice(wide, labels)
@@ -167,7 +167,7 @@ def test_extreme_logits_stay_finite() -> None:
     assert torch.isfinite(logits.grad).all()
 
 
-def test_the_gradient_is_the_only_large_tensor_that_is_made() -> None:
+def test_the_gradient_is_the_only_large_tensor() -> None:
     logits, labels = random_case(2, 31, 64, 64, dtype=torch.float32)
     size = logits.numel() * logits.element_size()
     with torch.profiler.profile(profile_memory=True, acc_events=True) as profile:
@@ -177,13 +177,13 @@ def test_the_gradient_is_the_only_large_tensor_that_is_made() -> None:
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
-def test_larger_labels_are_reduced_as_by_nearest_interpolation(factor: int) -> None:
+def test_larger_labels_are_reduced_like_nearest_interpolation(factor: int) -> None:
     labels = torch.randint(0, 171, (2, 6 * factor, 5 * factor))
     expected = F.interpolate(labels[:, None].float(), size=(6, 5), mode="nearest")[:, 0].long()
     assert torch.equal(reduce_labels(labels, (6, 5)), expected)
 
 
 @pytest.mark.parametrize("size", [(3, 5), (12, 5), (9, 7), (12, 15), (6, 4)])
-def test_labels_of_another_ratio_are_refused(size: tuple[int, int]) -> None:
+def test_labels_with_a_different_aspect_ratio_are_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=r"do not fit logits of 6 x 5.*INPUT.SEM_SEG_STRIDE"):
         reduce_labels(torch.zeros(1, *size), (6, 5))

@@ -1,4 +1,4 @@
-"""Semantic logits on the canvas as labels of the image, against enlarging, cutting and resizing."""
+"""Resampling semantic logits to the image, against upsampling, cropping and resizing."""
 
 import json
 import math
@@ -21,7 +21,7 @@ from yolor_d2.structures import SemanticMap
 
 
 def random_logits(classes: int, height: int, width: int, *, smooth: int = 1) -> Tensor:
-    """Noise; smooth if it comes from a map so many times smaller."""
+    """Noise, upsampled by a factor of `smooth`."""
     generator = torch.Generator().manual_seed(0)
     small = torch.randn(1, classes, height // smooth, width // smooth, generator=generator)
     return F.interpolate(small, size=(height, width), mode="bicubic")[0]
@@ -30,20 +30,20 @@ def random_logits(classes: int, height: int, width: int, *, smooth: int = 1) -> 
 def two_steps(
     logits: Tensor, content: Content, canvas: tuple[int, int], height: int, width: int
 ) -> Tensor:
-    """detectron2's way: enlarge to the canvas, cut the padding off, resize to the image."""
+    """As detectron2 does: upsample to the canvas, crop the padding, resize to the image."""
     full = F.interpolate(logits[None], size=canvas, mode="bilinear", align_corners=False)
     return maps_to_image(full, content, width=width, height=height)[0]
 
 
 @pytest.mark.parametrize("stride", [1, 4, 8])
-def test_an_image_as_large_as_the_canvas_is_as_if_enlarged(stride: int) -> None:
+def test_an_image_of_the_size_of_the_canvas_equals_upsampling(stride: int) -> None:
     logits = random_logits(7, 64 // stride, 320 // stride)
     content, size = Content(0, 0, 320, 64), {"canvas": (64, 320), "height": 64, "width": 320}
     expected = two_steps(logits, content, **size)
     torch.testing.assert_close(logits_at(logits, content, **size), expected, rtol=0, atol=1e-5)
     labels = labels_at(logits, content, **size)
     assert labels.dtype == torch.uint8
-    # Rounding may decide otherwise where two classes are equally good.
+    # Rounding may change the label where two classes have nearly equal logits.
     differs = labels != expected.argmax(dim=0)
     best = expected.topk(2, dim=0).values
     assert (best[0] - best[1])[differs].max().item() < 1e-5 if differs.any() else True
@@ -58,18 +58,16 @@ def test_an_image_as_large_as_the_canvas_is_as_if_enlarged(stride: int) -> None:
         (Content(0, 0, 320, 240), 100, 133),
     ],
 )
-def test_padded_images_are_nearly_as_in_two_steps(
-    content: Content, height: int, width: int
-) -> None:
+def test_padded_images_are_close_to_two_steps(content: Content, height: int, width: int) -> None:
     logits = random_logits(5, 64, 80, smooth=8)
     size = {"canvas": (256, 320), "height": height, "width": width}
     expected = two_steps(logits, content, **size)
     found = logits_at(logits, content, **size)
     assert found.shape == expected.shape
     difference = (found - expected).abs()
-    # Two steps blend in padding at the image's rim, which is at most as wide as a cell.
-    rim = math.ceil(4 * max(height / content.height, width / content.width))
-    assert difference[:, rim:-rim, rim:-rim].max() < 0.05
+    # Two steps blend padding into the border of the image, at most one cell wide.
+    border = math.ceil(4 * max(height / content.height, width / content.width))
+    assert difference[:, border:-border, border:-border].max() < 0.05
     assert difference.mean() < 0.005
     labels = labels_at(logits, content, **size)
     assert (labels == expected.argmax(dim=0)).float().mean() > 0.99
@@ -77,12 +75,12 @@ def test_padded_images_are_nearly_as_in_two_steps(
 
 
 def test_positions_by_hand() -> None:
-    # A ramp along x of value k at the centre of cell k, stride 4; an image at twice its size.
+    # A ramp along x with value k at the center of cell k, stride 4; the image is scaled by 2.
     logits = torch.arange(10.0).expand(1, 6, 10)
     content = Content(8, 4, 20, 12)
     found = logits_at(logits, content, canvas=(24, 40), height=24, width=40)
-    x = 8 + (torch.arange(40) + 0.5) / 2  # of the image's pixels on the canvas
-    expected = (x / 4 - 0.5).clamp(2, 6)  # cells 2 to 6 have their centres in the image
+    x = 8 + (torch.arange(40) + 0.5) / 2  # positions of the image's pixels on the canvas
+    expected = (x / 4 - 0.5).clamp(2, 6)  # cells 2 to 6 have their centers in the image
     torch.testing.assert_close(found, expected.expand(1, 24, 40))
 
 
@@ -92,20 +90,20 @@ def test_padding_has_no_influence() -> None:
     size = {"canvas": (64, 64), "height": 98, "width": 74}
     before = logits_at(logits, content, **size)
     inside = torch.zeros(16, 16, dtype=torch.bool)
-    inside[:12, 2:12] = True  # centres from 10 to 42 and from 2 to 46
+    inside[:12, 2:12] = True  # centers from 10 to 42 and from 2 to 46
     after = logits_at(logits.masked_fill(~inside, 1e4), content, **size)
     torch.testing.assert_close(after, before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("content", [Content(0, 3, 1, 1), Content(63, 62, 1, 1)])
-def test_the_thinnest_image_has_a_label(content: Content) -> None:
+def test_an_image_of_one_pixel_has_a_label(content: Content) -> None:
     logits = random_logits(4, 16, 16)
     found = logits_at(logits, content, canvas=(64, 64), height=2, width=1)
     cell = logits[:, content.top // 4, content.left // 4]
     torch.testing.assert_close(found, cell[:, None, None].expand(4, 2, 1))
 
 
-def test_tiles_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tile_size_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = random_logits(6, 32, 48)
     size = {"canvas": (128, 192), "height": 111, "width": 301}
     content = Content(0, 5, 192, 71)
@@ -124,7 +122,7 @@ def test_memory_is_bounded_for_a_large_image() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_types_of_logits(dtype: torch.dtype) -> None:
+def test_dtypes_of_logits(dtype: torch.dtype) -> None:
     logits = random_logits(5, 16, 16).to(dtype)
     size = {"canvas": (64, 64), "height": 50, "width": 64}
     content = Content(0, 0, 64, 50)
@@ -136,7 +134,7 @@ def test_types_of_logits(dtype: torch.dtype) -> None:
     assert (labels == labels_at(wide, content, **size)).float().mean() > 0.99
 
 
-def test_more_classes_than_a_byte_holds() -> None:
+def test_more_than_256_classes() -> None:
     logits = torch.zeros(300, 2, 2)
     logits[299] = 1
     labels = labels_at(logits, Content(0, 0, 8, 8), canvas=(8, 8), height=3, width=3)
@@ -144,7 +142,7 @@ def test_more_classes_than_a_byte_holds() -> None:
     assert (labels == 299).all()
 
 
-def test_semantic_map_answers_like_logits() -> None:
+def test_semantic_map_has_the_interface_of_logits() -> None:
     labels = torch.tensor([[3, 0], [1, 254]], dtype=torch.uint8)
     predicted = SemanticMap(labels, 255)
     logits = F.one_hot(labels.long(), 255).permute(2, 0, 1)

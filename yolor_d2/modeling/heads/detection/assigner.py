@@ -1,4 +1,4 @@
-"""Which points learn which object: those that already predict it best."""
+"""Task-aligned assignment of objects to points."""
 
 from typing import NamedTuple
 
@@ -10,21 +10,21 @@ from ...objects import Assignment, Objects
 from .losses import complete_iou
 
 KEY = "MODEL.DETECTION_HEAD.ASSIGN"
-INSIDE = 1e-9  # pixels that a point must be away from all sides of a box to be inside it
+INSIDE = 1e-9  # minimum distance in pixels from a point inside a box to its sides
 SCORE_EPS = 1e-9
 
 
 class TaskAlignedAssigner:
-    """Task-aligned assignment.
+    """Assigns each object to the points that predict it best.
 
-    A point's alignment with an object is score^alpha * overlap^beta: of its prediction of the
-    object's class, and of its box's complete IoU. Of the points inside an object, the `topk` best
-    aligned learn it. A point that several objects want learns the one of its image that it overlaps
-    most.
+    The alignment of a point with an object is score^alpha * overlap^beta, where score is the
+    predicted probability of the object's class and overlap the complete IoU of the predicted box.
+    An object is assigned to the `topk` best aligned of the points inside its box. A point that is
+    selected by several objects is assigned to the object of its image with the largest overlap.
 
-    An object is compared with the points of its own image only, and no more than `chunk_pairs`
-    pairs of an object and a point at once (but at least one object): with what that takes, 40
-    numbers a pair or 170 MB in float32, crowds of any size can be assigned.
+    An object is compared with the points of its own image only, in chunks of at most `chunk_pairs`
+    pairs of an object and a point (but at least one object). A pair takes about 40 numbers, a chunk
+    170 MB in float32, so memory does not grow with the number of objects.
     """
 
     def __init__(
@@ -35,6 +35,12 @@ class TaskAlignedAssigner:
         beta: float = 6.0,
         chunk_pairs: int = 2**20,
     ) -> None:
+        """
+        Args:
+            topk: maximum number of points per object.
+            alpha, beta: exponents of score and overlap.
+            chunk_pairs: maximum number of pairs that are computed at once.
+        """
         check_range(KEY, {"TOPK": topk}, low=1)
         check_range(KEY, {"ALPHA": alpha, "BETA": beta})
         self.topk = topk
@@ -48,85 +54,92 @@ class TaskAlignedAssigner:
     ) -> Assignment:
         """
         Args:
-            logits: (N, A, C) of the classes.
-            boxes: (N, A, 4) predicted ones, in pixels of the canvas; in their precision it is
-                computed.
+            logits: (N, A, C) class logits.
+            boxes: (N, A, 4) predicted boxes in pixels of the canvas. Their precision is that of the
+                computation.
             points: (A, 2) in pixels of the canvas.
-            objects: what there is.
+            objects: the ground truth.
         """
         number = objects.boxes.shape[0]  # G
         objects = objects._replace(boxes=objects.boxes.to(boxes.dtype))
-        learnt = self._learnt_objects(logits, boxes, points, objects).flatten()  # (N * A,)
-        flags = (learnt >= 0).to(torch.uint8)
-        counts = flags.view(logits.shape[:2]).sum(dim=1).tolist()  # the synchronisation
-        places = flags.argsort(descending=True, stable=True)[: sum(counts)]  # (P,) ascending
-        image, point = places // len(points), places % len(points)
-        chosen = learnt[places]
+        assigned = self._assigned_objects(logits, boxes, points, objects).flatten()  # (N * A,)
+        flags = (assigned >= 0).to(torch.uint8)
+        counts = flags.view(logits.shape[:2]).sum(dim=1).tolist()  # the step's synchronization
+        positions = flags.argsort(descending=True, stable=True)[: sum(counts)]  # (P,) ascending
+        image, point = positions // len(points), positions % len(points)
+        chosen = assigned[positions]
 
         overlap = _overlap(objects.boxes[chosen], boxes[image, point])
         alignment = self._alignment(logits[image, point, objects.classes[chosen]], overlap)
-        # An object's best aligned point is told to be as sure as its best box is good.
+        # The target score of an object's best aligned point is the overlap of its best box.
         best_overlap = overlap.new_zeros(number).scatter_reduce_(0, chosen, overlap, "amax")
         best_alignment = overlap.new_zeros(number).scatter_reduce_(0, chosen, alignment, "amax")
         score = alignment * best_overlap[chosen] / (best_alignment[chosen] + SCORE_EPS)
         return Assignment(image, point, chosen, score, counts)
 
-    def _learnt_objects(
+    def _assigned_objects(
         self, logits: Tensor, boxes: Tensor, points: Tensor, objects: Objects
     ) -> Tensor:
-        """The object that each point learns (N, A), or -1."""
-        coordinates = boxes.transpose(1, 2).contiguous()  # (N, 4, A): quick to go through by side
-        claims = objects.image.new_zeros(boxes.shape[:2])  # (N, A) how many objects want a point
-        claimant = torch.full_like(claims, -1)  # one that does
-        best = _Best(boxes.new_full(boxes.shape[:2], -1), torch.zeros_like(claims))
+        """The object that each point is assigned to (N, A), or -1."""
+        coordinates = boxes.transpose(1, 2).contiguous()  # (N, 4, A): each side is contiguous
+        claims = objects.image.new_zeros(boxes.shape[:2])  # (N, A) objects that select a point
+        claimant = torch.full_like(claims, -1)  # (N, A) one of these objects
+        best = _BestOverlap(boxes.new_full(boxes.shape[:2], -1), torch.zeros_like(claims))
         step = max(1, self.chunk_pairs // len(points))
         for first in range(0, len(objects.boxes), step):
             true_boxes, classes, image = (each[first : first + step] for each in objects[:3])
-            names = torch.arange(first, first + len(image), device=image.device)[:, None]  # (g, 1)
+            index = torch.arange(first, first + len(image), device=image.device)[:, None]  # (g, 1)
             overlap = _overlap(true_boxes[:, None], coordinates[image].transpose(1, 2))  # (g, A)
             alignment = self._alignment(logits[image, :, classes], overlap)
             inside = _inside(points, true_boxes)
 
             point = (alignment * inside).topk(min(self.topk, len(points)), dim=1).indices  # (g, k)
-            wanted = inside.gather(1, point)  # not where fewer than k points are inside
-            place = (image[:, None] * len(points) + point).flatten()
-            claims.view(-1).scatter_add_(0, place, wanted.flatten().long())
+            selected = inside.gather(1, point)  # False where fewer than k points are inside
+            position = (image[:, None] * len(points) + point).flatten()
+            claims.view(-1).scatter_add_(0, position, selected.flatten().long())
             claimant.view(-1).scatter_reduce_(
-                0, place, torch.where(wanted, names, -1).flatten(), "amax"
+                0, position, torch.where(selected, index, -1).flatten(), "amax"
             )
-            best = _better(best, overlap, image, names)
+            best = _update_best(best, overlap, image, index)
         return torch.where(claims > 1, best.object, claimant)
 
     def _alignment(self, logits: Tensor, overlap: Tensor) -> Tensor:
         return logits.to(overlap.dtype).sigmoid().pow(self.alpha) * overlap.pow(self.beta)
 
 
-class _Best(NamedTuple):
-    """What the points of N images overlap most, of all objects so far."""
+class _BestOverlap(NamedTuple):
+    """The object with the largest overlap for each point, among the objects processed so far."""
 
     overlap: Tensor  # (N, A)
-    object: Tensor  # (N, A) the first that has this overlap
+    object: Tensor  # (N, A) the first one on ties
 
 
-def _better(best: _Best, overlap: Tensor, image: Tensor, names: Tensor) -> _Best:
-    """The best of what there was and of more objects: overlap (g, A), image (g,), names (g, 1)."""
+def _update_best(best: _BestOverlap, overlap: Tensor, image: Tensor, index: Tensor) -> _BestOverlap:
+    """Include g more objects.
+
+    Args:
+        best: the result for the objects before.
+        overlap: (g, A).
+        image: (g,) index of the objects' images.
+        index: (g, 1) of the objects in the batch.
+    """
     rows = image[:, None].expand_as(overlap)
     largest = best.overlap.scatter_reduce(0, rows, overlap, "amax")  # (N, A)
-    nobody = torch.iinfo(names.dtype).max
-    having_it = torch.where(overlap == largest[image], names, nobody)  # (g, A)
-    first = torch.full_like(best.object, nobody).scatter_reduce_(0, rows, having_it, "amin")
-    return _Best(largest, torch.where(largest > best.overlap, first, best.object))
+    no_object = torch.iinfo(index.dtype).max
+    candidates = torch.where(overlap == largest[image], index, no_object)  # (g, A)
+    first = torch.full_like(best.object, no_object).scatter_reduce_(0, rows, candidates, "amin")
+    return _BestOverlap(largest, torch.where(largest > best.overlap, first, best.object))
 
 
 def _overlap(true_boxes: Tensor, boxes: Tensor) -> Tensor:
-    """Complete IoU, no less than 0; a box that is not a number overlaps nothing."""
+    """Complete IoU clamped to at least 0; NaN boxes have an overlap of 0."""
     return complete_iou(true_boxes, boxes).nan_to_num_(0).clamp_(min=0)
 
 
 def _inside(points: Tensor, boxes: Tensor) -> Tensor:
-    """Whether points (A, 2) are inside boxes (g, 4): (g, A)."""
+    """Mask (g, A) of the points (A, 2) inside boxes (g, 4)."""
     x, y = points.unbind(dim=1)
     left, top, right, bottom = boxes[:, :, None].unbind(dim=1)  # (g, 1) each
-    across = torch.minimum(x - left, right - x)
-    down = torch.minimum(y - top, bottom - y)
-    return torch.minimum(across, down) > INSIDE
+    horizontal = torch.minimum(x - left, right - x)
+    vertical = torch.minimum(y - top, bottom - y)
+    return torch.minimum(horizontal, vertical) > INSIDE

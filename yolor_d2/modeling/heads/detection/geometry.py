@@ -1,4 +1,4 @@
-"""Where the points of a network's maps lie, and boxes as distances from them."""
+"""Points of feature maps, and boxes as distances from points to sides."""
 
 from collections.abc import Sequence
 
@@ -13,11 +13,11 @@ def level_points(
     dtype: torch.dtype,
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """The middles of all pixels of maps, one map after the other, each row by row.
+    """Centers of all cells, map after map, each row by row.
 
     Args:
         sizes: height and width of each map.
-        strides: pixels of the canvas that a pixel of each map is wide and high.
+        strides: side of a cell of each map, in pixels of the canvas.
         dtype, device: of the results.
 
     Returns:
@@ -34,22 +34,22 @@ def level_points(
 
 
 def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
-    """Boxes (..., 4) x0 y0 x1 y1 whose sides are so far from points (..., 2): left, top, ..."""
+    """Boxes (..., 4) x0 y0 x1 y1 from points (..., 2) and distances (..., 4) left, top, ..."""
     left_top, right_bottom = distances.chunk(2, dim=-1)
     return torch.cat([points - left_top, points + right_bottom], dim=-1)
 
 
 def boxes_to_distances(points: Tensor, boxes: Tensor) -> Tensor:
-    """Distances (..., 4) left, top, right, bottom of points to sides; negative outside the box."""
+    """Distances (..., 4) from points to left, top, right, bottom; negative outside the box."""
     first, last = boxes.chunk(2, dim=-1)
     return torch.cat([points - first, last - points], dim=-1)
 
 
 def expected_distances(bins: Tensor) -> Tensor:
-    """The mean of each side's distribution over 0 .. R - 1.
+    """Means of the sides' distributions over 0 .. R - 1.
 
     Args:
-        bins: (..., 4 * R) logits, side by side: left, top, right, bottom.
+        bins: (..., 4 * R) logits: left, top, right, bottom.
 
     Returns:
         (..., 4) in cells.

@@ -1,29 +1,49 @@
-"""How far predicted boxes and classes are from the true ones."""
+"""Box and classification losses."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from ....checks import check_range
 from ...layers.functional import softplus
 
-# What published weights were trained with. Where boxes are a few cells large it is not negligible.
+# The value that published weights were trained with. It matters for boxes of a few cells.
 EPS = 1e-7
-# The largest distance to learn is so much less than the last bin.
-BIN_MARGIN = 0.01
+BIN_MARGIN = 0.01  # difference between the last bin and the largest target distance
+
+
+class DetectionLossWeights(NamedTuple):
+    """Factors of the losses of the detection head.
+
+    Attributes:
+        cls: of the classification loss.
+        box: of the complete IoU loss.
+        dfl: of the distribution focal loss.
+    """
+
+    cls: float = 0.5
+    box: float = 7.5
+    dfl: float = 1.5
+
+    def check(self) -> None:
+        """Refuse negative weights."""
+        weights = {"CLS": self.cls, "BOX": self.box, "DFL": self.dfl}
+        check_range("MODEL.DETECTION_HEAD.LOSS_WEIGHT", weights)
 
 
 def complete_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """Complete IoU: overlap less the distance of centres less the difference of aspect ratios.
+    """Complete IoU: IoU minus a penalty for center distance and one for aspect ratio.
 
-    As published, heights are a little larger than the boxes say, and widths are not: a box without
-    area has a ratio. The trade-off of the last term has no gradient.
+    As published, an epsilon is added to heights but not to widths, so that boxes without area have
+    an aspect ratio. The weight of the aspect term is not differentiated.
 
     Args:
         boxes1, boxes2: (..., 4) x0 y0 x1 y1; shapes broadcast.
 
     Returns:
-        (...), at most 1; negative for boxes far apart.
+        (...), at most 1; negative for distant boxes.
     """
     left1, top1, right1, bottom1 = boxes1.unbind(-1)
     left2, top2, right2, bottom2 = boxes2.unbind(-1)
@@ -48,11 +68,11 @@ def complete_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def distribution_focal_loss(bins: Tensor, distances: Tensor) -> Tensor:
-    """Cross-entropy with the two bins next to the true distance, by how near it is to each.
+    """Cross-entropy against the two bins around the true distance, weighted linearly.
 
     Args:
-        bins: (P, 4 * R) logits, side by side.
-        distances: (P, 4) true ones in cells, of any size; those beyond the bins count as the last.
+        bins: (P, 4 * R) logits: left, top, right, bottom.
+        distances: (P, 4) true distances in cells, clamped to the range of the bins.
 
     Returns:
         (P,) means over the four sides.
@@ -69,15 +89,15 @@ def distribution_focal_loss(bins: Tensor, distances: Tensor) -> Tensor:
 def sparse_binary_cross_entropy(
     logits: Tensor, positive_logits: Tensor, scores: Tensor, known: Tensor
 ) -> Tensor:
-    """Binary cross-entropy summed over all logits, whose targets are 0 but at a few places.
+    """Binary cross-entropy summed over all logits, with few nonzero targets.
 
-    Targets as large as the logits are never made.
+    A dense target tensor is never allocated.
 
     Args:
         logits: (N, A, C).
-        positive_logits: (P,) those whose target is not 0.
-        scores: (P,) their targets.
-        known: (N,) bool; logits of other images have no target, hence no loss.
+        positive_logits: (P,) logits with a nonzero target.
+        scores: (P,) targets of the positive logits.
+        known: (N,) bool; the logits of other images have no target and no loss.
     """
-    of_zeros = softplus(logits).sum(dim=(1, 2))  # (N,)
-    return (of_zeros * known).sum() - (positive_logits * scores).sum()
+    negative_loss = softplus(logits).sum(dim=(1, 2))  # (N,)
+    return (negative_loss * known).sum() - (positive_logits * scores).sum()

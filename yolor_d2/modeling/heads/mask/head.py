@@ -1,4 +1,4 @@
-"""Outlines of objects: a weighted sum of prototype maps, as in YOLACT."""
+"""Instance masks as weighted sums of prototype maps, as in YOLACT."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,16 +23,16 @@ KEY = "MODEL.MASK_HEAD"
 
 
 class MaskPredictions(NamedTuple):
-    """The mask of a point is sigmoid(its coefficients . the prototypes)."""
+    """The mask of a point is sigmoid(coefficients . prototypes)."""
 
     coefficients: Tensor  # (N, A, K)
-    prototypes: Tensor  # (N, K, h, w), on twice the resolution of the map they come from
+    prototypes: Tensor  # (N, K, h, w), at twice the resolution of their feature map
 
 
 class PrototypeNet(nn.Module):
-    """A map of features -> prototypes at twice its resolution.
+    """Prototypes at twice the resolution of a feature map.
 
-    They end in a SiLU, so are not centred, because published weights are like that.
+    The last layer is a SiLU, as in the published network, so prototypes are not zero-centered.
     """
 
     def __init__(self, in_channels: int, channels: int, num_prototypes: int) -> None:
@@ -48,7 +48,7 @@ class PrototypeNet(nn.Module):
 
 @MASK_HEAD_REGISTRY.register()
 class PrototypeMaskHead(nn.Module):
-    """Prototypes from the finest map, and their coefficients for each point of each map."""
+    """Prototypes from one map, and their coefficients for the points of all maps."""
 
     @configurable
     def __init__(
@@ -65,14 +65,14 @@ class PrototypeMaskHead(nn.Module):
     ) -> None:
         """
         Args:
-            input_shape: channels and strides of the maps.
-            in_features: the maps whose pixels predict objects, finest first.
-            proto_feature: the map that prototypes are made from.
-            num_prototypes: how many.
-            implicit: whether the last convolutions have implicit vectors.
-            loss_weight: a factor on the loss.
-            resolution: where masks are cropped and binarised, "input" or "fast".
-            mask_format: of the results, "dense" or "rle".
+            input_shape: channels and strides of the feature maps.
+            in_features: maps whose cells predict objects, finest first.
+            proto_feature: map that prototypes are computed from.
+            num_prototypes: number of prototypes.
+            implicit: whether the predictors (last convolutions) have implicit vectors.
+            loss_weight: factor of the loss.
+            resolution: where masks are cropped and binarized, "input" or "fast"; see `full_masks`.
+            mask_format: format of the results, "dense" or "rle".
         """
         super().__init__()
         check_range(KEY, {"NUM_PROTOTYPES": num_prototypes}, low=1)
@@ -127,7 +127,7 @@ class PrototypeMaskHead(nn.Module):
         assignment: Assignment,
         masks: GroundTruthMasks,
     ) -> dict[str, Tensor]:
-        """The weighted loss of the points that learn an object."""
+        """Weighted loss of the points that are assigned to an object."""
         loss = mask_loss(
             predictions.coefficients,
             predictions.prototypes,
@@ -150,15 +150,15 @@ class PrototypeMaskHead(nn.Module):
         height: int,
         width: int,
     ) -> Tensor | RLEMasks:
-        """Masks of one image's objects at the image's own size.
+        """Masks of the detections of one image, at the size of the image.
 
         Args:
-            predictions: of the batch.
-            image: number of the image in the batch.
-            boxes: (D, 4) of the objects, in pixels of the canvas.
-            point_index: (D,) the points that found them.
-            content: where the image lies on the canvas.
-            height, width: of the image.
+            predictions: predictions for the batch.
+            image: index of the image in the batch.
+            boxes: (D, 4) of the detections, in pixels of the canvas.
+            point_index: (D,) points that predicted them.
+            content: position of the image on the canvas.
+            height, width: size of the image.
 
         Returns:
             (D, height, width) bool, or RLEMasks.

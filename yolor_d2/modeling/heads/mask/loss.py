@@ -1,8 +1,8 @@
-"""How far predicted masks are from the true ones, in memory that does not grow with the objects.
+"""Mask loss in memory that does not grow with the number of objects.
 
-A crowded batch has thousands of points to learn and each mask has tens of thousands of cells.
-Logits are therefore never kept: each chunk of masks gives its share of the loss and of the gradient
-at once.
+A crowded batch has thousands of assigned points, and each mask tens of thousands of cells. Logits
+are therefore not kept for the backward pass: the loss and the gradient are accumulated chunk by
+chunk in the forward pass.
 """
 
 from collections.abc import Iterator
@@ -17,28 +17,29 @@ from torch.autograd.function import once_differentiable
 from ...objects import Assignment, GroundTruthMasks
 from ...reduce import over_processes
 
-# Logits at a time, of which about six tensors live at once. CPUs like to stay near their caches.
+# Maximum number of logits of a chunk; about six tensors of this size are alive at once. On CPUs,
+# small chunks fit into the caches.
 CHUNK_CELLS, CHUNK_CELLS_CPU = 2**24, 2**22
-CHUNK_ROUNDING = 32  # points of an image; fewer chunks for a little padding
+CHUNK_ROUNDING = 32  # points per image are rounded up to this: some padding, but fewer chunks
 
 
 class _Positives(NamedTuple):
-    """What P points learn, image after image; images with most points come first in what is (N,).
+    """Targets of the P assigned points, image after image.
 
-    The points of the i-th of them are the rows from starts[i] on.
+    `starts` and `counts` list images by descending number of points.
     """
 
     boxes: Tensor  # (P, 4) true boxes in cells
-    weights: Tensor  # (P,) of each cell's loss
+    weights: Tensor  # (P,) of the loss of each cell
     objects: Tensor  # (P,) index among the G objects
     masks: Tensor  # (G, h, w)
-    starts: Tensor  # (N,)
-    counts: Tensor  # (N,)
+    starts: Tensor  # (N,) index of an image's first point
+    counts: Tensor  # (N,) number of an image's points
     chunks: list["_Chunk"]
 
 
 class _Chunk(NamedTuple):
-    """Points that are computed together: `size` of each of the first `images`, from `first` on."""
+    """Points that are processed together: `size` points from `first` on, of the first `images`."""
 
     images: int
     first: int
@@ -54,17 +55,18 @@ def mask_loss(
     assignment: Assignment,
     stride: int,
 ) -> Tensor:
-    """Mean over images with known masks of the mean over their points of the BCE within the box.
+    """Binary cross-entropy inside the boxes of the objects.
 
-    A point's loss is the sum over the cells in its object's box, divided by the box's area. A box
-    smaller than a pixel counts as one.
+    The loss of a point is the sum over the cells in the box of its object, divided by the area of
+    the box, or by one pixel for smaller boxes. It is averaged over the points of an image, then
+    over images with known masks.
 
     Args:
         coefficients: (N, A, K).
         prototypes: (N, K, h, w).
         boxes: (G, 4) true boxes in pixels of the canvas.
-        masks: the true masks. Other resolutions than (h, w) are resampled.
-        assignment: which point learns which object.
+        masks: true masks; resampled if their resolution is not (h, w).
+        assignment: objects of points.
         stride: pixels per cell of the prototypes.
     """
     dtype = torch.promote_types(prototypes.dtype, torch.float32)
@@ -74,7 +76,8 @@ def mask_loss(
     order = sorted(range(len(counts)), key=counts.__getitem__, reverse=True)
     sorted_counts = [counts[i] for i in order]
     table = torch.tensor([counts, order, [starts[i] for i in order], sorted_counts])
-    per_image, places, sorted_starts, per_place = table.to(device, non_blocking=True)  # (N,) each
+    table = table.to(device, non_blocking=True)
+    per_image, image_order, sorted_starts, counts_in_order = table  # (N,) each
 
     known = masks.known.to(dtype)
     images, processes = over_processes(known.sum())
@@ -88,18 +91,18 @@ def mask_loss(
         objects=assignment.object,
         masks=_resampled(masks.masks, grid),
         starts=sorted_starts,
-        counts=per_place,
+        counts=counts_in_order,
         chunks=list(_chunks(sorted_counts, room)),
     )
-    picked = coefficients[assignment.image, assignment.point].to(dtype)  # (P, K)
-    by_count = prototypes.index_select(0, places).to(dtype)  # (N, K, h, w)
+    selected = coefficients[assignment.image, assignment.point].to(dtype)  # (P, K)
+    by_count = prototypes.index_select(0, image_order).to(dtype)  # (N, K, h, w)
     if not torch.is_grad_enabled():
-        return _evaluate(picked, by_count, positives, gradients=False)[0]
-    return _CroppedBCE.apply(picked, by_count, positives)
+        return _evaluate(selected, by_count, positives, gradients=False)[0]
+    return _CroppedBCE.apply(selected, by_count, positives)
 
 
 def _resampled(masks: Tensor, size: torch.Size) -> Tensor:
-    """Masks as bytes (G, h, w); each cell takes the value of one pixel."""
+    """Masks as bytes (G, h, w), by nearest-neighbor interpolation."""
     planes = masks.to(torch.uint8)
     if planes.shape[-2:] == size:
         return planes
@@ -107,11 +110,16 @@ def _resampled(masks: Tensor, size: torch.Size) -> Tensor:
 
 
 def _chunks(counts: list[int], room: int) -> Iterator[_Chunk]:
-    """Cut the points of images, given how many each has (descending), into chunks of `room`."""
+    """Split the points of images into chunks of at most `room` points, or of one per image.
+
+    Args:
+        counts: numbers of points of the images, descending.
+        room: maximum number of points of a chunk.
+    """
     first = 0
     while any(count > first for count in counts):
         images = sum(count > first for count in counts)
-        remaining = counts[images - 1] - first  # until the next image has no more
+        remaining = counts[images - 1] - first  # points of the image with the fewest
         rounded = -(-remaining // CHUNK_ROUNDING) * CHUNK_ROUNDING
         size = min(rounded, max(1, room // images), counts[0] - first)
         yield _Chunk(images, first, size)
@@ -119,7 +127,7 @@ def _chunks(counts: list[int], room: int) -> Iterator[_Chunk]:
 
 
 class _CroppedBCE(torch.autograd.Function):
-    """The loss; its gradients are made on the way, so that no logit is kept for them."""
+    """The loss; its gradients are computed in the forward pass, so that no logits are kept."""
 
     @staticmethod
     def forward(
@@ -132,43 +140,46 @@ class _CroppedBCE(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        of_coefficients, of_prototypes = ctx.saved_tensors
-        return of_coefficients * grad, of_prototypes * grad, None
+        coefficient_grad, prototype_grad = ctx.saved_tensors
+        return coefficient_grad * grad, prototype_grad * grad, None
 
 
 def _evaluate(
     coefficients: Tensor, prototypes: Tensor, positives: _Positives, *, gradients: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss and its gradients by coefficients (P, K) and prototypes (N, K, h, w); else zeros."""
+    """The loss and its gradients for coefficients (P, K) and prototypes (N, K, h, w).
+
+    Gradients are zeros if `gradients` is False.
+    """
     flat = prototypes.flatten(2)  # (N, K, h * w)
     loss = flat.new_zeros(())
-    of_coefficients, of_prototypes = torch.zeros_like(coefficients), torch.zeros_like(flat)
+    coefficient_grad, prototype_grad = torch.zeros_like(coefficients), torch.zeros_like(flat)
     with torch.autocast(flat.device.type, enabled=False):
         for chunk in positives.chunks:
             rows, valid = _rows(chunk, positives)  # (n, c) both
-            picked, there = coefficients[rows], flat[: chunk.images]  # (n, c, K), (n, K, h * w)
-            logits = torch.bmm(picked, there).unflatten(2, prototypes.shape[2:])  # (n, c, h, w)
+            selected, grids = coefficients[rows], flat[: chunk.images]  # (n, c, K), (n, K, h * w)
+            logits = torch.bmm(selected, grids).unflatten(2, prototypes.shape[2:])  # (n, c, h, w)
             masks = positives.masks[positives.objects[rows]]  # (n, c, h, w)
             weights = _cell_weights(rows, valid, positives)  # (n, c, h, w)
             bce = F.binary_cross_entropy_with_logits(logits, masks.to(flat), reduction="none")
             loss += bce.mul_(weights).sum()
             if gradients:
-                slope = logits.sigmoid_().sub_(masks).mul_(weights).flatten(2)  # (n, c, h * w)
-                steps = torch.bmm(slope, there.transpose(1, 2))  # (n, c, K)
-                of_coefficients.index_add_(0, rows.flatten(), steps.flatten(0, 1))
-                of_prototypes[: chunk.images].baddbmm_(picked.transpose(1, 2), slope)
-    return loss, of_coefficients, of_prototypes.view_as(prototypes)
+                logit_grad = logits.sigmoid_().sub_(masks).mul_(weights).flatten(2)  # (n, c, h * w)
+                selected_grad = torch.bmm(logit_grad, grids.transpose(1, 2))  # (n, c, K)
+                coefficient_grad.index_add_(0, rows.flatten(), selected_grad.flatten(0, 1))
+                prototype_grad[: chunk.images].baddbmm_(selected.transpose(1, 2), logit_grad)
+    return loss, coefficient_grad, prototype_grad.view_as(prototypes)
 
 
 def _rows(chunk: _Chunk, positives: _Positives) -> tuple[Tensor, Tensor]:
-    """Row among the P points of each place in a chunk, and whether the place is taken."""
-    places = torch.arange(chunk.first, chunk.first + chunk.size, device=positives.starts.device)
-    valid = places < positives.counts[: chunk.images, None]
-    return torch.where(valid, positives.starts[: chunk.images, None] + places, 0), valid
+    """Indices (n, c) of a chunk's points among the P points, and which are not padding."""
+    offsets = torch.arange(chunk.first, chunk.first + chunk.size, device=positives.starts.device)
+    valid = offsets < positives.counts[: chunk.images, None]
+    return torch.where(valid, positives.starts[: chunk.images, None] + offsets, 0), valid
 
 
 def _cell_weights(rows: Tensor, valid: Tensor, positives: _Positives) -> Tensor:
-    """A point's weight in the cells whose upper left corners are in its box, elsewhere 0."""
+    """Weights of cells: that of the point if the cell's top left corner is in its box, else 0."""
     height, width = positives.masks.shape[-2:]
     left, top, right, bottom = positives.boxes[rows].unsqueeze(-2).unbind(-1)  # (n, c, 1) each
     x = torch.arange(width, device=left.device)

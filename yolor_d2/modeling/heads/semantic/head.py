@@ -1,6 +1,6 @@
-"""What every pixel is: semantic heads with detectron2's own interface.
+"""Semantic segmentation heads with the interface of detectron2's.
 
-They work in detectron2's `SemanticSegmentor`, and its `SemSegFPNHead` in our meta-architecture.
+They work in detectron2's `SemanticSegmentor`, and its `SemSegFPNHead` works in `YOLOR`.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ KEY = "MODEL.SEM_SEG_HEAD"
 
 
 class SemanticHead(nn.Module):
-    """What the heads share: the last convolution, losses, detectron2's contract.
+    """Base class: predictor (last convolution), losses, detectron2's interface.
 
-    They differ in `class_maps`.
+    Subclasses implement `class_maps`.
     """
 
     def __init__(
@@ -44,17 +44,17 @@ class SemanticHead(nn.Module):
     ) -> None:
         """
         Args:
-            in_features: the maps that the head reads.
-            common_stride: of its logits.
-            width: channels that its last convolution reads.
-            num_classes: channels of its logits.
-            implicit: whether its last convolution has implicit vectors.
-            num_named_classes: how many of them, the first ones, the data have; by default all. The
-                others (the published networks have two) are learnt to be nowhere, and are never
+            in_features: feature maps that the head reads.
+            common_stride: stride of the logits.
+            width: input channels of the predictor.
+            num_classes: channels of the logits.
+            implicit: whether the predictor has implicit vectors.
+            num_named_classes: number of classes that the data have, which come first; None: all.
+                The others (two in the published networks) are trained as always absent, and never
                 predicted.
-            ignore_value: label of the pixels without a target.
-            focal_weight, dice_weight: of the two losses.
-            loss_weight: a factor on both.
+            ignore_value: label of pixels without a target.
+            focal_weight, dice_weight: factors of the two losses.
+            loss_weight: common factor of both losses.
         """
         super().__init__()
         weights = {"FOCAL_WEIGHT": focal_weight, "DICE_WEIGHT": dice_weight}
@@ -91,22 +91,22 @@ class SemanticHead(nn.Module):
         raise NotImplementedError
 
     def logits(self, features: Features) -> Tensor:
-        """Logits (N, S, h, w) at `common_stride`; after training only of classes with a name."""
+        """Logits (N, S, h, w) at `common_stride`; at inference, of the named classes only."""
         maps = self.class_maps(features)
         return maps if self.training else maps[:, : self.num_named_classes]
 
     def forward(
         self, features: Features, targets: Tensor | None = None
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """As of any semantic head of detectron2.
+        """Losses or logits, as from detectron2's semantic heads.
 
         Args:
-            features: the backbone's maps.
-            targets: labels (N, H, W), in training, at the resolution of the canvas or at one
-                between that and the logits'.
+            features: feature maps of the backbone.
+            targets: labels (N, H, W) for training, at the resolution of the canvas, of the logits,
+                or one in between.
 
         Returns:
-            In training (None, losses), else (logits (N, S, H, W) at the canvas's size, {}).
+            In training (None, losses), else (logits (N, S, H, W) at the size of the canvas, {}).
         """
         logits = self.logits(features)
         if self.training:
@@ -115,9 +115,9 @@ class SemanticHead(nn.Module):
         return F.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False), {}
 
     def losses(self, logits: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
-        """Weighted losses; exactly 0 where nothing is known."""
+        """Weighted losses; exactly 0 without labeled pixels."""
         if targets is None:
-            raise ValueError("the semantic head is trained without targets: no sample has sem_seg")
+            raise ValueError("the semantic head has no targets to train on: no sample has sem_seg")
         labels = reduce_labels(targets, (logits.shape[2], logits.shape[3]))
         focal, dice = focal_and_dice(logits, labels, ignore_value=self.ignore_value)
         return {
@@ -128,7 +128,7 @@ class SemanticHead(nn.Module):
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class UConvHead(SemanticHead):
-    """The published head: a 3 x 3 and a 1 x 1 convolution on one map, then twice its resolution."""
+    """The published head: a 3 x 3 and a 1 x 1 convolution on one map, then 2x upsampling."""
 
     @configurable
     def __init__(
@@ -140,9 +140,9 @@ class UConvHead(SemanticHead):
     ) -> None:
         """
         Args:
-            input_shape: channels and stride of the backbone's maps.
-            in_features: the one map that the head reads.
-            **shared: of SemanticHead.
+            input_shape: channels and strides of the feature maps.
+            in_features: the feature map that the head reads.
+            **shared: arguments of SemanticHead.
         """
         shape = _only_shape(input_shape, in_features, type(self).__name__)
         super().__init__(
@@ -154,12 +154,12 @@ class UConvHead(SemanticHead):
         self.tower = ConvBlock(shape.channels, shape.channels // 4, 3)
 
     def class_maps(self, features: Features) -> Tensor:
-        return _enlarge(self.predictor(self.tower(features[self.in_features[0]])))
+        return _upsample(self.predictor(self.tower(features[self.in_features[0]])))
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class PlainSemanticHead(SemanticHead):
-    """The paper's ablation "single scale": nothing but a 1 x 1 convolution on one map."""
+    """The paper's ablation "single scale": a 1 x 1 convolution on one map."""
 
     @configurable
     def __init__(
@@ -172,10 +172,10 @@ class PlainSemanticHead(SemanticHead):
     ) -> None:
         """
         Args:
-            input_shape: channels and stride of the backbone's maps.
-            in_features: the one map that the head reads.
-            upsample: whether logits have twice the map's resolution.
-            **shared: of SemanticHead.
+            input_shape: channels and strides of the feature maps.
+            in_features: the feature map that the head reads.
+            upsample: whether logits have twice the resolution of the map.
+            **shared: arguments of SemanticHead.
         """
         shape = _only_shape(input_shape, in_features, type(self).__name__)
         super().__init__(
@@ -193,16 +193,16 @@ class PlainSemanticHead(SemanticHead):
 
     def class_maps(self, features: Features) -> Tensor:
         maps = self.predictor(features[self.in_features[0]])
-        return _enlarge(maps) if self.upsample else maps
+        return _upsample(maps) if self.upsample else maps
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class MultiScaleSemanticHead(SemanticHead):
     """The paper's ablation "multi-scale", at the resolution of the finest map.
 
-    The paper gives its size, 778.8 K parameters, and not its composition. This one is inferred, as
-    a usual design of nearly that size (777.8 K, and 301 in implicit vectors): every map is brought
-    to the finest one's channels and resolution, and their sum goes through a 3 x 3 convolution.
+    The paper gives its size, 778.8 K parameters, but not its layers. This is a common design of
+    almost that size (777.8 K, and 301 in implicit vectors): every map is brought to the channels
+    and the resolution of the finest one, and their sum goes through a 3 x 3 convolution.
     """
 
     @configurable
@@ -215,14 +215,16 @@ class MultiScaleSemanticHead(SemanticHead):
     ) -> None:
         """
         Args:
-            input_shape: channels and stride of the backbone's maps.
-            in_features: the maps that the head reads, the finest one first.
-            **shared: of SemanticHead.
+            input_shape: channels and strides of the feature maps.
+            in_features: feature maps that the head reads, finest first.
+            **shared: arguments of SemanticHead.
         """
         check_names(f"{KEY}.IN_FEATURES", in_features, input_shape)
         shapes = [input_shape[name] for name in in_features]
         if shapes != sorted(shapes, key=lambda shape: shape.stride):
-            raise ValueError(f"{KEY}.IN_FEATURES must be finest first: {in_features}")
+            raise ValueError(
+                f"{KEY}.IN_FEATURES must be ordered from fine to coarse: {in_features}"
+            )
         channels = shapes[0].channels
         super().__init__(
             in_features=in_features,
@@ -246,8 +248,8 @@ class MultiScaleSemanticHead(SemanticHead):
         return self.predictor(self.tower(finest))
 
 
-def _enlarge(maps: Tensor) -> Tensor:
-    """Twice the resolution; corners aligned because the published weights were trained so."""
+def _upsample(maps: Tensor) -> Tensor:
+    """2x bilinear upsampling, with aligned corners as in the published network."""
     return F.interpolate(maps, scale_factor=2.0, mode="bilinear", align_corners=True)
 
 

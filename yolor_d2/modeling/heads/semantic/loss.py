@@ -1,8 +1,8 @@
-"""What a semantic map learns: focal loss on each class, and a dice loss on the right ones.
+"""Losses of semantic segmentation: sigmoid focal loss and softmax dice loss.
 
-Logits are the largest tensor of the training step. So labels never become one-hot maps, and both
-losses are computed in bands of rows, forwards and backwards: beside the logits and their gradient
-there are only temporaries of a band's size.
+Logits are the largest tensor of a training step. Labels are therefore never expanded to one-hot
+maps, and the forward and backward passes process bands of rows: apart from the logits and their
+gradient, all tensors have the size of a band.
 """
 
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from torchvision.ops import sigmoid_focal_loss
 from ...layers.functional import softplus
 from ...reduce import over_processes
 
-FOCAL_ALPHA = 0.25  # weight of a pixel's own class; the other classes have the rest
-BANDS = 8  # more need less memory, and more calls
+FOCAL_ALPHA = 0.25  # weight of a pixel's true class; the other classes have 1 - FOCAL_ALPHA
+BANDS = 8  # more bands need less memory but more kernel launches
 
 
 def reduce_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
-    """Labels (N, H, W) at the resolution of logits (h, w), H / h = W / w = a whole number.
+    """Reduce labels (N, H, W) to the size (h, w) of logits; H / h = W / w must be an integer.
 
-    Of the pixels of a cell the top left one counts, as in interpolation by the nearest.
+    A cell gets the label of its top left pixel, as in nearest-neighbor interpolation.
     """
     height, width = labels.shape[-2:]
     factor = max(height // size[0], 1)
@@ -38,15 +38,16 @@ def reduce_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
 def focal_and_dice(
     logits: Tensor, labels: Tensor, *, ignore_value: int = 255
 ) -> tuple[Tensor, Tensor]:
-    """The losses of pixels that belong to one class each.
+    """Focal and dice loss of pixels with one class each.
 
     Args:
         logits: (N, S, h, w).
-        labels: (N, h, w) of any integer type; pixels of `ignore_value` have no part in it.
+        labels: (N, h, w) of any integer type.
+        ignore_value: label of pixels that are left out.
 
     Returns:
-        The focal loss, averaged over valid pixels and classes, and 1 - dice of softmax
-        probabilities, over all valid pixels and classes at once. Without a valid pixel both are 0.
+        The focal loss, averaged over valid pixels and classes, and 1 - dice of the softmax
+        probabilities, over all valid pixels and classes at once. Both are 0 without valid pixels.
     """
     valid = labels != ignore_value  # (N, h, w)
     targets = labels.long().masked_fill(~valid, 0)  # (N, h, w)
@@ -55,13 +56,13 @@ def focal_and_dice(
 
 
 def focal_and_dice_multi_hot(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The same losses of pixels that may belong to several classes or to none, as published.
+    """The same losses for pixels with any number of classes, as published.
 
     Args:
         logits: (N, S, h, w).
-        targets: (N, S, h, w), 1 for a pixel's classes.
+        targets: (N, S, h, w), 1 for the classes of a pixel, else 0.
     """
-    logits = _at_least_float(logits)
+    logits = _at_least_float32(logits)
     targets = targets.to(logits.dtype)
     focal = sigmoid_focal_loss(logits, targets, alpha=FOCAL_ALPHA, gamma=2, reduction="mean")
     probabilities = logits.softmax(dim=1)
@@ -70,36 +71,36 @@ def focal_and_dice_multi_hot(logits: Tensor, targets: Tensor) -> tuple[Tensor, T
 
 
 class _FocalAndDice(torch.autograd.Function):
-    """Both losses with their derivatives, p = sigmoid(x) and r = softmax(x) at a pixel:
+    """Both losses with their derivatives, for p = sigmoid(x) and r = softmax(x) at a pixel.
 
-    * focal: of a class which is not the pixel's (1 - alpha) p^2 softplus(x); of the pixel's own
-      alpha (1 - p)^2 softplus(-x), which is the same function at -x but for its factor.
-    * dice: a pixel's probabilities sum up to 1, as its target does. So the loss of V pixels is
-      1 - (2 sum(r of the own class) + 1) / (2 V + 1): linear in r, with a factor known beforehand.
+    * Focal: (1 - alpha) p^2 softplus(x) for a class that is not the true one, and
+      alpha (1 - p)^2 softplus(-x) for the true class: the same function at -x, with another factor.
+    * Dice: the probabilities of a pixel sum to 1, and so does its target. The loss of V pixels is
+      1 - (2 sum(r of the true class) + 1) / (2 V + 1): linear in r, with a factor known in advance.
 
-    Each of several processes has the sums of its own pixels, times the number of processes: the
-    mean of its losses with those of the others is the loss of all V pixels.
+    In distributed training, the sums of a process are multiplied by the number of processes, so
+    that the mean of the losses over processes is the loss of all V pixels.
     """
 
     @staticmethod
     def forward(
         ctx: Any, logits: Tensor, targets: Tensor, valid: Tensor, pixels: Tensor, processes: int
     ) -> tuple[Tensor, Tensor]:
-        others, own, shared = [], [], []
-        log_totals = []  # per band (N, 1, rows, w): of what softmax divides by
+        other_losses, true_losses, overlaps = [], [], []
+        log_totals = []  # (N, 1, rows, w) per band: log of the denominator of softmax
         for rows in _bands(logits.shape[2]):
             x, target, weight = _band(logits, targets, valid, rows)
-            own_x = x.gather(1, target)  # (N, 1, rows, w)
+            true_x = x.gather(1, target)  # (N, 1, rows, w)
             log_total = x.logsumexp(dim=1, keepdim=True)
             log_totals.append(log_total)
-            shared.append(((own_x - log_total).exp() * weight).sum())
-            own.append((_focal(-own_x) * weight).sum())
-            of_all = _focal(x).sum(dim=1, keepdim=True)
-            others.append(((of_all - _focal(own_x)) * weight).sum())
+            overlaps.append(((true_x - log_total).exp() * weight).sum())
+            true_losses.append((_focal(-true_x) * weight).sum())
+            all_classes = _focal(x).sum(dim=1, keepdim=True)
+            other_losses.append(((all_classes - _focal(true_x)) * weight).sum())
         ctx.save_for_backward(logits, targets, valid, pixels, torch.cat(log_totals, dim=2))
         ctx.processes = processes
-        focal = (1 - FOCAL_ALPHA) * _total(others) + FOCAL_ALPHA * _total(own)
-        dice = 1 - (2 * processes * _total(shared) + 1) / (2 * pixels + 1)
+        focal = (1 - FOCAL_ALPHA) * _total(other_losses) + FOCAL_ALPHA * _total(true_losses)
+        dice = 1 - (2 * processes * _total(overlaps) + 1) / (2 * pixels + 1)
         return focal * processes / (pixels * logits.shape[1]).clamp(min=1), dice
 
     @staticmethod
@@ -113,32 +114,32 @@ class _FocalAndDice(torch.autograd.Function):
         dice_grad = dice_grad * -2 * ctx.processes / (2 * pixels + 1)
         for rows in _bands(logits.shape[2]):
             x, target, weight = _band(logits, targets, valid, rows)
-            own_x = x.gather(1, target)  # (N, 1, rows, w)
+            true_x = x.gather(1, target)  # (N, 1, rows, w)
             log_total = log_totals[:, :, rows]
-            own_r = (own_x - log_total).exp()
-            dice_scale = dice_grad * weight * own_r
-            own = -FOCAL_ALPHA * focal_grad * weight * _focal_slope(-own_x)
-            own += dice_scale * (1 - own_r)
+            true_r = (true_x - log_total).exp()
+            dice_scale = dice_grad * weight * true_r
+            true_grad = -FOCAL_ALPHA * focal_grad * weight * _focal_slope(-true_x)
+            true_grad += dice_scale * (1 - true_r)
             band = _focal_slope(x).mul_((1 - FOCAL_ALPHA) * focal_grad * weight)
             band.sub_((x - log_total).exp_().mul_(dice_scale))
-            grad[:, :, rows] = band.scatter_(1, target, own)
+            grad[:, :, rows] = band.scatter_(1, target, true_grad)
         return grad, None, None, None, None
 
 
 def _focal(x: Tensor) -> Tensor:
-    """p^2 softplus(x)"""
+    """Value of p^2 softplus(x)."""
     return x.sigmoid().square_().mul_(softplus(x))
 
 
 def _focal_slope(x: Tensor) -> Tensor:
-    """The derivative, p^2 (2 (1 - p) softplus(x) + p)."""
+    """Derivative of `_focal`, p^2 (2 (1 - p) softplus(x) + p)."""
     p = x.sigmoid()
     slope = softplus(x).mul_(1 - p).mul_(2).add_(p)
     return slope.mul_(p.square_())
 
 
 def _bands(height: int) -> Iterator[slice]:
-    """All rows in at most BANDS slices."""
+    """Slices of rows, at most BANDS."""
     size = -(-height // BANDS)
     return (slice(start, start + size) for start in range(0, height, size))
 
@@ -146,8 +147,8 @@ def _bands(height: int) -> Iterator[slice]:
 def _band(
     logits: Tensor, targets: Tensor, valid: Tensor, rows: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits (N, S, rows, w), targets and weights (N, 1, rows, w) of some rows."""
-    x = _at_least_float(logits[:, :, rows])
+    """Logits (N, S, rows, w), targets and weights (N, 1, rows, w) of a band."""
+    x = _at_least_float32(logits[:, :, rows])
     return x, targets[:, None, rows], valid[:, None, rows].to(x.dtype)
 
 
@@ -155,5 +156,5 @@ def _total(parts: list[Tensor]) -> Tensor:
     return torch.stack(parts).sum()
 
 
-def _at_least_float(x: Tensor) -> Tensor:
+def _at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

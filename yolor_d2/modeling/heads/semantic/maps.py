@@ -1,4 +1,4 @@
-"""From logits on the network's canvas to what each pixel of the image is."""
+"""Resampling semantic logits from the canvas to the pixels of the image."""
 
 import math
 from collections.abc import Iterator
@@ -8,28 +8,28 @@ from torch import Tensor
 
 from ....letterbox import Content
 
-# Pixels of the image that are worked on at a time: with 171 classes 6 MB.
+# Size of a tile of the image that is processed at once: 6 MB with 171 classes.
 TILE_ROWS, TILE_COLUMNS = 32, 256
 
 
 def labels_at(
     logits: Tensor, content: Content, *, canvas: tuple[int, int], height: int, width: int
 ) -> Tensor:
-    """The best class of each pixel of an image.
+    """Labels of the pixels of an image: the classes with the largest logits.
 
     Args:
         logits: (S, h, w), of any stride.
-        content: where the image lies on the canvas.
-        canvas: height and width.
-        height, width: of the image.
+        content: position of the image on the canvas.
+        canvas: height and width of the canvas.
+        height, width: size of the image.
 
     Returns:
-        (height, width), uint8 if that can hold the classes.
+        (height, width), uint8 for up to 256 classes, else int64.
     """
     dtype = torch.uint8 if len(logits) <= 256 else torch.int64
     labels = torch.empty(height, width, dtype=dtype, device=logits.device)  # (height, width)
     for rows, columns, values in _tiles(logits, content, canvas, (height, width)):
-        # max rather than argmax: several times as fast on a CPU.
+        # On CPUs, max is several times as fast as argmax.
         labels[rows, columns] = values.max(dim=1).indices
     return labels
 
@@ -37,7 +37,7 @@ def labels_at(
 def logits_at(
     logits: Tensor, content: Content, *, canvas: tuple[int, int], height: int, width: int
 ) -> Tensor:
-    """The logits (S, height, width) of each pixel of an image; arguments as of `labels_at`."""
+    """Logits (S, height, width) of the pixels of an image; arguments as of `labels_at`."""
     at_image = logits.new_empty(len(logits), height, width)  # (S, height, width)
     for rows, columns, values in _tiles(logits, content, canvas, (height, width)):
         at_image[:, rows, columns] = values.transpose(0, 1)
@@ -47,7 +47,7 @@ def logits_at(
 def _tiles(
     logits: Tensor, content: Content, canvas: tuple[int, int], size: tuple[int, int]
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Logits (rows, S, columns) of one tile of the image after the other."""
+    """Rows, columns and logits (rows, S, columns) of the image, tile by tile."""
     dtype = torch.float32 if logits.element_size() < 4 else logits.dtype
     (canvas_height, canvas_width), (_, h, w) = canvas, logits.shape
     cell_height, cell_width = canvas_height / h, canvas_width / w
@@ -66,28 +66,28 @@ def _tiles(
 
 
 def _weights(pixels: int, cells: int, start: float, length: float) -> Tensor:
-    """How much of each cell is in each pixel along one axis, by linear interpolation.
+    """Linear interpolation from cells to pixels along one axis, as a matrix.
 
     Args:
-        pixels: number of the image's pixels.
-        cells: number of the canvas's cells.
-        start, length: of the image on the canvas, in cells.
+        pixels: number of pixels of the image.
+        cells: number of cells of the canvas.
+        start, length: position and size of the image on the canvas, in cells.
 
     Returns:
-        (pixels, cells). What the network says of the padding stays out: beyond the outermost cells
-        whose centres lie in the image, their values go on.
+        (pixels, cells). Logits in the padding are not used: only cells whose centers lie in the
+        image are interpolated, and their outermost values extend to its border.
     """
     first = math.ceil(start - 0.5)
     last = math.ceil(start + length - 0.5) - 1
-    if last < first:  # a sliver of an image, without the centre of a cell
+    if last < first:  # the image is so narrow that it contains no center of a cell
         first = last = int(start + length / 2)
-    centres = (torch.arange(pixels, dtype=torch.float64) + 0.5) * (length / pixels) + start
-    places = (centres - 0.5).clamp(first, last)  # (pixels,)
-    return (1 - (places[:, None] - torch.arange(cells)).abs()).clamp(min=0)
+    centers = (torch.arange(pixels, dtype=torch.float64) + 0.5) * (length / pixels) + start
+    positions = (centers - 0.5).clamp(first, last)  # (pixels,)
+    return (1 - (positions[:, None] - torch.arange(cells)).abs()).clamp(min=0)
 
 
 def _cuts(weights: Tensor, size: int) -> Iterator[tuple[slice, slice]]:
-    """Runs of `size` pixels, each with the run of cells that it is made of."""
+    """Ranges of `size` pixels, each with the range of cells that it is interpolated from."""
     for start in range(0, len(weights), size):
         pixels = slice(start, start + size)
         used = weights[pixels].any(dim=0).nonzero()

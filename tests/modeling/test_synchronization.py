@@ -1,4 +1,4 @@
-"""The training step waits for the device once: for the numbers of positive points."""
+"""A training step waits for the device once: for the numbers of assigned points."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from .factory import random_batch, tiny_model
 from .waiting import Counting
 
 
-def test_the_counter_counts() -> None:
+def test_synchronizations_are_counted() -> None:
     x = torch.arange(4)
     with Counting() as counting:
         x[x > 1], x.nonzero(), x[0].item(), x.tolist()
@@ -26,7 +26,9 @@ def test_the_counter_counts() -> None:
     ("tasks", "waits"),
     [(TASKS, {"tolist": 1}), (("detection",), {"tolist": 1}), (("semantic", "caption"), {})],
 )
-def test_a_training_step_waits_once_at_most(tasks: tuple[str, ...], waits: dict[str, int]) -> None:
+def test_a_training_step_synchronizes_at_most_once(
+    tasks: tuple[str, ...], waits: dict[str, int]
+) -> None:
     model = tiny_model(tasks)
     batch = random_batch()
     with Counting() as counting:
