@@ -14,7 +14,7 @@ from torch import distributed
 from yolor_d2.engine.launch import signals
 from yolor_d2.engine.launch.arguments import argument_parser
 from yolor_d2.engine.launch.preflight import check_cluster
-from yolor_d2.engine.launch.processes import launch
+from yolor_d2.engine.launch.processes import launch, local_rank
 
 ROUNDS = 3  # signals that "rounds" wait for
 
@@ -23,7 +23,7 @@ def main(args: Namespace) -> None:
     folder, what = Path(args.opts[1]), args.opts[3]
     rank = comm.get_rank()
     total = summed(rank + 1)
-    facts = [rank, comm.get_world_size(), comm.get_local_rank(), comm.get_local_size(), total]
+    facts = [rank, comm.get_world_size(), local_rank(), total]
     (folder / f"facts{rank}").write_text(json.dumps([*facts, os.getpid()]))
     globals()[what](folder, rank)
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator
 
 from yolor_d2.checkpoint.run_folder import RunFolder
 from yolor_d2.engine.launch.signals import EXIT_SAVED
 from yolor_d2.engine.main import main
 from yolor_d2.engine.trainer import Trainer
+from yolor_d2.evaluation.evaluator_list import EvaluatorList
 
 from .conftest import SMALL, Configure
 from .test_main import arguments
@@ -161,7 +162,7 @@ def test_a_signal_during_evaluation(
             loader = SignalledLoader(Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0]))
             patch.setattr(Trainer, "build_test_loader", lambda cfg, name: loader)
         else:
-            parts = DatasetEvaluators([SignalledEvaluator(), NeverAsked()])
+            parts = EvaluatorList([SignalledEvaluator(), NeverAsked()])
             patch.setattr(Trainer, "build_evaluator", lambda cfg, name: parts)
         with pytest.raises(SystemExit) as stop:
             main(broken)

@@ -11,8 +11,8 @@ from detectron2.config import LazyConfig
 from detectron2.evaluation.testing import flatten_results_dict
 
 from yolor_d2.engine.launch.arguments import argument_parser
-from yolor_d2.engine.lazy import LazySetup, config_changes
-from yolor_d2.engine.main import main
+from yolor_d2.engine.lazy import lazy_changes
+from yolor_d2.engine.main import main, prepare
 from yolor_d2.engine.run import Run
 from yolor_d2.model_zoo import config_folder
 
@@ -89,20 +89,22 @@ def stop_after_two_steps(after_step: Any) -> Any:
     return wrapped
 
 
-def test_a_new_run_from_weights(
+def test_new_run_from_weights(
     toy_sets: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says what it begins with; on a CPU it does without lower precision."""
+    """The loaded file is logged; on a CPU, the precision is single."""
     monkeypatch.setattr("yolor_d2.engine.lazy.best_device", lambda: "cpu")
-    weights = tmp_path / "weights.pth"
-    more = ("run.precision=bf16", f"init.weights={weights}")
-    setup = LazySetup(arguments(toy_sets, tmp_path / "run", "pan", *more, flags=["--resume"]))
-    assert setup.options.precision == ""
-    torch.save(setup.model().state_dict(), weights)
-    assert_equal(setup.run().model.state_dict(), torch.load(weights))
+    run_lazy(toy_sets, tmp_path / "first", "pan", "run.max_iter=1")
+    weights = tmp_path / "first/model_final.pth"
+    more = ("run.precision=bf16", "run.max_iter=1", f"init.weights={weights}")
+    args = arguments(toy_sets, tmp_path / "run", "pan", *more, flags=["--resume"])
+    work = prepare(args)
+    (run,) = work.args
+    assert run.options.precision == ""
+    assert_equal(run.model.state_dict(), torch.load(weights)["ema"]["model"])
     log = (tmp_path / "run/log.txt").read_text()
-    assert "has no checkpoint: a new run" in log
-    assert "weights.pth: " in log
+    assert "has no checkpoint to resume" in log
+    assert "model_final.pth: " in log
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def changes(*overrides: str) -> list[str]:
         LazyConfig.load(str(config_folder() / "lazy/yolor_elan_mtl.py")) for _ in range(2)
     )
     LazyConfig.apply_overrides(now, list(overrides))
-    return config_changes(LazyConfig.to_py(before), LazyConfig.to_py(now))
+    return lazy_changes(LazyConfig.to_py(before), LazyConfig.to_py(now))
 
 
 def test_what_is_learnt_stays() -> None:

@@ -98,7 +98,7 @@ def test_a_run_is_not_buried(
     assert "has a run already" in complaint(caplog, arguments(cfg, file))
     slower = ("--resume", "SOLVER.BASE_LR", "0.5")
     said = complaint(caplog, arguments(cfg, file, *slower))
-    assert "holds a run of another configuration: SOLVER.BASE_LR 0.001 -> 0.5" in said
+    assert "has a run of another configuration: SOLVER.BASE_LR 0.001 -> 0.5" in said
     main(arguments(cfg, file, "--resume", "DATALOADER.NUM_WORKERS", "0"))  # nothing left to do
     inside = ("--overwrite", "MODEL.WEIGHTS", str(Path(cfg.OUTPUT_DIR) / "model_final.pth"))
     assert "which --overwrite empties" in complaint(caplog, arguments(cfg, file, *inside))

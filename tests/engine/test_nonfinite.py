@@ -111,7 +111,8 @@ def test_a_resumed_run_goes_on_counting(configure: Configure) -> None:
         first.train()
 
     second = poisoned(configure, "loss", *overrides, steps=range(1, 6))
-    assert second.resume()
+    second.resume_or_load(resume=True)
+    assert second.start_iter == 3
     with pytest.raises(NonFiniteError, match="3 such steps in a row"):
         second.train()
     assert second.iter == 3

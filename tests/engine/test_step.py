@@ -53,7 +53,7 @@ def test_accumulation_is_the_mean_of_the_batches(configure: Configure) -> None:
     overrides = ("SOLVER.ACCUM_STEPS", 3, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 2)
     trainer, gradients = build(configure, *overrides)
     trainer.model.train()
-    batches = list(islice(trainer.build_loader(0), 3))
+    batches = list(islice(trainer.parts.data.train_loader(0), 3))
     expected = [gradient_of(trainer.model, batch) for batch in batches]
 
     trainer.train()
@@ -68,8 +68,8 @@ def test_the_second_step_goes_on_where_the_first_ended(configure: Configure) -> 
     """Positions in the data count batches, not steps."""
     overrides = ("SOLVER.ACCUM_STEPS", 3, "SOLVER.IMS_PER_BATCH", 2)
     trainer, _ = build(configure, *overrides)
-    straight = [i["image_id"] for b in islice(trainer.build_loader(0), 6) for i in b]
-    later = [i["image_id"] for b in islice(trainer.build_loader(1), 3) for i in b]
+    straight = [i["image_id"] for b in islice(trainer.parts.data.train_loader(0), 6) for i in b]
+    later = [i["image_id"] for b in islice(trainer.parts.data.train_loader(1), 3) for i in b]
     assert later == straight[6:]
 
 
@@ -90,7 +90,7 @@ def test_captions_teach_the_trunk(configure: Configure, scale: float) -> None:
     trainer, gradients = build(configure, "SOLVER.MAX_ITER", 1)
     trainer._trainer.scaler = torch.amp.GradScaler("cpu", enabled=scale > 1, init_scale=scale)
     model = trainer.model.train()
-    batch = next(iter(trainer.build_loader(0)))
+    batch = next(iter(trainer.parts.data.train_loader(0)))
     alone = copy.deepcopy(model)
     alone(batch)["loss_caption"].backward()
     others = copy.deepcopy(model)
@@ -139,7 +139,7 @@ def test_half_precision_trains(configure: Configure, samples: int) -> None:
 
 def test_wrong_words(configure: Configure) -> None:
     for overrides, complaint in (
-        (("SOLVER.NONFINITE", "hope"), "SOLVER.NONFINITE must be stop or skip, not hope"),
+        (("SOLVER.NONFINITE", "hope"), "SOLVER.NONFINITE must be one of stop, skip, not hope"),
         (("SOLVER.ACCUM_STEPS", 0), "SOLVER.ACCUM_STEPS is 0; it must be at least 1"),
         (("SOLVER.AMP.DTYPE", "half"), "SOLVER.AMP.DTYPE must be one of bf16, fp16, not half"),
     ):

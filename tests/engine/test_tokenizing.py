@@ -1,5 +1,6 @@
 """Which tokenizer a run has: never another one than its weights were trained with."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 from yolor_d2.checkpoint.run_folder import RunFolder
 from yolor_d2.checkpoint.saving import save_checkpoint
+from yolor_d2.engine.starting_point import StartingPoint, find_starting_point
 from yolor_d2.engine.tokenizing import choose_tokenizer, resolve_tokenizer
 from yolor_d2.tokenizer import Tokenizer
 
@@ -44,6 +46,13 @@ def sources(tmp_path: Path, tokenizers: dict[str, Tokenizer]) -> dict[str, str]:
     }
 
 
+def choose(
+    *, resume_from: str, weights: str, model: str, train: Callable[[], Tokenizer]
+) -> Tokenizer:
+    start = find_starting_point(resume_from, weights=weights, resume=bool(resume_from))
+    return choose_tokenizer(start, model=model, train=train)
+
+
 @pytest.mark.parametrize(
     ("given", "chosen"),
     [
@@ -66,7 +75,7 @@ def test_the_first_that_there_is(
         trained.append(True)
         return tokenizers["trained"]
 
-    found = choose_tokenizer(
+    found = choose(
         **{k: v if k in given else "" for k, v in sources.items()}, train=train
     )
     assert found == tokenizers[chosen]
@@ -78,7 +87,7 @@ def test_a_folder_without_a_run_does_not_count(
 ) -> None:
     """--resume begins where there is no run."""
     empty = sources | {"resume_from": str(tmp_path / "empty"), "model": ""}
-    assert choose_tokenizer(**empty, train=pytest.fail) == tokenizers["weights"]
+    assert choose(**empty, train=pytest.fail) == tokenizers["weights"]
 
 
 def test_weights_without_a_tokenizer_do_not_count(
@@ -87,30 +96,30 @@ def test_weights_without_a_tokenizer_do_not_count(
     """As published ones, which know no captions."""
     save_checkpoint(checkpoint(None), tmp_path / "bare.pth")
     bare = sources | {"resume_from": "", "weights": str(tmp_path / "bare.pth")}
-    assert choose_tokenizer(**bare, train=pytest.fail) == tokenizers["model"]
-    found = choose_tokenizer(**bare | {"model": ""}, train=lambda: tokenizers["trained"])
+    assert choose(**bare, train=pytest.fail) == tokenizers["model"]
+    found = choose(**bare | {"model": ""}, train=lambda: tokenizers["trained"])
     assert found == tokenizers["trained"]
 
 
 def test_a_run_goes_on_with_its_own_tokenizer(
     sources: dict[str, str], tokenizers: dict[str, Tokenizer]
 ) -> None:
-    with pytest.raises(ValueError, match=r"given\.model is not the tokenizer that the run in"):
-        choose_tokenizer(**sources, train=pytest.fail)
+    with pytest.raises(ValueError, match=r"given\.model is not the tokenizer that .*model_0000000"):
+        choose(**sources, train=pytest.fail)
     tokenizers["run"].save(sources["model"])
-    assert choose_tokenizer(**sources, train=pytest.fail) == tokenizers["run"]
+    assert choose(**sources, train=pytest.fail) == tokenizers["run"]
     Path(sources["model"]).unlink()
-    assert choose_tokenizer(**sources, train=pytest.fail) == tokenizers["run"]
+    assert choose(**sources, train=pytest.fail) == tokenizers["run"]
 
 
 def test_two_that_differ_are_refused(
     sources: dict[str, str], tokenizers: dict[str, Tokenizer]
 ) -> None:
     new = sources | {"resume_from": ""}
-    with pytest.raises(ValueError, match=r"given\.model is not the tokenizer that MODEL\.WEIGHTS"):
-        choose_tokenizer(**new, train=pytest.fail)
+    with pytest.raises(ValueError, match=r"given\.model is not the tokenizer that .*weights\.pth"):
+        choose(**new, train=pytest.fail)
     save_checkpoint(checkpoint(tokenizers["model"]), Path(new["weights"]))
-    assert choose_tokenizer(**new, train=pytest.fail) == tokenizers["model"]
+    assert choose(**new, train=pytest.fail) == tokenizers["model"]
 
 
 @pytest.mark.parametrize(("resume", "chosen"), [(True, "run"), (False, "weights")])
@@ -123,12 +132,13 @@ def test_the_configuration_names_it(
 ) -> None:
     """What is built from the configuration later on has the run's tokenizer."""
     cfg = configure("run", "MODEL.WEIGHTS", sources["weights"])
-    resolve_tokenizer(cfg, resume=resume)
+    weights = cfg.MODEL.WEIGHTS
+    resolve_tokenizer(cfg, find_starting_point(cfg.OUTPUT_DIR, weights=weights, resume=resume))
     assert Path(cfg.TOKENIZER.MODEL) == Path(cfg.OUTPUT_DIR, "tokenizer.model")
     assert Tokenizer.load(cfg.TOKENIZER.MODEL) == tokenizers[chosen]
 
 
 def test_without_captions_there_is_none(configure: Configure) -> None:
     cfg = configure("run", "MODEL.YOLOR.TASKS", ["detection"])
-    assert resolve_tokenizer(cfg) is None
+    assert resolve_tokenizer(cfg, StartingPoint()) is None
     assert not Path(cfg.OUTPUT_DIR, "tokenizer.model").exists()

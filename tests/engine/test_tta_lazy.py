@@ -8,15 +8,17 @@ import torch
 from tests.data.coco_files import Album
 from tests.engine.test_lazy import arguments, changes
 from yolor_d2.engine import lazy
-from yolor_d2.engine.lazy import LazySetup
+from yolor_d2.engine.parts import RunParts
+from yolor_d2.engine.starting_point import StartingPoint
 from yolor_d2.modeling.test_time_augmentation import TestTimeAugmentation
 
 VIEWS = ("tta.enabled=True", "tta.sizes=[64,96]")
 
 
-def setup_of(folder: Path, *more: str) -> LazySetup:
+def parts_of(folder: Path, *more: str) -> RunParts:
     options = ("evaluators.tasks=[detection,mask]", "model.detection_head.num_classes=3", *more)
-    return LazySetup(arguments(("album", "album"), folder, "pan", *options))
+    args = arguments(("album", "album"), folder, "pan", *options)
+    return lazy.read_lazy(args).parts(StartingPoint())
 
 
 @pytest.mark.parametrize(
@@ -32,12 +34,12 @@ def test_the_network_sees_each_view(
     album: Album, tmp_path: Path, more: tuple[str, ...], sides: list[int]
 ) -> None:
     album.register("album", "instances")
-    setup = setup_of(tmp_path / "out", *more)
-    model = setup.model().eval()
+    parts = parts_of(tmp_path / "out", *more)
+    model = parts.model().eval()
     seen: list[torch.Tensor] = []
     model.backbone.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
 
-    results = setup.examine(model)
+    results = parts.test(model)
 
     assert results.keys() == {"bbox", "segm"}
     assert [images.shape[3] for images in seen] == sides
@@ -50,11 +52,11 @@ def test_boxes_of_views_compete_as_those_of_one(
 ) -> None:
     """By the thresholds of the detection head."""
     examined: list[TestTimeAugmentation] = []
-    monkeypatch.setattr(lazy, "examine", lambda model, *_, **__: examined.append(model))
+    monkeypatch.setattr(lazy, "evaluate_datasets", lambda model, *_, **__: examined.append(model))
     head = ("model.detection_head.nms_thresh=0.4", "model.detection_head.detections_per_image=7")
-    setup = setup_of(tmp_path / "out", *VIEWS, *head)
+    parts = parts_of(tmp_path / "out", *VIEWS, *head)
 
-    setup.examine(setup.model())
+    parts.test(parts.model())
 
     (augmented,) = examined
     assert augmented.views == [(64, False), (64, True), (96, False), (96, True)]
@@ -73,7 +75,7 @@ def test_what_cannot_work_is_said_before_the_run(
     tmp_path: Path, override: str, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        setup_of(tmp_path / "out", "tta.enabled=True", override)
+        parts_of(tmp_path / "out", "tta.enabled=True", override)
 
 
 def test_a_run_may_go_on_with_it() -> None:

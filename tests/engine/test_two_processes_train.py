@@ -69,7 +69,7 @@ def spoil(cfg: CfgNode) -> Outcome:
         trainer.train()
     except NonFiniteError as error:
         complaint = str(error)
-    images = [sample["image_id"] for sample in next(iter(trainer.build_loader(SPOILT)))]
+    images = [sample["image_id"] for sample in next(iter(trainer.parts.data.train_loader(SPOILT)))]
     updates = {"updates": trainer.ema.updates}
     return Outcome(
         trainer.finished, complaint, images, updates | dict(trainer.model.named_parameters())

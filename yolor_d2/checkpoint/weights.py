@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,17 +145,32 @@ def read_weights(path: str | os.PathLike[str], *, prefer: str = "ema") -> Stored
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "there is no such file"
         raise CheckpointError(f"{path}: {problem}")
+    if path.suffix != SUFFIX and _is_ours(path):
+        return stored_in_checkpoint(load_checkpoint(path), prefer)
     check_digest(path)
-    if path.suffix == SUFFIX:
-        stored = read_release(path)
-    elif _is_ours(path):
-        stored = _from_checkpoint(load_checkpoint(path), prefer)
-    else:
-        stored = StoredWeights(_foreign_tensors(path))
-    for name, tensor in stored.tensors.items():
-        if tensor.dtype in (torch.float16, torch.bfloat16):
-            stored.tensors[name] = tensor.float()
-    return stored
+    stored = read_release(path) if path.suffix == SUFFIX else StoredWeights(_foreign_tensors(path))
+    return _in_single_precision(stored)
+
+
+def stored_in_checkpoint(content: Content, prefer: str) -> StoredWeights:
+    """The weights in the content of our checkpoint: `prefer` is "ema" or "raw", if it has both."""
+    kind = "ema" if prefer == "ema" and "ema" in content else "raw"
+    tokenizer = content.get("tokenizer")
+    stored = StoredWeights(
+        content["ema"]["model"] if kind == "ema" else content["model"],
+        kind=kind,
+        provenance=content.get("provenance", {}),
+        tokenizer=None if tokenizer is None else tokenizer.numpy().tobytes(),
+    )
+    return _in_single_precision(stored)
+
+
+def _in_single_precision(stored: StoredWeights) -> StoredWeights:
+    tensors = {
+        name: tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+        for name, tensor in stored.tensors.items()
+    }
+    return replace(stored, tensors=tensors)
 
 
 def read_tokenizer(path: str | os.PathLike[str]) -> bytes | None:
@@ -179,17 +194,6 @@ def _is_ours(path: Path) -> bool:
     with suppress(Exception):  # of files that are damaged, foreign, hostile
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     return isinstance(content, dict) and "format" in content
-
-
-def _from_checkpoint(content: Content, prefer: str) -> StoredWeights:
-    kind = "ema" if prefer == "ema" and "ema" in content else "raw"
-    tokenizer = content.get("tokenizer")
-    return StoredWeights(
-        content["ema"]["model"] if kind == "ema" else content["model"],
-        kind=kind,
-        provenance=content.get("provenance", {}),
-        tokenizer=None if tokenizer is None else tokenizer.numpy().tobytes(),
-    )
 
 
 def _foreign_tensors(path: Path) -> dict[str, Tensor]:

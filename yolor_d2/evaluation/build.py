@@ -7,11 +7,12 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator
 
 from ..tasks import TASKS
 from .caption.evaluator import CaptionEvaluator
 from .coco.evaluator import InstanceEvaluator
+from .evaluator_list import EvaluatorList
 from .panoptic.evaluator import PanopticEvaluator
 from .semantic import SemanticEvaluator
 
@@ -28,7 +29,7 @@ GROUND_TRUTH = {
 }
 
 
-def build_evaluator(cfg: CfgNode, dataset_name: str) -> DatasetEvaluators:
+def build_evaluator(cfg: CfgNode, dataset_name: str) -> EvaluatorList:
     """The evaluators of a configuration; what they write is in OUTPUT_DIR/inference/<data set>."""
     if cfg.TEST.COCO_PROCESSES < 1:
         raise ValueError(f"TEST.COCO_PROCESSES must be at least 1, is {cfg.TEST.COCO_PROCESSES}")
@@ -56,7 +57,7 @@ def build_evaluators(
     spice: bool = False,
     plots: bool = False,
     save_predictions: bool = False,
-) -> DatasetEvaluators:
+) -> EvaluatorList:
     """Evaluators of whatever is both predicted and known.
 
     Args:
@@ -90,7 +91,7 @@ def build_evaluators(
         evaluators.append(
             CaptionEvaluator(dataset_name, output_dir=output_dir, meteor=meteor, spice=spice)
         )
-    return DatasetEvaluators(evaluators)
+    return EvaluatorList(evaluators)
 
 
 def _known_tasks(dataset_name: str, tasks: Collection[str]) -> set[str]:

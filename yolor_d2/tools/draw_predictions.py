@@ -21,8 +21,7 @@ from tqdm import tqdm
 
 from yolor_d2.data import build_test_loader
 from yolor_d2.data.errors import BadFileError
-from yolor_d2.engine.main import build_for_inference
-from yolor_d2.engine.tokenizing import resolve_tokenizer
+from yolor_d2.engine.trainer import build_for_inference
 from yolor_d2.model_zoo import load_config
 from yolor_d2.reports.ground_truth import record_image, true_result
 from yolor_d2.tools.options import add_picture_options, add_score_threshold
@@ -53,7 +52,6 @@ def draw_test_set(cfg: CfgNode, *, number: int, threshold: float) -> int:
     """Write pictures of the first images of DATASETS.TEST[0] to OUTPUT_DIR; how many there are."""
     if not cfg.DATASETS.TEST:
         raise ValueError("DATASETS.TEST is empty: there is nothing to draw")
-    resolve_tokenizer(cfg)
     model = build_for_inference(cfg)
     name = cfg.DATASETS.TEST[0]
     items = islice(chain.from_iterable(build_test_loader(cfg, name)), number)

@@ -1,11 +1,9 @@
 """The best checkpoint and early stopping in a run that is killed and goes on."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 
 from yolor_d2.engine.trainer import Trainer
 from yolor_d2.engine.writers import read_csv
@@ -22,11 +20,11 @@ KEYS = [
 ]
 
 
-def scripted(cfg: CfgNode, values: Sequence[float] = VALUES) -> Trainer:
-    """Evaluation finds what is written here for the step."""
-    trainer = Trainer(cfg)
-    trainer.evaluation.evaluate = lambda: {"bbox": {"AP": values[trainer.finished - 1]}}
-    return trainer
+class Scripted(Trainer):
+    """Its evaluations return the scripted values."""
+
+    def evaluate(self) -> dict[str, Any]:
+        return {"bbox": {"AP": VALUES[self.finished - 1]}}
 
 
 def best(trainer: Trainer) -> dict[str, Any]:
@@ -35,11 +33,11 @@ def best(trainer: Trainer) -> dict[str, Any]:
 
 def test_kills_change_neither(configure: Configure) -> None:
     """The kills come with patience running, and the last evaluation not yet in a checkpoint."""
-    straight, _ = run(configure("straight", *KEYS), make=scripted)
+    straight, _ = run(configure("straight", *KEYS), make=Scripted)
     assert straight.finished == 8  # three evaluations after the best one, at step 5
     assert "been best, 40, at step 5; not improved for 3 evaluations" in straight.stop_reason
 
-    part = partial(run, configure("parts", *KEYS), make=scripted)
+    part = partial(run, configure("parts", *KEYS), make=Scripted)
     killed, _ = part(kill_after=3)
     assert best(killed)["iteration"] == 2
     killed, _ = part(resume=True, kill_after=4)
@@ -62,8 +60,8 @@ def test_kills_change_neither(configure: Configure) -> None:
 def test_a_run_that_has_stopped_early_stays_so(configure: Configure) -> None:
     """A job that is queued again finds nothing left to do."""
     cfg = configure("run", *KEYS)
-    first, _ = run(cfg, make=scripted)
-    again, losses = run(cfg, resume=True, make=scripted)
+    first, _ = run(cfg, make=Scripted)
+    again, losses = run(cfg, resume=True, make=Scripted)
     assert losses == {}
     assert again.finished == first.finished == 8
     assert best(again)["iteration"] == 5

@@ -32,12 +32,12 @@ def torchrun(folder, what, *flags):
 
 
 def facts(folder):
-    """Of each process: rank, world size, local rank and size, sum of all ranks plus 1."""
-    return [json.loads((folder / f"facts{rank}").read_text())[:5] for rank in range(2)]
+    """Rank, world size, local rank, and sum of ranks + 1, of each process."""
+    return [json.loads((folder / f"facts{rank}").read_text())[:4] for rank in range(2)]
 
 
 def pids(folder):
-    return [json.loads((folder / f"facts{rank}").read_text())[5] for rank in range(2)]
+    return [json.loads((folder / f"facts{rank}").read_text())[4] for rank in range(2)]
 
 
 def files(folder, name, part=0):
@@ -48,8 +48,8 @@ def texts(folder, name, part=0):
     return [path.read_text() for path in files(folder, name, part)]
 
 
-ONE_MACHINE = [[0, 2, 0, 2, 3.0], [1, 2, 1, 2, 3.0]]
-TWO_MACHINES = [[0, 2, 0, 1, 3.0], [1, 2, 0, 1, 3.0]]
+ONE_MACHINE = [[0, 2, 0, 3.0], [1, 2, 1, 3.0]]
+TWO_MACHINES = [[0, 2, 0, 3.0], [1, 2, 0, 3.0]]
 
 
 def test_one_process_is_this_one(monkeypatch):
@@ -200,6 +200,6 @@ def test_a_process_that_waits_in_vain_says_where(tmp_path, monkeypatch, capfd):
     values = {"RANK": 1, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 1}
     for name, value in (values | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}).items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(module, "_prctl_pr_set_pdeathsig", lambda signum: None)
+    monkeypatch.setattr(module, "signal_at_death_of_parent", lambda signum: None)
     with pytest.raises(SystemExit, match=rf"2 processes should meet at 127.0.0.1:{port}: .*reach"):
         module.join_group(module.timedelta(seconds=1))

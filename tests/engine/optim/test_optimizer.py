@@ -199,9 +199,10 @@ def test_norms_may_keep_their_statistics_and_learn() -> None:
 def test_a_copy_of_a_frozen_norm_is_its_own() -> None:
     norm = nn.BatchNorm2d(2)
     keep_statistics(norm)
-    twin = copy.deepcopy(norm)
-    assert twin.train() is twin
-    assert not twin.training
+    twin = copy.deepcopy(norm).train()
+    twin(torch.ones(1, 2, 1, 1))
+    assert (norm.training, twin.training) == (True, False)
+    assert torch.equal(twin.running_mean, torch.zeros(2))
 
 
 # Clipping

@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ...modeling.meta_arch import YOLOR
-from ..evaluation import InterruptibleLoader, obey_signals
+from ..evaluation import InterruptibleLoader, stop_if_requested
 from ..optim.ema import ModelEMA
 from ..parallel import share_state
 
@@ -69,7 +69,7 @@ class ValidationLoss(HookBase):
     def _measure(self, prefix: str) -> None:
         share_state(self.model)  # statistics of batch norms are each process's own
         losses = mean_losses(self.model, self.loaders, autocast=self.autocast)
-        obey_signals()  # the losses may be of some images only
+        stop_if_requested()  # the losses may be of some images only
         total = sum(losses.values())
         values = {f"{prefix}/{name}": loss for name, loss in losses.items()}
         values[f"{prefix}/total_loss"] = total

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..parallel import unwrap
-
 
 class ModelEMA:
     """Means of all that is in a model's state, the statistics of batch norms included.
@@ -22,11 +20,11 @@ class ModelEMA:
     def __init__(self, model: nn.Module, *, decay: float = 0.9999, tau: float = 2000.0) -> None:
         """
         Args:
-            model: alone, or within DistributedDataParallel.
+            model: not wrapped.
             decay: share of the old mean in the new one, after many updates.
             tau: updates until it is two thirds of that.
         """
-        self.model = unwrap(model)
+        self.model = model
         self.decay = decay
         self.tau = tau
         self.updates = 0

@@ -1,19 +1,20 @@
 """What learns, and how fast: parameter groups, frozen parts, clipped gradients."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
 from ...checks import check_choice
 
 OPTIMIZERS = ("AdamW", "SGD")
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 # Vectors that are no norms': they shift and scale whole channels, or say where a word stands.
 UNDECAYED = ("implicit_add", "implicit_mul", "positions.weight")
 
@@ -144,34 +145,36 @@ def check_prefixes(key: str, model: nn.Module, prefixes: Iterable[str]) -> None:
 
 
 def freeze_parts(model: nn.Module, prefixes: Sequence[str]) -> None:
-    """Let parts not learn, named by the beginning of their parameters' names (SOLVER.FREEZE).
+    """Freeze parts of a model, named by the beginning of their parameters' names (SOLVER.FREEZE).
 
-    Their batch norms keep their statistics, too. Norms that are replaced later, as by
-    SyncBatchNorm's conversion, would not: freeze after it, and before an optimizer is made.
+    Their batch norms keep their statistics, too. Freeze before the optimizer is made.
     """
     check_prefixes("SOLVER.FREEZE", model, prefixes)
     beginnings = tuple(prefixes)
     for name, parameter in model.named_parameters():
         if name.startswith(beginnings):
             parameter.requires_grad_(False)
-    for path, module in model.named_modules():
-        if path.startswith(beginnings):
-            keep_statistics(module)
+    if beginnings:
+        keep_statistics(model, beginnings)
 
 
-def keep_statistics(module: nn.Module) -> None:
-    """Let batch norms use their running statistics as they are, whatever `train()` says later.
+def keep_statistics(module: nn.Module, prefixes: Sequence[str] = ("",)) -> None:
+    """Let batch norms use and keep their running statistics in each forward pass, also in training.
 
-    Their weights and biases still learn, unless they are frozen.
+    Their weights and biases are still trained, unless they are frozen.
+
+    Args:
+        module: must be called itself, not only its parts.
+        prefixes: beginnings of the names of the batch norms; all by default.
     """
-    for norm in module.modules():
-        if isinstance(norm, _BatchNorm):
+    module.register_forward_pre_hook(partial(_set_norms_to_eval, prefixes=tuple(prefixes)))
+
+
+def _set_norms_to_eval(module: nn.Module, _: Any, *, prefixes: tuple[str, ...]) -> None:
+    """Undo for batch norms what `module.train()` has set."""
+    for path, norm in module.named_modules():
+        if path.startswith(prefixes) and isinstance(norm, BATCH_NORMS):
             norm.eval()
-            norm.train = MethodType(_stay, norm)  # type: ignore[method-assign]
-
-
-def _stay(norm: _BatchNorm, mode: bool = True) -> _BatchNorm:
-    return norm
 
 
 def names_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
