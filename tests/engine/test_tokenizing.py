@@ -75,9 +75,7 @@ def test_the_first_that_there_is(
         trained.append(True)
         return tokenizers["trained"]
 
-    found = choose(
-        **{k: v if k in given else "" for k, v in sources.items()}, train=train
-    )
+    found = choose(**{k: v if k in given else "" for k, v in sources.items()}, train=train)
     assert found == tokenizers[chosen]
     assert bool(trained) == (chosen == "trained")  # no minutes of training for nothing
 

@@ -1,16 +1,25 @@
 """Test-time augmentation of a LazyConfig."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.data.coco_files import Album
+from tests.data.coco_files import Album, restored_catalogues
 from tests.engine.test_lazy import arguments, changes
 from yolor_d2.engine import lazy
 from yolor_d2.engine.parts import RunParts
 from yolor_d2.engine.starting_point import StartingPoint
 from yolor_d2.modeling.test_time_augmentation import TestTimeAugmentation
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Iterator[Album]:
+    """A small data set that only the test knows."""
+    with restored_catalogues():
+        yield Album(tmp_path)
+
 
 VIEWS = ("tta.enabled=True", "tta.sizes=[64,96]")
 
