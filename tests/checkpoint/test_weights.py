@@ -16,9 +16,6 @@ from yolor_d2.checkpoint.release import StoredWeights, write_release
 from yolor_d2.checkpoint.saving import CheckpointError, save_checkpoint
 from yolor_d2.checkpoint.weights import (
     load_weights,
-    read_classes,
-    read_config,
-    read_tokenizer,
     read_weights,
 )
 from yolor_d2.modeling.layers import ImplicitConv1x1
@@ -312,21 +309,22 @@ def test_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
-def test_what_else_a_file_tells(tmp_path: Path, name: str) -> None:
+def test_tokenizer_and_provenance_are_read(tmp_path: Path, name: str) -> None:
     save_checkpoint(training_checkpoint(Net()), tmp_path / "x.pth")
     write_release(read_weights(tmp_path / "x.pth"), tmp_path / "x.safetensors")
 
-    assert read_tokenizer(tmp_path / name) == bytes([0, 7, 255])
-    assert read_config(tmp_path / name) == "VERSION: 2\n"
-    assert read_classes(tmp_path / name) == {"thing_classes": ["cat"]}
+    stored = read_weights(tmp_path / name)
+    assert stored.tokenizer == bytes([0, 7, 255])
+    assert stored.provenance["config"] == "VERSION: 2\n"
+    assert stored.provenance["classes"] == {"thing_classes": ["cat"]}
 
 
-def test_a_file_that_tells_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_of_weights_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.save(Net().state_dict(), tmp_path / "x.pth")
     save_file(Net().state_dict(), tmp_path / "x.safetensors")
     with caplog.at_level(logging.DEBUG):
         for name in ("x.pth", "x.safetensors"):
-            assert read_tokenizer(tmp_path / name) is None
-            assert read_config(tmp_path / name) is None
-            assert read_classes(tmp_path / name) is None
+            stored = read_weights(tmp_path / name)
+            assert stored.tokenizer is None
+            assert stored.provenance == {}
     assert caplog.text == ""

@@ -173,21 +173,6 @@ def _in_single_precision(stored: StoredWeights) -> StoredWeights:
     return replace(stored, tensors=tensors)
 
 
-def read_tokenizer(path: str | os.PathLike[str]) -> bytes | None:
-    """The sentencepiece model that a file of weights holds, if any."""
-    return read_weights(path).tokenizer
-
-
-def read_classes(path: str | os.PathLike[str]) -> dict[str, list[str]] | None:
-    """The class names ("thing_classes", ...) that a file of weights holds, if any."""
-    return read_weights(path).provenance.get("classes")
-
-
-def read_config(path: str | os.PathLike[str]) -> str | None:
-    """The configuration, as YAML, that a file of weights holds, if any."""
-    return read_weights(path).provenance.get("config")
-
-
 def _is_ours(path: Path) -> bool:
     """Whether it is one of our checkpoints; of its tensors nothing is read."""
     content: Any = None

@@ -57,7 +57,7 @@ class Trainer(Run, DefaultTrainer):
         self, cfg: CfgNode, *, allow_changes: bool = False, overwrite: bool = False
     ) -> None:
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        if not cfg.is_frozen():
+        if not cfg.is_frozen() and "caption" in cfg.MODEL.YOLOR.TASKS:
             start = find_starting_point(cfg.OUTPUT_DIR, weights=cfg.MODEL.WEIGHTS, resume=False)
             resolve_tokenizer(cfg, start)
         self.cfg = cfg
