@@ -133,8 +133,11 @@ def test_the_prefix_of_parallel_training_goes() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model.7.conv.bias": torch.zeros(1)}, r"no yolov7-af: unexpected model\.7\.conv\.bias$"),
-        ({"model.7.conv.weight": None}, r"no yolov7-af: missing model\.7\.conv\.weight$"),
+        (
+            {"model.7.conv.bias": torch.zeros(1)},
+            r"not a yolov7-af: unexpected model\.7\.conv\.bias$",
+        ),
+        ({"model.7.conv.weight": None}, r"not a yolov7-af: missing model\.7\.conv\.weight$"),
         ({DFL: None}, rf"missing {DFL}$"),
         ({"module.x": torch.zeros(1)}, r"unexpected module\.x$"),
         ({DFL: torch.ones(1, 16, 1, 1)}, r"dfl\.conv\.weight is not 0, 1, \.\.\., 15"),

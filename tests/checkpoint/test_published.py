@@ -105,7 +105,7 @@ def test_damaged_files(tmp_path: Path) -> None:
 def test_a_module_that_contains_itself(tmp_path: Path) -> None:
     network = model()
     network.model[3].register_module("parent", network)
-    with pytest.raises(ValueError, match=r"m\.pt: its modules contain each other without end"):
+    with pytest.raises(ValueError, match=r"m\.pt: its modules contain each other in a cycle"):
         read_state_dict(save_published(network, tmp_path / "m.pt"))
 
 

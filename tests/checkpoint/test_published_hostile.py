@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from yolor_d2.checkpoint.published import StandIn, read_state_dict
+from yolor_d2.checkpoint.published import Placeholder, read_state_dict
 
 from .published_files import Model, save_published
 
@@ -82,9 +82,7 @@ def test_calls_are_refused(tmp_path: Path, way: str, place: str, zipped: bool) -
     content = placed(calls(str(marker))[way], place)
     path = save_published(content, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
 
-    message = (
-        r"x\.pt: refused, as it asks for '\w+" if zipped else r"x\.pt: damaged, or not readable"
-    )
+    message = r"x\.pt: refused, as it names '\w+" if zipped else r"x\.pt: damaged, or not readable"
     with pytest.raises(ValueError, match=message):
         read_state_dict(path)
 
@@ -131,7 +129,7 @@ def test_crafted_pickles_do_nothing(tmp_path: Path, pickled: bytes) -> None:
     with pytest.raises(ValueError, match=r"x\.pt: "):
         read_state_dict(replace_pickle(tmp_path / "x.pt", pickled))
 
-    assert vars(StandIn)["state"] == {}
+    assert vars(Placeholder)["state"] == {}
     assert torch._utils._rebuild_tensor_v2.__defaults__ == (None,)
     assert not any(name.partition(".")[0] == "models" for name in sys.modules)
 

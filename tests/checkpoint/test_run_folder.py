@@ -58,7 +58,7 @@ def test_order_is_that_of_numbers(folder: RunFolder) -> None:
 
 
 def test_a_single_one_is_too_few(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"SOLVER\.CHECKPOINT_KEEP is 1; at least 2"):
+    with pytest.raises(ValueError, match=r"SOLVER\.CHECKPOINT_KEEP is 1; it must be at least 2"):
         RunFolder(tmp_path, keep=1)
 
 
@@ -107,7 +107,7 @@ def test_a_damaged_one_is_passed_over(folder: RunFolder, caplog: pytest.LogCaptu
         (
             logging.WARNING,
             f"{folder.path}/model_0000019.pth: damaged, its SHA-256 is not that in "
-            "model_0000019.pth.sha256; trying the checkpoint before",
+            "model_0000019.pth.sha256; trying the previous checkpoint",
         )
     ]
 

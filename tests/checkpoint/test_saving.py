@@ -263,7 +263,7 @@ def test_damage_is_found_wherever_it_is(tmp_path: Path, with_checksum: bool) -> 
 def test_what_is_no_checkpoint(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.pth"
     path.write_bytes(data)
-    with pytest.raises(DamagedError, match=r"x\.pth: damaged, or no checkpoint of yolor_d2$"):
+    with pytest.raises(DamagedError, match=r"x\.pth: damaged, or not a checkpoint of yolor_d2$"):
         load_checkpoint(path)
 
 
@@ -285,7 +285,7 @@ def test_what_would_run_is_not_run(tmp_path: Path, checksum: bool) -> None:
         if checksum:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             saving.sidecar_path(path).write_text(f"{digest}  x.pth\n")
-        problem = "is no checkpoint" if checksum else "damaged, or no checkpoint"
+        problem = "is not a checkpoint" if checksum else "damaged, or not a checkpoint"
         with pytest.raises(CheckpointError, match=rf"x\.pth: {problem} of yolor_d2") as caught:
             load_checkpoint(path)
         assert isinstance(caught.value, DamagedError) != checksum
@@ -295,10 +295,10 @@ def test_what_would_run_is_not_run(tmp_path: Path, checksum: bool) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"model": {}}, r"is no checkpoint of yolor_d2 \(it has no format version\)"),
-        ([1], "is no checkpoint of yolor_d2"),
-        ({"format": "1"}, "is no checkpoint of yolor_d2"),
-        ({"format": 0}, "is no checkpoint of yolor_d2"),
+        ({"model": {}}, r"is not a checkpoint of yolor_d2 \(it has no format version\)"),
+        ([1], "is not a checkpoint of yolor_d2"),
+        ({"format": "1"}, "is not a checkpoint of yolor_d2"),
+        ({"format": 0}, "is not a checkpoint of yolor_d2"),
         ({"format": 2}, r"was written by a newer version of yolor_d2 \(format 2; .* up to 1\)"),
     ],
 )

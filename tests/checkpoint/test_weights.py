@@ -149,7 +149,7 @@ def test_other_classes_are_left_and_listed(tmp_path: Path, saved: bool, loading:
     assert (report.loaded, report.missing, report.unexpected) == (len(trunk), [], [])
     assert (f"{HEAD}.weight", (3, 4, 1, 1), (5, 4, 1, 1)) in report.mismatched
     lines = str(report).splitlines()
-    assert re.fullmatch(r"left as initialised: other shape +file +network", lines[1])
+    assert re.fullmatch(r"left as initialized: other shape +file +network", lines[1])
     assert lines[3].split(maxsplit=1)[0] == f"{HEAD}.weight"
     assert "(3, 4, 1, 1)  (5, 4, 1, 1)" in lines[3]
 
@@ -176,7 +176,7 @@ def test_what_is_missing_and_what_is_too_much(tmp_path: Path) -> None:
     assert report.missing == ["backbone.0.bias"]
     assert report.unexpected == [f"extra.{n}" for n in range(8)]
     assert str(report).splitlines()[1:] == [
-        "left as initialised: not in the file (1): backbone.0.bias",
+        "left as initialized: not in the file (1): backbone.0.bias",
         "not used: not in the network (8): extra.0, extra.1, extra.2, extra.3, extra.4, extra.5 "
         "and 2 more",
     ]
@@ -193,7 +193,7 @@ class TestStrict:
         torch.save(Net(3).state_dict(), tmp_path / "x.pth")
         message = (
             f"{tmp_path}/x.pth: {HEAD}.weight is (3, 4, 1, 1), the network's is (5, 4, 1, 1) and 2 "
-            "more differ; look at MODEL.DETECTION_HEAD.NUM_CLASSES"
+            "more differ; check MODEL.DETECTION_HEAD.NUM_CLASSES"
         )
         with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
             load_weights(Net(5), tmp_path / "x.pth", strict=True)
@@ -201,14 +201,14 @@ class TestStrict:
     def test_a_task_that_the_file_has_not(self, tmp_path: Path) -> None:
         state = {k: v for k, v in Net().state_dict().items() if k.startswith("backbone")}
         torch.save(state, tmp_path / "x.pth")
-        message = rf"x\.pth: lacks {HEAD}\.weight, .* look at MODEL\.YOLOR\.TASKS$"
+        message = rf"x\.pth: lacks {HEAD}\.weight, .* check MODEL\.YOLOR\.TASKS$"
         with pytest.raises(CheckpointError, match=message):
             load_weights(Net(), tmp_path / "x.pth", strict=True)
 
     def test_a_layer_that_the_file_has_not(self, tmp_path: Path) -> None:
         state = {k: v for k, v in Net().state_dict().items() if not k.startswith("backbone.0")}
         torch.save(state, tmp_path / "x.pth")
-        message = r"lacks backbone\.0\.weight, backbone\.0\.bias; look at MODEL\.YOLOR_ELAN\.WIDTH"
+        message = r"lacks backbone\.0\.weight, backbone\.0\.bias; check MODEL\.YOLOR_ELAN\.WIDTH"
         with pytest.raises(CheckpointError, match=message):
             load_weights(Net(), tmp_path / "x.pth", strict=True)
 
@@ -227,7 +227,7 @@ class TestStrict:
     )
     def test_the_key_to_look_at(self, full_size: Path, overrides: list[Any], keys: str) -> None:
         model = tiny_model(("detection", "mask", "semantic", "caption"), *overrides)
-        with pytest.raises(CheckpointError, match=f"; look at {re.escape(keys)}$"):
+        with pytest.raises(CheckpointError, match=f"; check {re.escape(keys)}$"):
             load_weights(model, full_size, strict=True)
 
     def test_fewer_tasks_are_a_part(self, full_size: Path) -> None:
@@ -251,7 +251,7 @@ def test_our_network(full_size: Path) -> None:
 
 def test_a_file_of_another_network(tmp_path: Path) -> None:
     torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match=r"x\.pth: nothing in it fits the network$"):
+    with pytest.raises(CheckpointError, match=r"x\.pth: no tensor fits the network$"):
         load_weights(Net(), tmp_path / "x.pth")
 
 
@@ -259,7 +259,7 @@ def test_a_network_of_another_size(tmp_path: Path) -> None:
     """Names that fit and shapes that do not are another mistake."""
     backbone = nn.ModuleDict({"backbone": nn.Sequential(nn.Conv2d(3, 8, 1))})
     torch.save(backbone.state_dict(), tmp_path / "x.pth")
-    message = r"backbone\.0\.weight is .* and 1 more differ; look at MODEL\.YOLOR_ELAN\.WIDTH"
+    message = r"backbone\.0\.weight is .* and 1 more differ; check MODEL\.YOLOR_ELAN\.WIDTH"
     with pytest.raises(CheckpointError, match=message):
         load_weights(Net(), tmp_path / "x.pth")
 
@@ -278,7 +278,7 @@ def test_published_files(tmp_path: Path, source: str) -> None:
 def test_pickled_models_of_others(tmp_path: Path) -> None:
     """Read without running them, and named when they are none of the published networks."""
     path = save_published({"model": Model()}, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match=r"x\.pt: this is no yolov7-af: missing model\.1\."):
+    with pytest.raises(CheckpointError, match=r"x\.pt: not a yolov7-af: missing model\.1\."):
         load_weights(Net(), path)
 
 

@@ -144,7 +144,7 @@ def test_a_full_disk_delays_rows(
     read = writer.read()
     assert list(read) == [0, 1, 2, 3, 4, 5]
     assert [value for row in read.values() for value in row.values()] == [0, 1, 2, 3, 4, 5]
-    assert "training goes on" in caplog.text
+    assert "training continues" in caplog.text
 
 
 def test_what_is_not_finite_is_written_all_the_same(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_full_disk_ends_tensorboard_alone(
     monkeypatch.setattr("threading.excepthook", lambda failure: None)  # it is TensorBoard's thread
     train(tmp_path, start=0, stop=8)
     assert caplog.text.count("No space left on device") == 1
-    assert "no more events for TensorBoard, training goes on" in caplog.text
+    assert "no more events for TensorBoard, training continues" in caplog.text
     assert list(rows(tmp_path)) == [1, 3, 5, 7]
 
 

@@ -1,9 +1,8 @@
-"""Reading published .pt files, which pickle whole models, without running what they say.
+"""Safe reading of published .pt files, which pickle whole models.
 
-Unpickling calls whatever a file names, so a file may run anything. PyTorch's restricted unpickler,
-which calls nothing but what rebuilds tensors and containers, does the reading here; for the classes
-of the published code and of PyTorch's modules it gets a stand-in that only keeps what it is given.
-Nothing that a file names is ever imported.
+Unpickling can call any function that a file names. These files are read by PyTorch's restricted
+unpickler, which only rebuilds tensors and containers. Classes of the published code and of
+PyTorch's modules are replaced by a placeholder that stores its state. No name in a file is imported.
 """
 
 import sys
@@ -16,9 +15,8 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-# What may be named besides tensors and containers, and is read as a stand-in: PyTorch's modules,
-# whatever belongs to neither Python (3 or 2), PyTorch nor NumPy, and the numbers, paths and
-# settings of training scripts. All else is refused.
+# Names that are read as placeholders: PyTorch's modules, names outside Python (3 or 2), PyTorch and
+# NumPy, and the numbers, paths and settings of training scripts. All other names are refused.
 OWN_PACKAGES = {*sys.stdlib_module_names, *IMPORT_MAPPING, "numpy", "torch"}
 FOREIGN_PACKAGE = "torch.nn."
 FOREIGN_NAMES = frozenset(
@@ -41,15 +39,15 @@ FOREIGN_NAMES = frozenset(
 MAX_MODULES = 20_000
 
 
-Kind = TypeVar("Kind", dict[Any, Any], set[Any])
+Part = TypeVar("Part", dict[Any, Any], set[Any])
 
 
-class StandIn:
-    """An object of a class that is not there: does nothing, keeps the state that it is given."""
+class Placeholder:
+    """Replaces an object of an unavailable class: ignores arguments, stores its state."""
 
     state: Mapping[str, Any] = {}
 
-    def __new__(cls, *args: object, **kwargs: object) -> "StandIn":
+    def __new__(cls, *args: object, **kwargs: object) -> "Placeholder":
         return super().__new__(cls)
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -63,17 +61,17 @@ class StandIn:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a published file under its own names, such as `model.0.conv.weight`.
 
-    It may be a state dict, a pickled model, or a dictionary with one of them as "ema", which is
-    preferred, or "model".
+    The file has a state dict, a pickled model, or a dictionary with one of them under "ema", which
+    is preferred, or "model".
 
     Raises:
-        ValueError: the file is something else, or names what does not belong into one.
+        ValueError: the file has other content, or a name that is refused.
     """
     content = _load(path)
     if isinstance(content, dict):
         averaged = content.get("ema")
         content = averaged if averaged is not None else content.get("model", content)
-    if isinstance(content, StandIn):
+    if isinstance(content, Placeholder):
         content = dict(_tensors_of_module(content, path))
     if not isinstance(content, dict) or not content or not all(map(_is_entry, content.items())):
         raise ValueError(f"{path}: has neither a model nor a state dict")
@@ -89,14 +87,14 @@ def _load(path: Path) -> Any:
         names = _foreign_names(path)
         refused = sorted(name for name in names if not _is_foreign(name))
         if not refused:
-            with safe_globals([(StandIn, name) for name in names]):
+            with safe_globals([(Placeholder, name) for name in names]):
                 return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # what is damaged or hostile may fail anywhere
+    except Exception as error:  # damaged and hostile files can raise any error
         kind = type(error).__name__
         raise ValueError(f"{path}: damaged, or not readable without running it ({kind})") from None
-    raise ValueError(f"{path}: refused, as it asks for {', '.join(map(repr, refused))}")
+    raise ValueError(f"{path}: refused, as it names {', '.join(map(repr, refused))}")
 
 
 def _is_foreign(name: str) -> bool:
@@ -105,15 +103,15 @@ def _is_foreign(name: str) -> bool:
 
 
 def _foreign_names(path: Path) -> list[str]:
-    """What a file names that PyTorch's restricted unpickler does not know; nothing is run."""
+    """Names in a file that PyTorch's restricted unpickler does not know; nothing is run."""
     try:
         return get_unsafe_globals_in_checkpoint(path)
-    except ValueError:  # PyTorch's format before version 1.6, or no file of PyTorch
+    except ValueError:  # PyTorch's format before version 1.6, or not a file of PyTorch
         return []
 
 
-def _tensors_of_module(root: StandIn, path: Path) -> Iterator[tuple[str, Tensor]]:
-    """What the module's state_dict() would hold."""
+def _tensors_of_module(root: Placeholder, path: Path) -> Iterator[tuple[str, Tensor]]:
+    """The entries of the module's state_dict()."""
     waiting = [("", root)]
     for _ in range(MAX_MODULES):
         if not waiting:
@@ -125,11 +123,13 @@ def _tensors_of_module(root: StandIn, path: Path) -> Iterator[tuple[str, Tensor]
                 if isinstance(tensor, Tensor) and name not in transient:
                     yield f"{prefix}{name}", tensor
         children = reversed(_part(module, "_modules", dict).items())
-        waiting += [(f"{prefix}{n}.", child) for n, child in children if isinstance(child, StandIn)]
-    raise ValueError(f"{path}: its modules contain each other without end")
+        waiting += [
+            (f"{prefix}{n}.", child) for n, child in children if isinstance(child, Placeholder)
+        ]
+    raise ValueError(f"{path}: its modules contain each other in a cycle")
 
 
-def _part(module: StandIn, name: str, kind: type[Kind]) -> Kind:
-    """A part of the module's state, empty where there is none."""
+def _part(module: Placeholder, name: str, kind: type[Part]) -> Part:
+    """A part of the module's state; empty if missing."""
     value = module.state.get(name)
     return value if isinstance(value, kind) else kind()

@@ -78,8 +78,8 @@ def test_each_value_is_judged_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="yolor_d2"):
         run(values(10, 5), hook)
     assert [record.message for record in caplog.records if "yolor_d2" in record.name] == [
-        "bbox/AP is 10, the first: saved as model_best",
-        "bbox/AP is 5; model_best stays that of step 3, 10",
+        "bbox/AP is 10, the first value: saved as model_best",
+        "bbox/AP is 5; model_best is still from step 3, 10",
     ]
 
 
@@ -100,8 +100,8 @@ def test_nothing_is_saved_after_a_failure() -> None:
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        ("bbox/APP", "TEST.BEST.METRIC bbox/APP is not measured; there is bbox/AP"),
-        ("box/AP", "TEST.BEST.METRIC box/AP has never been measured"),
+        ("bbox/APP", "TEST.BEST.METRIC bbox/APP is not measured; measured are bbox/AP"),
+        ("box/AP", "TEST.BEST.METRIC box/AP was never measured"),
     ],
 )
 def test_a_wrong_name_is_told_once(

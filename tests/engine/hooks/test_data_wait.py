@@ -36,5 +36,5 @@ def test_warnings_are_rare(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_the_share_is_told(caplog: pytest.LogCaptureFixture) -> None:
     warnings(caplog, waits=[25.0] * 110)
-    assert "25 % of the last 100 steps' time was waiting for data" in caplog.text
+    assert "25 % of the time of the last 100 steps was spent waiting for data" in caplog.text
     assert "LOG.MAX_DATA_WAIT is 10 %" in caplog.text

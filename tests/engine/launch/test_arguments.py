@@ -44,9 +44,9 @@ def test_keys_without_flags():
 @pytest.mark.parametrize(
     ("line", "error"),
     [
-        (["--config-file", "c", "KEY", "1", "--resume"], "--resume must stand before KEY"),
-        (["train.lr=1", "--evalonly"], "--evalonly must stand before train.lr=1"),
-        (["--resume", "--overwrite"], "--resume keeps the run that --overwrite removes"),
+        (["--config-file", "c", "KEY", "1", "--resume"], "--resume must come before KEY"),
+        (["train.lr=1", "--evalonly"], "--evalonly must come before train.lr=1"),
+        (["--resume", "--overwrite"], "--resume and --overwrite exclude each other"),
     ],
 )
 def test_what_argparse_would_let_pass(line, error, capsys):

@@ -29,7 +29,7 @@ FACTS = Facts(
     clock=1000.0,
     free_gib=100.0,
     sees_folder=True,
-    sums_right=True,
+    sums_correctly=True,
 )
 
 
@@ -54,7 +54,7 @@ def test_equal_processes():
         ({"gpu_name": ""}, "kind of GPU: none on processes 3, H200 on the others"),
         ({"gpu": "gpu-2"}, "processes 2, 3 use the same GPU of node2"),
         ({"sees_folder": False}, "processes 3 do not see the output folder of process 0"),
-        ({"sums_right": False}, "all-reduce gives processes 3 wrong sums"),
+        ({"sums_correctly": False}, "all-reduce returns wrong sums on processes 3"),
     ],
 )
 def test_one_that_differs_is_named(change, problem):
