@@ -48,7 +48,7 @@ def check_after_fault(folder: RunFolder) -> int:
 
 
 @pytest.mark.parametrize("lasting", [False, True])
-def test_a_disk_that_is_full_at_any_call(tmp_path: Path, lasting: bool) -> None:
+def test_full_disk_at_any_call(tmp_path: Path, lasting: bool) -> None:
     outcomes = []
     for at, folder in enumerate(used_folders(tmp_path)):
         message = None
@@ -71,7 +71,7 @@ def test_a_disk_that_is_full_at_any_call(tmp_path: Path, lasting: bool) -> None:
 
 
 @pytest.mark.parametrize("with_checksum", [True, False])
-def test_a_full_disk_while_the_best_is_replaced(tmp_path: Path, with_checksum: bool) -> None:
+def test_full_disk_while_best_is_replaced(tmp_path: Path, with_checksum: bool) -> None:
     """Also of one that was copied here without its checksum."""
     outcomes = set()
     for at, folder in enumerate(used_folders(tmp_path)):
@@ -88,7 +88,7 @@ def test_a_full_disk_while_the_best_is_replaced(tmp_path: Path, with_checksum: b
     assert len((folder.path / "model_best.pth.sha256").read_text().splitlines()) == 1
 
 
-def test_a_kill_at_any_call(tmp_path: Path) -> None:
+def test_kill_at_any_call(tmp_path: Path) -> None:
     outcomes = []
     for at, folder in enumerate(used_folders(tmp_path)):
         code = exit_code(in_fork(save_and_die, folder, at))
@@ -105,7 +105,7 @@ def save_and_die(folder: RunFolder, at: int) -> None:
         folder.save(content(29), 29)
 
 
-def test_a_kill_while_the_best_is_replaced(tmp_path: Path) -> None:
+def test_kill_while_best_is_replaced(tmp_path: Path) -> None:
     found = set()
     for at, folder in enumerate(used_folders(tmp_path)):
         code = exit_code(in_fork(replace_and_die, folder, at))
@@ -161,7 +161,7 @@ def save_for_ever(folder: RunFolder, size: int, writer: int) -> None:
         os.write(writer, iteration.to_bytes(8, "little"))
 
 
-def test_a_real_limit_of_the_system(tmp_path: Path) -> None:
+def test_file_size_limit_of_the_system(tmp_path: Path) -> None:
     assert exit_code(in_fork(save_more_than_allowed, tmp_path)) == 0
 
 

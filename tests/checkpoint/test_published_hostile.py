@@ -124,7 +124,7 @@ CRAFTED = {
 
 @pytest.mark.parametrize("pickled", CRAFTED.values(), ids=CRAFTED)
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_crafted_pickles_do_nothing(tmp_path: Path, pickled: bytes) -> None:
+def test_hostile_pickles_have_no_effect(tmp_path: Path, pickled: bytes) -> None:
     torch.save({"a": torch.zeros(2)}, tmp_path / "x.pt")
     with pytest.raises(ValueError, match=r"x\.pt: "):
         read_state_dict(replace_pickle(tmp_path / "x.pt", pickled))
@@ -139,7 +139,7 @@ def test_crafted_pickles_do_nothing(tmp_path: Path, pickled: bytes) -> None:
 )
 @given(st.data())
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_damaged_pickles_end_in_one_way(tmp_path: Path, data: st.DataObject) -> None:
+def test_damaged_pickles_raise_one_error(tmp_path: Path, data: st.DataObject) -> None:
     """Weights, or a ValueError."""
     path = save_published({"model": Model()}, tmp_path / "x.pt")
     with zipfile.ZipFile(path) as archive:

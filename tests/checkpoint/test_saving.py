@@ -74,14 +74,14 @@ def some_content() -> dict[str, Any]:
     }
 
 
-def test_what_comes_out_is_what_went_in(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path) -> None:
     content = some_content()
     save_checkpoint(content, tmp_path / "x.pth")
     assert same(load_checkpoint(tmp_path / "x.pth"), content)
     assert sorted(os.listdir(tmp_path)) == ["x.pth", "x.pth.sha256"]
 
 
-def test_a_checkpoint_of_format_1_loads_for_ever() -> None:
+def test_checkpoint_of_format_1_loads() -> None:
     """Never write this file anew: save_checkpoint(some_content(), OLD) made it, once."""
     assert OLD.stat().st_size < 100_000
     assert same(load_checkpoint(OLD), some_content())
@@ -94,7 +94,7 @@ def test_state_dicts_become_plain(tmp_path: Path) -> None:
     assert same(load_checkpoint(tmp_path / "x.pth")["model"], dict(state))
 
 
-def test_parameters_and_slices_become_tensors_of_their_own(tmp_path: Path) -> None:
+def test_parameters_and_slices_become_independent_tensors(tmp_path: Path) -> None:
     parameter = nn.Parameter(torch.ones(3))
     save_checkpoint({"a": parameter, "b": torch.zeros(100_000)[:2]}, tmp_path / "x.pth")
     found = load_checkpoint(tmp_path / "x.pth")
@@ -122,7 +122,7 @@ class Color(IntEnum):
         (len, "builtins.builtin_function_or_method"),
     ],
 )
-def test_other_things_are_refused_by_place(tmp_path: Path, value: Any, kind: str) -> None:
+def test_other_types_are_refused_by_place(tmp_path: Path, value: Any, kind: str) -> None:
     content = {"hooks": {"best": [1.0, value]}}
     place = re.escape("checkpoint: ['hooks']['best'][1] is a " + kind)
     with pytest.raises(CheckpointError, match=f"{place}; only tensors and plain data"):
@@ -135,7 +135,7 @@ def test_other_keys_are_refused(tmp_path: Path) -> None:
         save_checkpoint({"hooks": {(1, 2): 3}}, tmp_path / "x.pth")
 
 
-def test_the_checksum_is_one_that_sha256sum_knows(tmp_path: Path) -> None:
+def test_checksum_matches_sha256sum(tmp_path: Path) -> None:
     path = tmp_path / "x y.pth"
     for number in range(2):
         save_checkpoint({"a": number}, path)
@@ -144,7 +144,7 @@ def test_the_checksum_is_one_that_sha256sum_knows(tmp_path: Path) -> None:
     subprocess.run(["sha256sum", "-c", "x y.pth.sha256"], cwd=tmp_path, check=True)
 
 
-def test_the_disk_has_each_part_before_the_next(tmp_path: Path) -> None:
+def test_parts_are_synced_in_order(tmp_path: Path) -> None:
     """Contents before names, the checksum before the file, the folder last."""
     save_checkpoint({"a": 1}, tmp_path / "x.pth")
     calls = []
@@ -170,7 +170,7 @@ def test_the_disk_has_each_part_before_the_next(tmp_path: Path) -> None:
     assert calls == [*checksum, *file, *checksum]
 
 
-def test_a_folder_that_cannot_be_synced(tmp_path: Path) -> None:
+def test_folder_without_fsync(tmp_path: Path) -> None:
     """Some network file systems cannot; other errors count."""
     fsync = os.fsync
 
@@ -189,7 +189,7 @@ def test_a_folder_that_cannot_be_synced(tmp_path: Path) -> None:
         save_checkpoint({"a": 2}, tmp_path / "x.pth")
 
 
-def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
+def test_failure_leaves_no_file(tmp_path: Path) -> None:
     """Not even the checksum, which is there before its file."""
     replace = os.replace
 
@@ -204,12 +204,12 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"a/x\.pth: cannot be written: No such file"):
         save_checkpoint({}, tmp_path / "a/x.pth")
 
 
-def test_a_renamed_checkpoint_keeps_its_checksum(tmp_path: Path) -> None:
+def test_renamed_checkpoint_keeps_its_checksum(tmp_path: Path) -> None:
     save_checkpoint({"a": 1}, tmp_path / "x.pth")
     for suffix in (".pth", ".pth.sha256"):
         (tmp_path / f"x{suffix}").rename(tmp_path / f"y{suffix}")
@@ -229,7 +229,7 @@ def test_without_a_checksum(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize("with_checksum", [True, False])
-def test_damage_is_found_wherever_it_is(tmp_path: Path, with_checksum: bool) -> None:
+def test_damage_is_found_at_any_position(tmp_path: Path, with_checksum: bool) -> None:
     path = tmp_path / "x.pth"
     content = {"format": 1, "a": torch.arange(100.0), "b": "text"}
     save_checkpoint(content, path)
@@ -260,7 +260,7 @@ def test_damage_is_found_wherever_it_is(tmp_path: Path, with_checksum: bool) -> 
     [b"", b"\0" * 3000, b"<!DOCTYPE html><html>404</html>", b"PK\x03\x04" + b"x" * 99],
     ids=["empty", "zeros", "a page", "a false zip"],
 )
-def test_what_is_no_checkpoint(tmp_path: Path, data: bytes) -> None:
+def test_files_that_are_no_checkpoints(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.pth"
     path.write_bytes(data)
     with pytest.raises(DamagedError, match=r"x\.pth: damaged, or not a checkpoint of yolor_d2$"):
@@ -277,7 +277,7 @@ class Hostile:
 
 @pytest.mark.parametrize("checksum", [True, False])
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_what_would_run_is_not_run(tmp_path: Path, checksum: bool) -> None:
+def test_code_in_a_file_is_not_run(tmp_path: Path, checksum: bool) -> None:
     path, marker = tmp_path / "x.pth", tmp_path / "marker"
     hostile = {"format": 1, "model": Hostile(marker)}
     for write in (torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))):
@@ -302,21 +302,21 @@ def test_what_would_run_is_not_run(tmp_path: Path, checksum: bool) -> None:
         ({"format": 2}, r"was written by a newer version of yolor_d2 \(format 2; .* up to 1\)"),
     ],
 )
-def test_checkpoints_of_others(tmp_path: Path, content: Any, message: str) -> None:
+def test_detectron2_checkpoints(tmp_path: Path, content: Any, message: str) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=rf"x\.pth: {message}") as caught:
         load_checkpoint(tmp_path / "x.pth")
     assert type(caught.value) is CheckpointError  # sound, so nothing falls back to another one
 
 
-def test_older_formats_are_brought_up_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_formats_are_upgraded_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     upgrades = {1: lambda c: {**c, "two": c["iteration"]}, 2: lambda c: {**c, "three": c["two"]}}
     monkeypatch.setattr(saving, "UPGRADES", upgrades)
     monkeypatch.setattr(saving, "FORMAT", 3)
     assert load_checkpoint(OLD)["three"] == 1000
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"x\.pth: cannot be read: No such file"):
         load_checkpoint(tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
@@ -330,6 +330,6 @@ def test_detectron2_loads_them(tmp_path: Path) -> None:
     assert torch.equal(other.weight, model.weight)
 
 
-def test_it_is_an_ordinary_zip_file(tmp_path: Path) -> None:
+def test_file_is_a_zip_file(tmp_path: Path) -> None:
     save_checkpoint(some_content(), tmp_path / "x.pth")
     assert zipfile.is_zipfile(tmp_path / "x.pth")

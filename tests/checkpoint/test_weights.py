@@ -107,7 +107,7 @@ def test_every_kind_of_file(tmp_path: Path, name: str, kind: str, write: Writer)
     assert str(report) == f"{tmp_path / name}: {number} tensors loaded" + f" ({kind})" * bool(kind)
 
 
-def test_half_precision_becomes_single_before_anything_is_computed(tmp_path: Path) -> None:
+def test_half_precision_is_converted_before_averaging(tmp_path: Path) -> None:
     """A gain that is folded into half a weight would be rounded twice."""
     torch.save({k: v.half() for k, v in Net(seed=1).state_dict().items()}, tmp_path / "x.pth")
     stored = read_weights(tmp_path / "x.pth").tensors
@@ -136,7 +136,7 @@ def test_raw_where_there_is_no_ema(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("saved", [True, False])
 @pytest.mark.parametrize("loading", [True, False])
-def test_other_classes_are_left_and_listed(tmp_path: Path, saved: bool, loading: bool) -> None:
+def test_other_classes_are_listed(tmp_path: Path, saved: bool, loading: bool) -> None:
     """The new head stays as initialised, its vectors too, whatever the file has."""
     source, model = Net(3, implicit=saved, seed=1), Net(5, implicit=loading)
     initial = {k: v.clone() for k, v in model.state_dict().items()}
@@ -166,7 +166,7 @@ def test_with_and_without_implicit_vectors(tmp_path: Path, saved: bool, loading:
     torch.testing.assert_close(model(X), source(X))
 
 
-def test_what_is_missing_and_what_is_too_much(tmp_path: Path) -> None:
+def test_missing_and_unexpected_tensors(tmp_path: Path) -> None:
     state = dict(Net().state_dict())
     del state["backbone.0.bias"]
     torch.save(state | {f"extra.{n}": torch.zeros(1) for n in range(8)}, tmp_path / "x.pth")
@@ -182,7 +182,7 @@ def test_what_is_missing_and_what_is_too_much(tmp_path: Path) -> None:
     ]
 
 
-def test_counters_of_batch_norms_may_be_missing(tmp_path: Path) -> None:
+def test_batch_norm_counters_can_be_missing(tmp_path: Path) -> None:
     state = {k: v for k, v in Net().state_dict().items() if "num_batches" not in k}
     torch.save(state, tmp_path / "x.pth")
     assert load_weights(Net(), tmp_path / "x.pth", strict=True).missing == []
@@ -249,13 +249,13 @@ def test_our_network(full_size: Path) -> None:
     assert_has(model, source.state_dict())
 
 
-def test_a_file_of_another_network(tmp_path: Path) -> None:
+def test_file_of_another_network(tmp_path: Path) -> None:
     torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=r"x\.pth: no tensor fits the network$"):
         load_weights(Net(), tmp_path / "x.pth")
 
 
-def test_a_network_of_another_size(tmp_path: Path) -> None:
+def test_network_of_another_size(tmp_path: Path) -> None:
     """Names that fit and shapes that do not are another mistake."""
     backbone = nn.ModuleDict({"backbone": nn.Sequential(nn.Conv2d(3, 8, 1))})
     torch.save(backbone.state_dict(), tmp_path / "x.pth")
@@ -275,7 +275,7 @@ def test_published_files(tmp_path: Path, source: str) -> None:
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_pickled_models_of_others(tmp_path: Path) -> None:
+def test_foreign_pickled_models(tmp_path: Path) -> None:
     """Read without running them, and named when they are none of the published networks."""
     path = save_published({"model": Model()}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=r"x\.pt: not a yolov7-af: missing model\.1\."):
@@ -284,7 +284,7 @@ def test_pickled_models_of_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
 @pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html>" * 9, b"\0" * 999])
-def test_what_is_no_file_of_weights(tmp_path: Path, name: str, data: bytes) -> None:
+def test_files_that_are_no_weights(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(CheckpointError, match=rf"^{tmp_path}/{name}: damaged, or no.+\)$"):
         load_weights(Net(), tmp_path / name)

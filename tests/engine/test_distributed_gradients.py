@@ -134,7 +134,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Learnt
     return [{name: Learnt(*learnt) for name, learnt in each.items()} for each in saved]
 
 
-def test_the_sums_of_scores_are_large_enough_to_matter() -> None:
+def test_score_sums_exceed_the_minimum() -> None:
     """Those below 1 count as 1."""
     model = frozen_model()
     with patch.object(detection, "over_processes", wraps=over_processes) as spy:
@@ -144,7 +144,9 @@ def test_the_sums_of_scores_are_large_enough_to_matter() -> None:
 
 
 @pytest.mark.parametrize("name", cases())
-def test_two_processes_learn_as_one(name: str, processes: list[dict[str, Learnt]]) -> None:
+def test_gradients_of_two_processes_equal_those_of_one(
+    name: str, processes: list[dict[str, Learnt]]
+) -> None:
     case = cases()[name]
     expected = learn(frozen_model(), case.whole, share=1 / len(case.shares[0]))
     first, second = (learnt[name] for learnt in processes)

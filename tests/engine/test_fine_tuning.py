@@ -16,7 +16,7 @@ from .test_step import Gradients
 FROZEN = ("backbone.bottom_up", "caption_head.text")
 
 
-def test_the_running_mean_starts_from_the_weights_that_are_loaded(configure: Configure) -> None:
+def test_running_mean_starts_from_loaded_weights(configure: Configure) -> None:
     """Not from the random ones of before, which would stay in it for thousands of steps."""
     trainer, _ = run(configure("first", "SOLVER.MAX_ITER", 2))
     final = trainer.folder.path / "model_final.pth"
@@ -40,7 +40,7 @@ def test_the_running_mean_starts_from_the_weights_that_are_loaded(configure: Con
             torch.testing.assert_close(mean, expected, msg=name)
 
 
-def test_frozen_parts_stay_and_all_others_learn(configure: Configure) -> None:
+def test_frozen_parts_stay_and_others_change(configure: Configure) -> None:
     """Bit by bit, statistics and running mean included."""
     trainer = Trainer(configure("run", "SOLVER.FREEZE", list(FROZEN), "SOLVER.MAX_ITER", 3))
     gradients = Gradients()

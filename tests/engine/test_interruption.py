@@ -93,7 +93,7 @@ LAUNCHES = {
         pytest.param("alone by SIGUSR2", marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_saves(toy_root: Path, tmp_path: Path, kind: str) -> None:
+def test_signal_saves(toy_root: Path, tmp_path: Path, kind: str) -> None:
     """The finished steps are kept, and the rest of the run is that of one without signals."""
     flags, launcher, signum = LAUNCHES[kind]
     keys = ["DATALOADER.NUM_WORKERS", 1, "LOG.PERIOD", 1]
@@ -145,7 +145,7 @@ class NeverAsked(DatasetEvaluator):
 
 
 @pytest.mark.parametrize("when", ["images", "scores"])
-def test_a_signal_during_evaluation(
+def test_signal_during_evaluation(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """The evaluation is given up, its step is saved, and the resumed run makes up for it."""

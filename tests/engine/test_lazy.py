@@ -110,7 +110,7 @@ def test_new_run_from_weights(
 @pytest.mark.parametrize(
     "name", ["data.batchsize", "run.max_itr", "nothing", "nothing.at_all", "init.seed.more"]
 )
-def test_a_slip_of_the_pen_is_refused(
+def test_unknown_override_is_refused(
     toy_sets: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     said = complaint(caplog, arguments(toy_sets, tmp_path, "pan", f"{name}=3"))
@@ -125,7 +125,7 @@ def changes(*overrides: str) -> list[str]:
     return lazy_changes(LazyConfig.to_py(before), LazyConfig.to_py(now))
 
 
-def test_what_is_learnt_stays() -> None:
+def test_changes_of_training_are_reported() -> None:
     """The schedule follows the number of steps."""
     run = ("run.accum_steps=4", "run.ema_decay=0.5", "run.ema_tau=5.0", "run.freeze=[backbone]")
     clip = ("run.clip_type=value", "run.clip_value=1.0", "run.precision=fp16", "run.max_iter=9")
@@ -147,7 +147,7 @@ def test_what_is_learnt_stays() -> None:
     ]
 
 
-def test_all_else_may_change() -> None:
+def test_changes_without_effect_on_training_are_allowed() -> None:
     data = ("data.test=[]", "data.test_batch_size=1", "data.num_workers=1", "init.weights=w")
     run = ("run.output_dir=o", "run.eval_period=1", "run.log_period=1", "run.best_metric=bbox/AP")
     assert changes(*data, *run, "test_mapper.test_size=64", "evaluators.meteor=True") == []

@@ -26,7 +26,7 @@ def run(*command: object, datasets: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_eight_real_images_are_learnt_by_heart(shared_dir: Path, tmp_path: Path) -> None:
+def test_overfits_eight_real_images(shared_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "coco").symlink_to(shared_dir / "data/coco-mini")
     run("datasets/prepare_overfit.py", datasets=tmp_path)
     train("quick/overfit.yaml", tmp_path)
@@ -34,7 +34,7 @@ def test_eight_real_images_are_learnt_by_heart(shared_dir: Path, tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_the_long_run_on_toy_scenes(tmp_path: Path) -> None:
+def test_long_run_on_toy_scenes(tmp_path: Path) -> None:
     make_scenes(tmp_path, train=4000, val=200)
     train("toy/yolor_elan_n_toy_long.yaml", tmp_path)
 

@@ -89,7 +89,7 @@ def test_refusals(configure: Configure, tmp_path: Path, caplog: pytest.LogCaptur
     assert "taken" in says("OUTPUT_DIR", str(tmp_path / "taken"))
 
 
-def test_a_run_is_not_buried(
+def test_existing_run_is_not_overwritten(
     configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cfg = configure("run", "SOLVER.MAX_ITER", 1)
@@ -155,7 +155,7 @@ def run_out_of_memory(loss: Tensor) -> Tensor:
     ],
     ids=["memory", "not finite"],
 )
-def test_what_ends_a_run_is_said_once(
+def test_fatal_error_is_logged_once(
     configure: Configure,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -94,7 +94,7 @@ def test_skip(configure: Configure, kind: str) -> None:
     assert_equal(state, {k: v for k, v in before.items() if "num_batches" not in k})
 
 
-def test_not_for_ever(configure: Configure) -> None:
+def test_too_many_skipped_steps_stop_the_run(configure: Configure) -> None:
     overrides = ("SOLVER.NONFINITE", "skip", "SOLVER.MAX_SKIPPED", 2)
     trainer = poisoned(configure, "loss", *overrides, steps=range(1, 6))
     with pytest.raises(NonFiniteError, match="3 such steps in a row"):
@@ -102,7 +102,7 @@ def test_not_for_ever(configure: Configure) -> None:
     assert trainer.iter == 3
 
 
-def test_a_resumed_run_goes_on_counting(configure: Configure) -> None:
+def test_resumed_run_continues_count_of_skipped_steps(configure: Configure) -> None:
     """Or a run that is stopped now and then would never end."""
     overrides = ("SOLVER.NONFINITE", "skip", "SOLVER.MAX_SKIPPED", 2, "SOLVER.CHECKPOINT_PERIOD", 1)
     first = poisoned(configure, "loss", *overrides, steps=range(1, 6))

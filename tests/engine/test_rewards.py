@@ -30,7 +30,7 @@ def ids_of(tokenizer: Tokenizer, *texts: str) -> torch.Tensor:
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=0)
 
 
-def test_a_reward_is_the_cider_of_the_text(tokenizer: Tokenizer) -> None:
+def test_reward_equals_cider(tokenizer: Tokenizer) -> None:
     """That of evaluation, where the evaluated set is the whole corpus."""
     said = ["a red ball on the grass", "two blue stars"]
     reward = CaptionReward(REFERENCES, tokenizer=tokenizer, end_token=False)
@@ -40,7 +40,7 @@ def test_a_reward_is_the_cider_of_the_text(tokenizer: Tokenizer) -> None:
     assert found.mean().item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_an_end_that_is_missing_costs(tokenizer: Tokenizer) -> None:
+def test_missing_end_lowers_reward(tokenizer: Tokenizer) -> None:
     texts = ("there is a red ball", "there is a")
     lost = []
     for end_token in (False, True):
@@ -50,7 +50,7 @@ def test_an_end_that_is_missing_costs(tokenizer: Tokenizer) -> None:
     assert lost[1] < lost[0]
 
 
-def test_unknown_images_earn_nothing(tokenizer: Tokenizer) -> None:
+def test_reward_of_unknown_images_is_zero(tokenizer: Tokenizer) -> None:
     reward = CaptionReward(REFERENCES, tokenizer=tokenizer, end_token=True)
     ids = ids_of(tokenizer, "a red ball", "blue stars")
     found = reward(["x.jpg", "a.jpg"], torch.stack([ids, ids]))
@@ -62,7 +62,7 @@ def test_unknown_images_earn_nothing(tokenizer: Tokenizer) -> None:
     assert len(reward.means) == 1
 
 
-def test_a_run_says_what_captions_earn(configure: Configure) -> None:
+def test_rewards_are_logged(configure: Configure) -> None:
     cfg = configure("run", *SCST, "LOG.PERIOD", 1, "SOLVER.MAX_ITER", 2, "TEST.LOSS_PERIOD", 2)
     trainer = Trainer(cfg)
     trainer.train()
@@ -75,7 +75,7 @@ def test_a_run_says_what_captions_earn(configure: Configure) -> None:
     assert trainer.storage.latest()["validation/loss_caption"][0] > 1
 
 
-def test_the_reward_is_a_small_part_of_a_step(configure: Configure) -> None:
+def test_reward_takes_a_small_part_of_a_step(configure: Configure) -> None:
     cfg = configure("run", "MODEL.CAPTION_HEAD.SCST.SAMPLES", 5, "SOLVER.MAX_ITER", 8)
     trainer = Trainer(cfg)
     trainer.train()

@@ -64,7 +64,7 @@ def test_accumulation_is_the_mean_of_the_batches(configure: Configure) -> None:
         torch.testing.assert_close(gradient, mean, atol=1e-6, rtol=1e-4)
 
 
-def test_the_second_step_goes_on_where_the_first_ended(configure: Configure) -> None:
+def test_second_step_continues_the_data(configure: Configure) -> None:
     """Positions in the data count batches, not steps."""
     overrides = ("SOLVER.ACCUM_STEPS", 3, "SOLVER.IMS_PER_BATCH", 2)
     trainer, _ = build(configure, *overrides)
@@ -85,7 +85,7 @@ def test_clipping(configure: Configure, norm_type: float) -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 4096.0])
-def test_captions_teach_the_trunk(configure: Configure, scale: float) -> None:
+def test_caption_gradients_reach_the_trunk(configure: Configure, scale: float) -> None:
     """One step on the sum of all losses, also when it is scaled on its way (as for fp16)."""
     trainer, gradients = build(configure, "SOLVER.MAX_ITER", 1)
     trainer._trainer.scaler = torch.amp.GradScaler("cpu", enabled=scale > 1, init_scale=scale)
@@ -109,7 +109,7 @@ def test_captions_teach_the_trunk(configure: Configure, scale: float) -> None:
         torch.testing.assert_close(gradients.steps[0][name], together, atol=2e-4, rtol=1e-3)
 
 
-def test_what_is_logged(configure: Configure) -> None:
+def test_logged_metrics(configure: Configure) -> None:
     overrides = ("LOG.TASK_GRADIENTS", 2, "SOLVER.MAX_ITER", 2)
     trainer, _ = build(configure, *overrides)
     trainer.train()
@@ -137,7 +137,7 @@ def test_half_precision_trains(configure: Configure, samples: int) -> None:
     assert any(g.any() for g in captions)
 
 
-def test_wrong_words(configure: Configure) -> None:
+def test_wrong_options_are_refused(configure: Configure) -> None:
     for overrides, complaint in (
         (("SOLVER.NONFINITE", "hope"), "SOLVER.NONFINITE must be one of stop, skip, not hope"),
         (("SOLVER.ACCUM_STEPS", 0), "SOLVER.ACCUM_STEPS is 0; it must be at least 1"),

@@ -63,7 +63,7 @@ def choose(
         ((), "trained"),
     ],
 )
-def test_the_first_that_there_is(
+def test_tokenizer_priority(
     sources: dict[str, str],
     tokenizers: dict[str, Tokenizer],
     given: tuple[str, ...],
@@ -80,7 +80,7 @@ def test_the_first_that_there_is(
     assert bool(trained) == (chosen == "trained")  # no minutes of training for nothing
 
 
-def test_a_folder_without_a_run_does_not_count(
+def test_folder_without_run_is_ignored(
     sources: dict[str, str], tokenizers: dict[str, Tokenizer], tmp_path: Path
 ) -> None:
     """--resume begins where there is no run."""
@@ -88,7 +88,7 @@ def test_a_folder_without_a_run_does_not_count(
     assert choose(**empty, train=pytest.fail) == tokenizers["weights"]
 
 
-def test_weights_without_a_tokenizer_do_not_count(
+def test_weights_without_tokenizer_are_ignored(
     sources: dict[str, str], tokenizers: dict[str, Tokenizer], tmp_path: Path
 ) -> None:
     """As published ones, which know no captions."""
@@ -99,7 +99,7 @@ def test_weights_without_a_tokenizer_do_not_count(
     assert found == tokenizers["trained"]
 
 
-def test_a_run_goes_on_with_its_own_tokenizer(
+def test_resumed_run_has_its_own_tokenizer(
     sources: dict[str, str], tokenizers: dict[str, Tokenizer]
 ) -> None:
     with pytest.raises(ValueError, match=r"given\.model is not the tokenizer that .*model_0000000"):
@@ -110,7 +110,7 @@ def test_a_run_goes_on_with_its_own_tokenizer(
     assert choose(**sources, train=pytest.fail) == tokenizers["run"]
 
 
-def test_two_that_differ_are_refused(
+def test_different_tokenizers_are_refused(
     sources: dict[str, str], tokenizers: dict[str, Tokenizer]
 ) -> None:
     new = sources | {"resume_from": ""}
@@ -121,7 +121,7 @@ def test_two_that_differ_are_refused(
 
 
 @pytest.mark.parametrize(("resume", "chosen"), [(True, "run"), (False, "weights")])
-def test_the_configuration_names_it(
+def test_tokenizer_is_set_in_configuration(
     configure: Configure,
     sources: dict[str, str],
     tokenizers: dict[str, Tokenizer],
@@ -136,7 +136,7 @@ def test_the_configuration_names_it(
     assert Tokenizer.load(cfg.TOKENIZER.MODEL) == tokenizers[chosen]
 
 
-def test_without_captions_there_is_none(configure: Configure) -> None:
+def test_no_tokenizer_without_captions(configure: Configure) -> None:
     cfg = configure("run", "MODEL.YOLOR.TASKS", ["detection"])
     assert resolve_tokenizer(cfg, StartingPoint()) is None
     assert not Path(cfg.OUTPUT_DIR, "tokenizer.model").exists()

@@ -39,7 +39,7 @@ def parts_of(folder: Path, *more: str) -> RunParts:
         (("tta.enabled=True",), [64, 64]),
     ],
 )
-def test_the_network_sees_each_view(
+def test_each_view_is_predicted(
     album: Album, tmp_path: Path, more: tuple[str, ...], sides: list[int]
 ) -> None:
     album.register("album", "instances")
@@ -56,7 +56,7 @@ def test_the_network_sees_each_view(
         assert torch.equal(seen[1][:, :, :48], seen[0][:, :, :48].flip(3))  # 64 x 48, padded below
 
 
-def test_boxes_of_views_compete_as_those_of_one(
+def test_tta_uses_thresholds_of_the_head(
     album: Album, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the thresholds of the detection head."""
@@ -80,12 +80,10 @@ def test_boxes_of_views_compete_as_those_of_one(
         ("tta.size=[640]", "tta.size is not a name"),
     ],
 )
-def test_what_cannot_work_is_said_before_the_run(
-    tmp_path: Path, override: str, message: str
-) -> None:
+def test_tta_errors_are_raised_before_the_run(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parts_of(tmp_path / "out", "tta.enabled=True", override)
 
 
-def test_a_run_may_go_on_with_it() -> None:
+def test_tta_can_change_when_resumed() -> None:
     assert changes(*VIEWS) == []

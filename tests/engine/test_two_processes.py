@@ -32,7 +32,7 @@ def test_evaluation_is_the_same(toy_root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_may_change_the_number_of_processes(toy_root: Path, tmp_path: Path) -> None:
+def test_resume_with_another_number_of_processes(toy_root: Path, tmp_path: Path) -> None:
     """From one to two: the images come in the same order, the state goes on."""
     folder = tmp_path / "run"
     keys = ["SOLVER.CHECKPOINT_PERIOD", 2, "TEST.LOSS_PERIOD", 4]

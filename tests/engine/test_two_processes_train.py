@@ -109,7 +109,7 @@ def test_exact_resume(results: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("what", KINDS)
-def test_what_is_not_finite_in_one(folder: Path, results: list[Any], what: str) -> None:
+def test_nonfinite_values_in_one_process(folder: Path, results: list[Any], what: str) -> None:
     """Both processes do the same at the same step, and the report is of the right images."""
     outcomes = [Outcome(*spoilt[what]) for *_, spoilt in results]
     stops = what == "stop"

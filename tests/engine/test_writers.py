@@ -67,7 +67,7 @@ def test_rows(tmp_path: Path) -> None:
     assert found[3]["total_loss"] == 15.0  # the median of four steps: it varies a lot
 
 
-def test_metrics_that_come_later_get_columns(tmp_path: Path) -> None:
+def test_later_metrics_get_columns(tmp_path: Path) -> None:
     train(tmp_path, start=0, stop=8, script={2: {"bbox/AP": 7.0, "a, b": 1.0}, 7: {"bbox/AP": 9.0}})
     found = rows(tmp_path)
     header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
@@ -78,7 +78,7 @@ def test_metrics_that_come_later_get_columns(tmp_path: Path) -> None:
     assert list(found) == [1, 2, 3, 5, 7]
 
 
-def test_a_resumed_run_replaces_the_steps_that_it_makes_again(tmp_path: Path) -> None:
+def test_resumed_run_replaces_repeated_steps(tmp_path: Path) -> None:
     train(tmp_path, start=0, stop=8, script={3: {"bbox/AP": 7.0}, 5: {"bbox/AP": 8.0}})
     train(tmp_path, start=5, stop=10, script={6: {"caption/CIDEr": 0.5}})
     found = rows(tmp_path)
@@ -88,7 +88,7 @@ def test_a_resumed_run_replaces_the_steps_that_it_makes_again(tmp_path: Path) ->
     assert found[6] == {"caption/CIDEr": 0.5}
 
 
-def test_an_evaluation_that_is_made_up_for_joins_its_step(tmp_path: Path) -> None:
+def test_repeated_evaluation_is_in_the_row_of_its_step(tmp_path: Path) -> None:
     """A run that was killed while it was evaluating evaluates first when it goes on."""
     train(tmp_path, start=0, stop=4)
     writers = [CSVWriter(tmp_path / "metrics.csv"), JSONLinesWriter(tmp_path / "training.jsonl")]
@@ -105,7 +105,7 @@ def test_an_evaluation_that_is_made_up_for_joins_its_step(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "training.jsonl"])
-def test_a_torn_last_line_is_forgotten(tmp_path: Path, name: str) -> None:
+def test_incomplete_last_line_is_dropped(tmp_path: Path, name: str) -> None:
     train(tmp_path, start=0, stop=4)
     path = tmp_path / name
     path.write_text(path.read_text()[:-9])
@@ -115,7 +115,7 @@ def test_a_torn_last_line_is_forgotten(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "training.jsonl"])
-def test_a_full_disk_delays_rows(
+def test_full_disk_delays_rows(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The second write fails halfway, after a row and a bit."""
@@ -147,7 +147,7 @@ def test_a_full_disk_delays_rows(
     assert "training continues" in caplog.text
 
 
-def test_what_is_not_finite_is_written_all_the_same(tmp_path: Path) -> None:
+def test_nonfinite_values_are_written(tmp_path: Path) -> None:
     train(tmp_path, start=0, stop=2, script={1: {"bbox/AP": math.nan}})
     assert math.isnan(read_csv(tmp_path / "metrics.csv")[1]["bbox/AP"])
     assert from_json(tmp_path)[1]["bbox/AP"] is None  # JSON knows no NaN
@@ -157,14 +157,14 @@ def test_what_is_not_finite_is_written_all_the_same(tmp_path: Path) -> None:
     assert from_json(tmp_path)[3]["total_loss"] == 25.0
 
 
-def test_tensorboard_hides_the_steps_that_are_made_again(tmp_path: Path) -> None:
+def test_tensorboard_hides_repeated_steps(tmp_path: Path) -> None:
     train(tmp_path, start=0, stop=8)
     train(tmp_path, start=5, stop=8)
     events = EventAccumulator(str(tmp_path)).Reload().Scalars("total_loss")
     assert [event.step for event in events] == [1, 3, 5, 7]
 
 
-def test_a_full_disk_ends_tensorboard_alone(
+def test_full_disk_ends_only_tensorboard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(self: Any, data: bytes) -> None:
@@ -178,7 +178,7 @@ def test_a_full_disk_ends_tensorboard_alone(
     assert list(rows(tmp_path)) == [1, 3, 5, 7]
 
 
-def test_the_progress_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="yolor_d2"):
         train(tmp_path, start=0, stop=4)
     lines = [record.message for record in caplog.records if record.message.startswith("step")]
@@ -191,7 +191,7 @@ def test_the_progress_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert 0.05 < float(memory.removesuffix(" GB")) < 100
 
 
-def test_the_time_left_counts_what_lies_between_the_steps(
+def test_remaining_time_includes_time_between_steps(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter([1000.0, 1060.0])  # a minute for two steps of 100 ms: there was an evaluation
@@ -235,7 +235,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
     return made
 
 
-def test_weights_and_biases_goes_on_with_its_run(tmp_path: Path, runs: list[FakeRun]) -> None:
+def test_weights_and_biases_run_is_resumed(tmp_path: Path, runs: list[FakeRun]) -> None:
     train(tmp_path, start=0, stop=4, wandb=True)
     train(tmp_path, start=2, stop=6, wandb=True)
     train(tmp_path, start=0, stop=2, wandb=True)  # started anew
@@ -247,7 +247,7 @@ def test_weights_and_biases_goes_on_with_its_run(tmp_path: Path, runs: list[Fake
     assert all(run.is_finished for run in runs)
 
 
-def test_weights_and_biases_has_to_be_there(
+def test_missing_weights_and_biases_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("yolor_d2.engine.writers.find_spec", lambda name: None)

@@ -2,7 +2,8 @@
 
 Unpickling can call any function that a file names. These files are read by PyTorch's restricted
 unpickler, which only rebuilds tensors and containers. Classes of the published code and of
-PyTorch's modules are replaced by a placeholder that stores its state. No name in a file is imported.
+PyTorch's modules are replaced by a placeholder that stores its state. Names in a file are never
+imported.
 """
 
 import sys

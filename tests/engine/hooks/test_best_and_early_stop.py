@@ -31,7 +31,7 @@ def best(trainer: Trainer) -> dict[str, Any]:
     return torch.load(trainer.folder.path / "model_best.pth", weights_only=True)
 
 
-def test_kills_change_neither(configure: Configure) -> None:
+def test_kills_do_not_change_best_and_early_stop(configure: Configure) -> None:
     """The kills come with patience running, and the last evaluation not yet in a checkpoint."""
     straight, _ = run(configure("straight", *KEYS), make=Scripted)
     assert straight.finished == 8  # three evaluations after the best one, at step 5
@@ -57,7 +57,7 @@ def test_kills_change_neither(configure: Configure) -> None:
     assert {i + 1: row["bbox/AP"] for i, row in rows.items()} == dict(enumerate(VALUES[:8], 1))
 
 
-def test_a_run_that_has_stopped_early_stays_so(configure: Configure) -> None:
+def test_early_stop_is_kept_when_resumed(configure: Configure) -> None:
     """A job that is queued again finds nothing left to do."""
     cfg = configure("run", *KEYS)
     first, _ = run(cfg, make=Scripted)

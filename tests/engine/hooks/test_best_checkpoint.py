@@ -29,7 +29,7 @@ def values(*numbers: float, first: int = 2) -> dict[int, dict[str, float]]:
     return {first + 3 * k: {METRIC: number} for k, number in enumerate(numbers)}
 
 
-def test_a_resumed_run_does_not_bury_the_best(tmp_path: Path) -> None:
+def test_resumed_run_keeps_better_checkpoint(tmp_path: Path) -> None:
     def best(ap: str = "") -> str:
         return (tmp_path / "model_best").read_text()
 
@@ -65,14 +65,16 @@ def test_a_resumed_run_does_not_bury_the_best(tmp_path: Path) -> None:
         ("min", (-math.inf, 2, math.nan), [2]),
     ],
 )
-def test_what_is_saved(mode: str, numbers: tuple[float, ...], expected: list[float]) -> None:
+def test_content_of_a_checkpoint(
+    mode: str, numbers: tuple[float, ...], expected: list[float]
+) -> None:
     saved: list[float | None] = []
     hook = BestCheckpoint(save=lambda name: saved.append(hook.best), metric=METRIC, mode=mode)
     run(values(*numbers), hook, steps=20)
     assert saved == expected
 
 
-def test_each_value_is_judged_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_value_is_compared_once(caplog: pytest.LogCaptureFixture) -> None:
     """Between two evaluations the storage still has the older one."""
     hook = BestCheckpoint(save=lambda name: None, metric=METRIC)
     with caplog.at_level(logging.INFO, logger="yolor_d2"):
@@ -104,13 +106,13 @@ def test_nothing_is_saved_after_a_failure() -> None:
         ("box/AP", "TEST.BEST.METRIC box/AP was never measured"),
     ],
 )
-def test_a_wrong_name_is_told_once(
+def test_wrong_metric_name_is_warned_about_once(
     metric: str, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(values(10, 50), BestCheckpoint(save=lambda name: None, metric=metric))
     assert [record.message for record in caplog.records if "yolor_d2" in record.name] == [message]
 
 
-def test_a_wrong_mode_is_refused() -> None:
+def test_wrong_mode_is_refused() -> None:
     with pytest.raises(ValueError, match=r"TEST.BEST.MODE must be max or min, not best"):
         BestCheckpoint(save=lambda name: None, metric=METRIC, mode="best")

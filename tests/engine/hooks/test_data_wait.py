@@ -24,17 +24,17 @@ def warnings(caplog: pytest.LogCaptureFixture, *, waits: list[float], **options:
         ([5.0, 30.0] * 100, 1),
     ],
 )
-def test_the_share_of_a_window_counts(
+def test_share_is_that_of_a_window(
     waits: list[float], expected: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert warnings(caplog, waits=waits) == expected
 
 
-def test_warnings_are_rare(caplog: pytest.LogCaptureFixture) -> None:
+def test_warnings_are_not_repeated_soon(caplog: pytest.LogCaptureFixture) -> None:
     assert warnings(caplog, waits=[50.0] * 110, window=10, repeat=40) == 3
 
 
-def test_the_share_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_warning_has_the_share(caplog: pytest.LogCaptureFixture) -> None:
     warnings(caplog, waits=[25.0] * 110)
     assert "25 % of the time of the last 100 steps was spent waiting for data" in caplog.text
     assert "LOG.MAX_DATA_WAIT is 10 %" in caplog.text

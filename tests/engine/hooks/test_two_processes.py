@@ -39,7 +39,7 @@ def gradient_norms() -> list[tuple[float, float]]:
     return norms
 
 
-def test_two_processes_measure_as_one(tmp_path: Path) -> None:
+def test_losses_of_two_processes_equal_those_of_one(tmp_path: Path) -> None:
     launch(in_one_of_two, 2, dist_url="auto", args=(tmp_path,))
 
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))

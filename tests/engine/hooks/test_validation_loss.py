@@ -48,7 +48,7 @@ def train(*, measures: bool) -> tuple[Training, dict[str, torch.Tensor], list[An
     return trainer, model.state_dict(), randomness()
 
 
-def test_training_is_the_same_with_and_without() -> None:
+def test_training_is_the_same_with_validation() -> None:
     trainer, weights, random_numbers = train(measures=True)
     _, expected_weights, expected_numbers = train(measures=False)
 
@@ -81,7 +81,7 @@ def test_losses_are_means_over_images() -> None:
         assert loss == pytest.approx((2 * of_two[name].item() + of_one[name].item()) / 3)
 
 
-def test_losses_are_those_of_what_is_predicted() -> None:
+def test_losses_match_the_predictions() -> None:
     """By the running statistics, and without dropout."""
     model = tiny_model(TASKS, *DROPOUT)
     model(random_batch())  # moves the statistics
@@ -142,7 +142,7 @@ def test_precision_is_that_of_training() -> None:
     assert half != full
 
 
-def test_what_cannot_be_measured_is_refused() -> None:
+def test_validation_without_losses_is_refused() -> None:
     with pytest.raises(ValueError, match=r"TEST.LOSS_PERIOD needs MODEL.META_ARCHITECTURE YOLOR"):
         ValidationLoss(model=nn.Linear(1, 1), loaders=[BATCHES], period=1)
     with pytest.raises(ValueError, match=r"DATASETS.TEST is empty"):

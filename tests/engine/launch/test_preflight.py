@@ -57,11 +57,11 @@ def test_equal_processes():
         ({"sums_correctly": False}, "all-reduce returns wrong sums on processes 3"),
     ],
 )
-def test_one_that_differs_is_named(change, problem):
+def test_different_process_is_named(change, problem):
     assert find_problems(cluster(**change)) == [problem]
 
 
-def test_what_a_run_can_live_with():
+def test_warnings_do_not_prevent_a_run():
     assert find_warnings(cluster(clock=1004.9)) == []
     assert find_warnings(cluster(clock=990.0)) == [
         "the clock of node1 is 10 s ahead of that of node2"
@@ -71,7 +71,7 @@ def test_what_a_run_can_live_with():
     ]
 
 
-def test_table_has_a_line_a_process():
+def test_table_has_one_line_per_process():
     lines = table(cluster(sees_folder=False)).splitlines()
     assert len(lines) == 2 + 4
     assert "NO" in lines[-1]
@@ -85,7 +85,7 @@ def test_one_process(tmp_path, caplog):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_hashes_follow_names_and_contents(tmp_path):
+def test_hashes_depend_on_names_and_contents(tmp_path):
     def digest():
         return preflight._short_hash(preflight._sources(tmp_path))
 

@@ -52,7 +52,7 @@ ONE_MACHINE = [[0, 2, 0, 3.0], [1, 2, 1, 3.0]]
 TWO_MACHINES = [[0, 2, 0, 3.0], [1, 2, 0, 3.0]]
 
 
-def test_one_process_is_this_one(monkeypatch):
+def test_single_process_is_the_current_one(monkeypatch):
     for name in ("RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     seen = []
@@ -155,7 +155,7 @@ def test_two_machines_by_torchrun(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_second_ctrl_c_does_not_wait(tmp_path):
+def test_second_ctrl_c_does_not_wait(tmp_path):
     with started(spawning(tmp_path, "save_for_long")) as parent:
         wait_for(*files(tmp_path, "ready"), process=parent)
         os.killpg(parent.pid, signal.SIGINT)
@@ -168,7 +168,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_before_training_ends_the_run_at_once(tmp_path):
+def test_signal_before_training_ends_the_run_at_once(tmp_path):
     with started(spawning(tmp_path, "wait")) as parent:
         wait_for(*(tmp_path / f"facts{rank}" for rank in range(2)))
         os.kill(parent.pid, signal.SIGTERM)
@@ -185,7 +185,7 @@ def test_a_signal_before_training_ends_the_run_at_once(tmp_path):
         ("die", 1, "process 1 terminated with signal SIGKILL", 0),
     ],
 )
-def test_ends_of_spawned_processes(tmp_path, what, code, error, tracebacks):
+def test_exit_codes_of_spawned_processes(tmp_path, what, code, error, tracebacks):
     with started(spawning(tmp_path, what)) as parent:
         found, errors = ended(parent)
     assert found == code
@@ -195,7 +195,7 @@ def test_ends_of_spawned_processes(tmp_path, what, code, error, tracebacks):
 
 
 @pytest.mark.slow
-def test_a_process_that_waits_in_vain_says_where(tmp_path, monkeypatch, capfd):
+def test_missing_process_is_reported_with_address(tmp_path, monkeypatch, capfd):
     port = free_port()
     values = {"RANK": 1, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 1}
     for name, value in (values | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}).items():

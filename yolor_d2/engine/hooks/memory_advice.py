@@ -36,8 +36,8 @@ def explain_out_of_memory(
         # The smallest split of the batch, with the same number of images in a step.
         parts = next(n for n in range(2, images + 1) if images % n == 0)
         advice.append(
-            f"SOLVER.IMS_PER_BATCH {batch // parts} with SOLVER.ACCUM_STEPS {accum * parts}, for the "
-            "same number of images in a step"
+            f"SOLVER.IMS_PER_BATCH {batch // parts} with SOLVER.ACCUM_STEPS {accum * parts}, for "
+            "the same number of images in a step"
         )
     if not amp:
         advice.append("SOLVER.AMP.ENABLED True, which halves most tensors on a GPU")
