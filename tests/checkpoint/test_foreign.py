@@ -1,4 +1,4 @@
-"""Published names and ours."""
+"""Published names and our names."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ DFL = "model.105.dfl.conv.weight"
 
 
 def tiny_state(source: str = "yolov7-af") -> dict[str, Tensor]:
-    """Published names with tensors that are no larger than they must be."""
+    """Published names with small tensors."""
     state = {name: torch.rand(3, 2, 1, 1) for name in published_names(source)}
     return state | {DFL: torch.arange(16.0).view(1, 16, 1, 1)}
 
@@ -39,7 +39,7 @@ def test_names_match_the_manifest(shared_dir: Path, source: str) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_result_is_a_state_dict_of_our_network(shared_dir: Path, source: str) -> None:
-    """Names and shapes; numbers are compared by the golden tests."""
+    """Names and shapes; golden tests compare values."""
     cfg = get_config(CONFIGS[source])
     cfg.MODEL.DEVICE = "meta"
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 173

@@ -1,4 +1,4 @@
-"""What a run says of where it comes from."""
+"""Provenance of a run."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A package at the top of a repository of one commit."""
+    """A package at the top of a repository with one commit."""
     package = tmp_path / "package"
     package.mkdir()
     (package / "code.py").write_text("a = 1\n")
@@ -67,7 +67,7 @@ def test_versions() -> None:
 
 
 def test_library_of_unknown_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As detectron2 on the path without having been installed."""
+    """Like detectron2 on the path, not installed."""
 
     def unknown(name: str) -> str:
         raise provenance.PackageNotFoundError(name)
@@ -79,14 +79,14 @@ def test_library_of_unknown_version(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_commit(package: Path) -> None:
     head = git(package, "rev-parse", "HEAD")
     assert commit(package) == head
-    (package / "new.py").touch()  # belongs to no commit
+    (package / "new.py").touch()  # not in a commit
     assert commit(package) == head
     (package / "code.py").write_text("a = 2\n")
     assert commit(package) == f"{head}+changes"
 
 
 def test_package_inside_another_repository(tmp_path: Path, package: Path) -> None:
-    """Installed inside somebody's repository, or in none."""
+    """Installed inside another repository, or in none."""
     installed = tmp_path / "venv/package"
     installed.mkdir(parents=True)
     assert commit(installed) is None

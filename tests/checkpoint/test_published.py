@@ -1,4 +1,4 @@
-"""Reading published files: right for honest ones, harmless for hostile ones."""
+"""Reading published files."""
 
 import argparse
 import datetime
@@ -67,7 +67,7 @@ def test_state_dict_of_plain_module(tmp_path: Path) -> None:
 
 
 def test_entries_beside_the_model_are_ignored(tmp_path: Path) -> None:
-    """Numbers of NumPy, paths, dates: what training scripts leave in their files."""
+    """NumPy numbers, paths and dates, which training scripts store."""
     content = {
         "model": model(),
         "best_fitness": np.float64(0.5),

@@ -1,4 +1,4 @@
-"""Which checkpoints a run's folder keeps, and which it goes on from."""
+"""Checkpoints that a run folder keeps, and the one to resume from."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from .faults import content, exit_code, in_fork, latest_iteration
 
 
 def names(folder: RunFolder) -> list[str]:
-    """Of the checkpoints without their checksums."""
+    """Names of the checkpoints, without checksum files."""
     return sorted(path.name for path in folder.path.glob("*.pth"))
 
 
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_names_are_those_of_detectron2(folder: RunFolder) -> None:
-    """After 1,000 steps the last finished one is number 999."""
+    """After 1,000 steps, the last finished step is number 999."""
     path = folder.save(content(999), 999)
 
     assert path == folder.path / "model_0000999.pth"
@@ -63,7 +63,7 @@ def test_keep_must_be_at_least_two(tmp_path: Path) -> None:
 
 
 def test_named_checkpoints_are_kept(folder: RunFolder) -> None:
-    """The best one is not what a run goes on from."""
+    """A run is not resumed from the best checkpoint."""
     folder.save(content(9), 9)
     folder.save_as(content(7), "model_best")
     folder.save_as(content(9), "model_final")
@@ -113,7 +113,7 @@ def test_damaged_checkpoint_is_skipped(folder: RunFolder, caplog: pytest.LogCapt
 
 
 def test_damaged_checkpoint_does_not_block_the_next(folder: RunFolder) -> None:
-    """It has a higher number than what is saved after it, and must not count as the newest."""
+    """It has a higher number than later checkpoints, but must not be the newest."""
     for iteration in (9, 19):
         folder.save(content(iteration), iteration)
     damage(folder.path / "model_0000019.pth")
@@ -142,11 +142,11 @@ def test_newer_version_is_not_reported_as_damaged(folder: RunFolder, monkeypatch
 
 
 def test_leftovers_of_a_kill_are_removed_at_the_next_save(folder: RunFolder) -> None:
-    kept = folder.path / ".bad_files.txt.tmp"  # somebody else's
+    kept = folder.path / ".bad_files.txt.tmp"  # of another writer
     for name in (".model_0000009.pth.tmp", ".model_0000009.pth.sha256.tmp", kept.name):
         (folder.path / name).write_text("half")
     (folder.path / "model_0000009.pth.sha256").write_text("of a file that never came")
-    folder.latest()  # looking changes nothing
+    folder.latest()  # reading changes nothing
     assert len(list(folder.path.iterdir())) == 4
 
     folder.save(content(19), 19)
@@ -182,7 +182,7 @@ class TestCheckWritable:
 
 
 class TestLock:
-    """Processes that want the same folder."""
+    """Processes that use the same folder."""
 
     def test_two_runs(self, folder: RunFolder) -> None:
         reader, writer = os.pipe()
@@ -214,7 +214,7 @@ class TestLock:
             folder.lock()
             folder.unlock()
         finally:
-            os.kill(worker, signal.SIGKILL)  # fails if it had not lived until now
+            os.kill(worker, signal.SIGKILL)  # fails if the worker has ended
 
     def test_a_system_without_locks(self, folder: RunFolder, monkeypatch, caplog) -> None:
         def refuse(file: object, how: int) -> None:

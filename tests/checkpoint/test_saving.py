@@ -1,4 +1,4 @@
-"""Writing and reading checkpoints: exactly what was given, or one line."""
+"""Writing and reading checkpoints: exact content, one-line errors."""
 
 import errno
 import hashlib
@@ -32,7 +32,7 @@ OLD = Path(__file__).parent / "data/format_1.pth"
 
 
 def same(found: Any, expected: Any) -> bool:
-    """Whether two contents are equal, bit for bit and type for type."""
+    """Whether two contents are equal in bits and types."""
     if isinstance(expected, torch.Tensor):
         return (
             type(found) is torch.Tensor
@@ -51,7 +51,7 @@ def same(found: Any, expected: Any) -> bool:
 
 
 def some_content() -> dict[str, Any]:
-    """Everything that a checkpoint of format 1 may have, in numbers that are known."""
+    """All entries of a checkpoint of format 1, with fixed values."""
     return {
         "format": 1,
         "iteration": 1000,
@@ -82,7 +82,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_checkpoint_of_format_1_loads() -> None:
-    """Never write this file anew: save_checkpoint(some_content(), OLD) made it, once."""
+    """The file was written once by save_checkpoint(some_content(), OLD); never rewrite it."""
     assert OLD.stat().st_size < 100_000
     assert same(load_checkpoint(OLD), some_content())
 
@@ -110,7 +110,7 @@ class Color(IntEnum):
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
-        (np.float64(0.5), "numpy.float64"),  # which is a float, too
+        (np.float64(0.5), "numpy.float64"),  # a subclass of float
         (np.zeros(2), "numpy.ndarray"),
         (Path("x"), "pathlib.PosixPath"),
         (Color.RED, f"{__name__}.Color"),
@@ -171,7 +171,7 @@ def test_parts_are_synced_in_order(tmp_path: Path) -> None:
 
 
 def test_folder_without_fsync(tmp_path: Path) -> None:
-    """Some network file systems cannot; other errors count."""
+    """Some network file systems do not support it; other errors are raised."""
     fsync = os.fsync
 
     def fail(number: int) -> Any:
@@ -190,7 +190,7 @@ def test_folder_without_fsync(tmp_path: Path) -> None:
 
 
 def test_failure_leaves_no_file(tmp_path: Path) -> None:
-    """Not even the checksum, which is there before its file."""
+    """Not even the checksum, which is written before the file."""
     replace = os.replace
 
     def fail(source: Path, target: Path) -> None:
@@ -217,7 +217,7 @@ def test_renamed_checkpoint_keeps_its_checksum(tmp_path: Path) -> None:
 
 
 def test_without_a_checksum(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As copied by hand, also in the place of another."""
+    """Like a file copied by hand, also over another."""
     save_checkpoint({"a": 1}, tmp_path / "x.pth")
     (tmp_path / "x.pth.sha256").unlink()
     with caplog.at_level(logging.INFO):
@@ -247,7 +247,7 @@ def test_damage_is_found_at_any_position(tmp_path: Path, with_checksum: bool) ->
             found = load_checkpoint(path)
         except DamagedError as error:
             messages.add(str(error))
-        else:  # in the zip file's own bookkeeping
+        else:  # in the metadata of the zip file
             assert same(found, content)
             quiet += 1
     expected = re.compile(re.escape(str(path)) + ": (damaged|cannot be read).*")
@@ -306,7 +306,7 @@ def test_detectron2_checkpoints(tmp_path: Path, content: Any, message: str) -> N
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=rf"x\.pth: {message}") as caught:
         load_checkpoint(tmp_path / "x.pth")
-    assert type(caught.value) is CheckpointError  # sound, so nothing falls back to another one
+    assert type(caught.value) is CheckpointError  # intact, so no other checkpoint is tried
 
 
 def test_older_formats_are_upgraded_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:

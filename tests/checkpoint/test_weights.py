@@ -1,4 +1,4 @@
-"""Weights of files of every kind into networks that they fit more or less."""
+"""Loading weights of all file formats into networks that they fit fully or partly."""
 
 import logging
 import re
@@ -26,7 +26,7 @@ from .test_foreign import tiny_state
 
 
 class Net(nn.Module):
-    """A head behind a backbone, with the names of ours."""
+    """A backbone and a head with the names of our network."""
 
     def __init__(self, classes: int = 3, *, implicit: bool = True, seed: int = 0) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ def shifted(state: dict[str, Tensor], by: float) -> dict[str, Tensor]:
 
 
 def training_checkpoint(model: nn.Module, *, ema: bool = True) -> dict[str, Any]:
-    """The EMA's weights are one more than the raw ones."""
+    """A checkpoint whose EMA weights are the raw weights plus one."""
     state = model.state_dict()
     return {
         "iteration": 1,
@@ -108,10 +108,12 @@ def test_every_kind_of_file(tmp_path: Path, name: str, kind: str, write: Writer)
 
 
 def test_half_precision_is_converted_before_averaging(tmp_path: Path) -> None:
-    """A gain that is folded into half a weight would be rounded twice."""
+    """A factor folded into a half-precision weight would be rounded twice."""
     torch.save({k: v.half() for k, v in Net(seed=1).state_dict().items()}, tmp_path / "x.pth")
     stored = read_weights(tmp_path / "x.pth").tensors
-    assert {t.dtype for t in stored.values()} == {torch.float32}  # the counter was halved, too
+    assert {t.dtype for t in stored.values()} == {
+        torch.float32
+    }  # the counter was also in half precision
     load_weights(Net(implicit=False), tmp_path / "x.pth", strict=True)
 
 
@@ -137,7 +139,7 @@ def test_raw_where_there_is_no_ema(tmp_path: Path) -> None:
 @pytest.mark.parametrize("saved", [True, False])
 @pytest.mark.parametrize("loading", [True, False])
 def test_other_classes_are_listed(tmp_path: Path, saved: bool, loading: bool) -> None:
-    """The new head stays as initialised, its vectors too, whatever the file has."""
+    """The new head keeps its initial values, including vectors."""
     source, model = Net(3, implicit=saved, seed=1), Net(5, implicit=loading)
     initial = {k: v.clone() for k, v in model.state_dict().items()}
     torch.save(source.state_dict(), tmp_path / "x.pth")
@@ -156,7 +158,7 @@ def test_other_classes_are_listed(tmp_path: Path, saved: bool, loading: bool) ->
 
 @pytest.mark.parametrize(("saved", "loading"), [(True, False), (False, True)])
 def test_with_and_without_implicit_vectors(tmp_path: Path, saved: bool, loading: bool) -> None:
-    """They load into each other as the same function."""
+    """Weights convert between them without changing the function."""
     source, model = Net(implicit=saved, seed=1).eval(), Net(implicit=loading).eval()
     torch.save(source.state_dict(), tmp_path / "x.pth")
 
@@ -237,7 +239,7 @@ class TestStrict:
 
 @pytest.fixture(scope="module")
 def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of our whole network, small."""
+    """A checkpoint of a small network of ours."""
     path = tmp_path_factory.mktemp("weights") / "model.pth"
     save_checkpoint(training_checkpoint(tiny_model(seed=1)), path)
     return path
@@ -256,7 +258,7 @@ def test_file_of_another_network(tmp_path: Path) -> None:
 
 
 def test_network_of_another_size(tmp_path: Path) -> None:
-    """Names that fit and shapes that do not are another mistake."""
+    """Matching names with other shapes raise another error."""
     backbone = nn.ModuleDict({"backbone": nn.Sequential(nn.Conv2d(3, 8, 1))})
     torch.save(backbone.state_dict(), tmp_path / "x.pth")
     message = r"backbone\.0\.weight is .* and 1 more differ; check MODEL\.YOLOR_ELAN\.WIDTH"
@@ -266,7 +268,7 @@ def test_network_of_another_size(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["yolov7-af", "yolov7-af-seg", "yolov7-af-pan"])
 def test_published_files(tmp_path: Path, source: str) -> None:
-    """Which of the networks it is, is told by its names."""
+    """The network is recognized by its names."""
     state = tiny_state(source)
     torch.save({"model": state}, tmp_path / "x.pt")
     found = read_weights(tmp_path / "x.pt").tensors
@@ -276,7 +278,7 @@ def test_published_files(tmp_path: Path, source: str) -> None:
 
 
 def test_foreign_pickled_models(tmp_path: Path) -> None:
-    """Read without running them, and named when they are none of the published networks."""
+    """They are read without running code, and reported if unknown."""
     path = save_published({"model": Model()}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=r"x\.pt: not a yolov7-af: missing model\.1\."):
         load_weights(Net(), path)

@@ -1,4 +1,4 @@
-"""Two processes have the gradient of one that has all images.
+"""Gradients of two processes equal those of one process with all images.
 
 Norms use fixed statistics, because those of a batch are of the process's own images; and there is
 no dropout. Then everything is a sum over images, up to rounding.
@@ -29,7 +29,7 @@ Batch = list[dict[str, Any]]
 
 
 class Case(NamedTuple):
-    """What each process has, batch after batch of one step, and batches that are the same."""
+    """Batches of a step in each process, and the same images in one process."""
 
     shares: tuple[list[Batch], list[Batch]]
     whole: list[Batch]

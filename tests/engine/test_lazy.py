@@ -1,4 +1,4 @@
-"""A LazyConfig trains with the same parts, and resumes as exactly."""
+"""LazyConfigs: training, exact resume, overrides."""
 
 import json
 from argparse import Namespace
@@ -66,7 +66,7 @@ def test_train(toy_sets: tuple[str, str], tmp_path: Path, kind: str) -> None:
 
 
 def test_resume(toy_sets: tuple[str, str], tmp_path: Path) -> None:
-    """Stopped after 2 of 4 steps, which the second command makes up for."""
+    """Stopped after 2 of 4 steps; the second command finishes the run."""
     straight, parts = tmp_path / "straight", tmp_path / "parts"
     run_lazy(toy_sets, straight, "pan", "run.max_iter=4")
     with pytest.MonkeyPatch.context() as patch:
@@ -126,7 +126,7 @@ def changes(*overrides: str) -> list[str]:
 
 
 def test_changes_of_training_are_reported() -> None:
-    """The schedule follows the number of steps."""
+    """A changed number of steps changes the schedule."""
     run = ("run.accum_steps=4", "run.ema_decay=0.5", "run.ema_tau=5.0", "run.freeze=[backbone]")
     clip = ("run.clip_type=value", "run.clip_value=1.0", "run.precision=fp16", "run.max_iter=9")
     model = ("model.backbone.depth=0.5", "model.caption_head.dim=8")

@@ -1,4 +1,4 @@
-"""What is not finite never becomes part of the weights, nor of a checkpoint."""
+"""Non-finite values are never applied to weights or saved."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from .test_resume import Kill, KillAfter, assert_equal
 
 
 class Poison(HookBase):
-    """Spoils something right before a step."""
+    """Makes a loss, a gradient or a statistic of a step non-finite."""
 
     def __init__(self, kind: str, *, steps: range) -> None:
         self.kind = kind
@@ -75,7 +75,7 @@ def test_stop(configure: Configure, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["loss", "gradient", "statistic"])
 def test_skip(configure: Configure, kind: str) -> None:
-    """The step leaves no trace: weights, statistics and their mean are as before it."""
+    """Weights, statistics and their running mean are as before the step."""
     overrides = ("SOLVER.NONFINITE", "skip", "SOLVER.MAX_ITER", 3)
     trainer = poisoned(configure, kind, *overrides, steps=range(2, 3))
     before = {}
@@ -103,7 +103,7 @@ def test_too_many_skipped_steps_stop_the_run(configure: Configure) -> None:
 
 
 def test_resumed_run_continues_count_of_skipped_steps(configure: Configure) -> None:
-    """Or a run that is stopped now and then would never end."""
+    """Otherwise a run that is often stopped would never end."""
     overrides = ("SOLVER.NONFINITE", "skip", "SOLVER.MAX_SKIPPED", 2, "SOLVER.CHECKPOINT_PERIOD", 1)
     first = poisoned(configure, "loss", *overrides, steps=range(1, 6))
     first.register_hooks([KillAfter(3)])
@@ -118,6 +118,6 @@ def test_resumed_run_continues_count_of_skipped_steps(configure: Configure) -> N
     assert second.iter == 3
 
     older = first.checkpoint()
-    del older["skipped"]  # as format 1 has been before
+    del older["skipped"]  # missing in earlier checkpoints of format 1
     second.load(older)
     assert second._trainer.skipped == 0

@@ -1,4 +1,4 @@
-"""Self-critical training: real runs whose captions learn from CIDEr-D."""
+"""Self-critical training with CIDEr-D rewards."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def ids_of(tokenizer: Tokenizer, *texts: str) -> torch.Tensor:
 
 
 def test_reward_equals_cider(tokenizer: Tokenizer) -> None:
-    """That of evaluation, where the evaluated set is the whole corpus."""
+    """It equals CIDEr of an evaluation in which the evaluated set is the whole corpus."""
     said = ["a red ball on the grass", "two blue stars"]
     reward = CaptionReward(REFERENCES, tokenizer=tokenizer, end_token=False)
     found = reward(["a.jpg", "b.jpg"], ids_of(tokenizer, *said)[:, None])
@@ -56,7 +56,7 @@ def test_reward_of_unknown_images_is_zero(tokenizer: Tokenizer) -> None:
     found = reward(["x.jpg", "a.jpg"], torch.stack([ids, ids]))
     assert not found[0].any()
     assert found[1, 0] > found[1, 1]
-    # Nor do they lower what the others are said to earn on average.
+    # They are not part of the mean.
     assert reward.means == [pytest.approx(found[1].mean().item())]
     reward(["x.jpg"], ids[None])
     assert len(reward.means) == 1
@@ -71,7 +71,7 @@ def test_rewards_are_logged(configure: Configure) -> None:
     steps = [row for row in rows if "total_loss" in row]
     assert len(steps) == 2
     assert all("caption_reward" in row and row["time/reward"] > 0 for row in steps)
-    # What is measured on other images is cross-entropy: how likely true captions are.
+    # Validation measures the cross-entropy of true captions.
     assert trainer.storage.latest()["validation/loss_caption"][0] > 1
 
 

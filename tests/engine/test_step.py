@@ -1,4 +1,4 @@
-"""A step of the optimiser: accumulated batches, clipping, precision, what goes into the log."""
+"""A step of the optimizer: accumulated batches, clipping, precision, logged metrics."""
 
 import copy
 from itertools import islice
@@ -21,7 +21,7 @@ STILL = [
 
 
 class Gradients(HookBase):
-    """Copies the gradients of each step at the moment that the optimiser uses them."""
+    """Copies the gradients of each step just before the optimizer uses them."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, Tensor]] = []
@@ -58,14 +58,14 @@ def test_accumulation_is_the_mean_of_the_batches(configure: Configure) -> None:
 
     trainer.train()
 
-    assert len(gradients.steps) == trainer.finished == 2  # steps of the optimiser
+    assert len(gradients.steps) == trainer.finished == 2  # steps of the optimizer
     for name, gradient in gradients.steps[0].items():
         mean = torch.stack([one[name] for one in expected]).mean(0)
         torch.testing.assert_close(gradient, mean, atol=1e-6, rtol=1e-4)
 
 
 def test_second_step_continues_the_data(configure: Configure) -> None:
-    """Positions in the data count batches, not steps."""
+    """Positions in the data are counted in batches, not steps."""
     overrides = ("SOLVER.ACCUM_STEPS", 3, "SOLVER.IMS_PER_BATCH", 2)
     trainer, _ = build(configure, *overrides)
     straight = [i["image_id"] for b in islice(trainer.parts.data.train_loader(0), 6) for i in b]
@@ -81,12 +81,12 @@ def test_clipping(configure: Configure, norm_type: float) -> None:
     trainer.train()
     total = torch.cat([g.flatten() for g in gradients.steps[0].values()]).norm(norm_type).item()
     assert total == pytest.approx(0.125, rel=1e-4)
-    assert trainer.storage.latest()["grad_norm"][0] > 0.25  # before it was clipped
+    assert trainer.storage.latest()["grad_norm"][0] > 0.25  # before clipping
 
 
 @pytest.mark.parametrize("scale", [1.0, 4096.0])
 def test_caption_gradients_reach_the_trunk(configure: Configure, scale: float) -> None:
-    """One step on the sum of all losses, also when it is scaled on its way (as for fp16)."""
+    """One step on the sum of all losses, also with loss scaling (as for fp16)."""
     trainer, gradients = build(configure, "SOLVER.MAX_ITER", 1)
     trainer._trainer.scaler = torch.amp.GradScaler("cpu", enabled=scale > 1, init_scale=scale)
     model = trainer.model.train()
@@ -126,10 +126,10 @@ def test_logged_metrics(configure: Configure) -> None:
 
 @pytest.mark.parametrize("samples", [0, 3])
 def test_half_precision_trains(configure: Configure, samples: int) -> None:
-    """Also where captions are drawn in it, and learn from what they earn."""
+    """Also with captions sampled in half precision, and rewards."""
     overrides = ("SOLVER.MAX_ITER", 2, "MODEL.CAPTION_HEAD.SCST.SAMPLES", samples)
     trainer, gradients = build(configure, *overrides)
-    trainer._trainer.dtype = torch.bfloat16  # CPUs are asked for single precision otherwise
+    trainer._trainer.dtype = torch.bfloat16  # options select single precision on CPUs
     trainer.train()
     assert len(gradients.steps) == 2
     assert all(torch.isfinite(g).all() for g in gradients.steps[1].values())

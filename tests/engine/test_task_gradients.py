@@ -1,4 +1,4 @@
-"""How much each task pulls at the trunk, against plain backward passes."""
+"""Task gradients, compared with plain backward passes."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def flat_gradient(model: YOLOR) -> torch.Tensor:
 
 
 def alone(task: str, *, seed: int = 0) -> torch.Tensor:
-    """The gradient of one task, by a backward pass of its losses and nothing else, (P,)."""
+    """The gradient of one task by a backward pass of its losses alone, (P,)."""
     model = tiny_model(TASKS, *NO_DROPOUT)
     losses = model(random_batch(seed=seed))
     sum(losses[name] for name in LOSSES[task]).backward()
@@ -48,7 +48,7 @@ def test_norm_equals_that_of_the_task_alone(measured: dict[str, torch.Tensor], t
 
 
 def test_caption_gradient_reaches_the_trunk(measured: dict[str, torch.Tensor]) -> None:
-    """All of it that the maps of the caption pass through, down to the first convolution."""
+    """In all layers that the caption's maps depend on, down to the first convolution."""
     assert measured["caption"] > 1e-3
     model = tiny_model(("caption",))
     sum(model(random_batch()).values()).backward()
@@ -76,7 +76,7 @@ def test_training_step_is_not_affected() -> None:
 
 
 def test_small_gradients_survive_half_precision() -> None:
-    """A task of so little weight that float16 has no number for its gradients."""
+    """A task with a loss weight so small that its gradients underflow in float16."""
     weight = 1e-6
     norms = []
     for scale in (1.0, 2.0**14):

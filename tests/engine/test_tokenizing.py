@@ -1,4 +1,4 @@
-"""Which tokenizer a run has: never another one than its weights were trained with."""
+"""The tokenizer of a run is always the one that its weights were trained with."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,7 @@ from yolor_d2.tokenizer import Tokenizer
 
 from .conftest import Configure
 
-SIZES = {"run": 50, "weights": 55, "model": 60, "trained": 65}  # one of each is another
+SIZES = {"run": 50, "weights": 55, "model": 60, "trained": 65}  # different for each source
 CAPTIONS = [f"{a} {b} {c}" for a in "abcdefgh" for b in "ijklmnop" for c in "qrstuvwxyz"]
 
 
@@ -34,7 +34,7 @@ def checkpoint(tokenizer: Tokenizer | None) -> dict[str, Any]:
 
 @pytest.fixture
 def sources(tmp_path: Path, tokenizers: dict[str, Tokenizer]) -> dict[str, str]:
-    """All that a tokenizer can come from, each with its own."""
+    """All sources of a tokenizer, each with a different one."""
     (tmp_path / "run").mkdir()
     RunFolder(tmp_path / "run").save(checkpoint(tokenizers["run"]), 0)
     save_checkpoint(checkpoint(tokenizers["weights"]), tmp_path / "weights.pth")
@@ -77,13 +77,13 @@ def test_tokenizer_priority(
 
     found = choose(**{k: v if k in given else "" for k, v in sources.items()}, train=train)
     assert found == tokenizers[chosen]
-    assert bool(trained) == (chosen == "trained")  # no minutes of training for nothing
+    assert bool(trained) == (chosen == "trained")  # training takes minutes
 
 
 def test_folder_without_run_is_ignored(
     sources: dict[str, str], tokenizers: dict[str, Tokenizer], tmp_path: Path
 ) -> None:
-    """--resume begins where there is no run."""
+    """--resume starts a new run if there is none."""
     empty = sources | {"resume_from": str(tmp_path / "empty"), "model": ""}
     assert choose(**empty, train=pytest.fail) == tokenizers["weights"]
 
@@ -91,7 +91,7 @@ def test_folder_without_run_is_ignored(
 def test_weights_without_tokenizer_are_ignored(
     sources: dict[str, str], tokenizers: dict[str, Tokenizer], tmp_path: Path
 ) -> None:
-    """As published ones, which know no captions."""
+    """As published weights, which have no captions."""
     save_checkpoint(checkpoint(None), tmp_path / "bare.pth")
     bare = sources | {"resume_from": "", "weights": str(tmp_path / "bare.pth")}
     assert choose(**bare, train=pytest.fail) == tokenizers["model"]
@@ -128,7 +128,7 @@ def test_tokenizer_is_set_in_configuration(
     resume: bool,
     chosen: str,
 ) -> None:
-    """What is built from the configuration later on has the run's tokenizer."""
+    """Later builders read the run's tokenizer from the configuration."""
     cfg = configure("run", "MODEL.WEIGHTS", sources["weights"])
     weights = cfg.MODEL.WEIGHTS
     resolve_tokenizer(cfg, find_starting_point(cfg.OUTPUT_DIR, weights=weights, resume=resume))

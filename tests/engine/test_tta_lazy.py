@@ -16,7 +16,7 @@ from yolor_d2.modeling.test_time_augmentation import TestTimeAugmentation
 
 @pytest.fixture
 def album(tmp_path: Path) -> Iterator[Album]:
-    """A small data set that only the test knows."""
+    """A small data set that is registered during the test."""
     with restored_catalogues():
         yield Album(tmp_path)
 
@@ -59,7 +59,7 @@ def test_each_view_is_predicted(
 def test_tta_uses_thresholds_of_the_head(
     album: Album, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the thresholds of the detection head."""
+    """TTA uses the thresholds of the detection head."""
     examined: list[TestTimeAugmentation] = []
     monkeypatch.setattr(lazy, "evaluate_datasets", lambda model, *_, **__: examined.append(model))
     head = ("model.detection_head.nms_thresh=0.4", "model.detection_head.detections_per_image=7")

@@ -1,4 +1,4 @@
-"""What a run leaves behind: no step twice, none missing, whatever happened to the run."""
+"""Logs of a run: each step once, also after kills and resumes."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ Row = Mapping[str, float]
 
 
 class StepTrainer(ScriptedTrainer):
-    """Puts what a real step does; the loss is ten times the iteration."""
+    """Logs the values of a training step; the loss depends on the iteration."""
 
     def run_step(self) -> None:
         values = {"total_loss": 10.0 * self.iter, "loss_box": 9.0 * self.iter, "loss_cls": 1.0}
@@ -38,7 +38,7 @@ class StepTrainer(ScriptedTrainer):
 def train(
     folder: Path, *, start: int, stop: int, script: Mapping[int, Row] | None = None, **more: Any
 ) -> None:
-    """A part of a run that writes every second step, and after the last one."""
+    """Train a part of a run that writes every second step, and after the last one."""
     writers = build_writers(folder, max_iter=100, **more)
     hooks: list[HookBase] = [PeriodicWriter(writers, period=2)]
     StepTrainer(script or {}, hooks).train(start, stop)
@@ -51,7 +51,7 @@ def from_json(folder: Path) -> dict[int, dict[str, float]]:
 
 
 def rows(folder: Path) -> dict[int, dict[str, float]]:
-    """Those of the CSV file, which are those of the JSON lines as well."""
+    """Rows of the CSV file, which must equal those of the JSON lines."""
     found = read_csv(folder / "metrics.csv")
     assert found == from_json(folder)
     with (folder / "metrics.csv").open() as file:
@@ -64,7 +64,7 @@ def test_rows(tmp_path: Path) -> None:
     found = rows(tmp_path)
     assert list(found) == [1, 3, 4]
     assert found[3]["lr"] == 0.001
-    assert found[3]["total_loss"] == 15.0  # the median of four steps: it varies a lot
+    assert found[3]["total_loss"] == 15.0  # the median of four steps
 
 
 def test_later_metrics_get_columns(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_resumed_run_replaces_repeated_steps(tmp_path: Path) -> None:
 
 
 def test_repeated_evaluation_is_in_the_row_of_its_step(tmp_path: Path) -> None:
-    """A run that was killed while it was evaluating evaluates first when it goes on."""
+    """A run that was killed during an evaluation repeats it when it is resumed."""
     train(tmp_path, start=0, stop=4)
     writers = [CSVWriter(tmp_path / "metrics.csv"), JSONLinesWriter(tmp_path / "training.jsonl")]
     with EventStorage(3) as storage:
@@ -118,7 +118,7 @@ def test_incomplete_last_line_is_dropped(tmp_path: Path, name: str) -> None:
 def test_full_disk_delays_rows(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The second write fails halfway, after a row and a bit."""
+    """The second write fails after one and a half rows."""
     kind = CSVWriter if "csv" in name else JSONLinesWriter
     writer = kind(tmp_path / name)
     lines = kind.lines
@@ -151,7 +151,7 @@ def test_nonfinite_values_are_written(tmp_path: Path) -> None:
     train(tmp_path, start=0, stop=2, script={1: {"bbox/AP": math.nan}})
     assert math.isnan(read_csv(tmp_path / "metrics.csv")[1]["bbox/AP"])
     assert from_json(tmp_path)[1]["bbox/AP"] is None  # JSON knows no NaN
-    train(tmp_path, start=2, stop=4)  # reads the file and writes it anew
+    train(tmp_path, start=2, stop=4)  # reads and rewrites the file
     assert math.isnan(read_csv(tmp_path / "metrics.csv")[1]["bbox/AP"])
     assert from_json(tmp_path)[1]["bbox/AP"] is None
     assert from_json(tmp_path)[3]["total_loss"] == 25.0
@@ -171,7 +171,7 @@ def test_full_disk_ends_only_tensorboard(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
-    monkeypatch.setattr("threading.excepthook", lambda failure: None)  # it is TensorBoard's thread
+    monkeypatch.setattr("threading.excepthook", lambda failure: None)  # from TensorBoard's thread
     train(tmp_path, start=0, stop=8)
     assert caplog.text.count("No space left on device") == 1
     assert "no more events for TensorBoard, training continues" in caplog.text
@@ -182,7 +182,7 @@ def test_progress_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     with caplog.at_level(logging.INFO, logger="yolor_d2"):
         train(tmp_path, start=0, stop=4)
     lines = [record.message for record in caplog.records if record.message.startswith("step")]
-    assert len(lines) == 2  # none after the training, where nothing is new
+    assert len(lines) == 2  # none after training, because no value is new
     head, losses, rate, speed, memory = lines[0].split(" | ")
     assert head == "step 2 of 100 (2.0 %), 0:00:10 left"
     assert losses == "loss 5: box 4.5, cls 1"
@@ -194,7 +194,7 @@ def test_progress_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
 def test_remaining_time_includes_time_between_steps(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = iter([1000.0, 1060.0])  # a minute for two steps of 100 ms: there was an evaluation
+    now = iter([1000.0, 1060.0])  # a minute for two steps of 100 ms, as with an evaluation
     monkeypatch.setattr("yolor_d2.engine.writers.time.monotonic", lambda: next(now))
     with caplog.at_level(logging.INFO, logger="yolor_d2"):
         train(tmp_path, start=0, stop=4)
@@ -202,7 +202,7 @@ def test_remaining_time_includes_time_between_steps(
 
 
 class FakeRun:
-    """What the tests need of wandb's run."""
+    """The part of wandb's run that the tests need."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -224,7 +224,7 @@ class FakeRun:
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
     made: list[FakeRun] = []
     module = ModuleType("wandb")
-    module.__spec__ = torch.__spec__  # any: it is there
+    module.__spec__ = torch.__spec__  # any module spec
 
     def init(**options: Any) -> FakeRun:
         made.append(FakeRun(**options))
@@ -238,7 +238,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
 def test_weights_and_biases_run_is_resumed(tmp_path: Path, runs: list[FakeRun]) -> None:
     train(tmp_path, start=0, stop=4, wandb=True)
     train(tmp_path, start=2, stop=6, wandb=True)
-    train(tmp_path, start=0, stop=2, wandb=True)  # started anew
+    train(tmp_path, start=0, stop=2, wandb=True)  # a new run
 
     assert [run.options["id"] for run in runs] == [None, "fresh", None]
     assert runs[0].options["resume"] == "allow"

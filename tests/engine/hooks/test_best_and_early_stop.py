@@ -1,4 +1,4 @@
-"""The best checkpoint and early stopping in a run that is killed and goes on."""
+"""Best checkpoint and early stopping in a run that is killed and resumed."""
 
 from functools import partial
 from typing import Any
@@ -32,7 +32,7 @@ def best(trainer: Trainer) -> dict[str, Any]:
 
 
 def test_kills_do_not_change_best_and_early_stop(configure: Configure) -> None:
-    """The kills come with patience running, and the last evaluation not yet in a checkpoint."""
+    """Kills happen while patience is counted and before the last evaluation is saved."""
     straight, _ = run(configure("straight", *KEYS), make=Scripted)
     assert straight.finished == 8  # three evaluations after the best one, at step 5
     assert "been best, 40, at step 5; not improved for 3 evaluations" in straight.stop_reason
@@ -42,7 +42,7 @@ def test_kills_do_not_change_best_and_early_stop(configure: Configure) -> None:
     assert best(killed)["iteration"] == 2
     killed, _ = part(resume=True, kill_after=4)
     assert killed.start_iter == 3
-    assert best(killed)["iteration"] == 2  # 25 is the best of this part, and worse than 30
+    assert best(killed)["iteration"] == 2  # 25 is the best value of this part, but worse than 30
     killed, _ = part(resume=True, kill_after=6)
     assert best(killed)["iteration"] == 5
     resumed, _ = part(resume=True)
@@ -52,13 +52,13 @@ def test_kills_do_not_change_best_and_early_stop(configure: Configure) -> None:
     for key in ("iteration", "model", "ema", "optimizer", "hooks"):
         assert_equal(best(resumed)[key], best(straight)[key], key)
     assert_equal(resumed.checkpoint()["hooks"], straight.checkpoint()["hooks"])
-    # All of them are in the log, which is written every 25 steps.
+    # All evaluations are in the log, which is written every 25 steps.
     rows = read_csv(resumed.folder.path / "metrics.csv")
     assert {i + 1: row["bbox/AP"] for i, row in rows.items()} == dict(enumerate(VALUES[:8], 1))
 
 
 def test_early_stop_is_kept_when_resumed(configure: Configure) -> None:
-    """A job that is queued again finds nothing left to do."""
+    """A job that is started again makes no steps."""
     cfg = configure("run", *KEYS)
     first, _ = run(cfg, make=Scripted)
     again, losses = run(cfg, resume=True, make=Scripted)

@@ -1,4 +1,4 @@
-"""The best weights stay, over resumes too."""
+"""The best weights are kept, also when a run is resumed."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ METRIC = "bbox/AP"
 
 
 def reloaded(state: dict[str, Any]) -> dict[str, Any]:
-    """As from a checkpoint."""
+    """A hook with a loaded state."""
     file = io.BytesIO()
     torch.save(state, file)
     return torch.load(io.BytesIO(file.getvalue()), weights_only=True)
@@ -75,7 +75,7 @@ def test_content_of_a_checkpoint(
 
 
 def test_each_value_is_compared_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Between two evaluations the storage still has the older one."""
+    """Between evaluations, the storage still has the previous value."""
     hook = BestCheckpoint(save=lambda name: None, metric=METRIC)
     with caplog.at_level(logging.INFO, logger="yolor_d2"):
         run(values(10, 5), hook)
@@ -86,7 +86,7 @@ def test_each_value_is_compared_once(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_nothing_is_saved_after_a_failure() -> None:
-    """All processes take part in saving, and the others may not have failed."""
+    """A failed save must not stop one process: all take part in saving."""
 
     class Fail(HookBase):
         def after_step(self) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of the metrics, and a run that does not depend on them."""
+"""Curves of metrics; errors in them do not end the run."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A starved network is reported, once in a while."""
+"""Warnings about waiting for data."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from .scripted import run
 
 
 def warnings(caplog: pytest.LogCaptureFixture, *, waits: list[float], **options: int) -> int:
-    """How often it warns of steps of 100 ms that wait so long for their data."""
+    """Number of warnings for steps of 100 ms with these waiting times in ms."""
     script = {k: {"time/data": wait, "time/step": 100.0} for k, wait in enumerate(waits)}
     run(script, DataWait(limit=0.1, **options), steps=len(waits))
     return sum("DATALOADER.NUM_WORKERS" in record.message for record in caplog.records)
@@ -20,7 +20,7 @@ def warnings(caplog: pytest.LogCaptureFixture, *, waits: list[float], **options:
         ([9.0] * 200, 0),
         ([11.0] * 200, 1),
         ([5000.0] * 10 + [5.0] * 190, 0),  # workers start
-        ([0.0] * 100 + [19.0] * 20, 0),  # of the last 100 steps' time, less than a tenth
+        ([0.0] * 100 + [19.0] * 20, 0),  # less than a tenth of the last 100 steps
         ([5.0, 30.0] * 100, 1),
     ],
 )

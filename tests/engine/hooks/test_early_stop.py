@@ -1,4 +1,4 @@
-"""Training stops after enough evaluations without progress, neither sooner nor later."""
+"""Training stops after exactly `patience` evaluations without progress."""
 
 import math
 
@@ -25,7 +25,7 @@ def hook(patience: int = 2) -> EarlyStop:
         ((5, 4, 3, 2, 1), False),
         ((5, 6, 4, 5, 3), False),
         ((5, 6, 6), True),
-        ((5, 5, 5), True),  # as good is no better
+        ((5, 5, 5), True),  # an equal value is not better
         ((5, math.nan, math.nan), True),
         ((math.nan, 5, 6, 4), False),
     ],
@@ -53,7 +53,7 @@ def test_patience_continues_when_resumed() -> None:
 
 
 def test_value_is_counted_once() -> None:
-    """A run that goes on from a checkpoint may evaluate the step of the checkpoint once more."""
+    """A resumed run can evaluate the step of its checkpoint again."""
     first, second = hook(), hook()
     run(values(4, 5), first, steps=4)
     second.load_state_dict(first.state_dict())

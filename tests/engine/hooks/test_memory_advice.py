@@ -1,4 +1,4 @@
-"""Advice that can be followed as it stands."""
+"""Advice when memory runs out."""
 
 import re
 
@@ -34,7 +34,7 @@ def test_advice_is_one_paragraph_with_the_reason() -> None:
         (16, 2, 4, (8, 4)),
         (9, 1, 1, (3, 3)),
         (5, 1, 1, (1, 5)),
-        (12, 1, 4, (4, 3)),  # three images a process
+        (12, 1, 4, (4, 3)),  # three images per process
     ],
 )
 def test_advice_keeps_images_per_step(

@@ -1,4 +1,4 @@
-"""Pictures of what is learnt, and data that do not notice."""
+"""Pictures of samples; the training data do not change."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Losses of the test sets are right, and training does not notice that they are measured."""
+"""Validation losses are correct and do not affect training."""
 
 import copy
 from typing import Any
@@ -36,7 +36,7 @@ class Training(TrainerBase):
 
 def train(*, measures: bool) -> tuple[Training, dict[str, torch.Tensor], list[Any]]:
     model = tiny_model(TASKS, *DROPOUT)
-    model.backbone.bottom_up.stem.eval()  # as a frozen part is
+    model.backbone.bottom_up.stem.eval()  # like a frozen part
     trainer = Training(model)
     hooks: list[HookBase] = []
     if measures:
@@ -64,7 +64,7 @@ def test_training_is_the_same_with_validation() -> None:
 
 def test_losses_are_means_over_images() -> None:
     model = tiny_model(TASKS, *DROPOUT)
-    model(random_batch())  # moves the statistics
+    model(random_batch())  # changes the statistics
     before = copy.deepcopy(model.state_dict())
 
     losses = mean_losses(model, [BATCHES[:1], BATCHES[1:]])
@@ -82,9 +82,9 @@ def test_losses_are_means_over_images() -> None:
 
 
 def test_losses_match_the_predictions() -> None:
-    """By the running statistics, and without dropout."""
+    """With running statistics, without dropout."""
     model = tiny_model(TASKS, *DROPOUT)
-    model(random_batch())  # moves the statistics
+    model(random_batch())  # changes the statistics
     batch = random_batch(seed=1)
     measured = mean_losses(model, [[batch]])
 

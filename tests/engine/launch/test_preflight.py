@@ -101,7 +101,7 @@ def test_hashes_depend_on_names_and_contents(tmp_path):
 
 
 def test_two_tasks_of_slurm(tmp_path):
-    """They find each other, agree, and see that their configurations differ."""
+    """They meet, compute the same, and detect different configurations."""
     job = {
         "SLURM_JOB_ID": "1",
         "SLURM_JOB_NODELIST": "127.0.0.1",

@@ -83,7 +83,7 @@ def test_spawned_processes_save_at_every_signal_to_their_parent(tmp_path):
     assert facts(tmp_path) == ONE_MACHINE
     assert texts(tmp_path, "saved", 0) == ["SIGUSR2"] * 2
     assert texts(tmp_path, "saved", 1) == ["SIGTERM"] * 2
-    # From the terminal; in the meantime, the parent may have passed it on.
+    # From the terminal; the parent may have passed it on already.
     assert set(texts(tmp_path, "saved", 2)) <= {"SIGINT", "SIGTERM"}
     wait_until_gone(*pids(tmp_path))
 
@@ -138,7 +138,7 @@ def test_two_machines_by_flags(tmp_path):
     first, second = (spawning(tmp_path, "train", *machine) for machine in flags)
     with started(first) as one, started(second) as two:
         wait_for(*files(tmp_path, "ready"))
-        os.kill(two.pid, signal.SIGTERM)  # one machine is enough: processes agree
+        os.kill(two.pid, signal.SIGTERM)  # on one machine; both stop
         assert ended(one)[0] == ended(two)[0] == 75
     assert facts(tmp_path) == TWO_MACHINES
     assert sorted(texts(tmp_path, "saved")) == ["None", "SIGTERM"]

@@ -30,7 +30,7 @@ def test_signal_is_only_recorded(signum):
 
 
 def test_signals_are_cleared_afterwards():
-    """As an evaluation in Python after training that was interrupted."""
+    """For example an evaluation in Python after an interrupted training."""
     with signals.watching():
         send(signal.SIGTERM)
         end = signals.Interrupted()

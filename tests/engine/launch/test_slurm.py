@@ -78,11 +78,11 @@ def test_slurm_tasks():
     assert is_task(flags(num_gpus=0), TASK)
     assert not is_task(flags(), {})
     assert not is_task(flags(), TASK | {"SLURM_NTASKS": "1"})
-    assert not is_task(flags(), {"SLURM_PROCID": "0"})  # a batch script that asks for no tasks
+    assert not is_task(flags(), {"SLURM_PROCID": "0"})  # a batch script without tasks
 
 
 def test_flags_for_several_processes_have_priority():
-    assert not is_task(flags(num_gpus=8), TASK)  # a batch script, which no srun has started
+    assert not is_task(flags(num_gpus=8), TASK)  # a batch script, not started by srun
     step = {"SLURM_STEP_NUM_TASKS": "2"}
     assert not is_task(flags(num_gpus=4, num_machines=2), TASK | step)
 

@@ -1,4 +1,4 @@
-"""The running mean of the weights, against the published law and PyTorch's own."""
+"""The running mean of the weights, compared with the published formula and PyTorch."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ from ...modeling.waiting import Counting
 
 
 def change(model: nn.Module, seed: int) -> None:
-    """As a step of training would, in place, integers included."""
+    """Change the state in place like a training step, including integers."""
     generator = torch.Generator().manual_seed(seed)
     for value in model.state_dict().values():
         if value.is_floating_point():
@@ -42,7 +42,7 @@ def norm_model() -> nn.Module:
 
 
 def test_published_decay(shared_dir: Path) -> None:
-    """A weight that was 1 and is 0 from now on is multiplied by the decay."""
+    """The mean of a weight that changes from 1 to 0 is multiplied by the decay."""
     for updates, decay in golden_arrays(shared_dir, "geometry")["ema_decay"].tolist():
         model = nn.Linear(1, 1, bias=False).double()
         nn.init.ones_(model.weight)
@@ -112,7 +112,7 @@ def test_model_has_means_temporarily() -> None:
     with ema.applied():
         assert_same(model.state_dict(), means)
         assert [value.data_ptr() for value in model.state_dict().values()] == places
-        with ema.applied():  # of no use, and of no harm
+        with ema.applied():  # has no effect
             change(model, 1)
         assert_same(model.state_dict(), means)
     assert_same(model.state_dict(), raw)

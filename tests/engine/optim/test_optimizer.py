@@ -1,4 +1,4 @@
-"""What learns, how fast, and what does not."""
+"""Parameter groups, frozen parts, gradient clipping."""
 
 import copy
 from typing import Any
@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def settings_by_name(model: nn.Module, groups: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The group of each parameter, less its members; each parameter is in one."""
+    """The settings of each parameter's group; each parameter is in one group."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     members = [(names[id(p)], group) for group in groups for p in group["params"]]
     assert len(dict(members)) == len(members)
@@ -73,7 +73,7 @@ def test_our_configurations_have_no_weight_decay_of_biases() -> None:
 def test_groups_follow_the_order_of_the_model() -> None:
     model = tiny_model()
     groups = parameter_groups(model, **SETTINGS)
-    assert len(groups) == 3  # weights, norms' and other gains, biases
+    assert len(groups) == 3  # weights; norms and vectors; biases
     order = {id(parameter): number for number, parameter in enumerate(model.parameters())}
     for group in groups:
         numbers = [order[id(p)] for p in group["params"]]
@@ -116,7 +116,7 @@ def test_shared_parameter_is_optimized_once() -> None:
 
 @pytest.mark.parametrize("name", ["AdamW", "SGD"])
 def test_step_by_hand(name: str) -> None:
-    """Of a weight 1 with gradient 0.5, and a bias 1 with gradient 0, which would only decay."""
+    """A weight 1 with gradient 0.5, and a bias 1 with gradient 0, which only decay could change."""
     model = nn.Linear(1, 1)
     cfg = default_config(
         *("SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.1, "SOLVER.WEIGHT_DECAY", 0.2),
@@ -161,7 +161,7 @@ def test_factor_without_prefix_is_refused() -> None:
 
 
 def train_a_step(model: nn.Module) -> dict[str, Tensor]:
-    """What was in the model before."""
+    """Train a step; return the state dict before it."""
     before = copy.deepcopy(model.state_dict())
     optimizer = make_optimizer(model, name="SGD", lr=0.1, weight_decay=0.1)
     model.train()
@@ -263,7 +263,7 @@ def test_unknown_clipping_is_refused() -> None:
 
 
 def test_state_is_loaded_by_names_when_groups_change() -> None:
-    """Another learning rate of a part makes other groups, which number the parameters anew."""
+    """Another learning rate of a part makes other groups, with other parameter numbers."""
     model = tiny_model(("detection",))
     settings = {"lr": 1e-3, "weight_decay": 0.1}
     before = make_optimizer(model, **settings)

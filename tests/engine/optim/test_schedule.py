@@ -1,4 +1,4 @@
-"""Schedules against the published numbers, detectron2's own, and by hand."""
+"""Schedules, compared with published values, detectron2's schedules, and by hand."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_schedules_of_detectron2(name: str, method: str, warmup: int) -> None:
 
 
 def test_warm_up_by_hand() -> None:
-    """As published: biases come down to the learning rate, all else rises to it."""
+    """As published: the rate of biases decreases in the warm-up, other rates increase."""
     cfg = solver_config(
         *("SOLVER.LR_SCHEDULER_NAME", "flat_cosine", "SOLVER.WARMUP_FACTOR", 0.0),
         *("SOLVER.WARMUP_FACTOR_BIAS", 10.0, "SOLVER.WARMUP_MOMENTUM", 0.8),
@@ -110,7 +110,7 @@ def test_momentum_is_constant_without_warm_up() -> None:
 
 
 def test_loaded_optimizer_continues_schedule() -> None:
-    """There is nothing to save but the optimizer."""
+    """Only the optimizer's state is saved."""
     schedule = Schedule("linear", total=10, warmup_iters=4, warmup_momentum=0.5)
     first, second = (
         torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9) for _ in range(2)
