@@ -1,4 +1,4 @@
-"""Checkpoints that are written while the system fails, or while somebody kills the process."""
+"""Checkpoints that are written while the system fails or the process is killed."""
 
 import errno
 import io
@@ -20,7 +20,7 @@ from yolor_d2.checkpoint.run_folder import RunFolder
 
 
 class Calls:
-    """Counts the calls that change the disk; from a given one on, or at that one, acts instead."""
+    """Counts calls that change the disk; fails at a given one, or from it on."""
 
     def __init__(self, at: int, act: Callable[[], None], *, lasting: bool) -> None:
         self.at = at
@@ -54,7 +54,7 @@ class _CountedFile(io.FileIO):
         self.calls = calls
 
     def write(self, data: Any) -> int:
-        """Both halves, unless something happens between them."""
+        """Write both halves, with a possible failure between them."""
         data = bytes(data)
         half = len(data) // 2
         super().write(data[:half])
@@ -65,7 +65,7 @@ class _CountedFile(io.FileIO):
 
 @contextmanager
 def disturbed(at: int, act: Callable[[], None], *, lasting: bool = False) -> Iterator[Calls]:
-    """Act in place of one of the calls, or of all from there on; nothing waits for the disk."""
+    """Replace one of the calls, or all from it on; fsync does nothing."""
     calls = Calls(at, act, lasting=lasting)
     functions = {"fsync": lambda file: None, "replace": os.replace, "unlink": os.unlink}
     with ExitStack() as patches:
@@ -80,13 +80,13 @@ def fill_disk() -> None:
 
 
 def content(iteration: int, size: int = 8) -> dict[str, Any]:
-    """A checkpoint that tells whether it is whole."""
+    """A checkpoint whose tensors show whether it is complete."""
     weights = torch.full((size,), float(iteration))
     return {"iteration": iteration + 1, "model": {"weight": weights}}
 
 
 def latest_iteration(folder: RunFolder) -> int:
-    """That of the newest checkpoint, which must be whole."""
+    """The iteration of the newest checkpoint, which must be complete."""
     found = folder.latest()
     assert found is not None
     path, data = found
@@ -97,7 +97,7 @@ def latest_iteration(folder: RunFolder) -> int:
 
 
 def used_folders(root: Path) -> Iterator[RunFolder]:
-    """As many as wanted: two checkpoints, a best one, one of an abandoned run, and half a file."""
+    """A folder with two checkpoints, a best one, one of another run, and an incomplete file."""
     first = RunFolder(root / "first")
     first.check_writable()
     first.save(content(9), 9)
@@ -110,9 +110,9 @@ def used_folders(root: Path) -> Iterator[RunFolder]:
 
 
 def in_fork(function: Callable[..., None], *arguments: Any) -> int:
-    """Start a child that does nothing but this, as loader workers are started; its process id."""
+    """Fork a child that only calls a function, like loader workers; return its process id."""
     with warnings.catch_warnings():
-        # Of Python 3.12, since pytest has threads; they do not do what the child needs.
+        # A warning of Python 3.12 because pytest has threads, which the child does not need.
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:

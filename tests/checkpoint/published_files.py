@@ -1,4 +1,4 @@
-"""Published .pt files as their authors' code would write them, made while that code "exists"."""
+"""Published .pt files, pickled with the module names of the original code."""
 
 import sys
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from torch import nn
 
 
 class Conv(nn.Module):
-    """A published block, which is under `models.common` there."""
+    """A published block, pickled as one of `models.common`."""
 
     activation = nn.SiLU()  # shared by all, as published
 
@@ -24,7 +24,7 @@ class Conv(nn.Module):
 
 
 class Model(nn.Module):
-    """A published network, which is under `models.yolo` there."""
+    """A published network, pickled as one of `models.yolo`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Model(nn.Module):
 
 @contextmanager
 def published_code() -> Iterator[None]:
-    """While this lasts, the classes can be pickled under their published names."""
+    """Context in which the classes are pickled under their published names."""
     modules = {"models": (), "models.common": (Conv,), "models.yolo": (Model,)}
     homes = {cls: cls.__module__ for classes in modules.values() for cls in classes}
     for name, classes in modules.items():
@@ -55,7 +55,7 @@ def published_code() -> Iterator[None]:
 
 
 def save_published(content: Any, path: Path, **options: Any) -> Path:
-    """torch.save of something that has published modules in it."""
+    """Save an object that contains published modules."""
     with published_code():
         torch.save(content, path, **options)
     return path

@@ -1,4 +1,4 @@
-"""Never lose a run: a fault or a kill at every call, kills at random times."""
+"""No run is lost by a fault or kill at any call, or by kills at random times."""
 
 import itertools
 import os
@@ -28,9 +28,9 @@ KILLED = 9
 
 
 def check_after_fault(folder: RunFolder) -> int:
-    """The folder is as before or as after, and goes on as if nothing had been."""
+    """The folder is as before or after the save, and later saves work."""
     assert load_checkpoint(folder.path / "model_best.pth")["iteration"] == 10
-    # What another run left counts until the next save begins.
+    # Files of another run stay until the next save.
     newest = max(int(path.stem[6:]) for path in folder.regular())
     iteration = 99 if newest == 99 else latest_iteration(folder)
     assert iteration in (19, 29, 99)
@@ -48,7 +48,7 @@ def check_after_fault(folder: RunFolder) -> int:
 
 
 @pytest.mark.parametrize("lasting", [False, True])
-def test_a_disk_that_is_full_at_any_call(tmp_path: Path, lasting: bool) -> None:
+def test_full_disk_at_any_call(tmp_path: Path, lasting: bool) -> None:
     outcomes = []
     for at, folder in enumerate(used_folders(tmp_path)):
         message = None
@@ -66,13 +66,15 @@ def test_a_disk_that_is_full_at_any_call(tmp_path: Path, lasting: bool) -> None:
         assert not left or lasting
         outcomes.append((check_after_fault(folder), message is None))
     assert len(outcomes) > 15
-    assert {(19, False), (29, False), (29, True)} <= set(outcomes)  # only removing may fail quietly
+    assert {(19, False), (29, False), (29, True)} <= set(
+        outcomes
+    )  # only removals can fail silently
     assert (19, True) not in outcomes
 
 
 @pytest.mark.parametrize("with_checksum", [True, False])
-def test_a_full_disk_while_the_best_is_replaced(tmp_path: Path, with_checksum: bool) -> None:
-    """Also of one that was copied here without its checksum."""
+def test_full_disk_while_best_is_replaced(tmp_path: Path, with_checksum: bool) -> None:
+    """Also of a file without a checksum."""
     outcomes = set()
     for at, folder in enumerate(used_folders(tmp_path)):
         if not with_checksum:
@@ -88,7 +90,7 @@ def test_a_full_disk_while_the_best_is_replaced(tmp_path: Path, with_checksum: b
     assert len((folder.path / "model_best.pth.sha256").read_text().splitlines()) == 1
 
 
-def test_a_kill_at_any_call(tmp_path: Path) -> None:
+def test_kill_at_any_call(tmp_path: Path) -> None:
     outcomes = []
     for at, folder in enumerate(used_folders(tmp_path)):
         code = exit_code(in_fork(save_and_die, folder, at))
@@ -105,7 +107,7 @@ def save_and_die(folder: RunFolder, at: int) -> None:
         folder.save(content(29), 29)
 
 
-def test_a_kill_while_the_best_is_replaced(tmp_path: Path) -> None:
+def test_kill_while_best_is_replaced(tmp_path: Path) -> None:
     found = set()
     for at, folder in enumerate(used_folders(tmp_path)):
         code = exit_code(in_fork(replace_and_die, folder, at))
@@ -140,7 +142,7 @@ def kill_at_random(path: Path, kills: int, size: int) -> None:
         reader, writer = os.pipe()
         child = in_fork(save_for_ever, folder, size, writer)
         os.close(writer)
-        reports = os.read(reader, 8)  # it has begun
+        reports = os.read(reader, 8)  # the child has begun
         time.sleep(rng.uniform(0.0, 0.1))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -148,7 +150,7 @@ def kill_at_random(path: Path, kills: int, size: int) -> None:
             reports += more
         os.close(reader)
         interrupted += bool(list(path.glob(".*.tmp")))
-        # What had been reported as saved is there.
+        # Checkpoints reported as saved exist.
         assert latest_iteration(folder) >= int.from_bytes(reports[-8:], "little")
         assert len(folder.regular()) <= 3
     assert interrupted or kills < 50
@@ -161,7 +163,7 @@ def save_for_ever(folder: RunFolder, size: int, writer: int) -> None:
         os.write(writer, iteration.to_bytes(8, "little"))
 
 
-def test_a_real_limit_of_the_system(tmp_path: Path) -> None:
+def test_file_size_limit_of_the_system(tmp_path: Path) -> None:
     assert exit_code(in_fork(save_more_than_allowed, tmp_path)) == 0
 
 

@@ -1,4 +1,4 @@
-"""Published names and ours."""
+"""Published names and our names."""
 
 from pathlib import Path
 
@@ -22,13 +22,13 @@ DFL = "model.105.dfl.conv.weight"
 
 
 def tiny_state(source: str = "yolov7-af") -> dict[str, Tensor]:
-    """Published names with tensors that are no larger than they must be."""
+    """Published names with small tensors."""
     state = {name: torch.rand(3, 2, 1, 1) for name in published_names(source)}
     return state | {DFL: torch.arange(16.0).view(1, 16, 1, 1)}
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_names_are_those_of_the_manifest_one_to_one(shared_dir: Path, source: str) -> None:
+def test_names_match_the_manifest(shared_dir: Path, source: str) -> None:
     names = published_names(source)
 
     assert names.keys() == manifest(shared_dir, source).keys()
@@ -38,8 +38,8 @@ def test_names_are_those_of_the_manifest_one_to_one(shared_dir: Path, source: st
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_what_comes_out_is_a_state_dict_of_the_network(shared_dir: Path, source: str) -> None:
-    """Names and shapes; numbers are compared by the golden tests."""
+def test_result_is_a_state_dict_of_our_network(shared_dir: Path, source: str) -> None:
+    """Names and shapes; golden tests compare values."""
     cfg = get_config(CONFIGS[source])
     cfg.MODEL.DEVICE = "meta"
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 173
@@ -60,7 +60,7 @@ def test_what_comes_out_is_a_state_dict_of_the_network(shared_dir: Path, source:
     model.to_empty(device="cpu").load_state_dict(converted)  # strict
 
 
-def test_the_trunk_is_that_of_the_network(shared_dir: Path) -> None:
+def test_trunk_is_the_backbone(shared_dir: Path) -> None:
     entries = manifest(shared_dir, "yolov7-af").items()
     names = published_names("yolov7-af")
     with torch.device("meta"):
@@ -73,7 +73,7 @@ def test_the_trunk_is_that_of_the_network(shared_dir: Path) -> None:
     }
 
 
-def test_tensors_are_renamed_and_nothing_else() -> None:
+def test_tensors_are_only_renamed() -> None:
     state = tiny_state()
     state["model.0.bn.num_batches_tracked"] = torch.tensor(7)
 
@@ -89,7 +89,7 @@ def test_tensors_are_renamed_and_nothing_else() -> None:
     assert converted["backbone.bottom_up.stem.0.norm.num_batches_tracked"] == 7
 
 
-def test_implicit_vectors_are_those_that_do_nothing() -> None:
+def test_implicit_vectors_are_neutral() -> None:
     converted = convert_state_dict(tiny_state("yolov7-af-pan"), "yolov7-af-pan")
 
     added = {name: t for name, t in converted.items() if name.endswith("implicit_add")}
@@ -113,7 +113,7 @@ def test_half_precision_becomes_single(dtype: torch.dtype) -> None:
     assert converted["backbone.bottom_up.stem.0.norm.num_batches_tracked"].dtype is torch.int64
 
 
-def test_counters_may_be_absent() -> None:
+def test_counters_can_be_missing() -> None:
     state = {n: t for n, t in tiny_state().items() if not n.endswith("num_batches_tracked")}
 
     converted = convert_state_dict(state, "yolov7-af")
@@ -121,7 +121,7 @@ def test_counters_may_be_absent() -> None:
     assert not any(name.endswith("num_batches_tracked") for name in converted)
 
 
-def test_the_prefix_of_parallel_training_goes() -> None:
+def test_prefix_of_parallel_training_is_removed() -> None:
     state = tiny_state()
     wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
 
@@ -133,28 +133,33 @@ def test_the_prefix_of_parallel_training_goes() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model.7.conv.bias": torch.zeros(1)}, r"no yolov7-af: unexpected model\.7\.conv\.bias$"),
-        ({"model.7.conv.weight": None}, r"no yolov7-af: missing model\.7\.conv\.weight$"),
+        (
+            {"model.7.conv.bias": torch.zeros(1)},
+            r"not a yolov7-af: unexpected model\.7\.conv\.bias$",
+        ),
+        ({"model.7.conv.weight": None}, r"not a yolov7-af: missing model\.7\.conv\.weight$"),
         ({DFL: None}, rf"missing {DFL}$"),
         ({"module.x": torch.zeros(1)}, r"unexpected module\.x$"),
         ({DFL: torch.ones(1, 16, 1, 1)}, r"dfl\.conv\.weight is not 0, 1, \.\.\., 15"),
         ({DFL: torch.arange(8.0).view(1, 8, 1, 1)}, r"dfl\.conv\.weight is not 0, 1, \.\.\., 15"),
     ],
 )
-def test_other_keys_are_refused_by_name(change: dict[str, Tensor | None], message: str) -> None:
+def test_wrong_keys_are_refused_by_name(change: dict[str, Tensor | None], message: str) -> None:
     state = {n: t for n, t in (tiny_state() | change).items() if t is not None}
 
     with pytest.raises(ValueError, match=message):
         convert_state_dict(state, "yolov7-af")
 
 
-def test_of_many_wrong_keys_the_first_are_named() -> None:
+def test_first_of_many_wrong_keys_are_listed() -> None:
     with pytest.raises(ValueError, match=r"unexpected model\.105\.cv4\..* and 60 more$"):
         convert_state_dict(tiny_state("yolov7-af-pan"), "yolov7-af")
     with pytest.raises(ValueError, match=r"missing model\.0\.bn\.bias, .* and \d+ more"):
         convert_state_dict({}, "yolov7-af")
 
 
-def test_an_unknown_source_lists_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="no source gelan-c; there is yolov7-af, yolov7-af-seg, "):
+def test_unknown_source_lists_known_ones() -> None:
+    with pytest.raises(
+        ValueError, match="unknown source gelan-c; known are yolov7-af, yolov7-af-seg, "
+    ):
         convert_state_dict({}, "gelan-c")

@@ -1,4 +1,4 @@
-"""What a run says of where it comes from."""
+"""Provenance of a run."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A package at the top of a repository of one commit."""
+    """A package at the top of a repository with one commit."""
     package = tmp_path / "package"
     package.mkdir()
     (package / "code.py").write_text("a = 1\n")
@@ -39,7 +39,7 @@ def package(tmp_path: Path) -> Path:
     return package
 
 
-def test_it_fits_into_checkpoints_and_files(tmp_path: Path) -> None:
+def test_provenance_is_plain_data(tmp_path: Path) -> None:
     found = describe_run("VERSION: 2\n", **ARGUMENTS)
 
     assert found["config"] == "VERSION: 2\n"
@@ -51,7 +51,7 @@ def test_it_fits_into_checkpoints_and_files(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "provenance.json").read_text()) == found
 
 
-def test_it_says_nothing_of_the_machine() -> None:
+def test_provenance_has_no_machine_specific_values() -> None:
     text = json.dumps(describe_run("", **{**ARGUMENTS, "argv": ()}))
     for secret in (platform.node(), str(Path.home()), os.getcwd()):
         assert secret not in text
@@ -66,8 +66,8 @@ def test_versions() -> None:
     assert {type(v) for v in found.values()} <= {str, type(None)}
 
 
-def test_a_library_of_no_known_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As detectron2 on the path without having been installed."""
+def test_library_of_unknown_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like detectron2 on the path, not installed."""
 
     def unknown(name: str) -> str:
         raise provenance.PackageNotFoundError(name)
@@ -76,17 +76,17 @@ def test_a_library_of_no_known_version(monkeypatch: pytest.MonkeyPatch) -> None:
     assert versions()["detectron2"] is None
 
 
-def test_the_commit(package: Path) -> None:
+def test_commit(package: Path) -> None:
     head = git(package, "rev-parse", "HEAD")
     assert commit(package) == head
-    (package / "new.py").touch()  # belongs to no commit
+    (package / "new.py").touch()  # not in a commit
     assert commit(package) == head
     (package / "code.py").write_text("a = 2\n")
     assert commit(package) == f"{head}+changes"
 
 
-def test_no_repository_of_ours(tmp_path: Path, package: Path) -> None:
-    """Installed inside somebody's repository, or in none."""
+def test_package_inside_another_repository(tmp_path: Path, package: Path) -> None:
+    """Installed inside another repository, or in none."""
     installed = tmp_path / "venv/package"
     installed.mkdir(parents=True)
     assert commit(installed) is None
@@ -100,7 +100,7 @@ def test_without_git(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert commit(package) is None
 
 
-def test_a_git_that_does_not_answer(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_timeout(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = package / "git"
     script.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
     script.chmod(0o755)
@@ -111,6 +111,6 @@ def test_a_git_that_does_not_answer(package: Path, monkeypatch: pytest.MonkeyPat
     assert time.monotonic() - started < 30
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"a/provenance\.json: cannot be written: No such"):
         write_provenance(tmp_path / "a", {})

@@ -1,4 +1,4 @@
-"""Reading published files: right for honest ones, harmless for hostile ones."""
+"""Reading published files."""
 
 import argparse
 import datetime
@@ -28,7 +28,7 @@ def model(seed: int = 0) -> Model:
     return Model()
 
 
-def test_a_state_dict(tmp_path: Path) -> None:
+def test_state_dict(tmp_path: Path) -> None:
     state = model().state_dict()
     torch.save(state, tmp_path / "state.pt")
     assert_same(read_state_dict(tmp_path / "state.pt"), state)
@@ -38,7 +38,7 @@ def test_a_state_dict(tmp_path: Path) -> None:
     assert_same(read_state_dict(tmp_path / "old.pt"), state)
 
 
-def test_a_pickled_model_of_code_that_is_not_there(tmp_path: Path) -> None:
+def test_pickled_model_of_missing_code(tmp_path: Path) -> None:
     network = model().half()
     path = save_published({"model": network, "ema": None, "epoch": -1}, tmp_path / "m.pt")
 
@@ -53,21 +53,21 @@ def test_a_pickled_model_of_code_that_is_not_there(tmp_path: Path) -> None:
     assert not any(name.startswith("models") for name in sys.modules)
 
 
-def test_the_averaged_model_is_preferred(tmp_path: Path) -> None:
+def test_averaged_model_is_preferred(tmp_path: Path) -> None:
     raw, averaged = model(0), model(1)
     path = save_published({"model": raw, "ema": averaged, "updates": 7}, tmp_path / "m.pt")
 
     assert_same(read_state_dict(path), averaged.state_dict())
 
 
-def test_a_bare_model(tmp_path: Path) -> None:
+def test_state_dict_of_plain_module(tmp_path: Path) -> None:
     network = model()
 
     assert_same(read_state_dict(save_published(network, tmp_path / "m.pt")), network.state_dict())
 
 
-def test_what_lies_beside_the_model_does_not_matter(tmp_path: Path) -> None:
-    """Numbers of NumPy, paths, dates: what training scripts leave in their files."""
+def test_entries_beside_the_model_are_ignored(tmp_path: Path) -> None:
+    """NumPy numbers, paths and dates, which training scripts store."""
     content = {
         "model": model(),
         "best_fitness": np.float64(0.5),
@@ -85,7 +85,7 @@ def test_what_lies_beside_the_model_does_not_matter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [{"epoch": 3}, {"model": 5}, [1, 2], torch.zeros(2), {"model": {"a": "b"}}]
 )
-def test_what_has_no_weights(tmp_path: Path, content: Any) -> None:
+def test_files_without_weights(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "x.pt")
     with pytest.raises(ValueError, match=r"x\.pt: has neither a model nor a state dict"):
         read_state_dict(tmp_path / "x.pt")
@@ -102,10 +102,10 @@ def test_damaged_files(tmp_path: Path) -> None:
         read_state_dict(tmp_path / "absent.pt")
 
 
-def test_a_module_that_contains_itself(tmp_path: Path) -> None:
+def test_module_that_contains_itself(tmp_path: Path) -> None:
     network = model()
     network.model[3].register_module("parent", network)
-    with pytest.raises(ValueError, match=r"m\.pt: its modules contain each other without end"):
+    with pytest.raises(ValueError, match=r"m\.pt: its modules contain each other in a cycle"):
         read_state_dict(save_published(network, tmp_path / "m.pt"))
 
 
@@ -118,7 +118,7 @@ def test_modules_that_share_their_children(tmp_path: Path) -> None:
         read_state_dict(save_published(network, tmp_path / "m.pt"))
 
 
-def test_settings_and_classes_of_other_packages_are_no_harm(tmp_path: Path) -> None:
+def test_settings_and_foreign_classes_are_read(tmp_path: Path) -> None:
     network = model()
     content = {
         "model": network,

@@ -1,4 +1,4 @@
-"""Hostile files: refused, and nothing of what they ask for happens."""
+"""Hostile files are refused without any effect."""
 
 import builtins
 import os
@@ -21,7 +21,7 @@ from .published_files import Model, save_published
 
 
 class Reduced:
-    """Pickles as the call that it was made with."""
+    """Pickles as the call that it was constructed with."""
 
     def __init__(self, function: Any, *arguments: Any, state: Any = None) -> None:
         self.call = (function, arguments) if state is None else (function, arguments, state)
@@ -31,7 +31,7 @@ class Reduced:
 
 
 def calls(marker: str) -> dict[str, Reduced]:
-    """Ways to create a file, or to do other harm, when they are unpickled without care."""
+    """Calls that create a file or do other harm when unpickled without checks."""
     touch = f"open({marker!r}, 'w').close()"
     run = Reduced(os.system, f"touch {marker}")
     return {
@@ -48,7 +48,7 @@ def calls(marker: str) -> dict[str, Reduced]:
         "mkdir": Reduced(os.mkdir, marker),
         "method": Reduced(Path.touch, Path(marker)),
         "memmap": Reduced(np.memmap, marker, "uint8", "w+", 0, (8,)),
-        # Functions that are allowed, given what is not.
+        # Allowed functions with arguments that are not allowed.
         "rebuilt": Reduced(
             torch._tensor._rebuild_from_type_v2, os.system, int, (f"touch {marker}",), {}
         ),
@@ -59,7 +59,7 @@ def calls(marker: str) -> dict[str, Reduced]:
 
 
 def placed(call: Reduced, place: str) -> Any:
-    """A published file with a call somewhere."""
+    """A published file that contains a call."""
     torch.manual_seed(0)
     network = Model()
     if place == "at the top":
@@ -82,9 +82,7 @@ def test_calls_are_refused(tmp_path: Path, way: str, place: str, zipped: bool) -
     content = placed(calls(str(marker))[way], place)
     path = save_published(content, tmp_path / "x.pt", _use_new_zipfile_serialization=zipped)
 
-    message = (
-        r"x\.pt: refused, as it asks for '\w+" if zipped else r"x\.pt: damaged, or not readable"
-    )
+    message = r"x\.pt: refused, as it names '\w+" if zipped else r"x\.pt: damaged, or not readable"
     with pytest.raises(ValueError, match=message):
         read_state_dict(path)
 
@@ -92,7 +90,7 @@ def test_calls_are_refused(tmp_path: Path, way: str, place: str, zipped: bool) -
 
 
 def replace_pickle(path: Path, pickled: bytes) -> Path:
-    """Give a file of PyTorch's another pickle."""
+    """Replace the pickle in a file of PyTorch."""
     with zipfile.ZipFile(path) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
@@ -126,7 +124,7 @@ CRAFTED = {
 
 @pytest.mark.parametrize("pickled", CRAFTED.values(), ids=CRAFTED)
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_crafted_pickles_do_nothing(tmp_path: Path, pickled: bytes) -> None:
+def test_hostile_pickles_have_no_effect(tmp_path: Path, pickled: bytes) -> None:
     torch.save({"a": torch.zeros(2)}, tmp_path / "x.pt")
     with pytest.raises(ValueError, match=r"x\.pt: "):
         read_state_dict(replace_pickle(tmp_path / "x.pt", pickled))
@@ -141,8 +139,8 @@ def test_crafted_pickles_do_nothing(tmp_path: Path, pickled: bytes) -> None:
 )
 @given(st.data())
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_damaged_pickles_end_in_one_way(tmp_path: Path, data: st.DataObject) -> None:
-    """Weights, or a ValueError."""
+def test_damaged_pickles_raise_one_error(tmp_path: Path, data: st.DataObject) -> None:
+    """Read weights; a ValueError is expected."""
     path = save_published({"model": Model()}, tmp_path / "x.pt")
     with zipfile.ZipFile(path) as archive:
         pickled = bytearray(archive.read("x/data.pkl"))

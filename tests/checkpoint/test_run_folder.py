@@ -1,4 +1,4 @@
-"""Which checkpoints a run's folder keeps, and which it goes on from."""
+"""Checkpoints that a run folder keeps, and the one to resume from."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ from .faults import content, exit_code, in_fork, latest_iteration
 
 
 def names(folder: RunFolder) -> list[str]:
-    """Of the checkpoints without their checksums."""
+    """Names of the checkpoints, without checksum files."""
     return sorted(path.name for path in folder.path.glob("*.pth"))
 
 
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> RunFolder:
 
 
 def test_names_are_those_of_detectron2(folder: RunFolder) -> None:
-    """After 1,000 steps the last finished one is number 999."""
+    """After 1,000 steps, the last finished step is number 999."""
     path = folder.save(content(999), 999)
 
     assert path == folder.path / "model_0000999.pth"
@@ -41,7 +41,7 @@ def test_names_are_those_of_detectron2(folder: RunFolder) -> None:
 
 
 @pytest.mark.parametrize("keep", [2, 3])
-def test_the_last_ones_stay(tmp_path: Path, keep: int) -> None:
+def test_last_checkpoints_are_kept(tmp_path: Path, keep: int) -> None:
     folder = RunFolder(tmp_path, keep=keep)
     for iteration in range(9, 60, 10):
         folder.save(content(iteration), iteration)
@@ -51,19 +51,19 @@ def test_the_last_ones_stay(tmp_path: Path, keep: int) -> None:
     assert latest_iteration(folder) == 59
 
 
-def test_order_is_that_of_numbers(folder: RunFolder) -> None:
+def test_checkpoints_are_ordered_by_number(folder: RunFolder) -> None:
     folder.save(content(9_999_999), 9_999_999)
     folder.save(content(10_000_000), 10_000_000)
     assert latest_iteration(folder) == 10_000_000
 
 
-def test_a_single_one_is_too_few(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"SOLVER\.CHECKPOINT_KEEP is 1; at least 2"):
+def test_keep_must_be_at_least_two(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"SOLVER\.CHECKPOINT_KEEP is 1; it must be at least 2"):
         RunFolder(tmp_path, keep=1)
 
 
-def test_others_stay_and_are_not_the_latest(folder: RunFolder) -> None:
-    """The best one is not what a run goes on from."""
+def test_named_checkpoints_are_kept(folder: RunFolder) -> None:
+    """A run is not resumed from the best checkpoint."""
     folder.save(content(9), 9)
     folder.save_as(content(7), "model_best")
     folder.save_as(content(9), "model_final")
@@ -77,7 +77,7 @@ def test_others_stay_and_are_not_the_latest(folder: RunFolder) -> None:
     assert (folder.path / "last_checkpoint").read_text() == "model_0000039.pth"
 
 
-def test_the_same_step_twice(folder: RunFolder) -> None:
+def test_same_step_twice(folder: RunFolder) -> None:
     folder.save(content(9), 9)
     folder.save({**content(9), "hooks": {"judged": 10}}, 9)
     found = folder.latest()
@@ -85,19 +85,19 @@ def test_the_same_step_twice(folder: RunFolder) -> None:
     assert found[1]["hooks"] == {"judged": 10}
 
 
-def test_nothing_there(tmp_path: Path) -> None:
+def test_no_checkpoint(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).latest() is None
     assert RunFolder(tmp_path / "absent").latest() is None
 
 
-def test_a_finished_run_of_which_only_the_end_is_left(folder: RunFolder) -> None:
+def test_resume_from_final_checkpoint(folder: RunFolder) -> None:
     folder.save_as(content(99), "model_final")
     found = folder.latest()
     assert found is not None
     assert (found[0].name, found[1]["iteration"]) == ("model_final.pth", 100)
 
 
-def test_a_damaged_one_is_passed_over(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_checkpoint_is_skipped(folder: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
     for iteration in (9, 19):
         folder.save(content(iteration), iteration)
     damage(folder.path / "model_0000019.pth")
@@ -107,13 +107,13 @@ def test_a_damaged_one_is_passed_over(folder: RunFolder, caplog: pytest.LogCaptu
         (
             logging.WARNING,
             f"{folder.path}/model_0000019.pth: damaged, its SHA-256 is not that in "
-            "model_0000019.pth.sha256; trying the checkpoint before",
+            "model_0000019.pth.sha256; trying the previous checkpoint",
         )
     ]
 
 
-def test_a_damaged_one_is_out_of_the_way_of_the_next(folder: RunFolder) -> None:
-    """It has a higher number than what is saved after it, and must not count as the newest."""
+def test_damaged_checkpoint_does_not_block_the_next(folder: RunFolder) -> None:
+    """It has a higher number than later checkpoints, but must not be the newest."""
     for iteration in (9, 19):
         folder.save(content(iteration), iteration)
     damage(folder.path / "model_0000019.pth")
@@ -125,14 +125,14 @@ def test_a_damaged_one_is_out_of_the_way_of_the_next(folder: RunFolder) -> None:
     assert latest_iteration(folder) == 12
 
 
-def test_a_run_never_starts_anew_by_mistake(folder: RunFolder) -> None:
+def test_run_is_never_restarted_by_mistake(folder: RunFolder) -> None:
     for iteration in (9, 19):
         damage(folder.save(content(iteration), iteration))
     with pytest.raises(CheckpointError, match=r"every checkpoint is damaged: model_0000019\.pth, "):
         folder.latest()
 
 
-def test_one_of_a_newer_version_is_not_damaged(folder: RunFolder, monkeypatch) -> None:
+def test_newer_version_is_not_reported_as_damaged(folder: RunFolder, monkeypatch) -> None:
     folder.save(content(9), 9)
     monkeypatch.setattr("yolor_d2.checkpoint.saving.FORMAT", 2)
     folder.save(content(19), 19)
@@ -141,12 +141,12 @@ def test_one_of_a_newer_version_is_not_damaged(folder: RunFolder, monkeypatch) -
         folder.latest()
 
 
-def test_what_a_kill_left_goes_at_the_next_save(folder: RunFolder) -> None:
-    kept = folder.path / ".bad_files.txt.tmp"  # somebody else's
+def test_leftovers_of_a_kill_are_removed_at_the_next_save(folder: RunFolder) -> None:
+    kept = folder.path / ".bad_files.txt.tmp"  # of another writer
     for name in (".model_0000009.pth.tmp", ".model_0000009.pth.sha256.tmp", kept.name):
         (folder.path / name).write_text("half")
     (folder.path / "model_0000009.pth.sha256").write_text("of a file that never came")
-    folder.latest()  # looking changes nothing
+    folder.latest()  # reading changes nothing
     assert len(list(folder.path.iterdir())) == 4
 
     folder.save(content(19), 19)
@@ -182,7 +182,7 @@ class TestCheckWritable:
 
 
 class TestLock:
-    """Processes that want the same folder."""
+    """Processes that use the same folder."""
 
     def test_two_runs(self, folder: RunFolder) -> None:
         reader, writer = os.pipe()
@@ -214,7 +214,7 @@ class TestLock:
             folder.lock()
             folder.unlock()
         finally:
-            os.kill(worker, signal.SIGKILL)  # fails if it had not lived until now
+            os.kill(worker, signal.SIGKILL)  # fails if the worker has ended
 
     def test_a_system_without_locks(self, folder: RunFolder, monkeypatch, caplog) -> None:
         def refuse(file: object, how: int) -> None:
@@ -238,7 +238,7 @@ def lock_and_die(folder: RunFolder, writer: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_checkpoints_of_others_do_not_count(folder: RunFolder) -> None:
+def test_other_files_are_not_checkpoints(folder: RunFolder) -> None:
     save_checkpoint(content(5), folder.path / "model_5.pth")
     save_checkpoint(content(5), folder.path / "old_model_0000005.pth")
     assert folder.latest() is None

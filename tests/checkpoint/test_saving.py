@@ -1,4 +1,4 @@
-"""Writing and reading checkpoints: exactly what was given, or one line."""
+"""Writing and reading checkpoints: exact content, one-line errors."""
 
 import errno
 import hashlib
@@ -32,7 +32,7 @@ OLD = Path(__file__).parent / "data/format_1.pth"
 
 
 def same(found: Any, expected: Any) -> bool:
-    """Whether two contents are equal, bit for bit and type for type."""
+    """Whether two contents are equal in bits and types."""
     if isinstance(expected, torch.Tensor):
         return (
             type(found) is torch.Tensor
@@ -51,7 +51,7 @@ def same(found: Any, expected: Any) -> bool:
 
 
 def some_content() -> dict[str, Any]:
-    """Everything that a checkpoint of format 1 may have, in numbers that are known."""
+    """All entries of a checkpoint of format 1, with fixed values."""
     return {
         "format": 1,
         "iteration": 1000,
@@ -74,15 +74,15 @@ def some_content() -> dict[str, Any]:
     }
 
 
-def test_what_comes_out_is_what_went_in(tmp_path: Path) -> None:
+def test_round_trip(tmp_path: Path) -> None:
     content = some_content()
     save_checkpoint(content, tmp_path / "x.pth")
     assert same(load_checkpoint(tmp_path / "x.pth"), content)
     assert sorted(os.listdir(tmp_path)) == ["x.pth", "x.pth.sha256"]
 
 
-def test_a_checkpoint_of_format_1_loads_for_ever() -> None:
-    """Never write this file anew: save_checkpoint(some_content(), OLD) made it, once."""
+def test_checkpoint_of_format_1_loads() -> None:
+    """The file was written once by save_checkpoint(some_content(), OLD); never rewrite it."""
     assert OLD.stat().st_size < 100_000
     assert same(load_checkpoint(OLD), some_content())
 
@@ -94,7 +94,7 @@ def test_state_dicts_become_plain(tmp_path: Path) -> None:
     assert same(load_checkpoint(tmp_path / "x.pth")["model"], dict(state))
 
 
-def test_parameters_and_slices_become_tensors_of_their_own(tmp_path: Path) -> None:
+def test_parameters_and_slices_become_independent_tensors(tmp_path: Path) -> None:
     parameter = nn.Parameter(torch.ones(3))
     save_checkpoint({"a": parameter, "b": torch.zeros(100_000)[:2]}, tmp_path / "x.pth")
     found = load_checkpoint(tmp_path / "x.pth")
@@ -110,7 +110,7 @@ class Color(IntEnum):
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
-        (np.float64(0.5), "numpy.float64"),  # which is a float, too
+        (np.float64(0.5), "numpy.float64"),  # a subclass of float
         (np.zeros(2), "numpy.ndarray"),
         (Path("x"), "pathlib.PosixPath"),
         (Color.RED, f"{__name__}.Color"),
@@ -122,7 +122,7 @@ class Color(IntEnum):
         (len, "builtins.builtin_function_or_method"),
     ],
 )
-def test_other_things_are_refused_by_place(tmp_path: Path, value: Any, kind: str) -> None:
+def test_other_types_are_refused_by_place(tmp_path: Path, value: Any, kind: str) -> None:
     content = {"hooks": {"best": [1.0, value]}}
     place = re.escape("checkpoint: ['hooks']['best'][1] is a " + kind)
     with pytest.raises(CheckpointError, match=f"{place}; only tensors and plain data"):
@@ -135,7 +135,7 @@ def test_other_keys_are_refused(tmp_path: Path) -> None:
         save_checkpoint({"hooks": {(1, 2): 3}}, tmp_path / "x.pth")
 
 
-def test_the_checksum_is_one_that_sha256sum_knows(tmp_path: Path) -> None:
+def test_checksum_matches_sha256sum(tmp_path: Path) -> None:
     path = tmp_path / "x y.pth"
     for number in range(2):
         save_checkpoint({"a": number}, path)
@@ -144,7 +144,7 @@ def test_the_checksum_is_one_that_sha256sum_knows(tmp_path: Path) -> None:
     subprocess.run(["sha256sum", "-c", "x y.pth.sha256"], cwd=tmp_path, check=True)
 
 
-def test_the_disk_has_each_part_before_the_next(tmp_path: Path) -> None:
+def test_parts_are_synced_in_order(tmp_path: Path) -> None:
     """Contents before names, the checksum before the file, the folder last."""
     save_checkpoint({"a": 1}, tmp_path / "x.pth")
     calls = []
@@ -170,8 +170,8 @@ def test_the_disk_has_each_part_before_the_next(tmp_path: Path) -> None:
     assert calls == [*checksum, *file, *checksum]
 
 
-def test_a_folder_that_cannot_be_synced(tmp_path: Path) -> None:
-    """Some network file systems cannot; other errors count."""
+def test_folder_without_fsync(tmp_path: Path) -> None:
+    """Some network file systems do not support it; other errors are raised."""
     fsync = os.fsync
 
     def fail(number: int) -> Any:
@@ -189,8 +189,8 @@ def test_a_folder_that_cannot_be_synced(tmp_path: Path) -> None:
         save_checkpoint({"a": 2}, tmp_path / "x.pth")
 
 
-def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
-    """Not even the checksum, which is there before its file."""
+def test_failure_leaves_no_file(tmp_path: Path) -> None:
+    """Not even the checksum, which is written before the file."""
     replace = os.replace
 
     def fail(source: Path, target: Path) -> None:
@@ -204,12 +204,12 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"a/x\.pth: cannot be written: No such file"):
         save_checkpoint({}, tmp_path / "a/x.pth")
 
 
-def test_a_renamed_checkpoint_keeps_its_checksum(tmp_path: Path) -> None:
+def test_renamed_checkpoint_keeps_its_checksum(tmp_path: Path) -> None:
     save_checkpoint({"a": 1}, tmp_path / "x.pth")
     for suffix in (".pth", ".pth.sha256"):
         (tmp_path / f"x{suffix}").rename(tmp_path / f"y{suffix}")
@@ -217,7 +217,7 @@ def test_a_renamed_checkpoint_keeps_its_checksum(tmp_path: Path) -> None:
 
 
 def test_without_a_checksum(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """As copied by hand, also in the place of another."""
+    """Like a file copied by hand, also over another."""
     save_checkpoint({"a": 1}, tmp_path / "x.pth")
     (tmp_path / "x.pth.sha256").unlink()
     with caplog.at_level(logging.INFO):
@@ -229,7 +229,7 @@ def test_without_a_checksum(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize("with_checksum", [True, False])
-def test_damage_is_found_wherever_it_is(tmp_path: Path, with_checksum: bool) -> None:
+def test_damage_is_found_at_any_position(tmp_path: Path, with_checksum: bool) -> None:
     path = tmp_path / "x.pth"
     content = {"format": 1, "a": torch.arange(100.0), "b": "text"}
     save_checkpoint(content, path)
@@ -247,7 +247,7 @@ def test_damage_is_found_wherever_it_is(tmp_path: Path, with_checksum: bool) -> 
             found = load_checkpoint(path)
         except DamagedError as error:
             messages.add(str(error))
-        else:  # in the zip file's own bookkeeping
+        else:  # in the metadata of the zip file
             assert same(found, content)
             quiet += 1
     expected = re.compile(re.escape(str(path)) + ": (damaged|cannot be read).*")
@@ -260,10 +260,10 @@ def test_damage_is_found_wherever_it_is(tmp_path: Path, with_checksum: bool) -> 
     [b"", b"\0" * 3000, b"<!DOCTYPE html><html>404</html>", b"PK\x03\x04" + b"x" * 99],
     ids=["empty", "zeros", "a page", "a false zip"],
 )
-def test_what_is_no_checkpoint(tmp_path: Path, data: bytes) -> None:
+def test_files_that_are_no_checkpoints(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "x.pth"
     path.write_bytes(data)
-    with pytest.raises(DamagedError, match=r"x\.pth: damaged, or no checkpoint of yolor_d2$"):
+    with pytest.raises(DamagedError, match=r"x\.pth: damaged, or not a checkpoint of yolor_d2$"):
         load_checkpoint(path)
 
 
@@ -277,7 +277,7 @@ class Hostile:
 
 @pytest.mark.parametrize("checksum", [True, False])
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_what_would_run_is_not_run(tmp_path: Path, checksum: bool) -> None:
+def test_code_in_a_file_is_not_run(tmp_path: Path, checksum: bool) -> None:
     path, marker = tmp_path / "x.pth", tmp_path / "marker"
     hostile = {"format": 1, "model": Hostile(marker)}
     for write in (torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))):
@@ -285,7 +285,7 @@ def test_what_would_run_is_not_run(tmp_path: Path, checksum: bool) -> None:
         if checksum:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             saving.sidecar_path(path).write_text(f"{digest}  x.pth\n")
-        problem = "is no checkpoint" if checksum else "damaged, or no checkpoint"
+        problem = "is not a checkpoint" if checksum else "damaged, or not a checkpoint"
         with pytest.raises(CheckpointError, match=rf"x\.pth: {problem} of yolor_d2") as caught:
             load_checkpoint(path)
         assert isinstance(caught.value, DamagedError) != checksum
@@ -295,28 +295,28 @@ def test_what_would_run_is_not_run(tmp_path: Path, checksum: bool) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"model": {}}, r"is no checkpoint of yolor_d2 \(it has no format version\)"),
-        ([1], "is no checkpoint of yolor_d2"),
-        ({"format": "1"}, "is no checkpoint of yolor_d2"),
-        ({"format": 0}, "is no checkpoint of yolor_d2"),
+        ({"model": {}}, r"is not a checkpoint of yolor_d2 \(it has no format version\)"),
+        ([1], "is not a checkpoint of yolor_d2"),
+        ({"format": "1"}, "is not a checkpoint of yolor_d2"),
+        ({"format": 0}, "is not a checkpoint of yolor_d2"),
         ({"format": 2}, r"was written by a newer version of yolor_d2 \(format 2; .* up to 1\)"),
     ],
 )
-def test_checkpoints_of_others(tmp_path: Path, content: Any, message: str) -> None:
+def test_detectron2_checkpoints(tmp_path: Path, content: Any, message: str) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=rf"x\.pth: {message}") as caught:
         load_checkpoint(tmp_path / "x.pth")
-    assert type(caught.value) is CheckpointError  # sound, so nothing falls back to another one
+    assert type(caught.value) is CheckpointError  # intact, so no other checkpoint is tried
 
 
-def test_older_formats_are_brought_up_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_formats_are_upgraded_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
     upgrades = {1: lambda c: {**c, "two": c["iteration"]}, 2: lambda c: {**c, "three": c["two"]}}
     monkeypatch.setattr(saving, "UPGRADES", upgrades)
     monkeypatch.setattr(saving, "FORMAT", 3)
     assert load_checkpoint(OLD)["three"] == 1000
 
 
-def test_what_is_not_there(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"x\.pth: cannot be read: No such file"):
         load_checkpoint(tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
@@ -330,6 +330,6 @@ def test_detectron2_loads_them(tmp_path: Path) -> None:
     assert torch.equal(other.weight, model.weight)
 
 
-def test_it_is_an_ordinary_zip_file(tmp_path: Path) -> None:
+def test_file_is_a_zip_file(tmp_path: Path) -> None:
     save_checkpoint(some_content(), tmp_path / "x.pth")
     assert zipfile.is_zipfile(tmp_path / "x.pth")

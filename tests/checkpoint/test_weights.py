@@ -1,4 +1,4 @@
-"""Weights of files of every kind into networks that they fit more or less."""
+"""Loading weights of all file formats into networks that they fit fully or partly."""
 
 import logging
 import re
@@ -16,9 +16,6 @@ from yolor_d2.checkpoint.release import StoredWeights, write_release
 from yolor_d2.checkpoint.saving import CheckpointError, save_checkpoint
 from yolor_d2.checkpoint.weights import (
     load_weights,
-    read_classes,
-    read_config,
-    read_tokenizer,
     read_weights,
 )
 from yolor_d2.modeling.layers import ImplicitConv1x1
@@ -29,7 +26,7 @@ from .test_foreign import tiny_state
 
 
 class Net(nn.Module):
-    """A head behind a backbone, with the names of ours."""
+    """A backbone and a head with the names of our network."""
 
     def __init__(self, classes: int = 3, *, implicit: bool = True, seed: int = 0) -> None:
         super().__init__()
@@ -51,7 +48,7 @@ def shifted(state: dict[str, Tensor], by: float) -> dict[str, Tensor]:
 
 
 def training_checkpoint(model: nn.Module, *, ema: bool = True) -> dict[str, Any]:
-    """The EMA's weights are one more than the raw ones."""
+    """A checkpoint whose EMA weights are the raw weights plus one."""
     state = model.state_dict()
     return {
         "iteration": 1,
@@ -110,11 +107,13 @@ def test_every_kind_of_file(tmp_path: Path, name: str, kind: str, write: Writer)
     assert str(report) == f"{tmp_path / name}: {number} tensors loaded" + f" ({kind})" * bool(kind)
 
 
-def test_half_precision_becomes_single_before_anything_is_computed(tmp_path: Path) -> None:
-    """A gain that is folded into half a weight would be rounded twice."""
+def test_half_precision_is_converted_before_averaging(tmp_path: Path) -> None:
+    """A factor folded into a half-precision weight would be rounded twice."""
     torch.save({k: v.half() for k, v in Net(seed=1).state_dict().items()}, tmp_path / "x.pth")
     stored = read_weights(tmp_path / "x.pth").tensors
-    assert {t.dtype for t in stored.values()} == {torch.float32}  # the counter was halved, too
+    assert {t.dtype for t in stored.values()} == {
+        torch.float32
+    }  # the counter was also in half precision
     load_weights(Net(implicit=False), tmp_path / "x.pth", strict=True)
 
 
@@ -139,8 +138,8 @@ def test_raw_where_there_is_no_ema(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("saved", [True, False])
 @pytest.mark.parametrize("loading", [True, False])
-def test_other_classes_are_left_and_listed(tmp_path: Path, saved: bool, loading: bool) -> None:
-    """The new head stays as initialised, its vectors too, whatever the file has."""
+def test_other_classes_are_listed(tmp_path: Path, saved: bool, loading: bool) -> None:
+    """The new head keeps its initial values, including vectors."""
     source, model = Net(3, implicit=saved, seed=1), Net(5, implicit=loading)
     initial = {k: v.clone() for k, v in model.state_dict().items()}
     torch.save(source.state_dict(), tmp_path / "x.pth")
@@ -152,14 +151,14 @@ def test_other_classes_are_left_and_listed(tmp_path: Path, saved: bool, loading:
     assert (report.loaded, report.missing, report.unexpected) == (len(trunk), [], [])
     assert (f"{HEAD}.weight", (3, 4, 1, 1), (5, 4, 1, 1)) in report.mismatched
     lines = str(report).splitlines()
-    assert re.fullmatch(r"left as initialised: other shape +file +network", lines[1])
+    assert re.fullmatch(r"left as initialized: other shape +file +network", lines[1])
     assert lines[3].split(maxsplit=1)[0] == f"{HEAD}.weight"
     assert "(3, 4, 1, 1)  (5, 4, 1, 1)" in lines[3]
 
 
 @pytest.mark.parametrize(("saved", "loading"), [(True, False), (False, True)])
 def test_with_and_without_implicit_vectors(tmp_path: Path, saved: bool, loading: bool) -> None:
-    """They load into each other as the same function."""
+    """Weights convert between them without changing the function."""
     source, model = Net(implicit=saved, seed=1).eval(), Net(implicit=loading).eval()
     torch.save(source.state_dict(), tmp_path / "x.pth")
 
@@ -169,7 +168,7 @@ def test_with_and_without_implicit_vectors(tmp_path: Path, saved: bool, loading:
     torch.testing.assert_close(model(X), source(X))
 
 
-def test_what_is_missing_and_what_is_too_much(tmp_path: Path) -> None:
+def test_missing_and_unexpected_tensors(tmp_path: Path) -> None:
     state = dict(Net().state_dict())
     del state["backbone.0.bias"]
     torch.save(state | {f"extra.{n}": torch.zeros(1) for n in range(8)}, tmp_path / "x.pth")
@@ -179,13 +178,13 @@ def test_what_is_missing_and_what_is_too_much(tmp_path: Path) -> None:
     assert report.missing == ["backbone.0.bias"]
     assert report.unexpected == [f"extra.{n}" for n in range(8)]
     assert str(report).splitlines()[1:] == [
-        "left as initialised: not in the file (1): backbone.0.bias",
+        "left as initialized: not in the file (1): backbone.0.bias",
         "not used: not in the network (8): extra.0, extra.1, extra.2, extra.3, extra.4, extra.5 "
         "and 2 more",
     ]
 
 
-def test_counters_of_batch_norms_may_be_missing(tmp_path: Path) -> None:
+def test_batch_norm_counters_can_be_missing(tmp_path: Path) -> None:
     state = {k: v for k, v in Net().state_dict().items() if "num_batches" not in k}
     torch.save(state, tmp_path / "x.pth")
     assert load_weights(Net(), tmp_path / "x.pth", strict=True).missing == []
@@ -196,7 +195,7 @@ class TestStrict:
         torch.save(Net(3).state_dict(), tmp_path / "x.pth")
         message = (
             f"{tmp_path}/x.pth: {HEAD}.weight is (3, 4, 1, 1), the network's is (5, 4, 1, 1) and 2 "
-            "more differ; look at MODEL.DETECTION_HEAD.NUM_CLASSES"
+            "more differ; check MODEL.DETECTION_HEAD.NUM_CLASSES"
         )
         with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
             load_weights(Net(5), tmp_path / "x.pth", strict=True)
@@ -204,14 +203,14 @@ class TestStrict:
     def test_a_task_that_the_file_has_not(self, tmp_path: Path) -> None:
         state = {k: v for k, v in Net().state_dict().items() if k.startswith("backbone")}
         torch.save(state, tmp_path / "x.pth")
-        message = rf"x\.pth: lacks {HEAD}\.weight, .* look at MODEL\.YOLOR\.TASKS$"
+        message = rf"x\.pth: lacks {HEAD}\.weight, .* check MODEL\.YOLOR\.TASKS$"
         with pytest.raises(CheckpointError, match=message):
             load_weights(Net(), tmp_path / "x.pth", strict=True)
 
     def test_a_layer_that_the_file_has_not(self, tmp_path: Path) -> None:
         state = {k: v for k, v in Net().state_dict().items() if not k.startswith("backbone.0")}
         torch.save(state, tmp_path / "x.pth")
-        message = r"lacks backbone\.0\.weight, backbone\.0\.bias; look at MODEL\.YOLOR_ELAN\.WIDTH"
+        message = r"lacks backbone\.0\.weight, backbone\.0\.bias; check MODEL\.YOLOR_ELAN\.WIDTH"
         with pytest.raises(CheckpointError, match=message):
             load_weights(Net(), tmp_path / "x.pth", strict=True)
 
@@ -230,7 +229,7 @@ class TestStrict:
     )
     def test_the_key_to_look_at(self, full_size: Path, overrides: list[Any], keys: str) -> None:
         model = tiny_model(("detection", "mask", "semantic", "caption"), *overrides)
-        with pytest.raises(CheckpointError, match=f"; look at {re.escape(keys)}$"):
+        with pytest.raises(CheckpointError, match=f"; check {re.escape(keys)}$"):
             load_weights(model, full_size, strict=True)
 
     def test_fewer_tasks_are_a_part(self, full_size: Path) -> None:
@@ -240,7 +239,7 @@ class TestStrict:
 
 @pytest.fixture(scope="module")
 def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of our whole network, small."""
+    """A checkpoint of a small network of ours."""
     path = tmp_path_factory.mktemp("weights") / "model.pth"
     save_checkpoint(training_checkpoint(tiny_model(seed=1)), path)
     return path
@@ -252,24 +251,24 @@ def test_our_network(full_size: Path) -> None:
     assert_has(model, source.state_dict())
 
 
-def test_a_file_of_another_network(tmp_path: Path) -> None:
+def test_file_of_another_network(tmp_path: Path) -> None:
     torch.save(nn.Linear(3, 2).state_dict(), tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match=r"x\.pth: nothing in it fits the network$"):
+    with pytest.raises(CheckpointError, match=r"x\.pth: no tensor fits the network$"):
         load_weights(Net(), tmp_path / "x.pth")
 
 
-def test_a_network_of_another_size(tmp_path: Path) -> None:
-    """Names that fit and shapes that do not are another mistake."""
+def test_network_of_another_size(tmp_path: Path) -> None:
+    """Matching names with other shapes raise another error."""
     backbone = nn.ModuleDict({"backbone": nn.Sequential(nn.Conv2d(3, 8, 1))})
     torch.save(backbone.state_dict(), tmp_path / "x.pth")
-    message = r"backbone\.0\.weight is .* and 1 more differ; look at MODEL\.YOLOR_ELAN\.WIDTH"
+    message = r"backbone\.0\.weight is .* and 1 more differ; check MODEL\.YOLOR_ELAN\.WIDTH"
     with pytest.raises(CheckpointError, match=message):
         load_weights(Net(), tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("source", ["yolov7-af", "yolov7-af-seg", "yolov7-af-pan"])
 def test_published_files(tmp_path: Path, source: str) -> None:
-    """Which of the networks it is, is told by its names."""
+    """The network is recognized by its names."""
     state = tiny_state(source)
     torch.save({"model": state}, tmp_path / "x.pt")
     found = read_weights(tmp_path / "x.pt").tensors
@@ -278,16 +277,16 @@ def test_published_files(tmp_path: Path, source: str) -> None:
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_pickled_models_of_others(tmp_path: Path) -> None:
-    """Read without running them, and named when they are none of the published networks."""
+def test_foreign_pickled_models(tmp_path: Path) -> None:
+    """They are read without running code, and reported if unknown."""
     path = save_published({"model": Model()}, tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match=r"x\.pt: this is no yolov7-af: missing model\.1\."):
+    with pytest.raises(CheckpointError, match=r"x\.pt: not a yolov7-af: missing model\.1\."):
         load_weights(Net(), path)
 
 
 @pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
 @pytest.mark.parametrize("data", [b"", b"<!DOCTYPE html>" * 9, b"\0" * 999])
-def test_what_is_no_file_of_weights(tmp_path: Path, name: str, data: bytes) -> None:
+def test_files_that_are_no_weights(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
     with pytest.raises(CheckpointError, match=rf"^{tmp_path}/{name}: damaged, or no.+\)$"):
         load_weights(Net(), tmp_path / name)
@@ -312,21 +311,22 @@ def test_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
-def test_what_else_a_file_tells(tmp_path: Path, name: str) -> None:
+def test_tokenizer_and_provenance_are_read(tmp_path: Path, name: str) -> None:
     save_checkpoint(training_checkpoint(Net()), tmp_path / "x.pth")
     write_release(read_weights(tmp_path / "x.pth"), tmp_path / "x.safetensors")
 
-    assert read_tokenizer(tmp_path / name) == bytes([0, 7, 255])
-    assert read_config(tmp_path / name) == "VERSION: 2\n"
-    assert read_classes(tmp_path / name) == {"thing_classes": ["cat"]}
+    stored = read_weights(tmp_path / name)
+    assert stored.tokenizer == bytes([0, 7, 255])
+    assert stored.provenance["config"] == "VERSION: 2\n"
+    assert stored.provenance["classes"] == {"thing_classes": ["cat"]}
 
 
-def test_a_file_that_tells_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_of_weights_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.save(Net().state_dict(), tmp_path / "x.pth")
     save_file(Net().state_dict(), tmp_path / "x.safetensors")
     with caplog.at_level(logging.DEBUG):
         for name in ("x.pth", "x.safetensors"):
-            assert read_tokenizer(tmp_path / name) is None
-            assert read_config(tmp_path / name) is None
-            assert read_classes(tmp_path / name) is None
+            stored = read_weights(tmp_path / name)
+            assert stored.tokenizer is None
+            assert stored.provenance == {}
     assert caplog.text == ""

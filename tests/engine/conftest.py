@@ -1,4 +1,4 @@
-"""A few toy scenes, and runs of a small model on them."""
+"""Fixtures: toy scenes, and configurations of small runs on them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def toy_sets(toy_root: Path) -> Iterator[tuple[str, str]]:
-    """Names of the two data sets in this process's catalogue."""
+    """Names of the two data sets, registered in this process."""
     names = register(toy_root)
     yield names
     for name in names:
@@ -39,7 +39,7 @@ def toy_sets(toy_root: Path) -> Iterator[tuple[str, str]]:
 
 
 def register(toy_root: Path) -> tuple[str, str]:
-    """Put the two data sets into a process's catalogue."""
+    """Register the two data sets in this process."""
     for split, name in (("train", TRAIN), ("val", VAL)):
         register_toy_scenes(name, toy_root / "toy_scenes", split)
     return TRAIN, VAL

@@ -1,4 +1,4 @@
-"""What the tests of launch run as processes: `program.py [flags] OUT FOLDER DO WHAT`."""
+"""Program for the tests of launch: `program.py [flags] OUT FOLDER DO WHAT`."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from torch import distributed
 from yolor_d2.engine.launch import signals
 from yolor_d2.engine.launch.arguments import argument_parser
 from yolor_d2.engine.launch.preflight import check_cluster
-from yolor_d2.engine.launch.processes import launch
+from yolor_d2.engine.launch.processes import launch, local_rank
 
 ROUNDS = 3  # signals that "rounds" wait for
 
@@ -23,7 +23,7 @@ def main(args: Namespace) -> None:
     folder, what = Path(args.opts[1]), args.opts[3]
     rank = comm.get_rank()
     total = summed(rank + 1)
-    facts = [rank, comm.get_world_size(), comm.get_local_rank(), comm.get_local_size(), total]
+    facts = [rank, comm.get_world_size(), local_rank(), total]
     (folder / f"facts{rank}").write_text(json.dumps([*facts, os.getpid()]))
     globals()[what](folder, rank)
 
@@ -33,7 +33,7 @@ def finish(folder: Path, rank: int) -> None:
 
 
 def wait(folder: Path, rank: int) -> None:
-    """Like a run that is in its first steps of preparing: no signal is watched."""
+    """Wait without watching signals, like a run during its preparation."""
     time.sleep(60)
 
 
@@ -45,9 +45,9 @@ def train(
         while not summed(signals.requested() is not None):
             time.sleep(0.01)  # a step
         while everyone and signals.requested() is None:
-            time.sleep(0.01)  # this process's own signal must not find it between two parts
+            time.sleep(0.01)  # its signal must not arrive between two parts
         saved = time.monotonic() + save_seconds
-        while time.monotonic() < saved:  # another thread may get a signal, and not wake this one
+        while time.monotonic() < saved:  # a signal in another thread does not wake this one
             time.sleep(0.05)
         (folder / f"saved{rank}_{part}").write_text(str(signals.requested()))
         comm.synchronize()
@@ -55,7 +55,7 @@ def train(
 
 
 def rounds(folder: Path, rank: int) -> None:
-    """Be interrupted several times, and end by the last one."""
+    """Be interrupted several times; the last interrupt ends the process."""
     for part in range(ROUNDS - 1):
         try:
             train(folder, rank, part=part, everyone=True)
@@ -85,7 +85,7 @@ def die(folder: Path, rank: int) -> None:
 
 
 def check(folder: Path, rank: int) -> None:
-    """Preflight twice: with equal configurations, and with different ones."""
+    """Check the cluster twice: with equal and with different configurations."""
     good = check_cluster(config_text="equal", output_dir=str(folder))
     bad = check_cluster(config_text=f"of {rank}", output_dir=str(folder))
     (folder / f"checked{rank}").write_text(json.dumps([good, bad]))

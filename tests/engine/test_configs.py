@@ -1,4 +1,4 @@
-"""Every configuration of ours trains: two steps of a narrow network on toy scenes."""
+"""All configurations train: two steps of a narrow network on toy scenes."""
 
 import math
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Two processes have the gradient of one that has all images.
+"""Gradients of two processes equal those of one process with all images.
 
 Norms use fixed statistics, because those of a batch are of the process's own images; and there is
 no dropout. Then everything is a sum over images, up to rounding.
@@ -29,7 +29,7 @@ Batch = list[dict[str, Any]]
 
 
 class Case(NamedTuple):
-    """What each process has, batch after batch of one step, and batches that are the same."""
+    """Batches of a step in each process, and the same images in one process."""
 
     shares: tuple[list[Batch], list[Batch]]
     whole: list[Batch]
@@ -137,7 +137,7 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Learnt
     return [{name: Learnt(*learnt) for name, learnt in each.items()} for each in saved]
 
 
-def test_the_sums_of_scores_are_large_enough_to_matter() -> None:
+def test_score_sums_exceed_the_minimum() -> None:
     """Those below 1 count as 1."""
     model = frozen_model()
     with patch.object(detection, "over_processes", wraps=over_processes) as spy:
@@ -147,7 +147,9 @@ def test_the_sums_of_scores_are_large_enough_to_matter() -> None:
 
 
 @pytest.mark.parametrize("name", cases())
-def test_two_processes_learn_as_one(name: str, processes: list[dict[str, Learnt]]) -> None:
+def test_gradients_of_two_processes_equal_those_of_one(
+    name: str, processes: list[dict[str, Learnt]]
+) -> None:
     case = cases()[name]
     expected = learn(frozen_model(), case.whole, share=1 / len(case.shares[0]))
     first, second = (learnt[name] for learnt in processes)

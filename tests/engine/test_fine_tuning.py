@@ -1,4 +1,4 @@
-"""A run that begins with weights, or of which parts do not learn."""
+"""Runs that start from weights, or have frozen parts."""
 
 import math
 from pathlib import Path
@@ -16,8 +16,8 @@ from .test_step import Gradients
 FROZEN = ("backbone.bottom_up", "caption_head.text")
 
 
-def test_the_running_mean_starts_from_the_weights_that_are_loaded(configure: Configure) -> None:
-    """Not from the random ones of before, which would stay in it for thousands of steps."""
+def test_running_mean_starts_from_loaded_weights(configure: Configure) -> None:
+    """Random initial weights would stay in the mean for thousands of steps."""
     trainer, _ = run(configure("first", "SOLVER.MAX_ITER", 2))
     final = trainer.folder.path / "model_final.pth"
 
@@ -40,8 +40,8 @@ def test_the_running_mean_starts_from_the_weights_that_are_loaded(configure: Con
             torch.testing.assert_close(mean, expected, msg=name)
 
 
-def test_frozen_parts_stay_and_all_others_learn(configure: Configure) -> None:
-    """Bit by bit, statistics and running mean included."""
+def test_frozen_parts_stay_and_others_change(configure: Configure) -> None:
+    """Bit by bit, including statistics and the running mean."""
     trainer = Trainer(configure("run", "SOLVER.FREEZE", list(FROZEN), "SOLVER.MAX_ITER", 3))
     gradients = Gradients()
     trainer.register_hooks([gradients])
@@ -49,7 +49,7 @@ def test_frozen_parts_stay_and_all_others_learn(configure: Configure) -> None:
     trainer.train()
 
     statistics = {name for name in before if name.endswith(("running_mean", "running_var"))}
-    # Boxes of such small images teach the coarser levels next to nothing.
+    # With such small images, the coarser levels get almost no gradients from boxes.
     taught = {n for step in gradients.steps for n, g in step.items() if g.abs().max() > 1e-6}
     expected = taught | {name for name in statistics if not name.startswith(FROZEN)}
     parts = {"backbone", "detection_head", "mask_head", "semantic_head", "caption_head"}

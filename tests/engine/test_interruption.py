@@ -1,4 +1,4 @@
-"""Signals and kills: whatever ends the processes of a run, it goes on where it was."""
+"""Signals and kills: a run is resumed after its last saved step."""
 
 import json
 import os
@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator
 
 from yolor_d2.checkpoint.run_folder import RunFolder
 from yolor_d2.engine.launch.signals import EXIT_SAVED
 from yolor_d2.engine.main import main
 from yolor_d2.engine.trainer import Trainer
+from yolor_d2.evaluation.evaluator_list import EvaluatorList
 
 from .conftest import SMALL, Configure
 from .test_main import arguments
@@ -42,7 +43,7 @@ def start(
     launcher: Sequence[str] = (),
     keys: Sequence[object] = (),
 ) -> subprocess.Popen[str]:
-    """train_net.py, as a user starts it."""
+    """Start train_net.py like a user."""
     environment = {**os.environ, **HOST, "DETECTRON2_DATASETS": str(toy_root)}
     config = ROOT / "configs/toy/yolor_elan_n_toy.yaml"
     command = [sys.executable, *launcher, str(ROOT / "train_net.py"), "--config-file", str(config)]
@@ -92,8 +93,8 @@ LAUNCHES = {
         pytest.param("alone by SIGUSR2", marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_saves(toy_root: Path, tmp_path: Path, kind: str) -> None:
-    """The finished steps are kept, and the rest of the run is that of one without signals."""
+def test_signal_saves(toy_root: Path, tmp_path: Path, kind: str) -> None:
+    """The finished steps are saved."""
     flags, launcher, signum = LAUNCHES[kind]
     keys = ["DATALOADER.NUM_WORKERS", 1, "LOG.PERIOD", 1]
     folder = tmp_path / "run"
@@ -113,7 +114,7 @@ def test_a_signal_saves(toy_root: Path, tmp_path: Path, kind: str) -> None:
 
 
 class SignalledLoader:
-    """A loader during whose second batch the process is asked to stop."""
+    """A loader; the process gets a signal during the second batch."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
@@ -131,7 +132,7 @@ class SignalledLoader:
 
 
 class SignalledEvaluator(DatasetEvaluator):
-    """Is asked to stop while it computes its scores."""
+    """The process gets a signal while this evaluator computes its scores."""
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -144,10 +145,10 @@ class NeverAsked(DatasetEvaluator):
 
 
 @pytest.mark.parametrize("when", ["images", "scores"])
-def test_a_signal_during_evaluation(
+def test_signal_during_evaluation(
     configure: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """The evaluation is given up, its step is saved, and the resumed run makes up for it."""
+    """The evaluation is canceled, its step is saved, and the resumed run repeats it."""
     keys = ("MODEL.YOLOR.TASKS", ["detection"], "TEST.BATCH_SIZE", 1)
     keys += ("SOLVER.MAX_ITER", 3, "TEST.EVAL_PERIOD", 2)
     straight, broken = (
@@ -161,7 +162,7 @@ def test_a_signal_during_evaluation(
             loader = SignalledLoader(Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0]))
             patch.setattr(Trainer, "build_test_loader", lambda cfg, name: loader)
         else:
-            parts = DatasetEvaluators([SignalledEvaluator(), NeverAsked()])
+            parts = EvaluatorList([SignalledEvaluator(), NeverAsked()])
             patch.setattr(Trainer, "build_evaluator", lambda cfg, name: parts)
         with pytest.raises(SystemExit) as stop:
             main(broken)
@@ -191,7 +192,7 @@ def evaluated(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_kills_lose_nothing(toy_root: Path, tmp_path: Path) -> None:
-    """SIGKILL at random moments; in the end the weights are those of a run that was left alone."""
+    """After SIGKILL at random times, the final weights equal those of an undisturbed run."""
     kill_and_go_on(toy_root, tmp_path, kills=3, steps=12)
 
 

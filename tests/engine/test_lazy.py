@@ -1,4 +1,4 @@
-"""A LazyConfig trains with the same parts, and resumes as exactly."""
+"""LazyConfigs: training, exact resume, overrides."""
 
 import json
 from argparse import Namespace
@@ -11,8 +11,8 @@ from detectron2.config import LazyConfig
 from detectron2.evaluation.testing import flatten_results_dict
 
 from yolor_d2.engine.launch.arguments import argument_parser
-from yolor_d2.engine.lazy import LazySetup, config_changes
-from yolor_d2.engine.main import main
+from yolor_d2.engine.lazy import lazy_changes
+from yolor_d2.engine.main import main, prepare
 from yolor_d2.engine.run import Run
 from yolor_d2.model_zoo import config_folder
 
@@ -66,7 +66,7 @@ def test_train(toy_sets: tuple[str, str], tmp_path: Path, kind: str) -> None:
 
 
 def test_resume(toy_sets: tuple[str, str], tmp_path: Path) -> None:
-    """Stopped after 2 of 4 steps, which the second command makes up for."""
+    """Stopped after 2 of 4 steps; the second command finishes the run."""
     straight, parts = tmp_path / "straight", tmp_path / "parts"
     run_lazy(toy_sets, straight, "pan", "run.max_iter=4")
     with pytest.MonkeyPatch.context() as patch:
@@ -89,26 +89,28 @@ def stop_after_two_steps(after_step: Any) -> Any:
     return wrapped
 
 
-def test_a_new_run_from_weights(
+def test_new_run_from_weights(
     toy_sets: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It says what it begins with; on a CPU it does without lower precision."""
+    """The loaded file is logged; on a CPU, the precision is single."""
     monkeypatch.setattr("yolor_d2.engine.lazy.best_device", lambda: "cpu")
-    weights = tmp_path / "weights.pth"
-    more = ("run.precision=bf16", f"init.weights={weights}")
-    setup = LazySetup(arguments(toy_sets, tmp_path / "run", "pan", *more, flags=["--resume"]))
-    assert setup.options.precision == ""
-    torch.save(setup.model().state_dict(), weights)
-    assert_equal(setup.run().model.state_dict(), torch.load(weights))
+    run_lazy(toy_sets, tmp_path / "first", "pan", "run.max_iter=1")
+    weights = tmp_path / "first/model_final.pth"
+    more = ("run.precision=bf16", "run.max_iter=1", f"init.weights={weights}")
+    args = arguments(toy_sets, tmp_path / "run", "pan", *more, flags=["--resume"])
+    work = prepare(args)
+    (run,) = work.args
+    assert run.options.precision == ""
+    assert_equal(run.model.state_dict(), torch.load(weights)["ema"]["model"])
     log = (tmp_path / "run/log.txt").read_text()
-    assert "has no checkpoint: a new run" in log
-    assert "weights.pth: " in log
+    assert "has no checkpoint to resume" in log
+    assert "model_final.pth: " in log
 
 
 @pytest.mark.parametrize(
     "name", ["data.batchsize", "run.max_itr", "nothing", "nothing.at_all", "init.seed.more"]
 )
-def test_a_slip_of_the_pen_is_refused(
+def test_unknown_override_is_refused(
     toy_sets: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     said = complaint(caplog, arguments(toy_sets, tmp_path, "pan", f"{name}=3"))
@@ -120,11 +122,11 @@ def changes(*overrides: str) -> list[str]:
         LazyConfig.load(str(config_folder() / "lazy/yolor_elan_mtl.py")) for _ in range(2)
     )
     LazyConfig.apply_overrides(now, list(overrides))
-    return config_changes(LazyConfig.to_py(before), LazyConfig.to_py(now))
+    return lazy_changes(LazyConfig.to_py(before), LazyConfig.to_py(now))
 
 
-def test_what_is_learnt_stays() -> None:
-    """The schedule follows the number of steps."""
+def test_changes_of_training_are_reported() -> None:
+    """A changed number of steps changes the schedule."""
     run = ("run.accum_steps=4", "run.ema_decay=0.5", "run.ema_tau=5.0", "run.freeze=[backbone]")
     clip = ("run.clip_type=value", "run.clip_value=1.0", "run.precision=fp16", "run.max_iter=9")
     model = ("model.backbone.depth=0.5", "model.caption_head.sizes.dim=8")
@@ -145,7 +147,7 @@ def test_what_is_learnt_stays() -> None:
     ]
 
 
-def test_all_else_may_change() -> None:
+def test_changes_without_effect_on_training_are_allowed() -> None:
     data = ("data.test=[]", "data.test_batch_size=1", "data.num_workers=1", "init.weights=w")
     run = ("run.output_dir=o", "run.eval_period=1", "run.log_period=1", "run.best_metric=bbox/AP")
     assert changes(*data, *run, "test_mapper.test_size=64", "evaluators.meteor=True") == []

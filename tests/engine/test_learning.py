@@ -1,4 +1,4 @@
-"""That it learns: long runs with expected results, on what the machine has."""
+"""Long runs with expected results."""
 
 import json
 import os
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(*command: object, datasets: Path) -> None:
-    """A command of the repository, which has to end well."""
+    """Run a command of the repository, which must succeed."""
     environment = {**os.environ, "DETECTRON2_DATASETS": str(datasets)}
     done = subprocess.run(
         [sys.executable, *map(str, command)],
@@ -26,7 +26,7 @@ def run(*command: object, datasets: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_eight_real_images_are_learnt_by_heart(shared_dir: Path, tmp_path: Path) -> None:
+def test_overfits_eight_real_images(shared_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "coco").symlink_to(shared_dir / "data/coco-mini")
     run("datasets/prepare_overfit.py", datasets=tmp_path)
     train("quick/overfit.yaml", tmp_path)
@@ -34,7 +34,7 @@ def test_eight_real_images_are_learnt_by_heart(shared_dir: Path, tmp_path: Path)
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_the_long_run_on_toy_scenes(tmp_path: Path) -> None:
+def test_long_run_on_toy_scenes(tmp_path: Path) -> None:
     make_scenes(tmp_path, train=4000, val=200)
     train("toy/yolor_elan_n_toy_long.yaml", tmp_path)
 
@@ -42,7 +42,7 @@ def test_the_long_run_on_toy_scenes(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_captions_learn_from_cider(tmp_path: Path) -> None:
-    """Rewards rise within 50 steps; after 300, CIDEr is better by more than seeds differ."""
+    """Rewards rise within 50 steps; after 300, the gain in CIDEr exceeds that of other seeds."""
     make_scenes(tmp_path, train=2000, val=200)
     train("toy/yolor_elan_n_toy.yaml", tmp_path, "SOLVER.MAX_ITER", 600)
     weights = tmp_path / "output/model_final.pth"
@@ -68,6 +68,6 @@ def make_scenes(folder: Path, *, train: int, val: int) -> None:
 
 
 def train(config: str, folder: Path, *overrides: object, output: str = "output") -> None:
-    """Ends with an error unless the results are those of TEST.EXPECTED_RESULTS."""
+    """Train; the command fails unless results are those of TEST.EXPECTED_RESULTS."""
     options = ["--config-file", f"configs/{config}", "OUTPUT_DIR", folder / output, *overrides]
     run("train_net.py", *options, datasets=folder)

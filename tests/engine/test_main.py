@@ -1,4 +1,4 @@
-"""The command: what it does, and in which words it fails."""
+"""The command: training, evaluation, error messages."""
 
 import json
 import logging
@@ -30,9 +30,9 @@ def arguments(cfg: CfgNode, path: Path, *more: str) -> Namespace:
 
 
 def complaint(caplog: pytest.LogCaptureFixture, args: Namespace, *, code: int = WRONG_USE) -> str:
-    """What the command says when it refuses or fails."""
+    """The error message of a command that fails."""
     caplog.clear()
-    # detectron2's loggers keep to themselves, some from the first run of a process on.
+    # detectron2's loggers do not propagate, some after the first run in a process.
     logger = logging.getLogger("yolor_d2")
     logger.addHandler(caplog.handler)
     try:
@@ -47,7 +47,7 @@ def complaint(caplog: pytest.LogCaptureFixture, args: Namespace, *, code: int = 
 
 
 def test_train_then_evaluate(configure: Configure, tmp_path: Path) -> None:
-    """Evaluating the final weights gives what the run said at its end."""
+    """Evaluating the final weights returns the results at the end of the run."""
     overrides = ("SOLVER.MAX_ITER", 2, "TEST.EVAL_PERIOD", 2, "LOG.PICTURES", 2, "LOG.CURVES", True)
     cfg = configure("run", *overrides)
     results = main(arguments(cfg, tmp_path / "c.yaml"))
@@ -89,7 +89,7 @@ def test_refusals(configure: Configure, tmp_path: Path, caplog: pytest.LogCaptur
     assert "taken" in says("OUTPUT_DIR", str(tmp_path / "taken"))
 
 
-def test_a_run_is_not_buried(
+def test_existing_run_is_not_overwritten(
     configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cfg = configure("run", "SOLVER.MAX_ITER", 1)
@@ -98,7 +98,7 @@ def test_a_run_is_not_buried(
     assert "has a run already" in complaint(caplog, arguments(cfg, file))
     slower = ("--resume", "SOLVER.BASE_LR", "0.5")
     said = complaint(caplog, arguments(cfg, file, *slower))
-    assert "holds a run of another configuration: SOLVER.BASE_LR 0.001 -> 0.5" in said
+    assert "has a run of another configuration: SOLVER.BASE_LR 0.001 -> 0.5" in said
     main(arguments(cfg, file, "--resume", "DATALOADER.NUM_WORKERS", "0"))  # nothing left to do
     inside = ("--overwrite", "MODEL.WEIGHTS", str(Path(cfg.OUTPUT_DIR) / "model_final.pth"))
     assert "which --overwrite empties" in complaint(caplog, arguments(cfg, file, *inside))
@@ -107,7 +107,7 @@ def test_a_run_is_not_buried(
 
 
 def test_other_classes(configure: Configure, tmp_path: Path, caplog: Any) -> None:
-    """Weights of another number of classes: what does not fit is said, the rest is learnt on."""
+    """Weights of another number of classes: mismatches are logged, other weights are loaded."""
     first = configure("first", "SOLVER.MAX_ITER", 1)
     main(arguments(first, tmp_path / "a.yaml"))
     weights = str(Path(first.OUTPUT_DIR) / "model_final.pth")
@@ -132,7 +132,7 @@ def test_determinism_is_switched_on(configure: Configure, tmp_path: Path) -> Non
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]) -> None:
-    """Let losses go through a function from the second step on."""
+    """Apply a function to the losses from the second step on."""
     compute = YOLOR.training_losses
     calls = count()
 
@@ -155,7 +155,7 @@ def run_out_of_memory(loss: Tensor) -> Tensor:
     ],
     ids=["memory", "not finite"],
 )
-def test_what_ends_a_run_is_said_once(
+def test_fatal_error_is_logged_once(
     configure: Configure,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -163,7 +163,7 @@ def test_what_ends_a_run_is_said_once(
     spoil: Callable[[Tensor], Tensor],
     words: tuple[str, ...],
 ) -> None:
-    """One line, no stack trace, and a folder that a run can go on from."""
+    """One line without a stack trace, and a folder that can be resumed from."""
     poison(monkeypatch, spoil)
     cfg = configure("run", "SOLVER.CHECKPOINT_PERIOD", 1)
     said = complaint(caplog, arguments(cfg, tmp_path / "c.yaml"), code=1)
@@ -179,7 +179,7 @@ def test_what_ends_a_run_is_said_once(
 def test_evaluate_the_last_checkpoint(
     configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of the run in OUTPUT_DIR with its own tokenizer; MODEL.WEIGHTS where there is no run."""
+    """Of the run in OUTPUT_DIR with its own tokenizer; MODEL.WEIGHTS if there is no run."""
     cfg = configure("run", "SOLVER.MAX_ITER", 2, "TEST.EVAL_PERIOD", 2)
     folder, file = Path(cfg.OUTPUT_DIR), tmp_path / "c.yaml"
     nothing = ("--eval-only", "--resume")

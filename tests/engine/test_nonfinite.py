@@ -1,4 +1,4 @@
-"""What is not finite never becomes part of the weights, nor of a checkpoint."""
+"""Non-finite values are never applied to weights or saved."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from .test_resume import Kill, KillAfter, assert_equal
 
 
 class Poison(HookBase):
-    """Spoils something right before a step."""
+    """Makes a loss, a gradient or a statistic of a step non-finite."""
 
     def __init__(self, kind: str, *, steps: range) -> None:
         self.kind = kind
@@ -75,7 +75,7 @@ def test_stop(configure: Configure, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["loss", "gradient", "statistic"])
 def test_skip(configure: Configure, kind: str) -> None:
-    """The step leaves no trace: weights, statistics and their mean are as before it."""
+    """Weights, statistics and their running mean are as before the step."""
     overrides = ("SOLVER.NONFINITE", "skip", "SOLVER.MAX_ITER", 3)
     trainer = poisoned(configure, kind, *overrides, steps=range(2, 3))
     before = {}
@@ -94,7 +94,7 @@ def test_skip(configure: Configure, kind: str) -> None:
     assert_equal(state, {k: v for k, v in before.items() if "num_batches" not in k})
 
 
-def test_not_for_ever(configure: Configure) -> None:
+def test_too_many_skipped_steps_stop_the_run(configure: Configure) -> None:
     overrides = ("SOLVER.NONFINITE", "skip", "SOLVER.MAX_SKIPPED", 2)
     trainer = poisoned(configure, "loss", *overrides, steps=range(1, 6))
     with pytest.raises(NonFiniteError, match="3 such steps in a row"):
@@ -102,8 +102,8 @@ def test_not_for_ever(configure: Configure) -> None:
     assert trainer.iter == 3
 
 
-def test_a_resumed_run_goes_on_counting(configure: Configure) -> None:
-    """Or a run that is stopped now and then would never end."""
+def test_resumed_run_continues_count_of_skipped_steps(configure: Configure) -> None:
+    """Otherwise a run that is often stopped would never end."""
     overrides = ("SOLVER.NONFINITE", "skip", "SOLVER.MAX_SKIPPED", 2, "SOLVER.CHECKPOINT_PERIOD", 1)
     first = poisoned(configure, "loss", *overrides, steps=range(1, 6))
     first.register_hooks([KillAfter(3)])
@@ -111,12 +111,13 @@ def test_a_resumed_run_goes_on_counting(configure: Configure) -> None:
         first.train()
 
     second = poisoned(configure, "loss", *overrides, steps=range(1, 6))
-    assert second.resume()
+    second.resume_or_load(resume=True)
+    assert second.start_iter == 3
     with pytest.raises(NonFiniteError, match="3 such steps in a row"):
         second.train()
     assert second.iter == 3
 
     older = first.checkpoint()
-    del older["skipped"]  # as format 1 has been before
+    del older["skipped"]  # missing in earlier checkpoints of format 1
     second.load(older)
     assert second._trainer.skipped == 0

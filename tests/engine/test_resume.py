@@ -1,4 +1,4 @@
-"""A run that was stopped goes on exactly as if it had not been."""
+"""Exact resume: a stopped and resumed run equals an uninterrupted one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from .conftest import Configure
 
 
 class Kill(BaseException):
-    """Ends a run as SIGKILL would: nobody is prepared for it."""
+    """Ends a run without any handling, like SIGKILL."""
 
 
 class KillAfter(HookBase):
@@ -29,7 +29,7 @@ class KillAfter(HookBase):
 
 
 class Record(HookBase):
-    """Notes the total loss of each step."""
+    """Records the total loss of each step."""
 
     def __init__(self) -> None:
         self.losses: dict[int, float] = {}
@@ -46,7 +46,7 @@ def run(
     make: Callable[[CfgNode], Trainer] = Trainer,
 ) -> tuple[Trainer, dict[int, float]]:
     """A trainer that has trained, and the total loss of each step."""
-    # A resumed process has other random numbers, and so has each of several.
+    # Resumed processes, and each of several, have different random numbers.
     seed_everything((99 if resume else 1) + comm.get_rank())
     trainer = make(cfg)
     trainer.resume_or_load(resume=resume)
@@ -92,17 +92,17 @@ def check_exact(configure: Configure, *overrides: Any, kill_after: int, workers:
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kill_after", [1, 3, 5])
 def test_exact(configure: Configure, kill_after: int, workers: int) -> None:
-    """14 images, 4 a step, 6 steps: into the second epoch, and mosaic closes after 4."""
+    """14 images, 4 per step, 6 steps: into the second epoch; mosaic ends after 4 steps."""
     check_exact(configure, kill_after=kill_after, workers=workers)
 
 
 def test_exact_with_rewards(configure: Configure) -> None:
-    """What is drawn follows from the generators in the checkpoint."""
+    """Sampled captions depend on the generators in the checkpoint."""
     check_exact(configure, "MODEL.CAPTION_HEAD.SCST.SAMPLES", 3, kill_after=2)
 
 
 @pytest.mark.parametrize("kill_after", [2, 4])
 def test_exact_with_several_batches_a_step(configure: Configure, kill_after: int) -> None:
-    """2 images a batch, 2 batches a step: the same epochs, counted in batches."""
+    """2 images per batch, 2 batches per step: the same epochs."""
     overrides = ("SOLVER.ACCUM_STEPS", 2, "SOLVER.IMS_PER_BATCH", 2)
     check_exact(configure, *overrides, kill_after=kill_after)

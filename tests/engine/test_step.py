@@ -1,4 +1,4 @@
-"""A step of the optimiser: accumulated batches, clipping, precision, what goes into the log."""
+"""A step of the optimizer: accumulated batches, clipping, precision, logged metrics."""
 
 import copy
 from itertools import islice
@@ -21,7 +21,7 @@ STILL = [
 
 
 class Gradients(HookBase):
-    """Copies the gradients of each step at the moment that the optimiser uses them."""
+    """Copies the gradients of each step just before the optimizer uses them."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, Tensor]] = []
@@ -53,23 +53,23 @@ def test_accumulation_is_the_mean_of_the_batches(configure: Configure) -> None:
     overrides = ("SOLVER.ACCUM_STEPS", 3, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 2)
     trainer, gradients = build(configure, *overrides)
     trainer.model.train()
-    batches = list(islice(trainer.build_loader(0), 3))
+    batches = list(islice(trainer.parts.data.train_loader(0), 3))
     expected = [gradient_of(trainer.model, batch) for batch in batches]
 
     trainer.train()
 
-    assert len(gradients.steps) == trainer.finished == 2  # steps of the optimiser
+    assert len(gradients.steps) == trainer.finished == 2  # steps of the optimizer
     for name, gradient in gradients.steps[0].items():
         mean = torch.stack([one[name] for one in expected]).mean(0)
         torch.testing.assert_close(gradient, mean, atol=1e-6, rtol=1e-4)
 
 
-def test_the_second_step_goes_on_where_the_first_ended(configure: Configure) -> None:
-    """Positions in the data count batches, not steps."""
+def test_second_step_continues_the_data(configure: Configure) -> None:
+    """Positions in the data are counted in batches, not steps."""
     overrides = ("SOLVER.ACCUM_STEPS", 3, "SOLVER.IMS_PER_BATCH", 2)
     trainer, _ = build(configure, *overrides)
-    straight = [i["image_id"] for b in islice(trainer.build_loader(0), 6) for i in b]
-    later = [i["image_id"] for b in islice(trainer.build_loader(1), 3) for i in b]
+    straight = [i["image_id"] for b in islice(trainer.parts.data.train_loader(0), 6) for i in b]
+    later = [i["image_id"] for b in islice(trainer.parts.data.train_loader(1), 3) for i in b]
     assert later == straight[6:]
 
 
@@ -81,16 +81,16 @@ def test_clipping(configure: Configure, norm_type: float) -> None:
     trainer.train()
     total = torch.cat([g.flatten() for g in gradients.steps[0].values()]).norm(norm_type).item()
     assert total == pytest.approx(0.125, rel=1e-4)
-    assert trainer.storage.latest()["grad_norm"][0] > 0.25  # before it was clipped
+    assert trainer.storage.latest()["grad_norm"][0] > 0.25  # before clipping
 
 
 @pytest.mark.parametrize("scale", [1.0, 4096.0])
-def test_captions_teach_the_trunk(configure: Configure, scale: float) -> None:
-    """One step on the sum of all losses, also when it is scaled on its way (as for fp16)."""
+def test_caption_gradients_reach_the_trunk(configure: Configure, scale: float) -> None:
+    """One step on the sum of all losses, also with loss scaling (as for fp16)."""
     trainer, gradients = build(configure, "SOLVER.MAX_ITER", 1)
     trainer._trainer.scaler = torch.amp.GradScaler("cpu", enabled=scale > 1, init_scale=scale)
     model = trainer.model.train()
-    batch = next(iter(trainer.build_loader(0)))
+    batch = next(iter(trainer.parts.data.train_loader(0)))
     alone = copy.deepcopy(model)
     alone(batch)["loss_caption"].backward()
     others = copy.deepcopy(model)
@@ -109,7 +109,7 @@ def test_captions_teach_the_trunk(configure: Configure, scale: float) -> None:
         torch.testing.assert_close(gradients.steps[0][name], together, atol=2e-4, rtol=1e-3)
 
 
-def test_what_is_logged(configure: Configure) -> None:
+def test_logged_metrics(configure: Configure) -> None:
     overrides = ("LOG.TASK_GRADIENTS", 2, "SOLVER.MAX_ITER", 2)
     trainer, _ = build(configure, *overrides)
     trainer.train()
@@ -126,10 +126,10 @@ def test_what_is_logged(configure: Configure) -> None:
 
 @pytest.mark.parametrize("samples", [0, 3])
 def test_half_precision_trains(configure: Configure, samples: int) -> None:
-    """Also where captions are drawn in it, and learn from what they earn."""
+    """Also with captions sampled in half precision, and rewards."""
     overrides = ("SOLVER.MAX_ITER", 2, "MODEL.CAPTION_HEAD.SCST.SAMPLES", samples)
     trainer, gradients = build(configure, *overrides)
-    trainer._trainer.dtype = torch.bfloat16  # CPUs are asked for single precision otherwise
+    trainer._trainer.dtype = torch.bfloat16  # options select single precision on CPUs
     trainer.train()
     assert len(gradients.steps) == 2
     assert all(torch.isfinite(g).all() for g in gradients.steps[1].values())
@@ -137,9 +137,9 @@ def test_half_precision_trains(configure: Configure, samples: int) -> None:
     assert any(g.any() for g in captions)
 
 
-def test_wrong_words(configure: Configure) -> None:
+def test_wrong_options_are_refused(configure: Configure) -> None:
     for overrides, complaint in (
-        (("SOLVER.NONFINITE", "hope"), "SOLVER.NONFINITE must be stop or skip, not hope"),
+        (("SOLVER.NONFINITE", "hope"), "SOLVER.NONFINITE must be one of stop, skip, not hope"),
         (("SOLVER.ACCUM_STEPS", 0), "SOLVER.ACCUM_STEPS is 0; it must be at least 1"),
         (("SOLVER.AMP.DTYPE", "half"), "SOLVER.AMP.DTYPE must be one of bf16, fp16, not half"),
     ):

@@ -1,4 +1,4 @@
-"""How much each task pulls at the trunk, against plain backward passes."""
+"""Task gradients, compared with plain backward passes."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def flat_gradient(model: YOLOR) -> torch.Tensor:
 
 
 def alone(task: str, *, seed: int = 0) -> torch.Tensor:
-    """The gradient of one task, by a backward pass of its losses and nothing else, (P,)."""
+    """The gradient of one task by a backward pass of its losses alone, (P,)."""
     model = tiny_model(TASKS, *NO_DROPOUT)
     losses = model(random_batch(seed=seed))
     sum(losses[name] for name in LOSSES[task]).backward()
@@ -43,26 +43,26 @@ def measured() -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_norm_is_that_of_the_task_alone(measured: dict[str, torch.Tensor], task: str) -> None:
+def test_norm_equals_that_of_the_task_alone(measured: dict[str, torch.Tensor], task: str) -> None:
     assert measured[task].item() == pytest.approx(alone(task).norm().item(), rel=1e-4)
 
 
-def test_the_captions_gradient_reaches_the_trunk(measured: dict[str, torch.Tensor]) -> None:
-    """All of it that the maps of the caption pass through, down to the first convolution."""
+def test_caption_gradient_reaches_the_trunk(measured: dict[str, torch.Tensor]) -> None:
+    """In all layers that the caption's maps depend on, down to the first convolution."""
     assert measured["caption"] > 1e-3
     model = tiny_model(("caption",))
     sum(model(random_batch()).values()).backward()
     assert model.backbone.bottom_up.stem[0].conv.weight.grad.norm() > 1e-5
 
 
-def test_agreement(measured: dict[str, torch.Tensor]) -> None:
+def test_cosines_of_gradients(measured: dict[str, torch.Tensor]) -> None:
     first, second = alone("mask"), alone("caption")
     expected = F.cosine_similarity(first, second, dim=0).item()
     assert measured["cosine_mask_caption"].item() == pytest.approx(expected, abs=1e-4)
     assert len(measured) == 4 + 6
 
 
-def test_the_step_goes_on_as_if_nothing_had_been() -> None:
+def test_training_step_is_not_affected() -> None:
     gradients = []
     for measures in (True, False):
         model = tiny_model(TASKS, *NO_DROPOUT)
@@ -76,7 +76,7 @@ def test_the_step_goes_on_as_if_nothing_had_been() -> None:
 
 
 def test_small_gradients_survive_half_precision() -> None:
-    """A task of so little weight that float16 has no number for its gradients."""
+    """A task with a loss weight so small that its gradients underflow in float16."""
     weight = 1e-6
     norms = []
     for scale in (1.0, 2.0**14):
@@ -91,12 +91,12 @@ def test_small_gradients_survive_half_precision() -> None:
     assert norms[0]["caption"] < 0.9 * norms[1]["caption"]
 
 
-def test_a_frozen_trunk_has_none() -> None:
+def test_frozen_trunk_has_no_gradient_norms() -> None:
     model = tiny_model(("caption",))
     assert task_gradient_norms(model(random_batch()), []) == {}
 
 
-def test_tasks_without_a_loss_are_left_out() -> None:
+def test_tasks_without_loss_are_omitted() -> None:
     x = torch.ones(2, requires_grad=True)
     norms = task_gradient_norms({"loss_sem_seg": (3 * x).sum(), "loss_other": x.sum()}, [x])
     assert {name: norm.item() for name, norm in norms.items()} == {

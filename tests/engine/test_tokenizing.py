@@ -1,5 +1,6 @@
-"""Which tokenizer a run has: never another one than its weights were trained with."""
+"""The tokenizer of a run is always the one that its weights were trained with."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import torch
 
 from yolor_d2.checkpoint.run_folder import RunFolder
 from yolor_d2.checkpoint.saving import save_checkpoint
+from yolor_d2.engine.starting_point import StartingPoint, find_starting_point
 from yolor_d2.engine.tokenizing import choose_tokenizer, resolve_tokenizer
 from yolor_d2.tokenizer import Tokenizer
 
 from .conftest import Configure
 
-SIZES = {"run": 50, "weights": 55, "model": 60, "trained": 65}  # one of each is another
+SIZES = {"run": 50, "weights": 55, "model": 60, "trained": 65}  # different for each source
 CAPTIONS = [f"{a} {b} {c}" for a in "abcdefgh" for b in "ijklmnop" for c in "qrstuvwxyz"]
 
 
@@ -32,7 +34,7 @@ def checkpoint(tokenizer: Tokenizer | None) -> dict[str, Any]:
 
 @pytest.fixture
 def sources(tmp_path: Path, tokenizers: dict[str, Tokenizer]) -> dict[str, str]:
-    """All that a tokenizer can come from, each with its own."""
+    """All sources of a tokenizer, each with a different one."""
     (tmp_path / "run").mkdir()
     RunFolder(tmp_path / "run").save(checkpoint(tokenizers["run"]), 0)
     save_checkpoint(checkpoint(tokenizers["weights"]), tmp_path / "weights.pth")
@@ -42,6 +44,13 @@ def sources(tmp_path: Path, tokenizers: dict[str, Tokenizer]) -> dict[str, str]:
         "weights": str(tmp_path / "weights.pth"),
         "model": str(tmp_path / "given.model"),
     }
+
+
+def choose(
+    *, resume_from: str, weights: str, model: str, train: Callable[[], Tokenizer]
+) -> Tokenizer:
+    start = find_starting_point(resume_from, weights=weights, resume=bool(resume_from))
+    return choose_tokenizer(start, model=model, train=train)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +63,7 @@ def sources(tmp_path: Path, tokenizers: dict[str, Tokenizer]) -> dict[str, str]:
         ((), "trained"),
     ],
 )
-def test_the_first_that_there_is(
+def test_tokenizer_priority(
     sources: dict[str, str],
     tokenizers: dict[str, Tokenizer],
     given: tuple[str, ...],
@@ -66,69 +75,68 @@ def test_the_first_that_there_is(
         trained.append(True)
         return tokenizers["trained"]
 
-    found = choose_tokenizer(
-        **{k: v if k in given else "" for k, v in sources.items()}, train=train
-    )
+    found = choose(**{k: v if k in given else "" for k, v in sources.items()}, train=train)
     assert found == tokenizers[chosen]
-    assert bool(trained) == (chosen == "trained")  # no minutes of training for nothing
+    assert bool(trained) == (chosen == "trained")  # training takes minutes
 
 
-def test_a_folder_without_a_run_does_not_count(
+def test_folder_without_run_is_ignored(
     sources: dict[str, str], tokenizers: dict[str, Tokenizer], tmp_path: Path
 ) -> None:
-    """--resume begins where there is no run."""
+    """--resume starts a new run if there is none."""
     empty = sources | {"resume_from": str(tmp_path / "empty"), "model": ""}
-    assert choose_tokenizer(**empty, train=pytest.fail) == tokenizers["weights"]
+    assert choose(**empty, train=pytest.fail) == tokenizers["weights"]
 
 
-def test_weights_without_a_tokenizer_do_not_count(
+def test_weights_without_tokenizer_are_ignored(
     sources: dict[str, str], tokenizers: dict[str, Tokenizer], tmp_path: Path
 ) -> None:
-    """As published ones, which know no captions."""
+    """As published weights, which have no captions."""
     save_checkpoint(checkpoint(None), tmp_path / "bare.pth")
     bare = sources | {"resume_from": "", "weights": str(tmp_path / "bare.pth")}
-    assert choose_tokenizer(**bare, train=pytest.fail) == tokenizers["model"]
-    found = choose_tokenizer(**bare | {"model": ""}, train=lambda: tokenizers["trained"])
+    assert choose(**bare, train=pytest.fail) == tokenizers["model"]
+    found = choose(**bare | {"model": ""}, train=lambda: tokenizers["trained"])
     assert found == tokenizers["trained"]
 
 
-def test_a_run_goes_on_with_its_own_tokenizer(
+def test_resumed_run_has_its_own_tokenizer(
     sources: dict[str, str], tokenizers: dict[str, Tokenizer]
 ) -> None:
-    with pytest.raises(ValueError, match=r"given\.model is not the tokenizer that the run in"):
-        choose_tokenizer(**sources, train=pytest.fail)
+    with pytest.raises(ValueError, match=r"given\.model is not the tokenizer that .*model_0000000"):
+        choose(**sources, train=pytest.fail)
     tokenizers["run"].save(sources["model"])
-    assert choose_tokenizer(**sources, train=pytest.fail) == tokenizers["run"]
+    assert choose(**sources, train=pytest.fail) == tokenizers["run"]
     Path(sources["model"]).unlink()
-    assert choose_tokenizer(**sources, train=pytest.fail) == tokenizers["run"]
+    assert choose(**sources, train=pytest.fail) == tokenizers["run"]
 
 
-def test_two_that_differ_are_refused(
+def test_different_tokenizers_are_refused(
     sources: dict[str, str], tokenizers: dict[str, Tokenizer]
 ) -> None:
     new = sources | {"resume_from": ""}
-    with pytest.raises(ValueError, match=r"given\.model is not the tokenizer that MODEL\.WEIGHTS"):
-        choose_tokenizer(**new, train=pytest.fail)
+    with pytest.raises(ValueError, match=r"given\.model is not the tokenizer that .*weights\.pth"):
+        choose(**new, train=pytest.fail)
     save_checkpoint(checkpoint(tokenizers["model"]), Path(new["weights"]))
-    assert choose_tokenizer(**new, train=pytest.fail) == tokenizers["model"]
+    assert choose(**new, train=pytest.fail) == tokenizers["model"]
 
 
 @pytest.mark.parametrize(("resume", "chosen"), [(True, "run"), (False, "weights")])
-def test_the_configuration_names_it(
+def test_tokenizer_is_set_in_configuration(
     configure: Configure,
     sources: dict[str, str],
     tokenizers: dict[str, Tokenizer],
     resume: bool,
     chosen: str,
 ) -> None:
-    """What is built from the configuration later on has the run's tokenizer."""
+    """Later builders read the run's tokenizer from the configuration."""
     cfg = configure("run", "MODEL.WEIGHTS", sources["weights"])
-    resolve_tokenizer(cfg, resume=resume)
+    weights = cfg.MODEL.WEIGHTS
+    resolve_tokenizer(cfg, find_starting_point(cfg.OUTPUT_DIR, weights=weights, resume=resume))
     assert Path(cfg.TOKENIZER.MODEL) == Path(cfg.OUTPUT_DIR, "tokenizer.model")
     assert Tokenizer.load(cfg.TOKENIZER.MODEL) == tokenizers[chosen]
 
 
-def test_without_captions_there_is_none(configure: Configure) -> None:
+def test_no_tokenizer_without_captions(configure: Configure) -> None:
     cfg = configure("run", "MODEL.YOLOR.TASKS", ["detection"])
-    assert resolve_tokenizer(cfg) is None
+    assert resolve_tokenizer(cfg, StartingPoint()) is None
     assert not Path(cfg.OUTPUT_DIR, "tokenizer.model").exists()

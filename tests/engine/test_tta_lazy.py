@@ -1,22 +1,33 @@
 """Test-time augmentation of a LazyConfig."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.data.coco_files import Album
+from tests.data.coco_files import Album, restored_catalogues
 from tests.engine.test_lazy import arguments, changes
 from yolor_d2.engine import lazy
-from yolor_d2.engine.lazy import LazySetup
+from yolor_d2.engine.parts import RunParts
+from yolor_d2.engine.starting_point import StartingPoint
 from yolor_d2.modeling.test_time_augmentation import TestTimeAugmentation
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Iterator[Album]:
+    """A small data set that is registered during the test."""
+    with restored_catalogues():
+        yield Album(tmp_path)
+
 
 VIEWS = ("tta.enabled=True", "tta.sizes=[64,96]")
 
 
-def setup_of(folder: Path, *more: str) -> LazySetup:
+def parts_of(folder: Path, *more: str) -> RunParts:
     options = ("evaluators.tasks=[detection,mask]", "model.detection_head.num_classes=3", *more)
-    return LazySetup(arguments(("album", "album"), folder, "pan", *options))
+    args = arguments(("album", "album"), folder, "pan", *options)
+    return lazy.read_lazy(args).parts(StartingPoint())
 
 
 @pytest.mark.parametrize(
@@ -28,16 +39,16 @@ def setup_of(folder: Path, *more: str) -> LazySetup:
         (("tta.enabled=True",), [64, 64]),
     ],
 )
-def test_the_network_sees_each_view(
+def test_each_view_is_predicted(
     album: Album, tmp_path: Path, more: tuple[str, ...], sides: list[int]
 ) -> None:
     album.register("album", "instances")
-    setup = setup_of(tmp_path / "out", *more)
-    model = setup.model().eval()
+    parts = parts_of(tmp_path / "out", *more)
+    model = parts.model().eval()
     seen: list[torch.Tensor] = []
     model.backbone.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
 
-    results = setup.examine(model)
+    results = parts.test(model)
 
     assert results.keys() == {"bbox", "segm"}
     assert [images.shape[3] for images in seen] == sides
@@ -45,19 +56,19 @@ def test_the_network_sees_each_view(
         assert torch.equal(seen[1][:, :, :48], seen[0][:, :, :48].flip(3))  # 64 x 48, padded below
 
 
-def test_boxes_of_views_compete_as_those_of_one(
+def test_tta_uses_thresholds_of_the_head(
     album: Album, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the thresholds of the detection head."""
+    """TTA uses the thresholds of the detection head."""
     examined: list[TestTimeAugmentation] = []
-    monkeypatch.setattr(lazy, "examine", lambda model, *_, **__: examined.append(model))
+    monkeypatch.setattr(lazy, "evaluate_datasets", lambda model, *_, **__: examined.append(model))
     head = [
         f"model.detection_head.suppression.{setting}"
         for setting in ("nms_thresh=0.4", "detections_per_image=7")
     ]
-    setup = setup_of(tmp_path / "out", *VIEWS, *head)
+    parts = parts_of(tmp_path / "out", *VIEWS, *head)
 
-    setup.examine(setup.model())
+    parts.test(parts.model())
 
     (augmented,) = examined
     assert augmented.views == [(64, False), (64, True), (96, False), (96, True)]
@@ -72,12 +83,10 @@ def test_boxes_of_views_compete_as_those_of_one(
         ("tta.size=[640]", "tta.size is not a name"),
     ],
 )
-def test_what_cannot_work_is_said_before_the_run(
-    tmp_path: Path, override: str, message: str
-) -> None:
+def test_tta_errors_are_raised_before_the_run(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        setup_of(tmp_path / "out", "tta.enabled=True", override)
+        parts_of(tmp_path / "out", "tta.enabled=True", override)
 
 
-def test_a_run_may_go_on_with_it() -> None:
+def test_tta_can_change_when_resumed() -> None:
     assert changes(*VIEWS) == []

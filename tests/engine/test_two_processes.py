@@ -1,4 +1,4 @@
-"""Two processes do what one does."""
+"""Two processes compute the same as one."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ TWO = ("--num-gpus", "2", "--dist-url", "auto")
 
 
 def test_evaluation_is_the_same(toy_root: Path, tmp_path: Path) -> None:
-    """Five images, so that one process has more of them than the other."""
+    """Five images, an unequal number for each process."""
     trained = tmp_path / "trained"
     keys = ["TEST.EVAL_PERIOD", 3, "SOLVER.BASE_LR", 3e-3, "SOLVER.WARMUP_ITERS", 0]
     code, output = finish(start(toy_root, trained, steps=3, keys=keys))
@@ -32,8 +32,8 @@ def test_evaluation_is_the_same(toy_root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_may_change_the_number_of_processes(toy_root: Path, tmp_path: Path) -> None:
-    """From one to two: the images come in the same order, the state goes on."""
+def test_resume_with_another_number_of_processes(toy_root: Path, tmp_path: Path) -> None:
+    """From one process to two: the order of images is the same, the state is loaded."""
     folder = tmp_path / "run"
     keys = ["SOLVER.CHECKPOINT_PERIOD", 2, "TEST.LOSS_PERIOD", 4]
     code, output = finish(start(toy_root, folder, steps=2, keys=keys))

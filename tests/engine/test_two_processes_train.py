@@ -1,4 +1,4 @@
-"""Two processes that train: they stay together, over a resume and over a step that fails in one."""
+"""Training in two processes: equal weights, after a resume and after a failed step in one."""
 
 import json
 import math
@@ -25,7 +25,7 @@ KINDS = {"stop": "loss", "skip": "statistic"}
 
 
 class Outcome(NamedTuple):
-    """Of a run with a step that is not finite in one of the processes, in a process."""
+    """Outcome of a run with a non-finite step in one process, in each process."""
 
     finished: int
     complaint: str
@@ -34,7 +34,7 @@ class Outcome(NamedTuple):
 
 
 def train_all(toy_root: Path, folder: Path) -> None:
-    """Several runs one after the other, as starting processes takes longest."""
+    """Several runs in sequence, because starting processes takes longest."""
     torch.set_num_threads(1)
     sets = register(toy_root)
 
@@ -57,7 +57,7 @@ def train_all(toy_root: Path, folder: Path) -> None:
 
 
 def spoil(cfg: CfgNode) -> Outcome:
-    """A run of which the second process has something that is not finite, once."""
+    """A run with a non-finite value in one step of the second process."""
     cfg.SOLVER.CHECKPOINT_PERIOD = 1
     trainer = Trainer(cfg)
     if comm.get_rank() == 1:
@@ -69,7 +69,7 @@ def spoil(cfg: CfgNode) -> Outcome:
         trainer.train()
     except NonFiniteError as error:
         complaint = str(error)
-    images = [sample["image_id"] for sample in next(iter(trainer.build_loader(SPOILT)))]
+    images = [sample["image_id"] for sample in next(iter(trainer.parts.data.train_loader(SPOILT)))]
     updates = {"updates": trainer.ema.updates}
     return Outcome(
         trainer.finished, complaint, images, updates | dict(trainer.model.named_parameters())
@@ -85,19 +85,19 @@ def folder(toy_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(folder: Path) -> list[Any]:
-    """What each process has found."""
+    """Outcomes of each process."""
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 
 def test_captions_learn_from_rewards_together(folder: Path) -> None:
-    """Each process draws and rewards its own captions; the weights stay the same."""
+    """Each process samples and rewards its own captions; weights stay equal."""
     (mine, rewards), (other, others) = (torch.load(folder / f"critical{r}.pt") for r in range(2))
     assert_equal(mine, other)
     assert len(rewards) == len(others) == 4
 
 
 def test_exact_resume(results: list[Any]) -> None:
-    """Each process has its own random numbers again."""
+    """Each process restores its own random generators."""
     for losses, first, second, _, _ in results:
         assert list(first) == list(range(KILL_AFTER))
         assert first | second == losses
@@ -109,14 +109,14 @@ def test_exact_resume(results: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("what", KINDS)
-def test_what_is_not_finite_in_one(folder: Path, results: list[Any], what: str) -> None:
-    """Both processes do the same at the same step, and the report is of the right images."""
+def test_nonfinite_values_in_one_process(folder: Path, results: list[Any], what: str) -> None:
+    """Both processes act alike at the same step, and the report has the right images."""
     outcomes = [Outcome(*spoilt[what]) for *_, spoilt in results]
     stops = what == "stop"
     for outcome in outcomes:
         assert outcome.finished == (SPOILT if stops else 4)
         assert ("rank1.json" in outcome.complaint) == stops
-        assert "rank0.json" not in outcome.complaint  # whose images were as good as any
+        assert "rank0.json" not in outcome.complaint  # its images were fine
         assert outcome.state["updates"] == (SPOILT if stops else 3)
         assert all(torch.isfinite(torch.as_tensor(v)).all() for v in outcome.state.values())
     assert_equal(outcomes[0].state, outcomes[1].state)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: no step twice, none missing, whatever happened to the run."""
+"""Logs of a run: each step once, also after kills and resumes."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ Row = Mapping[str, float]
 
 
 class StepTrainer(ScriptedTrainer):
-    """Puts what a real step does; the loss is ten times the iteration."""
+    """Logs the values of a training step; the loss depends on the iteration."""
 
     def run_step(self) -> None:
         values = {"total_loss": 10.0 * self.iter, "loss_box": 9.0 * self.iter, "loss_cls": 1.0}
@@ -38,7 +38,7 @@ class StepTrainer(ScriptedTrainer):
 def train(
     folder: Path, *, start: int, stop: int, script: Mapping[int, Row] | None = None, **more: Any
 ) -> None:
-    """A part of a run that writes every second step, and after the last one."""
+    """Train a part of a run that writes every second step, and after the last one."""
     writers = build_writers(folder, max_iter=100, **more)
     hooks: list[HookBase] = [PeriodicWriter(writers, period=2)]
     StepTrainer(script or {}, hooks).train(start, stop)
@@ -51,7 +51,7 @@ def from_json(folder: Path) -> dict[int, dict[str, float]]:
 
 
 def rows(folder: Path) -> dict[int, dict[str, float]]:
-    """Those of the CSV file, which are those of the JSON lines as well."""
+    """Rows of the CSV file, which must equal those of the JSON lines."""
     found = read_csv(folder / "metrics.csv")
     assert found == from_json(folder)
     with (folder / "metrics.csv").open() as file:
@@ -64,10 +64,10 @@ def test_rows(tmp_path: Path) -> None:
     found = rows(tmp_path)
     assert list(found) == [1, 3, 4]
     assert found[3]["lr"] == 0.001
-    assert found[3]["total_loss"] == 15.0  # the median of four steps: it varies a lot
+    assert found[3]["total_loss"] == 15.0  # the median of four steps
 
 
-def test_metrics_that_come_later_get_columns(tmp_path: Path) -> None:
+def test_later_metrics_get_columns(tmp_path: Path) -> None:
     train(tmp_path, start=0, stop=8, script={2: {"bbox/AP": 7.0, "a, b": 1.0}, 7: {"bbox/AP": 9.0}})
     found = rows(tmp_path)
     header = (tmp_path / "metrics.csv").read_text().splitlines()[0]
@@ -78,7 +78,7 @@ def test_metrics_that_come_later_get_columns(tmp_path: Path) -> None:
     assert list(found) == [1, 2, 3, 5, 7]
 
 
-def test_a_resumed_run_replaces_the_steps_that_it_makes_again(tmp_path: Path) -> None:
+def test_resumed_run_replaces_repeated_steps(tmp_path: Path) -> None:
     train(tmp_path, start=0, stop=8, script={3: {"bbox/AP": 7.0}, 5: {"bbox/AP": 8.0}})
     train(tmp_path, start=5, stop=10, script={6: {"caption/CIDEr": 0.5}})
     found = rows(tmp_path)
@@ -88,8 +88,8 @@ def test_a_resumed_run_replaces_the_steps_that_it_makes_again(tmp_path: Path) ->
     assert found[6] == {"caption/CIDEr": 0.5}
 
 
-def test_an_evaluation_that_is_made_up_for_joins_its_step(tmp_path: Path) -> None:
-    """A run that was killed while it was evaluating evaluates first when it goes on."""
+def test_repeated_evaluation_is_in_the_row_of_its_step(tmp_path: Path) -> None:
+    """A run that was killed during an evaluation repeats it when it is resumed."""
     train(tmp_path, start=0, stop=4)
     writers = [CSVWriter(tmp_path / "metrics.csv"), JSONLinesWriter(tmp_path / "training.jsonl")]
     with EventStorage(3) as storage:
@@ -105,7 +105,7 @@ def test_an_evaluation_that_is_made_up_for_joins_its_step(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "training.jsonl"])
-def test_a_torn_last_line_is_forgotten(tmp_path: Path, name: str) -> None:
+def test_incomplete_last_line_is_dropped(tmp_path: Path, name: str) -> None:
     train(tmp_path, start=0, stop=4)
     path = tmp_path / name
     path.write_text(path.read_text()[:-9])
@@ -115,10 +115,10 @@ def test_a_torn_last_line_is_forgotten(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "training.jsonl"])
-def test_a_full_disk_delays_rows(
+def test_full_disk_delays_rows(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The second write fails halfway, after a row and a bit."""
+    """The second write fails after one and a half rows."""
     kind = CSVWriter if "csv" in name else JSONLinesWriter
     writer = kind(tmp_path / name)
     lines = kind.lines
@@ -144,45 +144,45 @@ def test_a_full_disk_delays_rows(
     read = writer.read()
     assert list(read) == [0, 1, 2, 3, 4, 5]
     assert [value for row in read.values() for value in row.values()] == [0, 1, 2, 3, 4, 5]
-    assert "training goes on" in caplog.text
+    assert "training continues" in caplog.text
 
 
-def test_what_is_not_finite_is_written_all_the_same(tmp_path: Path) -> None:
+def test_nonfinite_values_are_written(tmp_path: Path) -> None:
     train(tmp_path, start=0, stop=2, script={1: {"bbox/AP": math.nan}})
     assert math.isnan(read_csv(tmp_path / "metrics.csv")[1]["bbox/AP"])
     assert from_json(tmp_path)[1]["bbox/AP"] is None  # JSON knows no NaN
-    train(tmp_path, start=2, stop=4)  # reads the file and writes it anew
+    train(tmp_path, start=2, stop=4)  # reads and rewrites the file
     assert math.isnan(read_csv(tmp_path / "metrics.csv")[1]["bbox/AP"])
     assert from_json(tmp_path)[1]["bbox/AP"] is None
     assert from_json(tmp_path)[3]["total_loss"] == 25.0
 
 
-def test_tensorboard_hides_the_steps_that_are_made_again(tmp_path: Path) -> None:
+def test_tensorboard_hides_repeated_steps(tmp_path: Path) -> None:
     train(tmp_path, start=0, stop=8)
     train(tmp_path, start=5, stop=8)
     events = EventAccumulator(str(tmp_path)).Reload().Scalars("total_loss")
     assert [event.step for event in events] == [1, 3, 5, 7]
 
 
-def test_a_full_disk_ends_tensorboard_alone(
+def test_full_disk_ends_only_tensorboard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(self: Any, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tensorboard.summary.writer.record_writer.RecordWriter.write", full)
-    monkeypatch.setattr("threading.excepthook", lambda failure: None)  # it is TensorBoard's thread
+    monkeypatch.setattr("threading.excepthook", lambda failure: None)  # from TensorBoard's thread
     train(tmp_path, start=0, stop=8)
     assert caplog.text.count("No space left on device") == 1
-    assert "no more events for TensorBoard, training goes on" in caplog.text
+    assert "no more events for TensorBoard, training continues" in caplog.text
     assert list(rows(tmp_path)) == [1, 3, 5, 7]
 
 
-def test_the_progress_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_progress_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="yolor_d2"):
         train(tmp_path, start=0, stop=4)
     lines = [record.message for record in caplog.records if record.message.startswith("step")]
-    assert len(lines) == 2  # none after the training, where nothing is new
+    assert len(lines) == 2  # none after training, because no value is new
     head, losses, rate, speed, memory = lines[0].split(" | ")
     assert head == "step 2 of 100 (2.0 %), 0:00:10 left"
     assert losses == "loss 5: box 4.5, cls 1"
@@ -191,10 +191,10 @@ def test_the_progress_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert 0.05 < float(memory.removesuffix(" GB")) < 100
 
 
-def test_the_time_left_counts_what_lies_between_the_steps(
+def test_remaining_time_includes_time_between_steps(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = iter([1000.0, 1060.0])  # a minute for two steps of 100 ms: there was an evaluation
+    now = iter([1000.0, 1060.0])  # a minute for two steps of 100 ms, as with an evaluation
     monkeypatch.setattr("yolor_d2.engine.writers.time.monotonic", lambda: next(now))
     with caplog.at_level(logging.INFO, logger="yolor_d2"):
         train(tmp_path, start=0, stop=4)
@@ -202,7 +202,7 @@ def test_the_time_left_counts_what_lies_between_the_steps(
 
 
 class FakeRun:
-    """What the tests need of wandb's run."""
+    """The part of wandb's run that the tests need."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -224,7 +224,7 @@ class FakeRun:
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
     made: list[FakeRun] = []
     module = ModuleType("wandb")
-    module.__spec__ = torch.__spec__  # any: it is there
+    module.__spec__ = torch.__spec__  # any module spec
 
     def init(**options: Any) -> FakeRun:
         made.append(FakeRun(**options))
@@ -235,10 +235,10 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[FakeRun]:
     return made
 
 
-def test_weights_and_biases_goes_on_with_its_run(tmp_path: Path, runs: list[FakeRun]) -> None:
+def test_weights_and_biases_run_is_resumed(tmp_path: Path, runs: list[FakeRun]) -> None:
     train(tmp_path, start=0, stop=4, wandb=True)
     train(tmp_path, start=2, stop=6, wandb=True)
-    train(tmp_path, start=0, stop=2, wandb=True)  # started anew
+    train(tmp_path, start=0, stop=2, wandb=True)  # a new run
 
     assert [run.options["id"] for run in runs] == [None, "fresh", None]
     assert runs[0].options["resume"] == "allow"
@@ -247,7 +247,7 @@ def test_weights_and_biases_goes_on_with_its_run(tmp_path: Path, runs: list[Fake
     assert all(run.is_finished for run in runs)
 
 
-def test_weights_and_biases_has_to_be_there(
+def test_missing_weights_and_biases_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("yolor_d2.engine.writers.find_spec", lambda name: None)

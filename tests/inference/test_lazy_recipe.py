@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from yolor_d2 import Predictor
 from yolor_d2.checkpoint.saving import load_checkpoint, save_checkpoint
 from yolor_d2.data.views.mapper import make_test_image
-from yolor_d2.engine.trainer import describe_data
+from yolor_d2.engine.provenance import describe_data
 from yolor_d2.inference.lazy_recipe import parse_lazy
 from yolor_d2.inference.media import to_picture
 from yolor_d2.model_zoo import config_folder

@@ -89,8 +89,8 @@ def test_provenance_is_stored(published: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "name", "output", "message"),
     [
-        ("gelan-c", "published.pt", "w.pth", "there is no source gelan-c; there is yolov7-af, "),
-        ("yolov7-af", "published.pt", "w.pth", "this is no yolov7-af: unexpected model.105.cv4.0."),
+        ("gelan-c", "published.pt", "w.pth", "unknown source gelan-c; known are yolov7-af, "),
+        ("yolov7-af", "published.pt", "w.pth", "not a yolov7-af: unexpected model.105.cv4.0."),
         (SOURCE, "absent.pt", "w.pth", "No such file or directory"),
         (SOURCE, "damaged.pt", "w.pth", "damaged.pt: damaged, or not readable"),
         (SOURCE, "published.pt", "w.pkl", "w.pkl: must end in .pth"),

@@ -121,7 +121,7 @@ def test_the_same_weights_give_the_same_bytes(checkpoint: Path, tmp_path: Path) 
         (["--weights", "ema", "large.pth", "w.safetensors"], "large.pth: has no ema weights"),
         (
             ["--dtype", "fp16", "large.pth", "w.safetensors"],
-            "0.weight has a value that is too large for fp16",
+            "0.weight has a value too large for fp16",
         ),
     ],
 )

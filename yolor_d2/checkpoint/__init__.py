@@ -1,1 +1,1 @@
-"""Checkpoints of runs, and weights of any origin."""
+"""Checkpoints of runs, and weights from other formats."""

@@ -1,7 +1,7 @@
-"""Weights of the published networks under our names: tables of names, and nothing of the network.
+"""Names of the published networks' weights in our network.
 
-Keys of the published files are `model.<layer>.<...>`; the layers are numbered through all of
-backbone (0 to 50), neck (to 104) and heads (105).
+Keys of the published files are `model.<layer>.<...>`; layers are numbered from the backbone (0 to
+50) through the neck (to 104) to the heads (105).
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-# Of each published network, the tasks of its last layer.
+# Published networks, and the tasks of their last layers.
 SOURCES = {
     "yolov7-af": ("detection",),
     "yolov7-af-seg": ("detection", "mask"),
@@ -17,7 +17,7 @@ SOURCES = {
 }
 LEVELS = ("p3", "p4", "p5")
 HEAD = 105
-# Layers of the trunk that are one block.
+# Layers of the trunk with one block each.
 BLOCKS = {
     0: "bottom_up.stem.0",
     1: "bottom_up.stem.1",
@@ -31,7 +31,7 @@ BLOCKS = {
     103: "output4",
     104: "output5",
 }
-# The first layers of those that are several.
+# First layers of ELAN stages and of transitions, which have several layers.
 ELANS = {
     4: "bottom_up.stage2.elan",
     17: "bottom_up.stage3.elan",
@@ -49,9 +49,9 @@ TRANSITIONS = {
     76: "down4",
     89: "down5",
 }
-# Layer 51's parts, in the order of their published numbers.
+# Parts of layer 51, in the order of their published numbers.
 SPP = ("entry.0", "shortcut", "entry.1", "entry.2", "pyramid.0", "pyramid.1", "merge")
-# Entries of a block of convolution and batch norm, published and ours.
+# Entries of a convolution with batch norm: published name, our name.
 BLOCK = {
     "conv.weight": "conv.weight",
     "bn.weight": "norm.weight",
@@ -60,10 +60,10 @@ BLOCK = {
     "bn.running_var": "norm.running_var",
     "bn.num_batches_tracked": "norm.num_batches_tracked",
 }
-# What a published file may lack: a counter that nothing depends on.
+# Can be missing in a published file: a counter without effect.
 OPTIONAL = "num_batches_tracked"
 MAX_LISTED = 8
-# Of each task, the branches that all levels have: published, our tower, our predictor.
+# Branches of each task that all levels have: published name, our tower, our predictor.
 LEVEL_BRANCHES = {
     "detection": (
         ("cv2", "detection_head.box_towers", "detection_head.box_predictors"),
@@ -75,19 +75,19 @@ LEVEL_BRANCHES = {
 
 
 def convert_state_dict(state_dict: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """A published state dict as that of our network.
+    """Convert a published state dict to one of our network.
 
-    Published networks have no implicit vectors; ours get the values that do nothing, 0 and 1.
+    Published networks have no implicit vectors; ours get neutral values, 0 and 1.
 
     Args:
-        state_dict: `model.<layer>.<...>` -> tensor, half precision or not.
+        state_dict: `model.<layer>.<...>` -> tensor, in half or single precision.
         source: one of SOURCES.
 
     Raises:
         ValueError: the source is unknown, or the keys are not exactly those of the source.
     """
     if source not in SOURCES:
-        raise ValueError(f"there is no source {source}; there is {', '.join(SOURCES)}")
+        raise ValueError(f"unknown source {source}; known are {', '.join(SOURCES)}")
     given = _without_wrapper(state_dict)
     names = published_names(source)
     _check_keys(given, names, source)
@@ -107,7 +107,7 @@ def convert_state_dict(state_dict: Mapping[str, Tensor], source: str) -> dict[st
 
 
 def published_names(source: str) -> dict[str, str | None]:
-    """Each key of a published network, and ours; None: a constant that ours does not store."""
+    """Keys of a published network and of ours; None: a constant that ours does not store."""
     tasks = SOURCES[source]
     names: dict[str, str | None] = {f"model.{HEAD}.dfl.conv.weight": None}
     for path, our_path in (*_trunk(), *_head_blocks(tasks)):
@@ -130,7 +130,7 @@ def _trunk() -> Iterator[tuple[str, str]]:
 
 
 def _elan(first: int, path: str) -> Iterator[tuple[str, str]]:
-    """Two readers, a chain of four, a concatenation, which has no entries, the merging block."""
+    """Two entry blocks, a chain of four, a concatenation without entries, the merging block."""
     chain = (f"chain.{step}" for step in range(4))
     for layer, name in enumerate(("shortcut", "entry", *chain), start=first):
         yield f"{layer}", f"{path}.{name}"
@@ -138,7 +138,7 @@ def _elan(first: int, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _transition(first: int, path: str) -> Iterator[tuple[str, str]]:
-    """Max-pooling, which has no entries, then three blocks."""
+    """Max-pooling without entries, then three blocks."""
     names = ("pool_branch", "conv_branch.0", "conv_branch.1")
     for layer, name in enumerate(names, start=first + 1):
         yield f"{layer}", f"{path}.{name}"
@@ -158,7 +158,7 @@ def _head_blocks(tasks: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _predictors(tasks: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The last convolutions, which ours surround with implicit vectors."""
+    """The last convolutions, which our network combines with implicit vectors."""
     for task in tasks:
         for branch, _, predictor in LEVEL_BRANCHES[task]:
             for number, level in enumerate(LEVELS):
@@ -168,7 +168,7 @@ def _predictors(tasks: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 def _without_wrapper(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefix that data-parallel training gives to all keys."""
+    """The state dict without the "module." prefix of data-parallel training."""
     prefix = "module." if all(key.startswith("module.") for key in state_dict) else ""
     return {key.removeprefix(prefix): tensor for key, tensor in state_dict.items()}
 
@@ -183,11 +183,11 @@ def _check_keys(given: Mapping[str, Tensor], names: Mapping[str, str | None], so
         if keys
     ]
     if problems:
-        raise ValueError(f"this is no {source}: {'; '.join(problems)}")
+        raise ValueError(f"not a {source}: {'; '.join(problems)}")
 
 
 def _check_tensors(given: Mapping[str, Tensor]) -> None:
-    """Refuse what loads as weights without being any."""
+    """Refuse tensors that are not dense floating-point weights on the CPU."""
     for key, tensor in given.items():
         is_weight = tensor.is_floating_point() or key.endswith(OPTIONAL)
         if not is_weight or tensor.layout != torch.strided or tensor.device.type != "cpu":
@@ -195,6 +195,8 @@ def _check_tensors(given: Mapping[str, Tensor]) -> None:
 
 
 def _check_bins(weight: Tensor) -> None:
-    """The distances that a box distribution is over, which the published network stores."""
+    """Check the bins of the box distributions, which the published network stores."""
     if not torch.equal(weight.flatten().float(), torch.arange(16.0)):
-        raise ValueError("dfl.conv.weight is not 0, 1, ..., 15: boxes have other bins")
+        raise ValueError(
+            "dfl.conv.weight is not 0, 1, ..., 15: unsupported bins of box distributions"
+        )

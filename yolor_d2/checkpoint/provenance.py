@@ -1,4 +1,4 @@
-"""Where a run's results come from: configuration, code, libraries, data."""
+"""Provenance of results: configuration, code, libraries, data."""
 
 import json
 import platform
@@ -29,18 +29,18 @@ def describe_run(
     classes: dict[str, list[str]],
     class_ids: dict[str, list[int]] | None = None,
 ) -> Provenance:
-    """Plain data for checkpoints, the same on every machine.
+    """Provenance as plain data for checkpoints, without machine-specific values.
 
     Args:
-        config_text: the whole configuration as YAML.
-        argv: the command's arguments.
-        data: the fingerprint of each data set.
-        classes: names, such as "thing_classes".
-        class_ids: the numbers that the data sets' files give them, likewise.
+        config_text: the whole configuration as text.
+        argv: arguments of the command.
+        data: fingerprint of each data set.
+        classes: class names, under "thing_classes" and "stuff_classes".
+        class_ids: class ids in the data sets' files, under the same keys.
 
     Returns:
-        The arguments, "commit" (None where the code is in no repository; with "+changes" where
-        files differ from it) and "versions" of libraries.
+        The arguments, "commit" (None if the code is in no repository; with "+changes" if files
+        differ from it), and "versions" of libraries.
     """
     return {
         "config": config_text,
@@ -54,7 +54,7 @@ def describe_run(
 
 
 def write_provenance(folder: Path, provenance: Provenance) -> None:
-    """Write it to provenance.json of a folder."""
+    """Write provenance.json to a folder."""
     path = folder / "provenance.json"
     try:
         write_text(path, json.dumps(provenance, indent=2) + "\n")
@@ -63,8 +63,8 @@ def write_provenance(folder: Path, provenance: Provenance) -> None:
 
 
 def commit(package: Path) -> str | None:
-    """The commit of the repository that a package lies at the top of; None where there is none."""
-    # A package installed inside somebody's repository is none of it.
+    """The commit of the repository whose top folder has the package; None without one."""
+    # A package can be installed inside a repository of other code.
     if _git(package, "rev-parse", "--show-prefix") != f"{package.name}/":
         return None
     changed = _git(package, "status", "--porcelain", "--untracked-files=no")
@@ -72,13 +72,13 @@ def commit(package: Path) -> str | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python, CUDA and the libraries that results depend on; None where it cannot be told."""
+    """Versions of Python, CUDA and libraries that results depend on; None if unknown."""
     return {
         "python": platform.python_version(),
         "cuda": torch.version.cuda,
         "torch": str(torch.__version__),
         "torchvision": torchvision.__version__,
-        # Its __version__ is 0.6 whatever it is.
+        # Its __version__ is 0.6 for all later commits.
         "detectron2": _installed_version("detectron2"),
         "numpy": numpy.__version__,
         "opencv": cv2.__version__,
@@ -89,12 +89,12 @@ def versions() -> dict[str, str | None]:
 def _installed_version(name: str) -> str | None:
     try:
         return version(name)
-    except PackageNotFoundError:  # runs from a folder without being installed
+    except PackageNotFoundError:  # used from a folder, not installed
         return None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git says, None where it fails or is not there."""
+    """Output of a git command; None if it fails or git is missing."""
     try:
         result = subprocess.run(
             ["git", "-C", str(folder), *arguments],

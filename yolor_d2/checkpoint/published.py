@@ -1,12 +1,13 @@
-"""Reading published .pt files, which pickle whole models, without running code from them.
+"""Safe reading of published .pt files, which pickle whole models.
 
-Unpickling calls any function that a file names. PyTorch's restricted unpickler only calls functions
-that rebuild tensors and containers; classes of the published code and of torch.nn are replaced by a
-placeholder that stores their state. Nothing that a file names is imported.
+Unpickling can call any function that a file names. These files are read by PyTorch's restricted
+unpickler, which only rebuilds tensors and containers. Classes of the published code and of
+PyTorch's modules are replaced by a placeholder that stores its state. Names in a file are never
+imported.
 """
 
 import sys
-from _compat_pickle import IMPORT_MAPPING  # names of Python 2, which pickles use
+from _compat_pickle import IMPORT_MAPPING  # by the names of Python 2, which pickles use
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,9 +16,8 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
-# Names that are read as placeholders, besides tensors and containers: torch.nn; packages other than
-# Python (3 or 2), PyTorch and NumPy; numbers, paths and settings of training scripts. Other names
-# are refused.
+# Names that are read as placeholders: PyTorch's modules, names outside Python (3 or 2), PyTorch and
+# NumPy, and the numbers, paths and settings of training scripts. All other names are refused.
 OWN_PACKAGES = {*sys.stdlib_module_names, *IMPORT_MAPPING, "numpy", "torch"}
 FOREIGN_PACKAGE = "torch.nn."
 FOREIGN_NAMES = frozenset(
@@ -40,11 +40,11 @@ FOREIGN_NAMES = frozenset(
 MAX_MODULES = 20_000
 
 
-Kind = TypeVar("Kind", dict[Any, Any], set[Any])
+Part = TypeVar("Part", dict[Any, Any], set[Any])
 
 
 class Placeholder:
-    """An object of an unavailable class, which only stores its state."""
+    """Replaces an object of an unavailable class: ignores arguments, stores its state."""
 
     state: Mapping[str, Any] = {}
 
@@ -62,11 +62,11 @@ class Placeholder:
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a published file under its own names, such as `model.0.conv.weight`.
 
-    The file contains a state dict, a pickled model, or a dictionary with one of these as "ema",
-    which is preferred, or "model".
+    The file has a state dict, a pickled model, or a dictionary with one of them under "ema", which
+    is preferred, or "model".
 
     Raises:
-        ValueError: the file has other content, or refused names.
+        ValueError: the file has other content, or a name that is refused.
     """
     content = _load(path)
     if isinstance(content, dict):
@@ -92,10 +92,10 @@ def _load(path: Path) -> Any:
                 return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # damaged or hostile files can fail anywhere
+    except Exception as error:  # damaged and hostile files can raise any error
         kind = type(error).__name__
         raise ValueError(f"{path}: damaged, or not readable without running it ({kind})") from None
-    raise ValueError(f"{path}: refused, as it asks for {', '.join(map(repr, refused))}")
+    raise ValueError(f"{path}: refused, as it names {', '.join(map(repr, refused))}")
 
 
 def _is_foreign(name: str) -> bool:
@@ -104,10 +104,10 @@ def _is_foreign(name: str) -> bool:
 
 
 def _foreign_names(path: Path) -> list[str]:
-    """Names in a file that PyTorch's restricted unpickler refuses; runs no code of the file."""
+    """Names in a file that PyTorch's restricted unpickler does not know; nothing is run."""
     try:
         return get_unsafe_globals_in_checkpoint(path)
-    except ValueError:  # format before PyTorch 1.6, or not a PyTorch file
+    except ValueError:  # PyTorch's format before version 1.6, or not a file of PyTorch
         return []
 
 
@@ -124,11 +124,13 @@ def _tensors_of_module(root: Placeholder, path: Path) -> Iterator[tuple[str, Ten
                 if isinstance(tensor, Tensor) and name not in transient:
                     yield f"{prefix}{name}", tensor
         children = reversed(_part(module, "_modules", dict).items())
-        waiting += [(f"{prefix}{n}.", c) for n, c in children if isinstance(c, Placeholder)]
-    raise ValueError(f"{path}: its modules contain each other without end")
+        waiting += [
+            (f"{prefix}{n}.", child) for n, child in children if isinstance(child, Placeholder)
+        ]
+    raise ValueError(f"{path}: its modules contain each other in a cycle")
 
 
-def _part(module: Placeholder, name: str, kind: type[Kind]) -> Kind:
-    """An entry of the module's state; empty if missing."""
+def _part(module: Placeholder, name: str, kind: type[Part]) -> Part:
+    """A part of the module's state; empty if missing."""
     value = module.state.get(name)
     return value if isinstance(value, kind) else kind()

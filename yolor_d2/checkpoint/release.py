@@ -1,4 +1,4 @@
-"""Weights for others to use: safetensors files that say where they come from."""
+"""Releases: safetensors files of weights with their provenance."""
 
 import base64
 import json
@@ -14,20 +14,20 @@ from torch import Tensor
 from .saving import CheckpointError, DamagedError, sealed, unwritable
 
 SUFFIX = ".safetensors"
-# The one entry of the metadata, a JSON text: of several the library would shuffle the order.
+# The only entry of the metadata, a JSON text: the library does not keep the order of several.
 METADATA_KEY = "yolor_d2"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """What a file of weights holds.
+    """Content of a file of weights.
 
     Attributes:
         tensors: by our names.
-        kind: "ema" or "raw", "" where the file does not say.
-        provenance: what `describe_run` gave, {} where the file does not say.
-        tokenizer: a serialised sentencepiece model, if there is one.
+        kind: "ema" or "raw"; "": unknown.
+        provenance: as returned by `describe_run`; {}: unknown.
+        tokenizer: serialized sentencepiece model; None: none.
     """
 
     tensors: dict[str, Tensor]
@@ -37,12 +37,12 @@ class StoredWeights:
 
 
 def write_release(stored: StoredWeights, path: Path, *, dtype: str = "fp32") -> None:
-    """Write weights with their provenance; the same weights always give the same bytes.
+    """Write weights with their provenance; the bytes are the same for the same weights.
 
     Args:
-        stored: what to write.
-        path: of the file, *.safetensors; its checksum goes beside it.
-        dtype: "fp32", or "fp16" for all but biases, norms and other vectors.
+        stored: the weights.
+        path: of the file, *.safetensors; its checksum is written beside it.
+        dtype: "fp32", or "fp16" except for biases, norms and other vectors.
 
     Raises:
         CheckpointError: it cannot be written, or a weight is too large for fp16.
@@ -67,7 +67,7 @@ def write_release(stored: StoredWeights, path: Path, *, dtype: str = "fp32") -> 
 
 
 def read_release(path: Path) -> StoredWeights:
-    """A safetensors file, ours or another's, which then has no provenance."""
+    """Read a safetensors file. Files of other programs have no provenance."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -78,7 +78,7 @@ def read_release(path: Path) -> StoredWeights:
             provenance=metadata.get("provenance", {}),
             tokenizer=base64.b64decode(metadata.get("tokenizer", "")) or None,
         )
-    except Exception as error:  # what is damaged may fail anywhere
+    except Exception as error:  # damaged files can raise any error
         kind = type(error).__name__
         raise DamagedError(f"{path}: damaged, or no {SUFFIX} file ({kind})") from None
 
@@ -86,9 +86,9 @@ def read_release(path: Path) -> StoredWeights:
 def _as_stored(tensor: Tensor, name: str, dtype: str) -> Tensor:
     if not tensor.is_floating_point():
         return tensor.clone()
-    # A copy, as the library takes no two tensors of the same memory.
+    # A copy, because the library refuses tensors that share memory.
     wanted = DTYPES[dtype] if tensor.dim() > 1 else torch.float32
     stored = tensor.to(wanted, copy=True, memory_format=torch.contiguous_format)
     if not torch.equal(stored.isfinite(), tensor.isfinite()):
-        raise CheckpointError(f"{name} has a value that is too large for {dtype}")
+        raise CheckpointError(f"{name} has a value too large for {dtype}")
     return stored

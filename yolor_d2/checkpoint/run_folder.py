@@ -1,4 +1,4 @@
-"""The checkpoints of a run in its output folder: which there are, which is the newest, which go."""
+"""The checkpoints in the output folder of a run: saving, finding the newest, removing old ones."""
 
 import fcntl
 import logging
@@ -33,29 +33,32 @@ LEFTOVERS = (".model_*.tmp", f".{TAG}.tmp")
 
 
 class RunFolder:
-    """An output folder, of which one process writes the checkpoints.
+    """An output folder, whose checkpoints are written by one process.
 
-    Regular checkpoints are named as detectron2 does, by the last finished step counted from 0:
-    model_0000999.pth after 1,000 steps. At any moment the folder has the newest one or the one
-    before; the last `keep` stay, and whatever is saved under another name.
+    Regular checkpoints are named as in detectron2, by the last finished step counted from 0:
+    model_0000999.pth after 1,000 steps. At any time the folder has the newest one or the one
+    before. The last `keep` are kept, and all checkpoints with other names.
 
     Args:
         path: of the folder.
-        keep: how many regular checkpoints stay, at least 2: one may turn out to be damaged.
+        keep: number of regular checkpoints to keep, at least 2, because one can be damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str], keep: int = 2) -> None:
         if keep < 2:
-            raise ValueError(f"SOLVER.CHECKPOINT_KEEP is {keep}; at least 2 checkpoints must stay")
+            raise ValueError(f"SOLVER.CHECKPOINT_KEEP is {keep}; it must be at least 2")
         self.path = Path(path)
         self.keep = keep
         self._lock: BinaryIO | None = None
 
     def check_writable(self, min_free_bytes: int = 0) -> None:
-        """Make the folder, and a CheckpointError where a run could not save two checkpoints.
+        """Make the folder, and check that two checkpoints can be saved.
 
         Args:
-            min_free_bytes: how much two of them take.
+            min_free_bytes: size of two checkpoints.
+
+        Raises:
+            CheckpointError: the folder is not writable, or has too little free space.
         """
         trial = self.path / ".trial"
         try:
@@ -74,11 +77,10 @@ class RunFolder:
             )
 
     def lock(self) -> None:
-        """Keep other processes from writing checkpoints here until this one ends or unlocks.
+        """Prevent other processes from writing checkpoints here until this one ends or unlocks.
 
-        The folder must be there. The lock is the process's (POSIX): its loader workers do not
-        inherit it. Were they to outlive it for some seconds, a run that goes on at once would find
-        the folder locked.
+        The folder must exist. The lock belongs to the process (POSIX) and is not inherited by its
+        loader workers, which can outlive it for some seconds: a run can be resumed at once.
         """
         path = self.path / ".lock"
         try:
@@ -94,27 +96,27 @@ class RunFolder:
             raise CheckpointError(
                 f"{self.path}: another run writes its checkpoints here ({owner})"
             ) from None
-        except OSError as error:  # of file systems without locks
+        except OSError as error:  # from file systems without locks
             logger.warning("%s: cannot be locked against other runs: %s", path, error.strerror)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         self._lock = file
 
     def unlock(self) -> None:
-        """Let others write here."""
+        """Allow other processes to write here."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def save(self, data: Content, iteration: int) -> Path:
-        """Write a regular checkpoint, then remove those that are too many.
+        """Write a regular checkpoint, then remove the oldest ones.
 
         Args:
             data: for `save_checkpoint`.
-            iteration: the last finished step, counted from 0: one less than the finished steps.
+            iteration: the last finished step, counted from 0.
 
         Raises:
-            CheckpointError: it cannot be written; the ones before are as they were.
+            CheckpointError: it cannot be written; earlier ones are unchanged.
         """
         self._clear_leftovers()
         try:
@@ -129,15 +131,15 @@ class RunFolder:
         return path
 
     def save_as(self, data: Content, name: str) -> Path:
-        """Write a checkpoint such as "model_best", which no later one removes."""
+        """Write a checkpoint that is kept, such as "model_best"."""
         path = self.path / f"{name}.pth"
         save_checkpoint(data, path)
         return path
 
     def latest(self) -> tuple[Path, Content] | None:
-        """The newest checkpoint that is sound, and its content; None where there is none at all.
+        """The newest intact checkpoint and its content; None if the folder has none.
 
-        That is a regular one; model_final.pth where no regular one is sound.
+        It is a regular one, or model_final.pth if no regular one is intact.
 
         Raises:
             CheckpointError: all are damaged, or the newest is of a newer version.
@@ -148,7 +150,7 @@ class RunFolder:
             try:
                 return path, load_checkpoint(path)
             except DamagedError as error:
-                logger.warning("%s; trying the checkpoint before", error)
+                logger.warning("%s; trying the previous checkpoint", error)
         if paths:
             names = ", ".join(path.name for path in paths)
             raise CheckpointError(f"{self.path}: every checkpoint is damaged: {names}")
@@ -160,16 +162,16 @@ class RunFolder:
         return [path for _, path in sorted((int(match[1]), path) for match, path in found)]
 
     def leftovers(self) -> list[Path]:
-        """What a run has left here that a new one would mix with its own."""
+        """Files of an earlier run that a new run would mix with its own."""
         return [path for pattern in RUN_FILES for path in self.path.glob(pattern)]
 
     def clear(self) -> None:
-        """Remove what a run has left here."""
+        """Remove the files of an earlier run."""
         for path in self.leftovers():
             path.unlink()
 
     def _clear_leftovers(self) -> None:
-        """Remove what a killed process left: unfinished files, checksums without their file."""
+        """Remove files of a killed process: incomplete ones, and checksums without their file."""
         for pattern in LEFTOVERS:
             for path in self.path.glob(pattern):
                 _remove(path)
@@ -178,9 +180,9 @@ class RunFolder:
                 _remove(path)
 
     def _set_aside_after(self, iteration: int) -> None:
-        """Rename checkpoints of later steps, so that numbers tell the newest.
+        """Rename checkpoints of later steps, so that the highest number is the newest.
 
-        They are damaged ones that this run did not go on from, or another run's.
+        They are damaged ones that were not resumed from, or from another run.
         """
         for path in self.regular():
             if int(path.stem.removeprefix("model_")) > iteration:
@@ -191,7 +193,7 @@ class RunFolder:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file; one that stays is no reason to lose a run."""
+    """Remove a file; a failure is a warning."""
     try:
         path.unlink(missing_ok=True)
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Checkpoints on disk: whole or not there at all, and with nothing in them that could run.
+"""Checkpoint files: written atomically, with a checksum, and without code.
 
-A checkpoint is a dictionary of plain data and tensors. `<name>.sha256` beside it, as `sha256sum`
-writes it, tells a damaged one.
+A checkpoint is a dictionary of plain data and tensors. `<name>.sha256` beside it has its checksum,
+in the format of `sha256sum`.
 """
 
 import errno
@@ -22,36 +22,36 @@ logger = logging.getLogger(__name__)
 
 Content = dict[str, Any]
 
-# Goes up when older code could not read, or would misread, what newer code writes.
+# Increased when older code could not read, or would misread, new files.
 FORMAT = 1
-# What turns a checkpoint of an older format into one of the next.
+# Functions that convert a checkpoint of a format to the next one.
 UPGRADES: dict[int, Callable[[Content], Content]] = {}
 PLAIN = (str, int, float, bool, type(None))
 CONTAINERS = (dict, OrderedDict, list, tuple)
 
 
 class CheckpointError(ValueError):
-    """A checkpoint cannot be written or used: one line that names the file and the reason."""
+    """A checkpoint cannot be written or used; the message names the file and the reason."""
 
 
 class DamagedError(CheckpointError):
-    """A file cannot be read, or is not what was once written."""
+    """A file cannot be read, or has changed since it was written."""
 
 
 def unwritable(path: Path, error: OSError) -> CheckpointError:
-    """What to raise when the system will not write."""
+    """The error for a failed write."""
     return CheckpointError(f"{path}: cannot be written: {error.strerror or error}")
 
 
 def save_checkpoint(data: Content, path: str | os.PathLike[str]) -> None:
-    """Write a checkpoint; whatever happens meanwhile, there is the old file or the new one.
+    """Write a checkpoint atomically: at any time, the file is the old or the new one.
 
     Args:
-        data: plain data and tensors, of any device; the version of the format is added.
+        data: plain data and tensors, on any device; the format version is added.
         path: of the file.
 
     Raises:
-        CheckpointError: there is something else in the data, or the disk is full, read-only, ...
+        CheckpointError: the data have another type, or writing fails.
     """
     path = Path(path)
     content = {**portable(data), "format": FORMAT}
@@ -63,27 +63,27 @@ def save_checkpoint(data: Content, path: str | os.PathLike[str]) -> None:
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> Content:
-    """A checkpoint's content, tensors on the CPU; nothing that a file says is run.
+    """The content of a checkpoint, with tensors on the CPU; no code of the file is run.
 
     Raises:
-        DamagedError: the file is not what was written, or cannot be read.
-        CheckpointError: it is no checkpoint, or one of a newer version.
+        DamagedError: the file has changed since it was written, or cannot be read.
+        CheckpointError: it is not a checkpoint, or of a newer version.
     """
     path = Path(path)
-    is_sound = check_digest(path)
-    if not is_sound:
+    is_intact = check_digest(path)
+    if not is_intact:
         _check_parts(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is damaged or hostile may fail anywhere
+    except Exception as error:  # damaged and hostile files can raise any error
         kind = type(error).__name__
-        if is_sound:  # and an older one would fail as well
-            problem = f"is no checkpoint of yolor_d2, or memory is short ({kind})"
+        if is_intact:  # an older checkpoint would fail as well
+            problem = f"is not a checkpoint of yolor_d2, or memory is exhausted ({kind})"
             raise CheckpointError(f"{path}: {problem}") from None
-        raise DamagedError(f"{path}: damaged, or no checkpoint of yolor_d2 ({kind})") from None
+        raise DamagedError(f"{path}: damaged, or not a checkpoint of yolor_d2 ({kind})") from None
     version = content.get("format") if isinstance(content, dict) else None
     if type(version) is not int or version < 1:
-        raise CheckpointError(f"{path}: is no checkpoint of yolor_d2 (it has no format version)")
+        raise CheckpointError(f"{path}: is not a checkpoint of yolor_d2 (it has no format version)")
     if version > FORMAT:
         raise CheckpointError(
             f"{path}: was written by a newer version of yolor_d2 (format {version}; this one reads "
@@ -95,12 +95,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Content:
 
 
 def portable(value: Any, place: str = "") -> Any:
-    """The same with tensors on the CPU; a CheckpointError names the place of what is not plain."""
+    """The value with tensors on the CPU; a CheckpointError names the place of other types."""
     if type(value) in PLAIN:
         return value
     if type(value) in (Tensor, nn.Parameter):
         tensor = value.detach().cpu()
-        # Of a slice, torch.save would write all that it was cut from.
+        # torch.save would write the whole storage of a slice.
         is_slice = tensor.untyped_storage().nbytes() > tensor.nbytes
         return tensor.clone() if is_slice else tensor
     if type(value) not in CONTAINERS:
@@ -111,15 +111,17 @@ def portable(value: Any, place: str = "") -> Any:
     if isinstance(value, dict):
         for key in value:
             if type(key) not in (str, int):
-                raise CheckpointError(f"checkpoint: {place} has the key {key!r}, no text or number")
+                raise CheckpointError(
+                    f"checkpoint: {place} has the key {key!r}, which is not a text or an integer"
+                )
         return {key: portable(item, f"{place}[{key!r}]") for key, item in value.items()}
     return type(value)(portable(item, f"{place}[{index}]") for index, item in enumerate(value))
 
 
 class HashedFile:
-    """What torch.save writes to: a file that knows its checksum.
+    """A file for torch.save that computes its checksum.
 
-    An error is kept until `check`, because on its way through torch.save it would lose its name.
+    An error is stored until `check`, because torch.save would replace it by another one.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -137,10 +139,10 @@ class HashedFile:
         return len(data)
 
     def flush(self) -> None:
-        """Part of the interface that torch.save wants."""
+        """Required by torch.save."""
 
     def check(self) -> None:
-        """Raise what went wrong."""
+        """Raise the stored error, if any."""
         if self._error is not None:
             raise self._error
 
@@ -150,10 +152,10 @@ class HashedFile:
 
 @contextmanager
 def sealed(path: Path) -> Iterator[HashedFile]:
-    """A file to write that takes its place whole, with its checksum beside it.
+    """Context of a file that is written atomically, with its checksum beside it.
 
-    The checksum comes first. Until the file has followed, the one before it is valid, too: its
-    checksum stays as a second line.
+    The checksum is written first. Until the file is replaced, the checksum of the earlier file is
+    kept as a second line.
     """
     sidecar = sidecar_path(path)
     try:
@@ -174,7 +176,7 @@ def sealed(path: Path) -> Iterator[HashedFile]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its place once it is complete and on the disk."""
+    """Context of a file that replaces `path` once it is complete and on the disk."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -190,18 +192,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file, all of it or nothing."""
+    """Write a small file atomically."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 def sidecar_path(path: Path) -> Path:
-    """Where the checksum of a file is."""
+    """The path of a file's checksum."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def known_digests(path: Path) -> list[str]:
-    """The checksums that a file may have; [] where there is no file."""
+    """The valid checksums of a file; [] if there is no file."""
     if not path.exists():
         return []
     try:
@@ -212,7 +214,7 @@ def known_digests(path: Path) -> list[str]:
 
 
 def check_digest(path: Path) -> bool:
-    """Compare a file with its checksum; whether it has one.
+    """Compare a file with its checksum; return whether there is a checksum.
 
     Raises:
         DamagedError: they differ, or the file cannot be read.
@@ -229,15 +231,15 @@ def check_digest(path: Path) -> bool:
 
 
 def _check_parts(path: Path) -> None:
-    """What a file of torch.save, a zip file, can tell of itself without a checksum."""
+    """Check the checksums inside a file of torch.save, which is a zip file."""
     logger.info("%s: has no checksum beside it", path)
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
     except OSError as error:
         raise DamagedError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception:  # zipfile's ways of saying so are many
-        raise DamagedError(f"{path}: damaged, or no checkpoint of yolor_d2") from None
+    except Exception:  # zipfile raises many types
+        raise DamagedError(f"{path}: damaged, or not a checkpoint of yolor_d2") from None
     if damaged is not None:
         raise DamagedError(f"{path}: damaged, at {damaged}")
 
@@ -253,12 +255,12 @@ def _write_digests(path: Path, digests: list[str]) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put a file's new name on the disk."""
+    """Write a folder's entries to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # of network file systems that cannot do this for folders
+        if error.errno != errno.EINVAL:  # from network file systems without fsync of folders
             raise
     finally:
         os.close(descriptor)

@@ -1,10 +1,10 @@
-"""Weights of a file, of whatever kind, into a network, and a report of what did not fit."""
+"""Loading weights of different file formats, with a report of mismatches."""
 
 import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from .saving import CheckpointError, Content, check_digest, load_checkpoint
 KINDS = ("ema", "raw")
 PUBLISHED_NAME = re.compile(r"model\.\d+\.")
 MAX_LISTED = 6
-# The configuration keys that shapes depend on, by the beginning of names; the first that fits.
+# Configuration keys that shapes depend on, by beginnings of names; the first match is used.
 SHAPE_KEYS = {
     "backbone.": "MODEL.YOLOR_ELAN.WIDTH and DEPTH",
     "detection_head.class_": "MODEL.DETECTION_HEAD.NUM_CLASSES",
@@ -35,7 +35,7 @@ SHAPE_KEYS = {
 
 
 class Mismatch(NamedTuple):
-    """A tensor that has another shape in the file than in the network."""
+    """A tensor whose shape in the file differs from that in the network."""
 
     name: str
     in_file: tuple[int, ...]
@@ -44,14 +44,14 @@ class Mismatch(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a file's weights; its text is for the log.
+    """Report on loaded weights; its text is for the log.
 
     Attributes:
-        path: the file.
-        kind: "ema" or "raw", "" where the file does not say.
-        loaded: how many tensors of the network come from the file.
-        mismatched: what was left as it was, for its shape.
-        missing: names that the file lacks, left as they were.
+        path: of the file.
+        kind: "ema" or "raw"; "": unknown.
+        loaded: number of tensors of the network that were loaded.
+        mismatched: tensors that were not loaded because of their shapes.
+        missing: names that the file lacks; not loaded.
         unexpected: names that the network lacks.
     """
 
@@ -67,10 +67,10 @@ class LoadReport:
         lines = [f"{self.path}: {self.loaded} tensors loaded{kind}"]
         if self.mismatched:
             rows = [(name, f"{there}", f"{here}") for name, there, here in self.mismatched]
-            headers = ("left as initialised: other shape", "file", "network")
+            headers = ("left as initialized: other shape", "file", "network")
             lines.append(tabulate(rows, headers, disable_numparse=True))
         for what, names in (
-            ("left as initialised: not in the file", self.missing),
+            ("left as initialized: not in the file", self.missing),
             ("not used: not in the network", self.unexpected),
         ):
             if names:
@@ -81,18 +81,18 @@ class LoadReport:
 def load_weights(
     model: nn.Module, path: str | os.PathLike[str], *, prefer: str = "ema", strict: bool = False
 ) -> LoadReport:
-    """Load what fits of a file's weights into a network.
+    """Load the weights of a file that fit a network.
 
     Args:
-        model: the network, which keeps its own values where shapes differ, as with another number
-            of classes; of a layer all values or none.
-        path: our checkpoint or release (*.safetensors), a state dict, a checkpoint of detectron2's,
+        model: layers of which a tensor has another shape, as with another number of classes, keep
+            all their values.
+        path: our checkpoint or release (*.safetensors), a state dict, a checkpoint of detectron2,
             or a file of the published networks.
-        prefer: which weights of our checkpoint, where it has both: "ema" or "raw".
-        strict: whether everything in the network must come from the file.
+        prefer: "ema" or "raw", the weights of a checkpoint that has both.
+        strict: whether all weights of the network must be loaded.
 
     Raises:
-        CheckpointError: the file cannot be read, nothing of it fits, or, if strict, not everything.
+        CheckpointError: the file cannot be read, no tensor fits, or, if strict, not all are loaded.
     """
     return load_stored(model, read_weights(path, prefer=prefer), Path(path), strict=strict)
 
@@ -100,7 +100,7 @@ def load_weights(
 def load_stored(
     model: nn.Module, stored: StoredWeights, path: Path, *, strict: bool = False
 ) -> LoadReport:
-    """`load_weights` of a file that has been read already; the path is for messages."""
+    """As `load_weights`, from a file that has been read; the path is for messages."""
     own = model.state_dict()
     mismatched = [
         Mismatch(name, tuple(stored.tensors[name].shape), tuple(value.shape))
@@ -114,30 +114,30 @@ def load_stored(
         name, there, here = mismatched[0]
         others = f" and {len(mismatched) - 1} more differ" if len(mismatched) > 1 else ""
         raise CheckpointError(
-            f"{path}: {name} is {there}, the network's is {here}{others}; look at "
+            f"{path}: {name} is {there}, the network's is {here}{others}; check "
             f"{_keys_of(mismatch.name for mismatch in mismatched)}"
         )
     if not loaded:
-        raise CheckpointError(f"{path}: nothing in it fits the network")
-    # Layers that are left get their own values: they would take their vectors as missing otherwise.
+        raise CheckpointError(f"{path}: no tensor fits the network")
+    # Layers that are not loaded get their own values, or they would count as missing.
     fitting |= {name: value for name, value in own.items() if _layer(name) in left}
     missing, unexpected = model.load_state_dict(fitting, strict=False)
     if strict and missing:
         parts = {name.partition(".")[0] for name in stored.tensors}
         has_parts = {name.partition(".")[0] for name in missing} <= parts
         keys = _keys_of(missing) if has_parts else "MODEL.YOLOR.TASKS"
-        raise CheckpointError(f"{path}: lacks {_listed(missing)}; look at {keys}")
+        raise CheckpointError(f"{path}: lacks {_listed(missing)}; check {keys}")
     return LoadReport(path, stored.kind, loaded, mismatched, missing, unexpected)
 
 
 def read_weights(path: str | os.PathLike[str], *, prefer: str = "ema") -> StoredWeights:
-    """The weights of a file, by our names and in single precision, and what else it holds.
+    """Read weights, with our names and in single precision, tokenizer and provenance of a file.
 
     Args:
-        path, prefer: as of `load_weights`.
+        path, prefer: as for `load_weights`.
 
     Raises:
-        CheckpointError: it is no file of weights.
+        CheckpointError: it is not a file of weights.
     """
     path = Path(path)
     if prefer not in KINDS:
@@ -145,55 +145,44 @@ def read_weights(path: str | os.PathLike[str], *, prefer: str = "ema") -> Stored
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "there is no such file"
         raise CheckpointError(f"{path}: {problem}")
+    if path.suffix != SUFFIX and _is_ours(path):
+        return stored_in_checkpoint(load_checkpoint(path), prefer)
     check_digest(path)
-    if path.suffix == SUFFIX:
-        stored = read_release(path)
-    elif _is_ours(path):
-        stored = _from_checkpoint(load_checkpoint(path), prefer)
-    else:
-        stored = StoredWeights(_foreign_tensors(path))
-    for name, tensor in stored.tensors.items():
-        if tensor.dtype in (torch.float16, torch.bfloat16):
-            stored.tensors[name] = tensor.float()
-    return stored
+    stored = read_release(path) if path.suffix == SUFFIX else StoredWeights(_foreign_tensors(path))
+    return _in_single_precision(stored)
 
 
-def read_tokenizer(path: str | os.PathLike[str]) -> bytes | None:
-    """The sentencepiece model that a file of weights holds, if any."""
-    return read_weights(path).tokenizer
-
-
-def read_classes(path: str | os.PathLike[str]) -> dict[str, list[str]] | None:
-    """The class names ("thing_classes", ...) that a file of weights holds, if any."""
-    return read_weights(path).provenance.get("classes")
-
-
-def read_config(path: str | os.PathLike[str]) -> str | None:
-    """The configuration, as YAML, that a file of weights holds, if any."""
-    return read_weights(path).provenance.get("config")
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether it is one of our checkpoints; of its tensors nothing is read."""
-    content: Any = None
-    with suppress(Exception):  # of files that are damaged, foreign, hostile
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return isinstance(content, dict) and "format" in content
-
-
-def _from_checkpoint(content: Content, prefer: str) -> StoredWeights:
+def stored_in_checkpoint(content: Content, prefer: str) -> StoredWeights:
+    """The weights in the content of our checkpoint: `prefer` is "ema" or "raw", if it has both."""
     kind = "ema" if prefer == "ema" and "ema" in content else "raw"
     tokenizer = content.get("tokenizer")
-    return StoredWeights(
+    stored = StoredWeights(
         content["ema"]["model"] if kind == "ema" else content["model"],
         kind=kind,
         provenance=content.get("provenance", {}),
         tokenizer=None if tokenizer is None else tokenizer.numpy().tobytes(),
     )
+    return _in_single_precision(stored)
+
+
+def _in_single_precision(stored: StoredWeights) -> StoredWeights:
+    tensors = {
+        name: tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+        for name, tensor in stored.tensors.items()
+    }
+    return replace(stored, tensors=tensors)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is one of our checkpoints; its tensors are not read."""
+    content: Any = None
+    with suppress(Exception):  # damaged, foreign and hostile files can raise any error
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return isinstance(content, dict) and "format" in content
 
 
 def _foreign_tensors(path: Path) -> dict[str, Tensor]:
-    """Weights of detectron2, of a published network, or a bare state dict."""
+    """Weights of detectron2 or a published network, or a state dict."""
     try:
         state = read_state_dict(path)
     except ValueError as error:
@@ -201,7 +190,7 @@ def _foreign_tensors(path: Path) -> dict[str, Tensor]:
     consume_prefix_in_state_dict_if_present(state, "module.")
     if not all(map(PUBLISHED_NAME.match, state)):
         return state
-    # The networks' names include each other's: the first that has the most of them.
+    # Names of the networks overlap: the first network with the most of them.
     source = max(SOURCES, key=lambda source: len(published_names(source).keys() & state.keys()))
     try:
         return convert_state_dict(state, source)
@@ -210,12 +199,12 @@ def _foreign_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _layer(name: str) -> str:
-    """The module that a tensor belongs to."""
+    """The module of a tensor."""
     return name.rpartition(".")[0]
 
 
 def _keys_of(names: Iterable[str]) -> str:
-    """The configuration keys that tensors most likely depend on."""
+    """The configuration keys that the shapes of tensors most likely depend on."""
     fitting = {
         next((key for start, key in SHAPE_KEYS.items() if name.startswith(start)), "MODEL")
         for name in names

@@ -1,13 +1,15 @@
-"""What differs between the configuration of a saved run and that of today."""
+"""Differences between the configuration of a saved run and the current one."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from detectron2.config import CfgNode
 
-# May change between two parts of a run: none of them moves what is learnt.
-FREE = (
-    "OUTPUT_DIR",
+from .options import KEYS, MAY_CHANGE
+
+# Beginnings of keys that can differ when a run is resumed: training is the same.
+MAY_DIFFER = (
+    *(KEYS[name] for name in MAY_CHANGE),
     "VERSION",
     "VIS_PERIOD",
     "DATALOADER.NUM_WORKERS",
@@ -17,28 +19,26 @@ FREE = (
     "LOG.",
     "MODEL.DEVICE",
     "MODEL.WEIGHTS",
-    "MODEL.YOLOR.COMPILE",
-    "SOLVER.CHECKPOINT_",
-    "SOLVER.NONFINITE",
-    "SOLVER.MAX_SKIPPED",
     "TEST.",
     "TOKENIZER.MODEL",  # the checkpoint has the tokenizer itself
 )
 
 
-def config_changes(before: str, now: str) -> list[str]:
-    """One line for each key that matters and differs, of two configurations as YAML."""
-    return differences(_flat(CfgNode.load_cfg(before)), _flat(CfgNode.load_cfg(now)), free=FREE)
+def yacs_changes(before: str, now: str) -> list[str]:
+    """One line for each relevant key that differs between two configurations in YAML."""
+    return differences(
+        _flat(CfgNode.load_cfg(before)), _flat(CfgNode.load_cfg(now)), ignore=MAY_DIFFER
+    )
 
 
 def differences(
-    old: Mapping[str, Any], new: Mapping[str, Any], *, free: tuple[str, ...]
+    old: Mapping[str, Any], new: Mapping[str, Any], *, ignore: tuple[str, ...]
 ) -> list[str]:
-    """One line for each name whose value differs, but for names with one of these beginnings."""
+    """One line for each name whose value differs, except names that start with one of `ignore`."""
     return [
         f"{name} {old.get(name, 'absent')} -> {new.get(name, 'absent')}"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and not name.startswith(free)
+        if old.get(name) != new.get(name) and not name.startswith(ignore)
     ]
 
 

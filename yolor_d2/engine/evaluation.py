@@ -1,18 +1,16 @@
-"""Results of a model on data sets."""
+"""Evaluation of a model on data sets."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detectron2.evaluation import (
-    DatasetEvaluator,
-    DatasetEvaluators,
-    inference_on_dataset,
-)
+from detectron2.config import CfgNode
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, verify_results
 from detectron2.utils import comm
 from torch import nn
 
+from ..evaluation.evaluator_list import EvaluatorList
 from ..evaluation.report import write_report
 from ..modeling import to_channels_last
 from .launch import signals
@@ -22,33 +20,33 @@ logger = logging.getLogger(__name__)
 Results = dict[str, Any]
 
 
-class Examination(NamedTuple):
-    """What a model is asked, and who says how good the answers are; made when they are needed."""
+class EvaluationJob(NamedTuple):
+    """Factories of the loader and the evaluator of a data set."""
 
     loader: Callable[[], Any]
     evaluator: Callable[[], DatasetEvaluator]
 
 
-def examine(
-    model: nn.Module, examinations: Mapping[str, Examination], *, output_dir: str
+def evaluate_datasets(
+    model: nn.Module, jobs: Mapping[str, EvaluationJob], *, output_dir: str
 ) -> Results:
-    """Evaluate a model that is in evaluation mode, and report.
+    """Evaluate a model that is in evaluation mode, and write reports.
 
     Args:
-        model: gives a result for each sample of a batch.
-        examinations: by the names of data sets.
-        output_dir: gets metrics.json and more.
+        model: returns a result for each sample of a batch.
+        jobs: by the names of data sets.
+        output_dir: folder for metrics.json and other reports.
 
     Returns:
-        On the main process, the results of the data set, or of each by its name if there are
-        several; else nothing.
+        On the main process, the results of the data set, or a dictionary of results by data set
+        name if there are several. On other processes, {}.
     """
     if next(model.parameters()).device.type == "cpu":
         model = to_channels_last(model)
     results: Results = {}
-    for name, examination in examinations.items():
-        evaluator = InterruptibleEvaluator(examination.evaluator())
-        loader = InterruptibleLoader(examination.loader())
+    for name, job in jobs.items():
+        evaluator = interruptible(job.evaluator())
+        loader = InterruptibleLoader(job.loader())
         found = inference_on_dataset(model, loader, evaluator)
         if comm.is_main_process():
             results[name] = found
@@ -56,8 +54,15 @@ def examine(
     return next(iter(results.values())) if len(results) == 1 else results
 
 
+def verify(results: Results, expected: Sequence[Sequence[Any]]) -> None:
+    """Exit with an error if results differ from (task, metric, value, tolerance) tuples."""
+    if expected and comm.is_main_process():
+        rows = [list(row) for row in expected]
+        verify_results(CfgNode({"TEST": {"EXPECTED_RESULTS": rows}}), results)
+
+
 class InterruptibleLoader:
-    """A loader that ends early when a signal has asked the process to stop."""
+    """A loader that ends early if a signal has asked the process to stop."""
 
     def __init__(self, loader: Any) -> None:
         self.loader = loader
@@ -72,27 +77,24 @@ class InterruptibleLoader:
             yield batch
 
 
-class InterruptibleEvaluator(DatasetEvaluators):
-    """Evaluators, before each of which all processes end when one of them has been asked to stop.
+def interruptible(evaluator: DatasetEvaluator) -> EvaluatorList:
+    """Evaluators that end all processes between two of them if one process was asked to stop.
 
-    What is evaluated in training has been saved before.
+    During training the state has been saved before.
     """
-
-    def __init__(self, evaluator: DatasetEvaluator) -> None:
-        is_one = type(evaluator) is not DatasetEvaluators
-        parts = [evaluator] if is_one else evaluator._evaluators
-        super().__init__([each for part in parts for each in (_Gate(), part)])
+    parts = evaluator.evaluators if isinstance(evaluator, EvaluatorList) else [evaluator]
+    return EvaluatorList([each for part in parts for each in (_StopIfRequested(), part)])
 
 
-class _Gate(DatasetEvaluator):
+class _StopIfRequested(DatasetEvaluator):
     """Stands between evaluators, and has no results."""
 
     def evaluate(self) -> None:
-        obey_signals()
+        stop_if_requested()
 
 
-def obey_signals() -> None:
-    """End all processes if one of them has been asked to; all of them have to come here."""
+def stop_if_requested() -> None:
+    """End all processes if one of them was asked to stop; all processes must call this."""
     if any(comm.all_gather(signals.requested() is not None)):
-        logger.info("stopped by a signal while evaluating; --resume does it again and goes on")
+        logger.info("stopped by a signal while evaluating; --resume repeats the evaluation")
         raise signals.Interrupted

@@ -1,4 +1,4 @@
-"""What is not finite is found at its step, written down, and never becomes part of the weights."""
+"""Non-finite values: detected in the step that computes them, reported, and never applied."""
 
 import json
 import logging
@@ -8,42 +8,39 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 logger = logging.getLogger(__name__)
 
 
 class NonFiniteError(FloatingPointError):
-    """Training cannot go on: a loss, a gradient or a statistic is infinite or not a number."""
+    """Training cannot continue: a loss, a gradient or a statistic is infinite or not a number."""
 
 
-class Statistics:
-    """The floating-point buffers of a model (batch norms' statistics), which a step may spoil."""
+class FloatBuffers:
+    """The floating-point buffers of a model (statistics of batch norms), which a step changes."""
 
     def __init__(self, model: nn.Module) -> None:
-        named = [(name, b) for name, b in model.named_buffers() if b.is_floating_point()]
-        self.names = [name for name, _ in named]
-        self.buffers = [buffer for _, buffer in named]
-        self._kept = [buffer.clone() for buffer in self.buffers]
+        self.buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self._saved = torch.zeros(0)
 
     @torch.no_grad()
-    def keep(self) -> None:
-        """Remember the values as they are."""
+    def save(self) -> None:
+        """Remember the current values."""
         if self.buffers:
-            torch._foreach_copy_(self._kept, self.buffers)
+            self._saved = torch.cat([buffer.flatten() for buffer in self.buffers])
 
     @torch.no_grad()
-    def put_back(self) -> None:
-        """Return to the values that were remembered."""
-        if self.buffers:
-            torch._foreach_copy_(self.buffers, self._kept)
+    def restore(self) -> None:
+        """Return to the saved values."""
+        values = self._saved.split([buffer.numel() for buffer in self.buffers])
+        for buffer, value in zip(self.buffers, values, strict=True):
+            buffer.copy_(value.view_as(buffer))
 
     @torch.no_grad()
-    def badness(self) -> Tensor:
-        """A scalar on the device: 0 where all values are finite, else not a number."""
-        if not self.buffers:
-            return torch.zeros(())
-        norms = torch.stack(torch._foreach_norm(self.buffers, float("inf")))  # (buffers,)
-        return (norms * 0).sum()
+    def zero_or_nan(self) -> Tensor:
+        """A scalar on the device: 0 if all values are finite, else NaN."""
+        return get_total_norm(self.buffers, float("inf")) * 0
 
 
 def report_nonfinite(
@@ -56,14 +53,14 @@ def report_nonfinite(
     model: nn.Module,
     batches: Iterable[Iterable[Mapping[str, Any]]],
 ) -> Path:
-    """Write down what is not finite, and which images were in the step.
+    """Write a report of the non-finite values and the images of a step; return its path.
 
     Args:
-        folder: for the file.
+        folder: for the report.
         iteration: of the step.
-        rank: of this process, which has its own file.
+        rank: of this process; each has a report of its own.
         measured: means over all processes.
-        own: what this process has had of it.
+        own: values of this process.
         model: with the gradients and the statistics of the step.
         batches: of this process.
     """
@@ -73,13 +70,14 @@ def report_nonfinite(
         for sample in batch
     ]
     gradients = ((n, p.grad) for n, p in model.named_parameters() if p.grad is not None)
+    buffers = ((n, b) for n, b in model.named_buffers() if b.is_floating_point())
     found = {
         "iteration": iteration,
         "measured": {name: repr(value) for name, value in measured.items()},
         "own": {name: repr(value) for name, value in own.items()},
-        "gradients": _bad_names(gradients),
-        "parameters": _bad_names(model.named_parameters()),
-        "buffers": _bad_names((n, b) for n, b in model.named_buffers() if b.is_floating_point()),
+        "gradients": _nonfinite_names(gradients),
+        "parameters": _nonfinite_names(model.named_parameters()),
+        "buffers": _nonfinite_names(buffers),
         "images": images,
     }
     path = folder / f"nonfinite_{iteration:07d}_rank{rank}.json"
@@ -87,5 +85,5 @@ def report_nonfinite(
     return path
 
 
-def _bad_names(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
+def _nonfinite_names(tensors: Iterable[tuple[str, Tensor]]) -> list[str]:
     return [name for name, tensor in tensors if not torch.isfinite(tensor).all()]

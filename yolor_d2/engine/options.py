@@ -1,63 +1,97 @@
-"""What a run is told besides its model, its data and its optimiser."""
+"""The options of a run, each with the configuration key that sets it."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from functools import reduce
 from typing import Any
 
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from ..checks import check_choice, check_range
+from ..checks import check_choice
 from .optim.optimizer import clip_gradients
-from .step import PRECISIONS
+
+PRECISIONS = ("bf16", "fp16")
+
+
+def option(
+    key: str, default: Any = dataclasses.MISSING, *, switch: str = "", may_change: bool = False
+) -> Any:
+    """A field of RunOptions.
+
+    Args:
+        key: in yolor_d2/config.py, where a comment explains it.
+        default: of LazyConfigs; 0 and "" are off.
+        switch: a key that must be true for the value to be used.
+        may_change: whether a resumed run can have another value; True where training is the same.
+    """
+    return field(default=default, metadata={"key": key, "switch": switch, "may_change": may_change})
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """As the keys of the same names in yolor_d2/config.py explain; 0 and "" are off."""
+    """Options of a run; a LazyConfig sets them as run.<field>, a *.yaml by their keys."""
 
-    output_dir: str
-    max_iter: int
-    accum_steps: int = 1
-    precision: str = ""  # "", "bf16", "fp16"
-    clip_type: str = ""  # "", "norm" of all gradients together, "value"
-    clip_value: float = 0.0
-    clip_norm_type: float = 2.0
-    ema_decay: float = 0.0  # 0: no running mean of the weights
-    ema_tau: float = 2000.0
-    freeze: Sequence[str] = ()
-    nonfinite: str = "stop"
-    max_skipped: int = 10
-    channels_last: bool = False
-    compile: bool = False
-    sync_bn: bool = False
-    checkpoint_period: int = 5000
-    checkpoint_keep: int = 2
-    eval_period: int = 0
-    eval_weights: str = "ema"
-    loss_period: int = 0
-    loss_images: int = 0
-    best_metric: str = ""
-    best_mode: str = "max"
-    stop_metric: str = ""
-    stop_mode: str = "max"
-    stop_patience: int = 5
-    log_period: int = 20
-    task_gradient_period: int = 0
-    pictures: int = 0
-    curves: bool = True
-    wandb: bool = False
-    max_data_wait: float = 0.1
+    output_dir: str = option("OUTPUT_DIR", may_change=True)
+    max_iter: int = option("SOLVER.MAX_ITER")
+    accum_steps: int = option("SOLVER.ACCUM_STEPS", 1)
+    precision: str = option("SOLVER.AMP.DTYPE", "", switch="SOLVER.AMP.ENABLED")
+    clip_type: str = option(
+        "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "", switch="SOLVER.CLIP_GRADIENTS.ENABLED"
+    )
+    clip_value: float = option("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.0)
+    clip_norm_type: float = option("SOLVER.CLIP_GRADIENTS.NORM_TYPE", 2.0)
+    ema_decay: float = option("SOLVER.EMA.DECAY", 0.0, switch="SOLVER.EMA.ENABLED")
+    ema_tau: float = option("SOLVER.EMA.TAU", 2000.0)
+    freeze: Sequence[str] = option("SOLVER.FREEZE", ())
+    nonfinite: str = option("SOLVER.NONFINITE", "stop", may_change=True)
+    max_skipped: int = option("SOLVER.MAX_SKIPPED", 10, may_change=True)
+    channels_last: bool = option("MODEL.YOLOR.CHANNELS_LAST", False)
+    compile: bool = option("MODEL.YOLOR.COMPILE", False, may_change=True)
+    sync_bn: bool = option("MODEL.YOLOR.SYNC_BN", False)
+    checkpoint_period: int = option("SOLVER.CHECKPOINT_PERIOD", 5000, may_change=True)
+    checkpoint_keep: int = option("SOLVER.CHECKPOINT_KEEP", 2, may_change=True)
+    eval_period: int = option("TEST.EVAL_PERIOD", 0, may_change=True)
+    eval_weights: str = option("TEST.WEIGHTS", "ema", may_change=True)
+    expected_results: Sequence[Sequence[Any]] = option("TEST.EXPECTED_RESULTS", (), may_change=True)
+    loss_period: int = option("TEST.LOSS_PERIOD", 0, may_change=True)
+    loss_images: int = option("TEST.LOSS_IMAGES", 0, may_change=True)
+    best_metric: str = option("TEST.BEST.METRIC", "", may_change=True)
+    best_mode: str = option("TEST.BEST.MODE", "max", may_change=True)
+    stop_metric: str = option("TEST.EARLY_STOP.METRIC", "", may_change=True)
+    stop_mode: str = option("TEST.EARLY_STOP.MODE", "max", may_change=True)
+    stop_patience: int = option("TEST.EARLY_STOP.PATIENCE", 5, may_change=True)
+    log_period: int = option("LOG.PERIOD", 20, may_change=True)
+    task_gradient_period: int = option("LOG.TASK_GRADIENTS", 0, may_change=True)
+    pictures: int = option("LOG.PICTURES", 0, may_change=True)
+    curves: bool = option("LOG.CURVES", True, may_change=True)
+    wandb: bool = option("LOG.WANDB", False, may_change=True)
+    max_data_wait: float = option("LOG.MAX_DATA_WAIT", 0.1, may_change=True)
 
     def __post_init__(self) -> None:
+        choices = {"nonfinite": ("stop", "skip"), "eval_weights": ("ema", "raw")}
+        if self.precision:
+            choices["precision"] = PRECISIONS
         if self.clip_type:
-            check_choice("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", self.clip_type, ("norm", "value"))
-        check_choice("TEST.WEIGHTS", self.eval_weights, ("ema", "raw"))
-        check_range("SOLVER", {"CHECKPOINT_PERIOD": self.checkpoint_period}, low=1)
-        check_range("LOG", {"PERIOD": self.log_period}, low=1)
+            choices["clip_type"] = ("norm", "value")
+        for name, allowed in choices.items():
+            check_choice(self.key(name), getattr(self, name), allowed)
+        for name in ("accum_steps", "checkpoint_period", "log_period"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{self.key(name)} is {value}; it must be at least 1")
+
+    def key(self, name: str) -> str:
+        """The configuration key of a field, for messages."""
+        return f"run.{name}"
+
+    def on(self, device: str) -> "RunOptions":
+        """The same options on a device: CPUs are faster in single precision."""
+        return dataclasses.replace(self, precision="") if device == "cpu" else self
 
     def clip(self, parameters: Iterable[nn.Parameter]) -> Tensor:
-        """Clip gradients in place; their norm before."""
+        """Clip gradients in place; return their norm before clipping."""
         return clip_gradients(
             parameters,
             kind=self.clip_type or None,
@@ -67,49 +101,32 @@ class RunOptions:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "RunOptions":
-        solver, test, log, model = cfg.SOLVER, cfg.TEST, cfg.LOG, cfg.MODEL.YOLOR
-        clip = solver.CLIP_GRADIENTS
-        on_cpu = cfg.MODEL.DEVICE == "cpu"
-        # Also where it has no effect: the same configuration may go to a GPU.
-        check_choice("SOLVER.AMP.DTYPE", solver.AMP.DTYPE, [name for name in PRECISIONS if name])
-        values: dict[str, Any] = {
-            "output_dir": cfg.OUTPUT_DIR,
-            "max_iter": solver.MAX_ITER,
-            "accum_steps": solver.ACCUM_STEPS,
-            # CPUs are faster without.
-            "precision": solver.AMP.DTYPE if solver.AMP.ENABLED and not on_cpu else "",
-            "clip_type": clip.CLIP_TYPE if clip.ENABLED else "",
-            "clip_value": clip.CLIP_VALUE,
-            "clip_norm_type": clip.NORM_TYPE,
-            "ema_decay": solver.EMA.DECAY if solver.EMA.ENABLED else 0.0,
-            "ema_tau": solver.EMA.TAU,
-            "freeze": solver.FREEZE,
-            "nonfinite": solver.NONFINITE,
-            "max_skipped": solver.MAX_SKIPPED,
-            "channels_last": model.CHANNELS_LAST,
-            "compile": model.COMPILE,
-            "sync_bn": model.SYNC_BN,
-            "checkpoint_period": solver.CHECKPOINT_PERIOD,
-            "checkpoint_keep": solver.CHECKPOINT_KEEP,
+        # Checked even if AMP is off: the same configuration may be used on a GPU.
+        check_choice("SOLVER.AMP.DTYPE", cfg.SOLVER.AMP.DTYPE, PRECISIONS)
+        values = {
+            each.name: read_key(cfg, each.metadata["key"])
+            for each in fields(cls)
+            if not each.metadata["switch"] or read_key(cfg, each.metadata["switch"])
         }
-        values |= {
-            "eval_period": test.EVAL_PERIOD,
-            "eval_weights": test.WEIGHTS,
-            "loss_period": test.LOSS_PERIOD,
-            "loss_images": test.LOSS_IMAGES,
-            "best_metric": test.BEST.METRIC,
-            "best_mode": test.BEST.MODE,
-            "stop_metric": test.EARLY_STOP.METRIC,
-            "stop_mode": test.EARLY_STOP.MODE,
-            "stop_patience": test.EARLY_STOP.PATIENCE,
-            "log_period": log.PERIOD,
-            "task_gradient_period": log.TASK_GRADIENTS,
-            "pictures": log.PICTURES,
-            "curves": log.CURVES,
-            "wandb": log.WANDB,
-            "max_data_wait": log.MAX_DATA_WAIT,
-        }
-        return cls(**values)
+        return YacsRunOptions(**values).on(cfg.MODEL.DEVICE)
+
+
+class YacsRunOptions(RunOptions):
+    """Options from a *.yaml, which messages name by its keys."""
+
+    def key(self, name: str) -> str:
+        return KEYS[name]
+
+
+# The key of each field.
+KEYS: dict[str, str] = {each.name: each.metadata["key"] for each in fields(RunOptions)}
+# Fields whose values can differ when a run is resumed.
+MAY_CHANGE = [each.name for each in fields(RunOptions) if each.metadata["may_change"]]
+
+
+def read_key(cfg: CfgNode, key: str) -> Any:
+    """The value of a key such as "SOLVER.MAX_ITER"."""
+    return reduce(getattr, key.split("."), cfg)
 
 
 def run_options(**values: Any) -> RunOptions:

@@ -1,4 +1,4 @@
-"""A model as it is trained: frozen parts, memory layout, compilation, several processes."""
+"""Preparing a model for training: frozen parts, memory layout, compilation, several processes."""
 
 from collections.abc import Sequence
 
@@ -18,38 +18,36 @@ def prepare(
     channels_last: bool = False,
     compile: bool = False,
 ) -> nn.Module:
-    """The model before its optimiser is made."""
+    """Prepare a model, before its optimizer is made."""
     if sync_bn and comm.get_world_size() > 1:
         if next(model.parameters()).device.type != "cuda":
-            raise ValueError("MODEL.YOLOR.SYNC_BN: PyTorch can do this on GPUs only")
+            raise ValueError("MODEL.YOLOR.SYNC_BN: PyTorch supports this on GPUs only")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     freeze_parts(model, freeze)
     if channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if compile:
-        # Gradients of single tasks go back through a graph that is needed once more.
-        torch._functorch.config.donated_buffer = False
-        # In place: names of the state, copies and what wraps the model do not notice.
+        # In place: names in the state dict, copies and wrappers of the model stay the same.
         model.get_submodule("backbone").compile()
     return model
 
 
-def wrap(model: nn.Module) -> nn.Module:
-    """For several processes, which exchange gradients."""
+def parallelize(model: nn.Module) -> nn.Module:
+    """Wrap a model for several processes, which exchange gradients."""
     if comm.get_world_size() == 1:
         return model
-    # Without device_ids, the model moves the batch itself, and knows what to leave on the host.
+    # Without device_ids, the model moves the batch itself, except for what belongs on the host.
     return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """What `wrap` was given."""
+    """Undo `parallelize`."""
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 @torch.no_grad()
 def share_state(model: nn.Module) -> None:
-    """Give every process the main one's weights, and its statistics, which differ between them."""
+    """Copy weights and statistics of the main process to all; statistics differ between them."""
     if comm.get_world_size() > 1:
         for tensor in model.state_dict().values():
             distributed.broadcast(tensor, src=0)

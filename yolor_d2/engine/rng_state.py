@@ -1,4 +1,4 @@
-"""The generators of random numbers of a process, as plain data."""
+"""States of the random generators of a process, as plain data."""
 
 import random
 from typing import Any
@@ -30,7 +30,7 @@ def random_state() -> State:
 
 
 def set_random_state(state: State) -> None:
-    """Put the global generators back; without a GPU, that of CUDA is left out."""
+    """Restore the global generators; that of CUDA only on a GPU."""
     python, numpy = state["python"], state["numpy"]
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
     keys = numpy["keys"].numpy().astype(np.uint32)

@@ -1,93 +1,77 @@
-"""A training run: the steps, what hangs on them, and everything that is needed to go on later."""
+"""A training run: steps, hooks, and the whole state that is needed to resume it."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
-from detectron2.engine import HookBase, TrainerBase
+from detectron2.engine import TrainerBase
 from detectron2.utils import comm
-from detectron2.utils.events import EventStorage
+from detectron2.utils.events import EventStorage, EventWriter
 from torch import nn
 
 from ..checkpoint.provenance import write_provenance
 from ..checkpoint.run_folder import RunFolder
-from ..checkpoint.saving import CheckpointError, load_checkpoint
+from ..checkpoint.saving import CheckpointError, Content
+from ..checkpoint.weights import load_stored
 from ..modeling import deploy
-from ..tokenizer import Tokenizer
-from .config_diff import config_changes
-from .evaluation import Results
-from .hooks.evaluation import Judges
-from .last_checkpoint import last_checkpoint
+from .evaluation import Results, verify
 from .launch import signals
 from .optim.ema import ModelEMA
 from .optim.optimizer import load_by_names, names_of
-from .optim.schedule import Schedule
-from .options import RunOptions
-from .parallel import prepare, share_state, unwrap, wrap
-from .rewards import CaptionReward
+from .parallel import parallelize, prepare, share_state, unwrap
+from .parts import RunParts
+from .provenance import describe_data
+from .rewards import build_reward
 from .rng_state import random_state, set_random_state
+from .starting_point import StartingPoint
 from .step import Batch, TrainStep
+from .writers import build_writers
 
 logger = logging.getLogger(__name__)
 
-Checkpoint = dict[str, Any]
+# Keys of hook states in earlier checkpoints, and the current class names.
+RENAMED_HOOKS = {"Judges": "EvaluationHooks"}
 
 
 class Run(TrainerBase):
-    """Trains a model, and can be stopped and continued at every step as if nothing had happened.
+    """Trains a model, and can be stopped after every step and resumed with the same results.
 
     Args:
-        model: gives a dict of losses in training.
-        build_optimizer: makes the optimiser of a prepared model.
-        schedule: sets its learning rates.
-        build_loader: batches from an iteration on.
-        options: everything else.
-        reward: of sampled captions in self-critical training.
-        tokenizer: kept in the checkpoints, if given.
-        provenance: likewise, plain data; its "config" is the configuration as text.
-        compare: says how an earlier configuration differs from that one, in lines.
-        allow_changes: go on with a run although it does.
-        overwrite: a new run removes what an earlier one has left in the folder.
-        config_name: of the file with the configuration in the output folder.
+        parts: of the run.
+        allow_changes: resume although the configuration differs.
+        overwrite: a new run removes the files of an earlier run in the output folder.
+
+    Attributes:
+        finished: number of finished steps, since the run was begun.
+        reward: of sampled captions in self-critical training; None: there is none.
+        results: of the last evaluation, on all processes.
+        loader: the training batches; None if no step is left.
+        stop_reason: why no further step is made; "": none.
     """
 
     def __init__(
-        self,
-        *,
-        model: nn.Module,
-        build_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
-        schedule: Schedule,
-        build_loader: Callable[[int], Iterable[Batch]],
-        options: RunOptions,
-        reward: CaptionReward | None = None,
-        tokenizer: Tokenizer | None = None,
-        provenance: Checkpoint,
-        compare: Callable[[str, str], list[str]] = config_changes,
-        allow_changes: bool = False,
-        overwrite: bool = False,
-        config_name: str = "config.yaml",
+        self, parts: RunParts, *, allow_changes: bool = False, overwrite: bool = False
     ) -> None:
         TrainerBase.__init__(self)
+        options = parts.options
+        self.parts = parts
         self.options = options
-        self.reward = reward
-        self.build_loader = build_loader
-        self.tokenizer = tokenizer
-        self.provenance = provenance
-        self.compare = compare
         self.allow_changes = allow_changes
         self.overwrite = overwrite
-        self.config_name = config_name
+        data = parts.data
+        self.provenance = describe_data(parts.config.text, [*data.train, *data.test])
         self.folder = RunFolder(Path(options.output_dir), keep=options.checkpoint_keep)
         self.max_iter = options.max_iter
-        self.finished = 0  # steps, over all parts of the run
+        self.finished = 0
+        self.results: Results = {}
+        self.loader: Iterable[Batch] | None = None
         self.stop_reason = ""
-        self.judges = Judges([], periods=[])
-        self._loader: Iterable[Batch] | None = None
         self._is_ready = False
 
+        model = parts.model()
+        self.reward = build_reward(model, data.train, parts.tokenizer)
         model = prepare(
             model,
             freeze=options.freeze,
@@ -96,18 +80,12 @@ class Run(TrainerBase):
             compile=options.compile,
         )
         self._trainer = TrainStep(
-            model=wrap(model),
-            optimizer=build_optimizer(model),
-            schedule=schedule,
-            accum_steps=options.accum_steps,
-            precision=options.precision,
-            clip=options.clip,
-            nonfinite=options.nonfinite,
-            max_skipped=options.max_skipped,
-            task_gradient_period=options.task_gradient_period,
-            folder=self.folder.path,
+            model=parallelize(model),
+            optimizer=parts.optimizer(model),
+            schedule=parts.schedule,
+            options=options,
             stop_requested=lambda: signals.requested() is not None,
-            reward=reward,
+            reward=self.reward,
         )
         self.reset_ema()
 
@@ -125,45 +103,41 @@ class Run(TrainerBase):
         return self._trainer.ema
 
     def autocast(self) -> AbstractContextManager:
-        """The precision of the forward pass."""
+        """Context of the forward pass: its precision."""
         return self._trainer.autocast()
 
-    def evaluator(self, test: Callable[[nn.Module], Results]) -> Callable[[], Results]:
-        """Evaluation of the weights as they are, or of their running mean.
+    def evaluate(self) -> Results:
+        """Evaluate the raw or averaged weights, on a folded copy of the model."""
+        ema = self.ema if self.options.eval_weights == "ema" else None
+        with ema.applied() if ema is not None else nullcontext():
+            model = deploy(self.model)
+        share_state(model)
+        # All processes get the results, so that hooks decide alike.
+        self.results = comm.all_gather(self.parts.test(model))[0]
+        return self.results
 
-        It is done on a folded copy; training is not touched.
-        """
-
-        def evaluate() -> Results:
-            ema = self.ema if self.options.eval_weights == "ema" else None
-            with ema.applied() if ema is not None else nullcontext():
-                model = deploy(self.model)
-            share_state(model)
-            return test(model)
-
-        return evaluate
+    def build_writers(self) -> list[EventWriter]:
+        """Writers of the log, for the main process."""
+        options = self.options
+        return build_writers(options.output_dir, max_iter=self.max_iter, wandb=options.wandb)
 
     def reset_ema(self) -> None:
-        """Let the running mean of the weights start from the weights as they are."""
+        """Restart the running mean of the weights from the current weights."""
         decay, tau = self.options.ema_decay, self.options.ema_tau
         self._trainer.ema = ModelEMA(self.model, decay=decay, tau=tau) if decay else None
 
-    def set_judges(self, hooks: Sequence[HookBase], *, periods: Sequence[int]) -> Judges:
-        """Hooks that look at the weights between steps, after they have been saved."""
-        self.judges = Judges(hooks, periods=periods)
-        return self.judges
-
     def request_stop(self, reason: str) -> None:
-        """Let this step be the last one; every process must ask at the same step."""
+        """Make this step the last one; all processes must call this at the same step."""
         self.stop_reason = reason
 
-    def train(self) -> Any:
-        """Train from where the run stands to its end, or until it is stopped.
+    def train(self) -> Results:
+        """Train until the last step or a stop; return the results of the last evaluation.
 
         Raises:
-            Interrupted: a signal asked for it; the state has been saved.
-            CheckpointError: the folder cannot be used, or the last checkpoint not be written.
+            Interrupted: a signal requested a stop; the state has been saved.
+            CheckpointError: the folder cannot be used, or the last checkpoint cannot be written.
             NonFiniteError: a loss, a gradient or a statistic is infinite or not a number.
+            SystemExit: the results are not the expected ones.
         """
         if not self._is_ready:
             self.make_ready()
@@ -173,7 +147,6 @@ class Run(TrainerBase):
             self._trainer.storage = self.storage
             try:
                 self.before_train()
-                self._catch_up()
                 self._steps()
                 self.save_as("model_final")
             finally:
@@ -181,30 +154,33 @@ class Run(TrainerBase):
                 self.after_train()
                 self.folder.unlock()
                 self._is_ready = False
+        verify(self.results, self.options.expected_results)
+        return self.results
 
     def make_ready(self) -> None:
-        """Take the output folder and find the data; what is wrong with them is said now.
+        """Take the output folder and open the data, so that errors in them are raised here.
 
         Raises:
             CheckpointError: the folder cannot be used, or another run uses it.
             ValueError: the data cannot be used.
         """
         if self.start_iter < self.max_iter:
-            self._loader = self.build_loader(self.start_iter)
+            self.loader = self.parts.data.train_loader(self.start_iter)
         if comm.is_main_process():
             self.folder.check_writable(2 * self._checkpoint_bytes())
             self.folder.lock()
             if self.overwrite and self.start_iter == 0:
                 self.folder.clear()
-            (self.folder.path / self.config_name).write_text(self.provenance["config"])
+            config = self.parts.config
+            (self.folder.path / config.file_name).write_text(config.text)
             write_provenance(self.folder.path, self.provenance)
         comm.synchronize()
         self._is_ready = True
 
     def _steps(self) -> None:
         logger.info("steps %d to %d", self.start_iter, self.max_iter)
-        if self._loader is not None:
-            self._trainer.batches = iter(self._loader)
+        if self.loader is not None:
+            self._trainer.batches = iter(self.loader)
         for iteration in range(self.start_iter, self.max_iter):
             self.iter = iteration
             if self.stop_reason:
@@ -221,25 +197,18 @@ class Run(TrainerBase):
         self._trainer.run_step()
         self.finished = self.iter + 1
 
-    def _catch_up(self) -> None:
-        """Judge what had been saved, but not yet judged, when the run was stopped."""
-        if self.start_iter > self.judges.done and self.judges.is_due(self.start_iter):
-            self.iter = self.storage.iter = self.start_iter - 1
-            self.judges.after_step()
-            self.iter = self.storage.iter = self.start_iter
-
     def _interrupt(self) -> None:
         self.save()
         comm.synchronize()
-        logger.info("stopped by a signal after %d steps; --resume goes on", self.finished)
+        logger.info("stopped by a signal after %d steps; --resume continues", self.finished)
         raise signals.Interrupted
 
-    def checkpoint(self) -> Checkpoint | None:
-        """The whole state, on the main process; all processes take part."""
+    def checkpoint(self) -> Content | None:
+        """The whole state, on the main process; all processes must call this."""
         random = comm.gather(random_state())
         if not comm.is_main_process():
             return None
-        data: Checkpoint = {
+        data: Content = {
             "iteration": self.finished,
             "skipped": self._trainer.skipped,
             "model": self.model.state_dict(),
@@ -253,56 +222,61 @@ class Run(TrainerBase):
             data["ema"] = self.ema.state_dict()
         if self._trainer.scaler.is_enabled():
             data["scaler"] = self._trainer.scaler.state_dict()
-        if self.tokenizer is not None:
-            proto = bytearray(self.tokenizer.model_proto)
+        if self.parts.tokenizer is not None:
+            proto = bytearray(self.parts.tokenizer.model_proto)
             data["tokenizer"] = torch.frombuffer(proto, dtype=torch.uint8)
         return data
 
     def _checkpoint_bytes(self) -> int:
-        """About what a checkpoint takes: weights, two moments of each, the running mean."""
+        """Approximate size of a checkpoint: weights, two moments of each, the running mean."""
         states = self.model.state_dict().values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in states)
         return size * (3 if self.ema is None else 4)
 
     def save(self) -> None:
-        """Save the state as one of the regular checkpoints."""
+        """Save the state as a regular checkpoint."""
         data = self.checkpoint()
         if data is not None:
             self.folder.save(data, self.finished - 1)
 
-    def save_or_go_on(self) -> None:
-        """Save; a full disk does not end a run that has its last checkpoint."""
+    def try_save(self) -> None:
+        """Save; if that fails, as on a full disk, only the last step raises the error."""
         try:
             self.save()
         except CheckpointError as error:
             if self.finished == self.max_iter:
                 raise
-            logger.error("not saved, training goes on: %s", error)
+            logger.error("not saved, training continues: %s", error)
 
     def save_as(self, name: str) -> None:
-        """Likewise under another name."""
+        """Save the state under a name, without the file's suffix."""
         data = self.checkpoint()
         if data is not None:
             self.folder.save_as(data, name)
 
-    def save_best_or_go_on(self, name: str) -> None:
-        """Likewise, and as forgiving."""
+    def try_save_as(self, name: str) -> None:
+        """Save the state under a name; a failure is logged."""
         try:
             self.save_as(name)
         except CheckpointError as error:
-            logger.error("%s is not saved, training goes on: %s", name, error)
+            logger.error("%s is not saved, training continues: %s", name, error)
 
-    def resume(self) -> bool:
-        """Load the last good checkpoint of the folder, if it has one."""
-        path = last_checkpoint(self.folder)
-        if path is None:
-            return False
-        self.load(load_checkpoint(path))
-        logger.info("%s: going on after %d steps", path, self.start_iter)
-        return True
+    def start_from(self, start: StartingPoint) -> None:
+        """Load the weights or the whole state of a starting point.
 
-    def load(self, data: Checkpoint) -> None:
-        """Stand where a checkpoint was made."""
+        Raises:
+            ValueError: the run had another configuration or tokenizer.
+            CheckpointError: nothing in the weights fits the model.
+        """
+        if start.checkpoint is not None:
+            self.load(start.checkpoint)
+            logger.info("%s: resumed after %d steps", start.path, self.start_iter)
+        elif start.stored is not None and start.path is not None:
+            logger.info("%s", load_stored(self.model, start.stored, start.path))
+            self.reset_ema()
+
+    def load(self, data: Content) -> None:
+        """Restore the state of a checkpoint."""
         self._check_changes(data["provenance"])
         self._check_tokenizer(data)
         self.model.load_state_dict(data["model"])
@@ -313,35 +287,37 @@ class Run(TrainerBase):
             self.reset_ema()
         if "scaler" in data:
             self._trainer.scaler.load_state_dict(data["scaler"])
-        TrainerBase.load_state_dict(self, {"iteration": 0, "hooks": data["hooks"]})
+        hooks = {RENAMED_HOOKS.get(name, name): state for name, state in data["hooks"].items()}
+        TrainerBase.load_state_dict(self, {"iteration": 0, "hooks": hooks})
         states = data["random"]
         if len(states) == comm.get_world_size():
             set_random_state(states[comm.get_rank()])
         else:
             logger.warning(
-                "the checkpoint was made by %d processes: the order of the data stays, other "
-                "random numbers (dropout) do not",
+                "the checkpoint is from %d processes: the order of the data is the same, other "
+                "random numbers (dropout) are not",
                 len(states),
             )
         self.start_iter = self.iter = self.finished = data["iteration"]
-        self._trainer.skipped = data.get("skipped", 0)  # older checkpoints do not say
+        self._trainer.skipped = data.get("skipped", 0)  # missing in earlier checkpoints
         self._trainer.schedule.apply(self.optimizer, self.finished - 1)
 
-    def _check_changes(self, before: Checkpoint) -> None:
-        changes = self.compare(before["config"], self.provenance["config"])
+    def _check_changes(self, before: Content) -> None:
+        changes = self.parts.config.changes(before["config"], self.provenance["config"])
         if changes and not self.allow_changes:
             raise ValueError(
-                f"OUTPUT_DIR {self.folder.path} holds a run of another configuration: "
+                f"OUTPUT_DIR {self.folder.path} has a run of another configuration: "
                 f"{'; '.join(changes)}. Use another folder, or --allow-config-change"
             )
         for change in changes:
-            logger.warning("changed on the way: %s", change)
+            logger.warning("changed during the run: %s", change)
         for name, files in self.provenance["data"].items():
             if before["data"].get(name, files) != files:
-                logger.warning("the files of %s are not those that the run began with", name)
+                logger.warning("the files of %s have changed since the run was begun", name)
 
-    def _check_tokenizer(self, data: Checkpoint) -> None:
-        if self.tokenizer is None or "tokenizer" not in data:
+    def _check_tokenizer(self, data: Content) -> None:
+        tokenizer = self.parts.tokenizer
+        if tokenizer is None or "tokenizer" not in data:
             return
-        if data["tokenizer"].numpy().tobytes() != self.tokenizer.model_proto:
-            raise ValueError("TOKENIZER.MODEL is not the tokenizer of the run that shall go on")
+        if data["tokenizer"].numpy().tobytes() != tokenizer.model_proto:
+            raise ValueError("TOKENIZER.MODEL is not the tokenizer of the run to resume")

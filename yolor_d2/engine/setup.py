@@ -1,4 +1,4 @@
-"""Before the first step: configuration, output folder, generators, clear words when it fails."""
+"""Before the first step: output folder, log, random generators, one-line errors."""
 
 import logging
 import os
@@ -11,17 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.logger import setup_logger
 
 from ..checkpoint.run_folder import RunFolder
 from ..checkpoint.saving import CheckpointError
-from ..model_zoo import load_config
-from ..modeling.deploy import best_device
 from .launch.processes import WRONG_USE
-from .tokenizing import resolve_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -30,55 +26,41 @@ USER_ERRORS = (ValueError, CheckpointError, OSError)
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Turn what a user can mend into one line and exit code 2; the traceback goes to the log."""
+    """Turn user errors into one line and exit code 2; the traceback goes to the log file."""
     try:
         yield
     except USER_ERRORS as error:
-        logger.debug("the traceback of it", exc_info=True)
-        say_error(error)
+        logger.debug("traceback of the error", exc_info=True)
+        log_error(error)
         raise SystemExit(WRONG_USE) from None
 
 
-def say_error(error: BaseException | str) -> None:
-    """To the log and, of processes that only log into files, to the terminal as well."""
+def log_error(error: BaseException | str) -> None:
+    """Log an error; processes that only log into files also write it to the terminal."""
     logger.error("%s", error)
     if comm.get_rank() > 0:
         sys.stderr.write(f"process {comm.get_rank()}: {error}\n")
 
 
-def setup(args: Namespace) -> CfgNode:
-    """The frozen configuration of a run or an evaluation, and an output folder that can be used."""
-    cfg = load_config(args.config_file, args.opts)
-    if cfg.MODEL.DEVICE == "cuda":
-        cfg.MODEL.DEVICE = best_device()
-    sources = [cfg.MODEL.WEIGHTS, cfg.TOKENIZER.MODEL]
-    open_folder(cfg.OUTPUT_DIR, args, sources=sources)
-    resolve_tokenizer(cfg, resume=args.resume)
-    cfg.freeze()
-    begin(args, config_text=cfg.dump(), seed=cfg.SEED)
-    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
-    return cfg
-
-
 def open_folder(output_dir: str, args: Namespace, *, sources: Sequence[str]) -> None:
-    """Make sure that the output folder can be written and buries nothing; log into it.
+    """Check that the output folder is writable and has no run that would be lost; log into it.
 
     Args:
         output_dir: the folder.
         args: of the command line.
-        sources: files that a new run begins with.
+        sources: files that a new run reads.
     """
     if comm.is_main_process():
         folder = RunFolder(output_dir)
         folder.check_writable(0)
         if not args.eval_only and not args.resume:
-            check_anew(folder, overwrite=args.overwrite, sources=sources)
+            check_new_run(folder, overwrite=args.overwrite, sources=sources)
     comm.synchronize()
     set_up_logging(output_dir)
 
 
 def begin(args: Namespace, *, config_text: str, seed: int) -> None:
-    """Log what is going to happen, and seed the generators; a negative seed is random."""
+    """Log the setup, and seed the generators; a negative seed is random."""
     if comm.is_main_process():
         logger.debug("%s\n%s\n%s", args, collect_env_info(), config_text)
     shared = comm.all_gather(seed if seed >= 0 else random.SystemRandom().getrandbits(31))[0]
@@ -88,8 +70,8 @@ def begin(args: Namespace, *, config_text: str, seed: int) -> None:
 
 
 def set_up_logging(folder: str) -> None:
-    """What a reader wants to see goes to the terminal, everything to the folder's log.txt."""
-    # Looks for a compiler while the environment is described, and warns of what nobody asked for.
+    """Log level INFO and above to the terminal, and everything to log.txt in the folder."""
+    # It looks for a compiler while the environment is collected, with irrelevant warnings.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     for name in ("fvcore", "detectron2", "yolor_d2"):
         log = setup_logger(folder, distributed_rank=comm.get_rank(), name=name)
@@ -98,16 +80,19 @@ def set_up_logging(folder: str) -> None:
                 handler.setLevel(logging.INFO)
 
 
-def check_anew(folder: RunFolder, *, overwrite: bool, sources: Sequence[str]) -> None:
-    """A new run does not bury one that is there; what --overwrite removes goes when it begins."""
+def check_new_run(folder: RunFolder, *, overwrite: bool, sources: Sequence[str]) -> None:
+    """Refuse a new run in the folder of another, except with --overwrite.
+
+    The files are removed when training begins.
+    """
     if not folder.leftovers():
         return
     if not overwrite:
         raise ValueError(
-            f"OUTPUT_DIR {folder.path} has a run already: --resume goes on with it, --overwrite "
+            f"OUTPUT_DIR {folder.path} has a run already: --resume continues it, --overwrite "
             "removes it"
         )
-    folder.lock()  # or another process is writing there
+    folder.lock()  # fails if another process is writing there
     folder.unlock()
     for source in sources:
         if source and Path(source).resolve() in (path.resolve() for path in folder.leftovers()):
@@ -115,7 +100,7 @@ def check_anew(folder: RunFolder, *, overwrite: bool, sources: Sequence[str]) ->
 
 
 def be_deterministic() -> None:
-    """Let the same seed give the same numbers, bit for bit, at some cost of time."""
+    """Make results of a seed reproducible bit by bit, at some cost of time."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.deterministic = True
@@ -123,7 +108,7 @@ def be_deterministic() -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """The global generators of Python, NumPy, torch and CUDA."""
+    """Seed the global generators of Python, NumPy, torch and CUDA."""
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002  libraries use it
     torch.manual_seed(seed)

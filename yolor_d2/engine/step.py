@@ -1,7 +1,7 @@
-"""One step of the optimiser: batches -> losses -> gradients -> weights.
+"""One step of the optimizer: batches -> losses -> gradients -> weights.
 
-The host waits for the device once: for the numbers of the log, which say as well whether all is
-finite and whether some process has been asked to stop.
+The host waits for the device once, for the values of the log. They also show whether all values are
+finite and whether a process was asked to stop.
 """
 
 import logging
@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..modeling.objects import Reward
-from .nonfinite import NonFiniteError, Statistics, report_nonfinite
+from .nonfinite import FloatBuffers, NonFiniteError, report_nonfinite
 from .optim.ema import ModelEMA
 from .optim.schedule import Schedule
+from .options import RunOptions
 from .parallel import unwrap
 from .stopwatch import Stopwatch
 from .task_gradients import task_gradient_norms
@@ -30,31 +31,25 @@ from .task_gradients import task_gradient_norms
 logger = logging.getLogger(__name__)
 
 Batch = Sequence[Mapping[str, Any]]
-PRECISIONS = {"": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-GRAD_NORM, BUFFERS, STOP = "grad_norm", "buffers", "stop"  # beside the losses, in what is agreed on
+DTYPES = {"": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+GRAD_NORM, BUFFERS, STOP = "grad_norm", "buffers", "stop"  # averaged together with the losses
 
 
 class TrainStep(TrainerBase):
-    """Losses of one or more batches, their mean gradient, one step of the optimiser.
+    """Losses of one or more batches, their mean gradient, one step of the optimizer.
 
     Args:
-        model: gives a dict of losses; may be wrapped for several processes.
+        model: returns a dict of losses; may be wrapped for several processes.
         optimizer: of its parameters.
         schedule: sets learning rates and momenta as a function of the iteration.
-        ema: follows the weights after each step, if given.
-        accum_steps: batches whose mean gradient makes a step.
-        precision: "" (float32), "bf16", or "fp16" with loss scaling.
-        clip: clips gradients in place and gives their total norm.
-        nonfinite: "stop" or "skip", what to do when something is not finite.
-        max_skipped: steps in a row that may be skipped.
-        task_gradient_period: steps between two measurements of the tasks' gradients; 0: never.
-        folder: where a step that is not finite is written down.
-        stop_requested: whether this process has been asked to stop.
-        reward: of sampled captions; passed to the model's forward if given.
+        options: of the run.
+        stop_requested: returns whether this process was asked to stop.
+        reward: of sampled captions; passed to the model if given.
 
     Attributes:
-        batches: where the training data come from; set before the first step.
-        stop_agreed: whether some process had been asked to stop before the last step ended.
+        batches: of the training data; set before the first step.
+        ema: running mean of the weights, updated after each step; None: none.
+        stop_agreed: whether a process had been asked to stop before the last step ended.
     """
 
     batches: Iterator[Batch]
@@ -65,37 +60,24 @@ class TrainStep(TrainerBase):
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
         schedule: Schedule,
-        clip: Callable[[Iterable[nn.Parameter]], Tensor],
-        ema: ModelEMA | None = None,
-        accum_steps: int = 1,
-        precision: str = "",
-        nonfinite: str = "stop",
-        max_skipped: int = 10,
-        task_gradient_period: int = 0,
-        folder: Path,
+        options: RunOptions,
         stop_requested: Callable[[], bool] = lambda: False,
         reward: Reward | None = None,
     ) -> None:
         super().__init__()
-        _check(precision=precision, nonfinite=nonfinite, accum_steps=accum_steps)
         self.model = model
         self.optimizer = optimizer
         self.schedule = schedule
-        self.ema = ema
-        self.accum_steps = accum_steps
-        self.dtype = PRECISIONS[precision]
-        self.clip = clip
-        self.nonfinite = nonfinite
-        self.max_skipped = max_skipped
-        self.task_gradient_period = task_gradient_period
-        self.folder = folder
+        self.options = options
         self.stop_requested = stop_requested
         self.model_arguments = {} if reward is None else {"reward": reward}
+        self.ema: ModelEMA | None = None
+        self.dtype = DTYPES[options.precision]
         self.stop_agreed = False
         self.skipped = 0  # steps in a row
         self.device = next(model.parameters()).device
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.statistics = Statistics(model)
+        self.statistics = FloatBuffers(model)
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.dtype is torch.float16, init_scale=2.0**14
         )
@@ -104,58 +86,61 @@ class TrainStep(TrainerBase):
         started = time.perf_counter()
         watch = Stopwatch(self.device)
         self.schedule.apply(self.optimizer, self.iter)
-        self.statistics.keep()
+        self.statistics.save()
         losses, batches = self._gradients(watch)
         self.scaler.unscale_(self.optimizer)
-        norm = self.clip(self.parameters)
-        measured = self._agree(losses, norm)
+        norm = self.options.clip(self.parameters)
+        measured = self._average(losses, norm)
         loss_values = {name: measured[name] for name in losses}
         if _all_finite(measured.values()):
             self._update()
         else:
-            self._leave_out(measured, losses, batches)
+            self._skip(measured, losses, batches)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self._write(loss_values, measured[GRAD_NORM], watch, batches, started)
 
     def _gradients(self, watch: Stopwatch) -> tuple[dict[str, Tensor], list[Batch]]:
-        """Add up the batches' gradients; the mean losses, and the batches."""
+        """Accumulate the gradients of the batches; return the mean losses, and the batches."""
         means: dict[str, Tensor] = {}
         batches = []
-        for number in range(self.accum_steps):
-            with watch.of("data"):
+        accum_steps = self.options.accum_steps
+        for number in range(accum_steps):
+            with watch.time("data"):
                 batch = next(self.batches)
             batches.append(batch)
-            is_last = number == self.accum_steps - 1
+            is_last = number == accum_steps - 1
+            # They need the graph twice, which a compiled backward pass does not allow.
+            needs_task_gradients = is_last and self._needs_task_gradients()
             with self._synchronization(is_last):
-                with watch.of("forward"), self.autocast():
+                with watch.time("forward"), self.autocast(), _compilation(not needs_task_gradients):
                     losses = self.model(batch, **self.model_arguments)
-                if is_last and self._measures_tasks():
+                if needs_task_gradients:
                     self._write_task_gradients(losses)
-                with watch.of("backward"):
-                    total = sum(losses.values()) / self.accum_steps
+                with watch.time("backward"):
+                    total = sum(losses.values()) / accum_steps
                     self.scaler.scale(total).backward()
             for name, loss in losses.items():
-                means[name] = means.get(name, 0.0) + loss.detach().float() / self.accum_steps
+                means[name] = means.get(name, 0.0) + loss.detach().float() / accum_steps
         return means, batches
 
     def autocast(self) -> AbstractContextManager:
-        """The precision of the forward pass."""
+        """Context of the forward pass: its precision."""
         if self.dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     def _synchronization(self, is_last: bool) -> AbstractContextManager:
-        """Processes exchange gradients with the last batch of a step only."""
+        """Context of a batch: processes exchange gradients only with the last batch of a step."""
         if isinstance(self.model, DistributedDataParallel) and not is_last:
             return self.model.no_sync()
         return nullcontext()
 
     @torch.no_grad()
-    def _agree(self, losses: Mapping[str, Tensor], norm: Tensor) -> dict[str, float]:
-        """Means over all processes, on the host: the one time that it waits for the device."""
+    def _average(self, losses: Mapping[str, Tensor], norm: Tensor) -> dict[str, float]:
+        """Means over all processes, on the host: the only time that it waits for the device."""
         stop = torch.tensor(float(self.stop_requested()))
-        values = {**losses, GRAD_NORM: norm, BUFFERS: self.statistics.badness(), STOP: stop}
+        values = {**losses, GRAD_NORM: norm, BUFFERS: self.statistics.zero_or_nan(), STOP: stop}
         vector = torch.stack([v.to(self.device, torch.float32) for v in values.values()])
         if comm.get_world_size() > 1:
             dist.all_reduce(vector)
@@ -170,34 +155,34 @@ class TrainStep(TrainerBase):
             self.ema.update()
         self.skipped = 0
 
-    def _leave_out(
+    def _skip(
         self, measured: Mapping[str, float], losses: Mapping[str, Tensor], batches: Sequence[Batch]
     ) -> None:
-        """No step is made of what is not finite."""
+        """Skip the step or end the run, because a value is not finite."""
         others = (value for name, value in measured.items() if name != GRAD_NORM)
-        # With a scale as small as 1, it is no overflow of the scaled gradients.
+        # At a scale of 1 or less, it is not an overflow of scaled gradients.
         if self.scaler.is_enabled() and self.scaler.get_scale() > 1 and _all_finite(others):
-            self.statistics.put_back()
-            logger.info("step %d: gradients overflow in fp16; the loss scale halves", self.iter)
+            self.statistics.restore()
+            logger.info("step %d: gradients overflow in fp16; the loss scale is halved", self.iter)
             return
-        paths = self._write_down(measured, losses, batches)
-        self.statistics.put_back()
+        paths = self._report(measured, losses, batches)
+        self.statistics.restore()
         self.skipped += 1
         what = f"step {self.iter} is not finite; see {', '.join(paths)}"
-        if self.nonfinite == "stop":
-            raise NonFiniteError(f"{what} (SOLVER.NONFINITE skip would go on without it)")
-        if self.skipped > self.max_skipped:
+        if self.options.nonfinite == "stop":
+            raise NonFiniteError(f"{what} ({self.options.key('nonfinite')} skip would skip it)")
+        if self.skipped > self.options.max_skipped:
             raise NonFiniteError(f"{what}; {self.skipped} such steps in a row")
         logger.warning("%s; it is skipped", what)
 
-    def _write_down(
+    def _report(
         self, measured: Mapping[str, float], losses: Mapping[str, Tensor], batches: Sequence[Batch]
     ) -> list[str]:
-        """Reports of all processes; the names of those that tell where it comes from."""
+        """Write a report in each process; return the files of processes with non-finite values."""
         own = {name: loss.item() for name, loss in losses.items()}
-        own[BUFFERS] = self.statistics.badness().item()
+        own[BUFFERS] = self.statistics.zero_or_nan().item()
         path = report_nonfinite(
-            self.folder,
+            Path(self.options.output_dir),
             iteration=self.iter,
             rank=comm.get_rank(),
             measured=measured,
@@ -205,13 +190,13 @@ class TrainStep(TrainerBase):
             model=self.model,
             batches=batches,
         )
-        # Nobody goes on, or ends and takes the others along, before all have written theirs.
+        # Wait until all have written: a process that ends would end the others.
         reports = comm.all_gather((str(path), not _all_finite(own.values())))
-        # Gradients are the mean of all processes': they do not tell.
+        # Gradients are averaged over processes, so they do not show the origin.
         return [path for path, is_bad in reports if is_bad] or [path for path, _ in reports]
 
-    def _measures_tasks(self) -> bool:
-        period = self.task_gradient_period
+    def _needs_task_gradients(self) -> bool:
+        period = self.options.task_gradient_period
         return period > 0 and (self.iter + 1) % period == 0
 
     def _write_task_gradients(self, losses: Mapping[str, Tensor]) -> None:
@@ -248,10 +233,6 @@ def _all_finite(values: Iterable[float]) -> bool:
     return all(math.isfinite(value) for value in values)
 
 
-def _check(*, precision: str, nonfinite: str, accum_steps: int) -> None:
-    if precision not in PRECISIONS:
-        raise ValueError(f"SOLVER.AMP.DTYPE must be bf16 or fp16, not {precision}")
-    if nonfinite not in ("stop", "skip"):
-        raise ValueError(f"SOLVER.NONFINITE must be stop or skip, not {nonfinite}")
-    if accum_steps < 1:
-        raise ValueError(f"SOLVER.ACCUM_STEPS is {accum_steps}; it must be at least 1")
+def _compilation(enabled: bool) -> AbstractContextManager:
+    """Context in which compiled parts of the model run as compiled, or else eagerly."""
+    return nullcontext() if enabled else torch.compiler.set_stance("force_eager")

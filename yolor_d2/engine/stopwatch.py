@@ -1,4 +1,4 @@
-"""How long the parts of a step take, on whatever does the work."""
+"""Durations of the parts of a step, on a CPU or a GPU."""
 
 import time
 from collections import defaultdict
@@ -9,10 +9,10 @@ import torch
 
 
 class Stopwatch:
-    """Times parts; on a GPU by events, so that the host does not wait.
+    """Measures durations; on a GPU by events, so that the host does not wait.
 
     Args:
-        device: where the work is done.
+        device: of the model.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -21,8 +21,8 @@ class Stopwatch:
         self._events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = []
 
     @contextmanager
-    def of(self, part: str) -> Iterator[None]:
-        """Add the time of a block to a part. Waiting for data is the host's own time."""
+    def time(self, part: str) -> Iterator[None]:
+        """Add the duration of a block to a part. The part "data" is always timed on the host."""
         if self.on_gpu and part != "data":
             first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             first.record()
@@ -35,7 +35,7 @@ class Stopwatch:
         self._host[part] += time.perf_counter() - started
 
     def seconds(self) -> dict[str, float]:
-        """The parts so far; the device must be done with them."""
+        """Duration of each part so far; the device must have finished them."""
         total = dict(self._host)
         for part, first, last in self._events:
             total[part] = total.get(part, 0.0) + first.elapsed_time(last) / 1000

@@ -1,4 +1,4 @@
-"""How much each task pulls at the trunk that all share."""
+"""Norms and cosines of the tasks' gradients on the shared trunk."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from detectron2.utils import comm
 from torch import Tensor
 
-# The beginnings of the names of each task's losses.
+# Beginnings of the names of each task's losses.
 TASK_LOSSES = {
     "detection": ("loss_cls", "loss_box", "loss_dfl"),
     "mask": ("loss_mask",),
@@ -21,20 +21,20 @@ TASK_LOSSES = {
 def task_gradient_norms(
     losses: Mapping[str, Tensor], parameters: Iterable[Tensor], *, scale: float = 1.0
 ) -> dict[str, Tensor]:
-    """Norms of the tasks' gradients, and how far they agree.
+    """Norms of the tasks' gradients, and cosines between them.
 
-    The graph and the parameters' own gradients stay as they are. In several processes, all have to
-    call it; the gradients are those of the whole batch.
+    The graph and the parameters' gradients are kept. With several processes, all must call this;
+    gradients are those of the whole batch.
 
     Args:
-        losses: by name, as the model gives them in training.
-        parameters: those of the shared trunk.
-        scale: what losses are multiplied by on their way through the network, so that small
-            gradients survive half precision (GradScaler's scale); the norms do not depend on it.
+        losses: by name, as the model returns them in training.
+        parameters: of the shared trunk.
+        scale: factor on the losses during backpropagation, so that small gradients survive half
+            precision (the scale of GradScaler); the norms do not depend on it.
 
     Returns:
-        For each task its norm, and for each pair "cosine_detection_mask" and the like: 1 where two
-        tasks pull in one direction, -1 where in opposite ones.
+        The norm of each task, and for each pair, under names such as "cosine_detection_mask", the
+        cosine: 1 for gradients of the same direction, -1 for opposite directions.
     """
     trunk = list(parameters)
     if not trunk:
@@ -59,7 +59,7 @@ def _by_task(losses: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
 
 
 def _flat_gradient(parts: Sequence[Tensor], trunk: list[Tensor], scale: float) -> Tensor:
-    """Gradient of a task's losses by all parameters, one after the other, (P,)."""
+    """Concatenated gradient of a task's losses with respect to all parameters, (P,)."""
     total = torch.stack([part.float() for part in parts]).sum() * scale
     gradients = torch.autograd.grad(total, trunk, retain_graph=True, materialize_grads=True)
     flat = torch.cat([gradient.flatten().float() for gradient in gradients]) / scale  # (P,)

@@ -8,30 +8,27 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from ..checkpoint.run_folder import RunFolder
-from ..checkpoint.weights import read_tokenizer
 from ..data import build_tokenizer
 from ..tokenizer import Tokenizer
+from .launch.processes import local_rank
+from .starting_point import StartingPoint
 
 logger = logging.getLogger(__name__)
 
 FILE_NAME = "tokenizer.model"
 
 
-def resolve_tokenizer(cfg: CfgNode, *, resume: bool = False) -> Tokenizer | None:
-    """Choose the run's tokenizer, write it into OUTPUT_DIR, and let TOKENIZER.MODEL name that file.
+def resolve_tokenizer(cfg: CfgNode, start: StartingPoint) -> Tokenizer | None:
+    """Choose the run's tokenizer, write it to OUTPUT_DIR, and set TOKENIZER.MODEL to that file.
 
-    It is that of the checkpoint the run goes on from, else of MODEL.WEIGHTS, else TOKENIZER.MODEL,
-    else one is trained from the captions of the training sets. The main process chooses.
+    It is the tokenizer of the starting point, else TOKENIZER.MODEL, else one is trained on the
+    captions of the training sets. Without the caption task, the result is None.
     """
     if "caption" not in cfg.MODEL.YOLOR.TASKS:
         return None
     tokenizer = share_tokenizer(
         lambda: choose_tokenizer(
-            resume_from=cfg.OUTPUT_DIR if resume else "",
-            weights=cfg.MODEL.WEIGHTS,
-            model=cfg.TOKENIZER.MODEL,
-            train=lambda: build_tokenizer(cfg),
+            start, model=cfg.TOKENIZER.MODEL, train=lambda: build_tokenizer(cfg)
         ),
         output_dir=cfg.OUTPUT_DIR,
     )
@@ -40,11 +37,11 @@ def resolve_tokenizer(cfg: CfgNode, *, resume: bool = False) -> Tokenizer | None
 
 
 def share_tokenizer(choose: Callable[[], Tokenizer], *, output_dir: str) -> Tokenizer:
-    """What the main process chooses, for all processes and, on each machine, as a file."""
+    """The tokenizer chosen by the main process, on all processes; also written on each machine."""
     proto = choose().model_proto if comm.is_main_process() else None
     tokenizer = Tokenizer(comm.all_gather(proto)[0])
     path = Path(output_dir) / FILE_NAME
-    if comm.get_local_rank() == 0:  # machines need not share the folder
+    if local_rank() == 0:  # machines need not share the folder
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         tokenizer.save(temporary)
@@ -54,37 +51,29 @@ def share_tokenizer(choose: Callable[[], Tokenizer], *, output_dir: str) -> Toke
 
 
 def choose_tokenizer(
-    *, resume_from: str, weights: str, model: str, train: Callable[[], Tokenizer]
+    start: StartingPoint, *, model: str, train: Callable[[], Tokenizer]
 ) -> Tokenizer:
-    """The first that there is.
+    """The tokenizer of the starting point, else a given one, else a new one.
 
     Args:
-        resume_from: folder of a run that goes on.
-        weights: a checkpoint.
-        model: a sentencepiece model.
-        train: makes one.
+        start: of the run.
+        model: file of a sentencepiece model; "": none.
+        train: trains a new tokenizer.
+
+    Raises:
+        ValueError: the given tokenizer is not that of the starting point.
     """
-    found = RunFolder(resume_from).latest() if resume_from else None
-    if found is not None and "tokenizer" in found[1]:
-        tokenizer = Tokenizer(found[1]["tokenizer"].numpy().tobytes())
-        if Path(model).is_file():  # runs also go on where the file is gone
-            check_given(model, tokenizer, f"the run in {resume_from}")
-        return tokenizer
-    proto = read_tokenizer(weights) if weights else None
-    if proto is None:
+    if start.tokenizer is None:
         tokenizer = Tokenizer.load(model) if model else train()
         logger.info("tokenizer of %d pieces: %s", len(tokenizer), model or "trained")
         return tokenizer
-    tokenizer = Tokenizer(proto)
-    if model:
-        check_given(model, tokenizer, f"MODEL.WEIGHTS {weights}")
-    return tokenizer
-
-
-def check_given(model: str, tokenizer: Tokenizer, owner: str) -> None:
-    """Refuse a sentencepiece model that is not the tokenizer of its owner's weights."""
-    if Tokenizer.load(model) != tokenizer:
+    tokenizer = Tokenizer(start.tokenizer)
+    is_resumed = start.checkpoint is not None
+    # A run is resumed even if the file has been removed.
+    is_given = bool(model) and not (is_resumed and not Path(model).is_file())
+    if is_given and Tokenizer.load(model) != tokenizer:
         raise ValueError(
-            f"TOKENIZER.MODEL {model} is not the tokenizer that {owner} was trained with; "
+            f"TOKENIZER.MODEL {model} is not the tokenizer that {start.path} was trained with; "
             '"" takes the latter'
         )
+    return tokenizer

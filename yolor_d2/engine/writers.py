@@ -1,6 +1,6 @@
-"""Where the numbers of a run go: the terminal, CSV, JSON lines, TensorBoard, Weights & Biases.
+"""Writers of a run's metrics: terminal, CSV, JSON lines, TensorBoard, Weights & Biases.
 
-They are detectron2's EventWriters: each takes from the storage what is new to it.
+They are EventWriters of detectron2: each writes the values that are new in the storage.
 """
 
 import csv
@@ -30,7 +30,7 @@ from ..files import replace_file
 
 logger = logging.getLogger(__name__)
 
-WINDOW = 20  # steps whose median stands for a value that varies from step to step
+WINDOW = 20  # steps; values that vary from step to step are written as medians
 ITERATION = "iteration"
 CSV_NAME, JSON_NAME = "metrics.csv", "training.jsonl"
 
@@ -40,12 +40,12 @@ Row = dict[str, float]
 def build_writers(
     output_dir: str | Path, *, max_iter: int, wandb: bool = False
 ) -> list[EventWriter]:
-    """What the main process writes to.
+    """Writers for the main process.
 
     Args:
-        output_dir: of the run; its log may be there from an earlier part of the run.
-        max_iter: of the run, for the time that is left.
-        wandb: log to Weights & Biases as well.
+        output_dir: of the run; can have the log of an earlier part of the run.
+        max_iter: of the run, for the remaining time.
+        wandb: whether to log to Weights & Biases as well.
     """
     folder = Path(output_dir)
     writers: list[EventWriter] = [
@@ -58,7 +58,7 @@ def build_writers(
 
 
 class ProgressPrinter(EventWriter):
-    """One line: how far, how long still, losses, speed, memory.
+    """Logs one line: progress, remaining time, losses, speed, memory.
 
     Args:
         max_iter: of the run.
@@ -67,7 +67,7 @@ class ProgressPrinter(EventWriter):
     def __init__(self, *, max_iter: int) -> None:
         self.max_iter = max_iter
         self._printed = -1
-        self._start: tuple[int, float] | None = None  # a step, and when it was finished
+        self._start: tuple[int, float] | None = None  # a step and the time of its end
 
     def write(self) -> None:
         storage = get_event_storage()
@@ -100,7 +100,7 @@ class ProgressPrinter(EventWriter):
         )
 
     def _time_left(self, finished: int, step_seconds: float) -> datetime.timedelta:
-        """From the time that has passed, evaluations included; at first from the steps alone."""
+        """Estimate from the elapsed time, with evaluations; at first from the last steps."""
         now = time.monotonic()
         if self._start is None:
             self._start = finished, now
@@ -111,20 +111,21 @@ class ProgressPrinter(EventWriter):
 
 
 def peak_memory() -> float:
-    """Bytes: of tensors on the GPU where one is in use, else of this process."""
+    """Peak memory in bytes: of tensors on the GPU if it is used, else of this process."""
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-class _News:
-    """What the storage has that has not been taken yet, by iteration."""
+class _NewValues:
+    """Values of the storage that have not been returned yet."""
 
     def __init__(self) -> None:
         self._taken: dict[str, int] = {}
 
     def take(self, storage: EventStorage) -> dict[int, Row]:
+        """The new values by iteration."""
         rows: dict[int, Row] = defaultdict(dict)
         for name, (value, iteration) in storage.latest_with_smoothing_hint(WINDOW).items():
             if iteration > self._taken.get(name, -1):
@@ -134,16 +135,16 @@ class _News:
 
 
 def first_step(storage: EventStorage) -> int | None:
-    """The iteration of the first step that this part of the run has made."""
+    """The iteration of the first step since the run was started or resumed; None before it."""
     history = storage.histories().get("total_loss")
     return None if history is None else int(history.values()[0][1])
 
 
 class TableWriter(EventWriter):
-    """A row of numbers for each iteration that has any, in a file that outlives the process.
+    """Writes a row of values for each iteration that has any to a file.
 
-    A run that goes on from an earlier step takes back the rows of the steps that it makes again.
-    What cannot be written, to a full disk for instance, is kept for the next time.
+    When a run is resumed, rows of steps that are repeated are removed. Rows that cannot be written,
+    for example to a full disk, are written later.
 
     Args:
         path: of the file.
@@ -151,20 +152,20 @@ class TableWriter(EventWriter):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._news = _News()
+        self._new_values = _NewValues()
         self._pending: dict[int, Row] = {}
-        self._last: int | None = None  # iteration of the last row; None: nothing is written yet
-        self._is_whole = False  # whether the file ends with that row
+        self._last: int | None = None  # iteration of the last row; None: none is written yet
+        self._is_whole = False  # whether the file ends with that row, complete
 
     def write(self) -> None:
         storage = get_event_storage()
-        self._pending = _merged(self._pending, self._news.take(storage))
+        self._pending = _merged(self._pending, self._new_values.take(storage))
         if not self._pending:
             return
         try:
             self._write(self._pending, storage)
         except OSError as error:
-            logger.warning("%s is not written, training goes on: %s", self.path, error)
+            logger.warning("%s is not written, training continues: %s", self.path, error)
         else:
             self._last = max(self._pending)
             self._pending = {}
@@ -181,7 +182,7 @@ class TableWriter(EventWriter):
         self._is_whole = True
 
     def _kept(self, storage: EventStorage) -> dict[int, Row]:
-        """The rows that are there, the first time without those that are made again."""
+        """The rows in the file; the first time, without those of repeated steps."""
         rows = self.read() if self.path.exists() else {}
         start = first_step(storage)
         if self._last is not None or start is None:
@@ -189,11 +190,11 @@ class TableWriter(EventWriter):
         return {iteration: row for iteration, row in rows.items() if iteration < start}
 
     def fits(self, rows: Mapping[int, Row]) -> bool:
-        """Whether rows can be written below the others."""
+        """Whether rows can be appended to the file."""
         raise NotImplementedError
 
     def read(self) -> dict[int, Row]:
-        """The rows of the file, but for a last one that is not whole."""
+        """The rows of the file, without an incomplete last one."""
         raise NotImplementedError
 
     def lines(self, rows: Mapping[int, Row]) -> str:
@@ -206,12 +207,12 @@ class TableWriter(EventWriter):
 
 
 def _merged(old: Mapping[int, Row], new: Mapping[int, Row]) -> dict[int, Row]:
-    """Both, values of one iteration in one row."""
+    """All rows; those of the same iteration are merged."""
     return {i: old.get(i, {}) | new.get(i, {}) for i in sorted({*old, *new})}
 
 
 class CSVWriter(TableWriter):
-    """A column for each metric. A metric that appears later gets a column of its own."""
+    """Writes a column for each metric. A metric that appears later gets a new column."""
 
     columns: tuple[str, ...] = ()
 
@@ -236,7 +237,7 @@ class CSVWriter(TableWriter):
 
 
 def read_csv(path: Path) -> dict[int, Row]:
-    """The rows of a CSVWriter's file by iteration; a last line that is not whole is left out."""
+    """The rows of a CSVWriter's file by iteration, without an incomplete last line."""
     whole, _, _ = path.read_text().rpartition("\n")
     return {
         int(row.pop(ITERATION)): {name: float(value) for name, value in row.items() if value}
@@ -245,7 +246,7 @@ def read_csv(path: Path) -> dict[int, Row]:
 
 
 class JSONLinesWriter(TableWriter):
-    """A JSON object for each iteration; null is what is not finite, which JSON does not know."""
+    """Writes a JSON object for each iteration; values that are not finite are null."""
 
     def fits(self, rows: Mapping[int, Row]) -> bool:
         return True
@@ -270,9 +271,9 @@ class JSONLinesWriter(TableWriter):
 
 
 class TensorBoard(EventWriter):
-    """detectron2's writer, which is told to hide the steps that the run makes again.
+    """detectron2's writer; TensorBoard hides steps that a resumed run repeats.
 
-    What cannot be written, to a full disk for instance, is the end of the events, not of the run.
+    If events cannot be written, for example to a full disk, no more are written.
 
     Args:
         folder: of the event files.
@@ -284,11 +285,11 @@ class TensorBoard(EventWriter):
         self._has_failed = False
 
     def write(self) -> None:
-        self._unless_it_failed(self._write)
+        self._until_failure(self._write)
 
     def close(self) -> None:
         if self._writer is not None:
-            self._unless_it_failed(self._writer.close)
+            self._until_failure(self._writer.close)
 
     def _write(self) -> None:
         if self._writer is None:
@@ -296,36 +297,36 @@ class TensorBoard(EventWriter):
             self._writer = TensorboardXWriter(str(self.folder), WINDOW, purge_step=start)
         self._writer.write()
 
-    def _unless_it_failed(self, act: Callable[[], None]) -> None:
-        """TensorBoard's thread ends when it fails; the writer only repeats its error from then."""
+    def _until_failure(self, act: Callable[[], None]) -> None:
+        """Call a function, except after an error: the writer's thread has ended then."""
         if self._has_failed:
             return
         try:
             act()
         except OSError as error:
             self._has_failed = True
-            logger.warning("no more events for TensorBoard, training goes on: %s", error)
+            logger.warning("no more events for TensorBoard, training continues: %s", error)
 
 
 class WeightsAndBiases(EventWriter):
-    """Logs to Weights & Biases; a run that goes on there is the same run as before.
+    """Logs to Weights & Biases; a resumed run continues the same run there.
 
     Args:
-        folder: of the run; the file wandb_id.txt in it says which run it is.
+        folder: of the run, with the id of the run in the file wandb_id.txt.
     """
 
     def __init__(self, folder: Path) -> None:
         if find_spec("wandb") is None:
             raise ValueError("LOG.WANDB needs Weights & Biases: pip install wandb")
         self.folder = folder
-        self._news = _News()
+        self._new_values = _NewValues()
         self._run: Any = None
 
     def write(self) -> None:
         storage = get_event_storage()
         if self._run is None:
             self._run = self._start(is_new=first_step(storage) == 0)
-        for iteration, row in self._news.take(storage).items():
+        for iteration, row in self._new_values.take(storage).items():
             self._run.log({ITERATION: iteration, **row})
 
     def _start(self, *, is_new: bool) -> Any:
@@ -334,7 +335,7 @@ class WeightsAndBiases(EventWriter):
         id_file = self.folder / "wandb_id.txt"
         known = id_file.read_text() if id_file.exists() and not is_new else None
         run = wandb.init(dir=str(self.folder), name=self.folder.name, id=known, resume="allow")
-        # Steps may come twice after a resume; the axis is therefore a metric of its own.
+        # Steps can be logged twice when a run is resumed, so the x axis is a metric.
         run.define_metric("*", step_metric=ITERATION)
         id_file.write_text(run.id)
         return run

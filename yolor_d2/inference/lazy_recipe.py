@@ -85,7 +85,8 @@ class LazyRecipe:
             node.panoptic = None
         tokenizer = self._tokenizer(stored) if "caption" in tasks else None
         if tokenizer is not None:
-            node.caption_head.vocabulary.usable_vocab = len(tokenizer)
+            if node.caption_head.get("vocabulary") is not None:
+                node.caption_head.vocabulary.usable_vocab = len(tokenizer)
         try:
             model = instantiate(node)
         except (TypeError, KeyError, AttributeError, OmegaConfBaseException) as error:

@@ -13,8 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from ..data import build_test_loader
-from ..engine.main import build_for_inference
-from ..engine.tokenizing import resolve_tokenizer
+from ..engine.trainer import build_for_inference
 from ..visualization import BACKGROUND, CAPTION_PANEL, PANELS, draw_panels, side_by_side, stack
 from .ground_truth import record_image, true_result
 
@@ -32,7 +31,6 @@ def draw_test_set(cfg: CfgNode, *, number: int, threshold: float) -> int:
     """
     if not cfg.DATASETS.TEST:
         raise ValueError("DATASETS.TEST is empty: there is nothing to draw")
-    resolve_tokenizer(cfg)
     model = build_for_inference(cfg)
     name = cfg.DATASETS.TEST[0]
     items = islice(chain.from_iterable(build_test_loader(cfg, name)), number)

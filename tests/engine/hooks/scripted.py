@@ -1,4 +1,4 @@
-"""A trainer whose steps do nothing but put numbers into the log."""
+"""A trainer whose steps only log scripted values."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,7 +8,7 @@ Script = Mapping[int, Mapping[str, float]]
 
 
 class ScriptedTrainer(TrainerBase):
-    """Puts what the script has for an iteration into the storage; stops when asked to.
+    """Logs the values of a script; stops on request.
 
     Args:
         script: scalars by iteration.

@@ -1,11 +1,9 @@
-"""The best checkpoint and early stopping in a run that is killed and goes on."""
+"""Best checkpoint and early stopping in a run that is killed and resumed."""
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 
 from yolor_d2.engine.trainer import Trainer
 from yolor_d2.engine.writers import read_csv
@@ -22,29 +20,29 @@ KEYS = [
 ]
 
 
-def scripted(cfg: CfgNode, values: Sequence[float] = VALUES) -> Trainer:
-    """Evaluation finds what is written here for the step."""
-    trainer = Trainer(cfg)
-    trainer.evaluation.evaluate = lambda: {"bbox": {"AP": values[trainer.finished - 1]}}
-    return trainer
+class Scripted(Trainer):
+    """Its evaluations return the scripted values."""
+
+    def evaluate(self) -> dict[str, Any]:
+        return {"bbox": {"AP": VALUES[self.finished - 1]}}
 
 
 def best(trainer: Trainer) -> dict[str, Any]:
     return torch.load(trainer.folder.path / "model_best.pth", weights_only=True)
 
 
-def test_kills_change_neither(configure: Configure) -> None:
-    """The kills come with patience running, and the last evaluation not yet in a checkpoint."""
-    straight, _ = run(configure("straight", *KEYS), make=scripted)
+def test_kills_do_not_change_best_and_early_stop(configure: Configure) -> None:
+    """Kills happen while patience is counted and before the last evaluation is saved."""
+    straight, _ = run(configure("straight", *KEYS), make=Scripted)
     assert straight.finished == 8  # three evaluations after the best one, at step 5
     assert "been best, 40, at step 5; not improved for 3 evaluations" in straight.stop_reason
 
-    part = partial(run, configure("parts", *KEYS), make=scripted)
+    part = partial(run, configure("parts", *KEYS), make=Scripted)
     killed, _ = part(kill_after=3)
     assert best(killed)["iteration"] == 2
     killed, _ = part(resume=True, kill_after=4)
     assert killed.start_iter == 3
-    assert best(killed)["iteration"] == 2  # 25 is the best of this part, and worse than 30
+    assert best(killed)["iteration"] == 2  # 25 is the best value of this part, but worse than 30
     killed, _ = part(resume=True, kill_after=6)
     assert best(killed)["iteration"] == 5
     resumed, _ = part(resume=True)
@@ -54,16 +52,16 @@ def test_kills_change_neither(configure: Configure) -> None:
     for key in ("iteration", "model", "ema", "optimizer", "hooks"):
         assert_equal(best(resumed)[key], best(straight)[key], key)
     assert_equal(resumed.checkpoint()["hooks"], straight.checkpoint()["hooks"])
-    # All of them are in the log, which is written every 25 steps.
+    # All evaluations are in the log, which is written every 25 steps.
     rows = read_csv(resumed.folder.path / "metrics.csv")
     assert {i + 1: row["bbox/AP"] for i, row in rows.items()} == dict(enumerate(VALUES[:8], 1))
 
 
-def test_a_run_that_has_stopped_early_stays_so(configure: Configure) -> None:
-    """A job that is queued again finds nothing left to do."""
+def test_early_stop_is_kept_when_resumed(configure: Configure) -> None:
+    """A job that is started again makes no steps."""
     cfg = configure("run", *KEYS)
-    first, _ = run(cfg, make=scripted)
-    again, losses = run(cfg, resume=True, make=scripted)
+    first, _ = run(cfg, make=Scripted)
+    again, losses = run(cfg, resume=True, make=Scripted)
     assert losses == {}
     assert again.finished == first.finished == 8
     assert best(again)["iteration"] == 5

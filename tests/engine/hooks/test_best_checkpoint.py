@@ -1,4 +1,4 @@
-"""The best weights stay, over resumes too."""
+"""The best weights are kept, also when a run is resumed."""
 
 import io
 import logging
@@ -18,7 +18,7 @@ METRIC = "bbox/AP"
 
 
 def reloaded(state: dict[str, Any]) -> dict[str, Any]:
-    """As from a checkpoint."""
+    """A hook with a loaded state."""
     file = io.BytesIO()
     torch.save(state, file)
     return torch.load(io.BytesIO(file.getvalue()), weights_only=True)
@@ -29,7 +29,7 @@ def values(*numbers: float, first: int = 2) -> dict[int, dict[str, float]]:
     return {first + 3 * k: {METRIC: number} for k, number in enumerate(numbers)}
 
 
-def test_a_resumed_run_does_not_bury_the_best(tmp_path: Path) -> None:
+def test_resumed_run_keeps_better_checkpoint(tmp_path: Path) -> None:
     def best(ap: str = "") -> str:
         return (tmp_path / "model_best").read_text()
 
@@ -65,26 +65,28 @@ def test_a_resumed_run_does_not_bury_the_best(tmp_path: Path) -> None:
         ("min", (-math.inf, 2, math.nan), [2]),
     ],
 )
-def test_what_is_saved(mode: str, numbers: tuple[float, ...], expected: list[float]) -> None:
+def test_content_of_a_checkpoint(
+    mode: str, numbers: tuple[float, ...], expected: list[float]
+) -> None:
     saved: list[float | None] = []
     hook = BestCheckpoint(save=lambda name: saved.append(hook.best), metric=METRIC, mode=mode)
     run(values(*numbers), hook, steps=20)
     assert saved == expected
 
 
-def test_each_value_is_judged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Between two evaluations the storage still has the older one."""
+def test_each_value_is_compared_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Between evaluations, the storage still has the previous value."""
     hook = BestCheckpoint(save=lambda name: None, metric=METRIC)
     with caplog.at_level(logging.INFO, logger="yolor_d2"):
         run(values(10, 5), hook)
     assert [record.message for record in caplog.records if "yolor_d2" in record.name] == [
-        "bbox/AP is 10, the first: saved as model_best",
-        "bbox/AP is 5; model_best stays that of step 3, 10",
+        "bbox/AP is 10, the first value: saved as model_best",
+        "bbox/AP is 5; model_best is still from step 3, 10",
     ]
 
 
 def test_nothing_is_saved_after_a_failure() -> None:
-    """All processes take part in saving, and the others may not have failed."""
+    """A failed save must not stop one process: all take part in saving."""
 
     class Fail(HookBase):
         def after_step(self) -> None:
@@ -100,17 +102,17 @@ def test_nothing_is_saved_after_a_failure() -> None:
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        ("bbox/APP", "TEST.BEST.METRIC bbox/APP is not measured; there is bbox/AP"),
-        ("box/AP", "TEST.BEST.METRIC box/AP has never been measured"),
+        ("bbox/APP", "TEST.BEST.METRIC bbox/APP is not measured; measured are bbox/AP"),
+        ("box/AP", "TEST.BEST.METRIC box/AP was never measured"),
     ],
 )
-def test_a_wrong_name_is_told_once(
+def test_wrong_metric_name_is_warned_about_once(
     metric: str, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     run(values(10, 50), BestCheckpoint(save=lambda name: None, metric=metric))
     assert [record.message for record in caplog.records if "yolor_d2" in record.name] == [message]
 
 
-def test_a_wrong_mode_is_refused() -> None:
+def test_wrong_mode_is_refused() -> None:
     with pytest.raises(ValueError, match=r"TEST.BEST.MODE must be max or min, not best"):
         BestCheckpoint(save=lambda name: None, metric=METRIC, mode="best")

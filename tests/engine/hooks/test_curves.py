@@ -1,4 +1,4 @@
-"""Pictures of the metrics, and a run that does not depend on them."""
+"""Curves of metrics; errors in them do not end the run."""
 
 import math
 from pathlib import Path
@@ -46,7 +46,7 @@ def test_panels(name: str, panel: str) -> None:
     assert panel_of(name) == panel
 
 
-def test_every_value_is_on_a_line() -> None:
+def test_every_metric_is_plotted() -> None:
     axes = {a.get_title(): a for a in draw_curves(ROWS).axes}
     assert set(axes) == {"total loss", "losses", "lr", "validation", "bbox"}
     lines = {line.get_label(): line for line in axes["losses"].get_lines()}
@@ -63,7 +63,7 @@ def train(folder: Path, *, start: int = 0) -> None:
     run(script, *hooks, MetricCurves(folder), start=start, steps=5)
 
 
-def test_drawn_after_training_and_again_after_more_of_it(tmp_path: Path) -> None:
+def test_curves_are_redrawn_after_a_resume(tmp_path: Path) -> None:
     train(tmp_path)
     first = cv2.imread(str(tmp_path / "curves.png"))
     train(tmp_path, start=5)
@@ -73,15 +73,13 @@ def test_drawn_after_training_and_again_after_more_of_it(tmp_path: Path) -> None
     assert (first != second).any()
 
 
-def test_a_failure_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_failure_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "metrics.csv").write_text("no table\nat all\n")
     run({}, MetricCurves(tmp_path))
     assert "curves could not be drawn" in caplog.text
 
 
-def test_without_a_table_there_is_nothing_to_draw(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_curves_without_a_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run({}, MetricCurves(tmp_path))
     assert not list(tmp_path.iterdir())
     assert "curves" not in caplog.text

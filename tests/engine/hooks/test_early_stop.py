@@ -1,4 +1,4 @@
-"""Training stops after enough evaluations without progress, neither sooner nor later."""
+"""Training stops after exactly `patience` evaluations without progress."""
 
 import math
 
@@ -25,7 +25,7 @@ def hook(patience: int = 2) -> EarlyStop:
         ((5, 4, 3, 2, 1), False),
         ((5, 6, 4, 5, 3), False),
         ((5, 6, 6), True),
-        ((5, 5, 5), True),  # as good is no better
+        ((5, 5, 5), True),  # an equal value is not better
         ((5, math.nan, math.nan), True),
         ((math.nan, 5, 6, 4), False),
     ],
@@ -34,7 +34,7 @@ def test_patience(numbers: tuple[float, ...], stops: bool) -> None:
     assert bool(run(values(*numbers), hook()).reason) == stops
 
 
-def test_the_reason_says_what_was_best() -> None:
+def test_stop_reason_has_the_best_value() -> None:
     reason = run(values(5, 4, 6, 7), hook()).reason
     assert reason == f"{LOSS} has been best, 4, at step 4; not improved for 2 evaluations"
 
@@ -43,7 +43,7 @@ def test_steps_without_an_evaluation_do_not_count() -> None:
     assert not run(values(5, 6), hook(), steps=100).reason
 
 
-def test_patience_goes_on_over_a_resume() -> None:
+def test_patience_continues_when_resumed() -> None:
     first, second, fresh = hook(), hook(), hook()
     run(values(4, 5), first, steps=4)
     second.load_state_dict(first.state_dict())
@@ -52,14 +52,14 @@ def test_patience_goes_on_over_a_resume() -> None:
     assert not run(values(4.5, first=4), fresh, start=4, steps=1).reason
 
 
-def test_a_value_that_was_seen_is_not_counted_again() -> None:
-    """A run that goes on from a checkpoint may evaluate the step of the checkpoint once more."""
+def test_value_is_counted_once() -> None:
+    """A resumed run can evaluate the step of its checkpoint again."""
     first, second = hook(), hook()
     run(values(4, 5), first, steps=4)
     second.load_state_dict(first.state_dict())
     assert not run({3: {LOSS: 5.0}}, second, start=3, steps=1).reason
 
 
-def test_a_wrong_patience_is_refused() -> None:
+def test_wrong_patience_is_refused() -> None:
     with pytest.raises(ValueError, match=r"TEST.EARLY_STOP.PATIENCE is 0"):
         hook(patience=0)

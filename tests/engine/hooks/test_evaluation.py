@@ -1,4 +1,4 @@
-"""What evaluations put into the log."""
+"""Metrics that evaluations log."""
 
 from yolor_d2.engine.hooks.evaluation import Evaluation
 
@@ -13,6 +13,6 @@ def test_single_classes_stay_out_of_the_log() -> None:
 
 
 def test_single_classes_of_several_sets_stay_out_of_the_log() -> None:
-    """With two sets, detectron2 nests the results one level deeper."""
+    """With two data sets, results are nested one level deeper."""
     trainer = run({}, Evaluation(lambda: {"toy-val": SCORES, "other": SCORES}, period=5))
     assert trainer.storage.latest() == {"toy-val/bbox/AP": (40.0, 9), "other/bbox/AP": (40.0, 9)}

@@ -1,4 +1,4 @@
-"""Advice that can be followed as it stands."""
+"""Advice when memory runs out."""
 
 import re
 
@@ -18,7 +18,7 @@ def advice(
     )
 
 
-def test_one_paragraph_with_the_reason() -> None:
+def test_advice_is_one_paragraph_with_the_reason() -> None:
     text = advice()
     assert "\n" not in text
     assert "16 images of 640 px" in text
@@ -34,10 +34,10 @@ def test_one_paragraph_with_the_reason() -> None:
         (16, 2, 4, (8, 4)),
         (9, 1, 1, (3, 3)),
         (5, 1, 1, (1, 5)),
-        (12, 1, 4, (4, 3)),  # three images a process
+        (12, 1, 4, (4, 3)),  # three images per process
     ],
 )
-def test_the_batch_is_split_and_stays_the_same(
+def test_advice_keeps_images_per_step(
     batch: int, accum: int, processes: int, expected: tuple[int, int]
 ) -> None:
     text = advice(batch=batch, accum=accum, processes=processes)
@@ -48,7 +48,7 @@ def test_the_batch_is_split_and_stays_the_same(
     assert expected[0] % processes == 0
 
 
-def test_what_does_not_help_is_left_out() -> None:
+def test_advice_without_effect_is_omitted() -> None:
     text = advice(batch=4, processes=4, amp=True)
     assert "IMS_PER_BATCH" not in text
     assert "AMP" not in text
@@ -65,5 +65,5 @@ def test_what_does_not_help_is_left_out() -> None:
         (ValueError("can't allocate memory"), False),
     ],
 )
-def test_what_counts_as_out_of_memory(error: Exception, expected: bool) -> None:
+def test_out_of_memory_errors(error: Exception, expected: bool) -> None:
     assert is_out_of_memory(error) is expected

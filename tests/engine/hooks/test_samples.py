@@ -1,4 +1,4 @@
-"""Pictures of what is learnt, and data that do not notice."""
+"""Pictures of samples; the training data do not change."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_pictures_are_drawn(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("mapper", ["multitask", "detectron2"])
-def test_the_run_gets_the_same_data(folder: Path, mapper: str) -> None:
+def test_training_data_are_unchanged(folder: Path, mapper: str) -> None:
     before = randomness()
     drawn = draw(folder, INPUT__DATASET_MAPPER_NAME=mapper)
     assert randomness() == before
@@ -73,7 +73,7 @@ def test_the_run_gets_the_same_data(folder: Path, mapper: str) -> None:
     assert len(list((folder / "samples").glob("sample*"))) == 3
 
 
-def test_a_failure_is_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_failure_is_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     MetadataCatalog.get(NAME).thing_colors[:] = ["no colour"] * 3
     draw(folder)
     assert "samples could not be drawn" in caplog.text

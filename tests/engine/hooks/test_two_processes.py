@@ -1,4 +1,4 @@
-"""What is measured in two processes is that of one with all the images."""
+"""Measurements in two processes equal those of one process with all images."""
 
 from pathlib import Path
 
@@ -24,12 +24,12 @@ def in_one_of_two(folder: Path) -> None:
 
 
 def gradient_norms() -> list[tuple[float, float]]:
-    """In each of two steps: as measured, and of what the processes exchange."""
+    """Measured norms of two steps, and norms of the averaged gradients."""
     model = tiny_model(("caption",), *NO_DROPOUT)
     wrapped = DistributedDataParallel(model, find_unused_parameters=False)
     trunk = list(model.backbone.parameters())
     norms = []
-    for _ in range(2):  # the second step fails if the first one leaves something undone
+    for _ in range(2):  # the second step fails if the first one is incomplete
         losses = wrapped(random_batch(seed=comm.get_rank()))
         measured = task_gradient_norms(losses, trunk)["caption"].item()
         model.zero_grad()
@@ -39,7 +39,7 @@ def gradient_norms() -> list[tuple[float, float]]:
     return norms
 
 
-def test_two_processes_measure_as_one(tmp_path: Path) -> None:
+def test_losses_of_two_processes_equal_those_of_one(tmp_path: Path) -> None:
     launch(in_one_of_two, 2, dist_url="auto", args=(tmp_path,))
 
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))

@@ -1,4 +1,4 @@
-"""Losses of the test sets are right, and training does not notice that they are measured."""
+"""Validation losses are correct and do not affect training."""
 
 import copy
 from typing import Any
@@ -37,7 +37,7 @@ class Training(TrainerBase):
 
 def train(*, measures: bool) -> tuple[Training, dict[str, torch.Tensor], list[Any]]:
     model = tiny_model(TASKS, *DROPOUT)
-    model.backbone.bottom_up.stem.eval()  # as a frozen part is
+    model.backbone.bottom_up.stem.eval()  # like a frozen part
     trainer = Training(model)
     hooks: list[HookBase] = []
     if measures:
@@ -49,7 +49,7 @@ def train(*, measures: bool) -> tuple[Training, dict[str, torch.Tensor], list[An
     return trainer, model.state_dict(), randomness()
 
 
-def test_training_is_the_same_with_and_without() -> None:
+def test_training_is_the_same_with_validation() -> None:
     trainer, weights, random_numbers = train(measures=True)
     _, expected_weights, expected_numbers = train(measures=False)
 
@@ -65,7 +65,7 @@ def test_training_is_the_same_with_and_without() -> None:
 
 def test_losses_are_means_over_images() -> None:
     model = tiny_model(TASKS, *DROPOUT)
-    model(random_batch())  # moves the statistics
+    model(random_batch())  # changes the statistics
     before = copy.deepcopy(model.state_dict())
 
     losses = mean_losses(model, [BATCHES[:1], BATCHES[1:]])
@@ -82,10 +82,10 @@ def test_losses_are_means_over_images() -> None:
         assert loss == pytest.approx((2 * of_two[name].item() + of_one[name].item()) / 3)
 
 
-def test_losses_are_those_of_what_is_predicted() -> None:
-    """By the running statistics, and without dropout."""
+def test_losses_match_the_predictions() -> None:
+    """With running statistics, without dropout."""
     model = tiny_model(TASKS, *DROPOUT)
-    model(random_batch())  # moves the statistics
+    model(random_batch())  # changes the statistics
     batch = random_batch(seed=1)
     measured = mean_losses(model, [[batch]])
 
@@ -146,7 +146,7 @@ def test_precision_is_that_of_training() -> None:
     assert half != full
 
 
-def test_what_cannot_be_measured_is_refused() -> None:
+def test_validation_without_losses_is_refused() -> None:
     with pytest.raises(ValueError, match=r"TEST.LOSS_PERIOD needs MODEL.META_ARCHITECTURE YOLOR"):
         ValidationLoss(model=nn.Linear(1, 1), loaders=[BATCHES], period=1)
     with pytest.raises(ValueError, match=r"DATASETS.TEST is empty"):

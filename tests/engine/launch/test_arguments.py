@@ -44,12 +44,12 @@ def test_keys_without_flags():
 @pytest.mark.parametrize(
     ("line", "error"),
     [
-        (["--config-file", "c", "KEY", "1", "--resume"], "--resume must stand before KEY"),
-        (["train.lr=1", "--evalonly"], "--evalonly must stand before train.lr=1"),
-        (["--resume", "--overwrite"], "--resume keeps the run that --overwrite removes"),
+        (["--config-file", "c", "KEY", "1", "--resume"], "--resume must come before KEY"),
+        (["train.lr=1", "--evalonly"], "--evalonly must come before train.lr=1"),
+        (["--resume", "--overwrite"], "--resume and --overwrite exclude each other"),
     ],
 )
-def test_what_argparse_would_let_pass(line, error, capsys):
+def test_errors_that_argparse_does_not_find(line, error, capsys):
     with pytest.raises(SystemExit) as end:
         argument_parser().parse_args(line)
     assert end.value.code == 2
@@ -58,7 +58,7 @@ def test_what_argparse_would_let_pass(line, error, capsys):
     assert lines[0].endswith(f": error: {error}")
 
 
-def test_a_mistyped_flag_before_the_keys(capsys):
+def test_mistyped_flag_before_keys(capsys):
     with pytest.raises(SystemExit):
         argument_parser().parse_args(["--config-file", "c", "--evalonly", "KEY", "1"])
     assert capsys.readouterr().err.endswith("error: unrecognized arguments: --evalonly\n")

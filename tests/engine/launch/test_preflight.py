@@ -29,7 +29,7 @@ FACTS = Facts(
     clock=1000.0,
     free_gib=100.0,
     sees_folder=True,
-    sums_right=True,
+    sums_correctly=True,
 )
 
 
@@ -54,14 +54,14 @@ def test_equal_processes():
         ({"gpu_name": ""}, "kind of GPU: none on processes 3, H200 on the others"),
         ({"gpu": "gpu-2"}, "processes 2, 3 use the same GPU of node2"),
         ({"sees_folder": False}, "processes 3 do not see the output folder of process 0"),
-        ({"sums_right": False}, "all-reduce gives processes 3 wrong sums"),
+        ({"sums_correctly": False}, "all-reduce returns wrong sums on processes 3"),
     ],
 )
-def test_one_that_differs_is_named(change, problem):
+def test_different_process_is_named(change, problem):
     assert find_problems(cluster(**change)) == [problem]
 
 
-def test_what_a_run_can_live_with():
+def test_warnings_do_not_prevent_a_run():
     assert find_warnings(cluster(clock=1004.9)) == []
     assert find_warnings(cluster(clock=990.0)) == [
         "the clock of node1 is 10 s ahead of that of node2"
@@ -71,7 +71,7 @@ def test_what_a_run_can_live_with():
     ]
 
 
-def test_table_has_a_line_a_process():
+def test_table_has_one_line_per_process():
     lines = table(cluster(sees_folder=False)).splitlines()
     assert len(lines) == 2 + 4
     assert "NO" in lines[-1]
@@ -85,7 +85,7 @@ def test_one_process(tmp_path, caplog):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_hashes_follow_names_and_contents(tmp_path):
+def test_hashes_depend_on_names_and_contents(tmp_path):
     def digest():
         return preflight._short_hash(preflight._sources(tmp_path))
 
@@ -101,7 +101,7 @@ def test_hashes_follow_names_and_contents(tmp_path):
 
 
 def test_two_tasks_of_slurm(tmp_path):
-    """They find each other, agree, and see that their configurations differ."""
+    """They meet, compute the same, and detect different configurations."""
     job = {
         "SLURM_JOB_ID": "1",
         "SLURM_JOB_NODELIST": "127.0.0.1",
@@ -119,5 +119,5 @@ def test_two_tasks_of_slurm(tmp_path):
         assert [ended(first)[0], ended(second)[0]] == [0, 0]
     for rank in range(2):
         facts = json.loads((tmp_path / f"facts{rank}").read_text())
-        assert facts[:5] == [rank, 2, rank, 2, 3.0]
+        assert facts[:4] == [rank, 2, rank, 3.0]
         assert json.loads((tmp_path / f"checked{rank}").read_text()) == [True, False]

@@ -32,12 +32,12 @@ def torchrun(folder, what, *flags):
 
 
 def facts(folder):
-    """Of each process: rank, world size, local rank and size, sum of all ranks plus 1."""
-    return [json.loads((folder / f"facts{rank}").read_text())[:5] for rank in range(2)]
+    """Rank, world size, local rank, and sum of ranks + 1, of each process."""
+    return [json.loads((folder / f"facts{rank}").read_text())[:4] for rank in range(2)]
 
 
 def pids(folder):
-    return [json.loads((folder / f"facts{rank}").read_text())[5] for rank in range(2)]
+    return [json.loads((folder / f"facts{rank}").read_text())[4] for rank in range(2)]
 
 
 def files(folder, name, part=0):
@@ -48,11 +48,11 @@ def texts(folder, name, part=0):
     return [path.read_text() for path in files(folder, name, part)]
 
 
-ONE_MACHINE = [[0, 2, 0, 2, 3.0], [1, 2, 1, 2, 3.0]]
-TWO_MACHINES = [[0, 2, 0, 1, 3.0], [1, 2, 0, 1, 3.0]]
+ONE_MACHINE = [[0, 2, 0, 3.0], [1, 2, 1, 3.0]]
+TWO_MACHINES = [[0, 2, 0, 3.0], [1, 2, 0, 3.0]]
 
 
-def test_one_process_is_this_one(monkeypatch):
+def test_single_process_is_the_current_one(monkeypatch):
     for name in ("RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     seen = []
@@ -83,7 +83,7 @@ def test_spawned_processes_save_at_every_signal_to_their_parent(tmp_path):
     assert facts(tmp_path) == ONE_MACHINE
     assert texts(tmp_path, "saved", 0) == ["SIGUSR2"] * 2
     assert texts(tmp_path, "saved", 1) == ["SIGTERM"] * 2
-    # From the terminal; in the meantime, the parent may have passed it on.
+    # From the terminal; the parent may have passed it on already.
     assert set(texts(tmp_path, "saved", 2)) <= {"SIGINT", "SIGTERM"}
     wait_until_gone(*pids(tmp_path))
 
@@ -138,7 +138,7 @@ def test_two_machines_by_flags(tmp_path):
     first, second = (spawning(tmp_path, "train", *machine) for machine in flags)
     with started(first) as one, started(second) as two:
         wait_for(*files(tmp_path, "ready"))
-        os.kill(two.pid, signal.SIGTERM)  # one machine is enough: processes agree
+        os.kill(two.pid, signal.SIGTERM)  # on one machine; both stop
         assert ended(one)[0] == ended(two)[0] == 75
     assert facts(tmp_path) == TWO_MACHINES
     assert sorted(texts(tmp_path, "saved")) == ["None", "SIGTERM"]
@@ -155,7 +155,7 @@ def test_two_machines_by_torchrun(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_second_ctrl_c_does_not_wait(tmp_path):
+def test_second_ctrl_c_does_not_wait(tmp_path):
     with started(spawning(tmp_path, "save_for_long")) as parent:
         wait_for(*files(tmp_path, "ready"), process=parent)
         os.killpg(parent.pid, signal.SIGINT)
@@ -168,7 +168,7 @@ def test_a_second_ctrl_c_does_not_wait(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_before_training_ends_the_run_at_once(tmp_path):
+def test_signal_before_training_ends_the_run_at_once(tmp_path):
     with started(spawning(tmp_path, "wait")) as parent:
         wait_for(*(tmp_path / f"facts{rank}" for rank in range(2)))
         os.kill(parent.pid, signal.SIGTERM)
@@ -185,7 +185,7 @@ def test_a_signal_before_training_ends_the_run_at_once(tmp_path):
         ("die", 1, "process 1 terminated with signal SIGKILL", 0),
     ],
 )
-def test_ends_of_spawned_processes(tmp_path, what, code, error, tracebacks):
+def test_exit_codes_of_spawned_processes(tmp_path, what, code, error, tracebacks):
     with started(spawning(tmp_path, what)) as parent:
         found, errors = ended(parent)
     assert found == code
@@ -195,11 +195,11 @@ def test_ends_of_spawned_processes(tmp_path, what, code, error, tracebacks):
 
 
 @pytest.mark.slow
-def test_a_process_that_waits_in_vain_says_where(tmp_path, monkeypatch, capfd):
+def test_missing_process_is_reported_with_address(tmp_path, monkeypatch, capfd):
     port = free_port()
     values = {"RANK": 1, "LOCAL_RANK": 0, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 1}
     for name, value in (values | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}).items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(module, "_prctl_pr_set_pdeathsig", lambda signum: None)
+    monkeypatch.setattr(module, "signal_at_death_of_parent", lambda signum: None)
     with pytest.raises(SystemExit, match=rf"2 processes should meet at 127.0.0.1:{port}: .*reach"):
         module.join_group(module.timedelta(seconds=1))

@@ -20,7 +20,7 @@ def test_numbers():
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
-def test_a_signal_is_only_noted(signum):
+def test_signal_is_only_recorded(signum):
     before = [signal.getsignal(each) for each in signals.STOP_SIGNALS]
     with signals.watching():
         assert signals.requested() is None
@@ -29,8 +29,8 @@ def test_a_signal_is_only_noted(signum):
     assert [signal.getsignal(each) for each in signals.STOP_SIGNALS] == before
 
 
-def test_what_comes_later_is_not_asked_to_stop():
-    """As an evaluation in Python after training that was interrupted."""
+def test_signals_are_cleared_afterwards():
+    """For example an evaluation in Python after an interrupted training."""
     with signals.watching():
         send(signal.SIGTERM)
         end = signals.Interrupted()
@@ -38,7 +38,7 @@ def test_what_comes_later_is_not_asked_to_stop():
     assert signals.requested() is None
 
 
-def test_more_signals_change_nothing():
+def test_further_signals_have_no_effect():
     with signals.watching():
         for signum in (signal.SIGUSR2, signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
             send(signum)
@@ -54,7 +54,7 @@ def test_one_ctrl_c_that_comes_twice_is_one(monkeypatch):
         send(signal.SIGTERM)
 
 
-def test_a_second_ctrl_c_is_the_usual_exception(monkeypatch):
+def test_second_ctrl_c_raises_keyboard_interrupt(monkeypatch):
     times = iter([100.0, 101.1])
     monkeypatch.setattr(signals.time, "monotonic", lambda: next(times))
     before = signal.getsignal(signal.SIGINT)
@@ -72,7 +72,7 @@ def test_handlers_return_after_an_exception():
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_other_threads_change_nothing():
+def test_other_threads_have_no_effect():
     before = signal.getsignal(signal.SIGTERM)
     seen = []
 
@@ -86,7 +86,7 @@ def test_other_threads_change_nothing():
     assert seen == [before]
 
 
-def test_a_process_that_ends_in_peace():
+def test_process_ignores_signals_at_its_end():
     before = {signum: signal.getsignal(signum) for signum in signals.STOP_SIGNALS}
     try:
         signals.ignore()

@@ -52,13 +52,13 @@ def test_variables_of_torchrun():
     }
 
 
-def test_a_step_on_part_of_the_machines_counts_for_itself():
+def test_slurm_step_on_part_of_the_machines():
     step = {"SLURM_STEP_NODELIST": "gpu018", "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_NTASKS": "2"}
     found = group_variables(TASK | step | {"SLURM_PROCID": "1"})
     assert (found["MASTER_ADDR"], found["LOCAL_WORLD_SIZE"]) == ("gpu018", "2")
 
 
-def test_what_the_user_has_set_stays():
+def test_master_address_and_port_are_kept():
     found = group_variables(TASK | {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "5555"})
     assert (found["MASTER_ADDR"], found["MASTER_PORT"]) == ("10.0.0.1", "5555")
 
@@ -68,21 +68,21 @@ def test_what_the_user_has_set_stays():
     [{"SLURM_TASKS_PER_NODE": "4,2(x2)"}, {"SLURM_PROCID": "1", "SLURM_LOCALID": "0"}],
     ids=["uneven", "round robin"],
 )
-def test_layouts_that_detectron2_cannot_describe(change):
+def test_unsupported_layouts_are_refused(change):
     with pytest.raises(ValueError, match="the same number of tasks, counted machine by machine"):
         group_variables(TASK | change)
 
 
-def test_who_is_a_task():
+def test_slurm_tasks():
     assert is_task(flags(), TASK)
     assert is_task(flags(num_gpus=0), TASK)
     assert not is_task(flags(), {})
     assert not is_task(flags(), TASK | {"SLURM_NTASKS": "1"})
-    assert not is_task(flags(), {"SLURM_PROCID": "0"})  # a batch script that asks for no tasks
+    assert not is_task(flags(), {"SLURM_PROCID": "0"})  # a batch script without tasks
 
 
-def test_flags_that_name_several_processes_count_more():
-    assert not is_task(flags(num_gpus=8), TASK)  # a batch script, which no srun has started
+def test_flags_for_several_processes_have_priority():
+    assert not is_task(flags(num_gpus=8), TASK)  # a batch script, not started by srun
     step = {"SLURM_STEP_NUM_TASKS": "2"}
     assert not is_task(flags(num_gpus=4, num_machines=2), TASK | step)
 

@@ -1,4 +1,4 @@
-"""The running mean of the weights, against the published law and PyTorch's own."""
+"""The running mean of the weights, compared with the published formula and PyTorch."""
 
 import math
 from pathlib import Path
@@ -17,7 +17,7 @@ from ...modeling.waiting import Counting
 
 
 def change(model: nn.Module, seed: int) -> None:
-    """As a step of training would, in place, integers included."""
+    """Change the state in place like a training step, including integers."""
     generator = torch.Generator().manual_seed(seed)
     for value in model.state_dict().values():
         if value.is_floating_point():
@@ -41,8 +41,8 @@ def norm_model() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
 
 
-def test_the_published_decay(shared_dir: Path) -> None:
-    """A weight that was 1 and is 0 from now on is multiplied by the decay."""
+def test_published_decay(shared_dir: Path) -> None:
+    """The mean of a weight that changes from 1 to 0 is multiplied by the decay."""
     for updates, decay in golden_arrays(shared_dir, "geometry")["ema_decay"].tolist():
         model = nn.Linear(1, 1, bias=False).double()
         nn.init.ones_(model.weight)
@@ -54,7 +54,7 @@ def test_the_published_decay(shared_dir: Path) -> None:
         assert ema.means["weight"].item() == pytest.approx(decay, rel=1e-12)
 
 
-def test_real_numbers_are_averaged_as_by_pytorch_and_integers_copied() -> None:
+def test_floats_are_averaged_and_integers_copied() -> None:
     model = tiny_model()
     ema = ModelEMA(model, decay=0.9, tau=3)
 
@@ -76,7 +76,7 @@ def test_real_numbers_are_averaged_as_by_pytorch_and_integers_copied() -> None:
     assert ema.means["backbone.bottom_up.stem.0.norm.num_batches_tracked"] == 3
 
 
-def test_an_update_waits_for_nothing() -> None:
+def test_update_does_not_synchronize() -> None:
     ema = ModelEMA(norm_model())
     with Counting() as counting:
         ema.update()
@@ -93,7 +93,7 @@ def test_means_have_single_precision() -> None:
     torch.testing.assert_close(ema.means["0.weight"], (before + model[0].weight.float()) / 2)
 
 
-def test_what_does_not_change_stays_exactly() -> None:
+def test_constant_values_stay_exact() -> None:
     model = norm_model()
     ema = ModelEMA(model, decay=0.9, tau=2)
     for _ in range(5):
@@ -101,7 +101,7 @@ def test_what_does_not_change_stays_exactly() -> None:
     assert_same(ema.means, model.state_dict())
 
 
-def test_means_are_in_the_model_for_a_while() -> None:
+def test_model_has_means_temporarily() -> None:
     model = norm_model()
     ema = ModelEMA(model, decay=0.9, tau=2)
     change(model, 0)
@@ -112,7 +112,7 @@ def test_means_are_in_the_model_for_a_while() -> None:
     with ema.applied():
         assert_same(model.state_dict(), means)
         assert [value.data_ptr() for value in model.state_dict().values()] == places
-        with ema.applied():  # of no use, and of no harm
+        with ema.applied():  # has no effect
             change(model, 1)
         assert_same(model.state_dict(), means)
     assert_same(model.state_dict(), raw)
@@ -123,7 +123,7 @@ def test_means_are_in_the_model_for_a_while() -> None:
     assert_same(ema.means, means)
 
 
-def test_a_resumed_mean_goes_on_bit_by_bit() -> None:
+def test_resumed_mean_is_bit_equal() -> None:
     model = norm_model()
     whole = ModelEMA(model, decay=0.9, tau=3)
     resumed = ModelEMA(norm_model(), decay=0.9, tau=3)

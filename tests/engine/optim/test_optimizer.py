@@ -1,4 +1,4 @@
-"""What learns, how fast, and what does not."""
+"""Parameter groups, frozen parts, gradient clipping."""
 
 import copy
 from typing import Any
@@ -34,14 +34,14 @@ SETTINGS: dict[str, Any] = {
 
 
 def settings_by_name(model: nn.Module, groups: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The group of each parameter, less its members; each parameter is in one."""
+    """The settings of each parameter's group; each parameter is in one group."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     members = [(names[id(p)], group) for group in groups for p in group["params"]]
     assert len(dict(members)) == len(members)
     return {name: {k: v for k, v in g.items() if k != "params"} for name, g in members}
 
 
-def test_what_decays() -> None:
+def test_weight_decay() -> None:
     model = tiny_model()
     found = settings_by_name(model, parameter_groups(model, **SETTINGS))
 
@@ -63,17 +63,17 @@ def test_what_decays() -> None:
     assert found["caption_head.text.words.weight"]["weight_decay"] == 0.1
 
 
-def test_our_configurations_do_not_let_biases_decay() -> None:
+def test_our_configurations_have_no_weight_decay_of_biases() -> None:
     model = tiny_model(("semantic",))
     groups = build_optimizer(tiny_config(("semantic",)), model).param_groups
     assert {g["weight_decay"] for g in groups if g["is_bias"]} == {0}
     assert {g["weight_decay"] for g in groups if not g["is_bias"]} == {0, 0.02}
 
 
-def test_few_groups_in_the_order_of_the_model() -> None:
+def test_groups_follow_the_order_of_the_model() -> None:
     model = tiny_model()
     groups = parameter_groups(model, **SETTINGS)
-    assert len(groups) == 3  # weights, norms' and other gains, biases
+    assert len(groups) == 3  # weights; norms and vectors; biases
     order = {id(parameter): number for number, parameter in enumerate(model.parameters())}
     for group in groups:
         numbers = [order[id(p)] for p in group["params"]]
@@ -84,9 +84,7 @@ def test_few_groups_in_the_order_of_the_model() -> None:
 @pytest.mark.parametrize("norm", [0.0, 0.2])
 @pytest.mark.parametrize("bias", [None, 0.3])
 @pytest.mark.parametrize("factor", [1.0, 2.0])
-def test_keys_of_detectron2_mean_what_they_mean_there(
-    norm: float, bias: float | None, factor: float
-) -> None:
+def test_detectron2_keys_keep_their_meaning(norm: float, bias: float | None, factor: float) -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.LayerNorm(2), nn.Linear(2, 2))
     decays = {"weight_decay": 0.1, "weight_decay_norm": norm, "weight_decay_bias": bias}
     theirs = get_default_optimizer_params(model, base_lr=0.01, bias_lr_factor=factor, **decays)
@@ -97,7 +95,7 @@ def test_keys_of_detectron2_mean_what_they_mean_there(
         assert found == expected[name], name
 
 
-def test_the_last_factor_that_fits_counts() -> None:
+def test_last_matching_factor_is_used() -> None:
     model = tiny_model()
     factors = [("backbone", 0.1), ("backbone.bottom_up.stem.1", 0.5), ("caption_head", 2.0)]
     groups = parameter_groups(model, **(SETTINGS | {"lr_factors": factors, "bias_lr_factor": 2.0}))
@@ -109,7 +107,7 @@ def test_the_last_factor_that_fits_counts() -> None:
     assert found["semantic_head.predictor.weight"]["lr"] == 0.01
 
 
-def test_a_shared_parameter_learns_once() -> None:
+def test_shared_parameter_is_optimized_once() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2))
     model[1].weight = model[0].weight
     model.append(model[2])
@@ -117,8 +115,8 @@ def test_a_shared_parameter_learns_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["AdamW", "SGD"])
-def test_a_step_by_hand(name: str) -> None:
-    """Of a weight 1 with gradient 0.5, and a bias 1 with gradient 0, which would only decay."""
+def test_step_by_hand(name: str) -> None:
+    """A weight 1 with gradient 0.5, and a bias 1 with gradient 0, which only decay could change."""
     model = nn.Linear(1, 1)
     cfg = default_config(
         *("SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", 0.1, "SOLVER.WEIGHT_DECAY", 0.2),
@@ -138,7 +136,7 @@ def test_a_step_by_hand(name: str) -> None:
     assert model.bias.item() == 1
 
 
-def test_what_nobody_has_is_refused() -> None:
+def test_unknown_prefixes_are_refused() -> None:
     model = tiny_model(("semantic",))
     parts = "backbone, semantic_head"
     for key, call in {
@@ -153,7 +151,7 @@ def test_what_nobody_has_is_refused() -> None:
         build_optimizer(tiny_config((), "SOLVER.OPTIMIZER", "Lion"), model)
 
 
-def test_a_factor_without_its_part_is_refused() -> None:
+def test_factor_without_prefix_is_refused() -> None:
     cfg = tiny_config(("semantic",), "SOLVER.LR_FACTORS", ["backbone", 0.1])
     with pytest.raises(ValueError, match=r"SOLVER\.LR_FACTORS has 'backbone'; it must have pairs"):
         build_optimizer(cfg, tiny_model(("semantic",)))
@@ -163,7 +161,7 @@ def test_a_factor_without_its_part_is_refused() -> None:
 
 
 def train_a_step(model: nn.Module) -> dict[str, Tensor]:
-    """What was in the model before."""
+    """Train a step; return the state dict before it."""
     before = copy.deepcopy(model.state_dict())
     optimizer = make_optimizer(model, name="SGD", lr=0.1, weight_decay=0.1)
     model.train()
@@ -172,7 +170,7 @@ def train_a_step(model: nn.Module) -> dict[str, Tensor]:
     return before
 
 
-def test_frozen_parts_stay_bit_by_bit() -> None:
+def test_frozen_parts_are_bit_equal() -> None:
     model = tiny_model()
     names = list(model.state_dict())
     frozen = ("backbone.bottom_up.", "caption_head.text")
@@ -187,7 +185,7 @@ def test_frozen_parts_stay_bit_by_bit() -> None:
     assert any(name.endswith("running_mean") for name in changed)
 
 
-def test_norms_may_keep_their_statistics_and_learn() -> None:
+def test_norms_with_fixed_statistics_are_trained() -> None:
     model = tiny_model(("semantic",))
     keep_statistics(model)
     before = train_a_step(model)
@@ -196,12 +194,13 @@ def test_norms_may_keep_their_statistics_and_learn() -> None:
     assert model.semantic_head.tower.norm.weight.grad.any()
 
 
-def test_a_copy_of_a_frozen_norm_is_its_own() -> None:
+def test_copy_of_frozen_norm_is_independent() -> None:
     norm = nn.BatchNorm2d(2)
     keep_statistics(norm)
-    twin = copy.deepcopy(norm)
-    assert twin.train() is twin
-    assert not twin.training
+    twin = copy.deepcopy(norm).train()
+    twin(torch.ones(1, 2, 1, 1))
+    assert (norm.training, twin.training) == (True, False)
+    assert torch.equal(twin.running_mean, torch.zeros(2))
 
 
 # Clipping
@@ -216,7 +215,7 @@ def parameters_with(*gradients: list[float] | None) -> list[nn.Parameter]:
     return parameters
 
 
-def test_all_gradients_together_have_a_norm() -> None:
+def test_clipping_uses_total_norm() -> None:
     parameters = parameters_with([3.0, 0.0], None, [-4.0])
     norm = clip_gradients(iter(parameters), kind="norm", value=1.0)
     assert norm == 5
@@ -246,7 +245,7 @@ def test_clipping_by_config(
 
 
 @pytest.mark.parametrize("kind", ["norm", "value", None])
-def test_clipping_waits_for_nothing(kind: str | None) -> None:
+def test_clipping_does_not_synchronize(kind: str | None) -> None:
     parameters = parameters_with([3.0, -4.0])
     with Counting() as counting:
         clip_gradients(parameters, kind=kind, value=1.0)
@@ -257,14 +256,14 @@ def test_nothing_to_clip() -> None:
     assert clip_gradients(parameters_with(None), kind="norm", value=1.0) == 0
 
 
-def test_an_unknown_clipping_is_refused() -> None:
+def test_unknown_clipping_is_refused() -> None:
     keys = ("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model")
     with pytest.raises(ValueError, match=r"SOLVER\.CLIP_GRADIENTS\.CLIP_TYPE .*, not full_model"):
         RunOptions.from_config(default_config(*keys))
 
 
-def test_state_goes_by_names_when_groups_change() -> None:
-    """Another learning rate of a part makes other groups, which number the parameters anew."""
+def test_state_is_loaded_by_names_when_groups_change() -> None:
+    """Another learning rate of a part makes other groups, with other parameter numbers."""
     model = tiny_model(("detection",))
     settings = {"lr": 1e-3, "weight_decay": 0.1}
     before = make_optimizer(model, **settings)

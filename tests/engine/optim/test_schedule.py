@@ -1,4 +1,4 @@
-"""Schedules against the published numbers, detectron2's own, and by hand."""
+"""Schedules, compared with published values, detectron2's schedules, and by hand."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ def test_published_numbers(short: str, epochs: int, shared_dir: Path) -> None:
 
 @pytest.mark.parametrize("name", FALLING)
 @pytest.mark.parametrize("total", [2, 9, 10])
-def test_a_curve_falls_from_1_to_its_end(name: str, total: int) -> None:
+def test_curve_decreases_from_1_to_final(name: str, total: int) -> None:
     curve = [factor(name, i, total=total, final=0.2) for i in range(total + 2)]
     assert curve[0] == 1
     assert curve[total:] == pytest.approx([0.2, 0.2])
@@ -70,7 +70,7 @@ def test_schedules_of_detectron2(name: str, method: str, warmup: int) -> None:
 
 
 def test_warm_up_by_hand() -> None:
-    """As published: biases come down to the learning rate, all else rises to it."""
+    """As published: the rate of biases decreases in the warm-up, other rates increase."""
     cfg = solver_config(
         *("SOLVER.LR_SCHEDULER_NAME", "flat_cosine", "SOLVER.WARMUP_FACTOR", 0.0),
         *("SOLVER.WARMUP_FACTOR_BIAS", 10.0, "SOLVER.WARMUP_MOMENTUM", 0.8),
@@ -93,7 +93,7 @@ def test_warm_up_by_hand() -> None:
     assert found[39] == pytest.approx((end, end, 0.9))
 
 
-def test_the_first_beta_warms_up_as_the_momentum() -> None:
+def test_first_beta_warms_up_like_momentum() -> None:
     schedule = Schedule("fixed", total=10, warmup_iters=4, warmup_momentum=0.5)
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))], betas=(0.9, 0.99))
     betas = []
@@ -103,14 +103,14 @@ def test_the_first_beta_warms_up_as_the_momentum() -> None:
     assert betas == [(0.5, 0.99), pytest.approx((0.7, 0.99)), (0.9, 0.99)]
 
 
-def test_without_a_start_the_momentum_stays() -> None:
+def test_momentum_is_constant_without_warm_up() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], momentum=0.7)
     build_schedule(solver_config()).apply(optimizer, 0)
     assert optimizer.param_groups[0]["momentum"] == 0.7
 
 
-def test_a_loaded_optimizer_goes_on() -> None:
-    """There is nothing to save but the optimizer."""
+def test_loaded_optimizer_continues_schedule() -> None:
+    """Only the optimizer's state is saved."""
     schedule = Schedule("linear", total=10, warmup_iters=4, warmup_momentum=0.5)
     first, second = (
         torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9) for _ in range(2)

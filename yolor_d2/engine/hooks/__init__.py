@@ -1,6 +1,6 @@
-"""What is done between the steps of a run, with explicit arguments: no configuration is read here.
+"""Hooks between the steps of a run. They take explicit arguments and read no configuration.
 
-`docs/training.md` says in which order they belong.
+docs/training.md gives their order.
 """
 
 from .best_checkpoint import BestCheckpoint
@@ -8,7 +8,7 @@ from .curves import MetricCurves
 from .data_wait import DataWait
 from .early_stop import EarlyStop
 from .memory_advice import explain_out_of_memory, is_out_of_memory
-from .samples import draw_first_samples
+from .samples import SamplePictures, draw_first_samples
 from .validation_loss import ValidationLoss
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "DataWait",
     "EarlyStop",
     "MetricCurves",
+    "SamplePictures",
     "ValidationLoss",
     "draw_first_samples",
     "explain_out_of_memory",

@@ -1,4 +1,4 @@
-"""The best weights so far stay, whatever comes after them."""
+"""Keeping the best weights of a run."""
 
 import logging
 from collections.abc import Callable
@@ -9,15 +9,15 @@ logger = logging.getLogger(__name__)
 
 
 class BestCheckpoint(MetricHook):
-    """Saves the run each time that a metric is better than ever.
+    """Saves the run each time that a metric reaches a new best value.
 
-    Other than detectron2's BestCheckpointer it remembers over resumes what the best value was, and
-    leaves the file alone that says where to go on.
+    Unlike detectron2's BestCheckpointer, it keeps the best value when a run is resumed, and does
+    not change the file that names the checkpoint to resume from.
 
     Args:
-        save: saves the state under a name; every process calls it.
+        save: saves the state under a name; called on all processes.
         metric, mode: of MetricHook.
-        name: of the file, without its ending.
+        name: of the file, without its suffix.
     """
 
     key = "TEST.BEST"
@@ -36,15 +36,15 @@ class BestCheckpoint(MetricHook):
 
     def improved(self, previous: float | None) -> None:
         self.save(self.name)
-        before = "the first" if previous is None else f"before it was {previous:.5g}"
+        before = "the first value" if previous is None else f"before {previous:.5g}"
         logger.info("%s is %.5g, %s: saved as %s", self.metric, self.best, before, self.name)
 
     def not_improved(self, value: float) -> None:
         if self.best is None:
-            logger.info("%s is %.5g, which cannot be the best", self.metric, value)
+            logger.info("%s is %.5g, not a finite number: not saved", self.metric, value)
             return
         logger.info(
-            "%s is %.5g; %s stays that of step %d, %.5g",
+            "%s is %.5g; %s is still from step %d, %.5g",
             self.metric,
             value,
             self.name,

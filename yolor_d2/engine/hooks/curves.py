@@ -1,4 +1,4 @@
-"""All metrics over the run, in one picture."""
+"""All metrics of a run in one picture."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -14,13 +14,13 @@ from ..writers import CSV_NAME, Row, read_csv
 from .harmless import never_fatal
 
 COLUMNS = 3  # panels in a row
-FEW = 30  # points, which are marked
+FEW = 30  # with fewer points, each is marked
 
 Series = tuple[np.ndarray, np.ndarray]  # steps and values
 
 
 class MetricCurves(HookBase):
-    """Draws curves.png from the run's CSV file when training ends, after the last row is written.
+    """Draws curves.png from the CSV file of the run when training ends; runs after the writers.
 
     Args:
         folder: of the run.
@@ -37,7 +37,7 @@ class MetricCurves(HookBase):
 
 
 def draw_curves(rows: Mapping[int, Row]) -> Figure:
-    """A panel for each group of metrics.
+    """Draw a panel for each group of metrics.
 
     Args:
         rows: of the CSV file, by iteration.
@@ -65,16 +65,17 @@ def _by_panel(rows: Mapping[int, Row]) -> dict[str, dict[str, Series]]:
 
 
 def panel_of(name: str) -> str:
-    """Where a metric is drawn; "" for those of single classes ("bbox/AP-cat"), which are many.
+    """The panel of a metric; "" for metrics that are not drawn.
 
-    Nor are the true claims by kind of the captions' baselines drawn ("sixth_truthful_color").
+    These are metrics of single classes ("bbox/AP-cat") and truthfulness by kind of claim of the
+    captions' baselines ("sixth_truthful_color").
     """
     group, _, leaf = name.rpartition("/")
     if "-" in leaf or "_truthful_" in leaf:
         return ""
     if leaf == "total_loss":
         return "total loss"
-    if "CIDEr" in leaf:  # of another scale than the other scores of captions
+    if "CIDEr" in leaf:  # its scale differs from other caption metrics
         return f"{group} CIDEr"
     if "truthful" in leaf:
         return f"{group} truthful"

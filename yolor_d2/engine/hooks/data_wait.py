@@ -1,4 +1,4 @@
-"""Says so when the network waits for its images."""
+"""A warning when training waits for data."""
 
 import logging
 
@@ -6,16 +6,16 @@ from detectron2.engine import HookBase
 
 logger = logging.getLogger(__name__)
 
-WARM_UP = 10  # first steps of a run, in which workers start
+WARM_UP = 10  # first steps, during which workers start
 
 
 class DataWait(HookBase):
-    """Warns when waiting for data takes too large a share of the time, and says what helps.
+    """Warns when waiting for data takes too large a share of the time, with remedies.
 
     Args:
-        limit: share of the steps' time.
-        window: steps over which it is measured.
-        repeat: steps that must pass between two warnings.
+        limit: largest share of the steps' time without a warning.
+        window: number of steps over which the share is measured.
+        repeat: smallest number of steps between two warnings.
     """
 
     def __init__(self, *, limit: float, window: int = 100, repeat: int = 1000) -> None:
@@ -41,9 +41,9 @@ class DataWait(HookBase):
         if share > self.limit and iteration >= self._quiet_until:
             self._quiet_until = iteration + self.repeat
             logger.warning(
-                "%.0f %% of the last %d steps' time was waiting for data (LOG.MAX_DATA_WAIT is "
-                "%.0f %%): raise DATALOADER.NUM_WORKERS if there are idle CPU cores, or "
-                "DATALOADER.IMAGE_CACHE_MB if the images fit into memory",
+                "%.0f %% of the time of the last %d steps was spent waiting for data "
+                "(LOG.MAX_DATA_WAIT is %.0f %%): raise DATALOADER.NUM_WORKERS if CPU cores are "
+                "idle, or DATALOADER.IMAGE_CACHE_MB if the images fit into memory",
                 100 * share,
                 self.window,
                 100 * self.limit,

@@ -1,4 +1,4 @@
-"""Training stops when it no longer helps."""
+"""Early stopping."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from .metric import MetricHook
 
 
 class EarlyStop(MetricHook):
-    """Asks the trainer to stop when a metric has not improved for a number of evaluations.
+    """Stops training when a metric has not improved for a number of evaluations.
 
     Args:
         metric, mode: of MetricHook.
-        patience: evaluations in a row without a better value.
+        patience: number of evaluations in a row without a new best value.
     """
 
     key = "TEST.EARLY_STOP"

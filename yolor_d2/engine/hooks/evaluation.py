@@ -1,35 +1,34 @@
-"""Whatever looks at the weights between two steps: validation losses, evaluation, what follows."""
+"""Evaluation between steps: hooks that read the weights after they have been saved."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
-from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 
 from ...evaluation.report import headline
 from ..evaluation import Results
 
 
-class Judges(HookBase):
+class EvaluationHooks(HookBase):
     """Hooks that run, in order, after the state has been saved.
 
-    A run that is killed while they are at work repeats them when it goes on, so that nothing is
-    judged twice or not at all.
+    If a run is killed while they run, they are repeated when it is resumed: no evaluation is lost
+    or counted twice.
 
     Args:
-        hooks: they do their work in `after_step`.
-        periods: of their work, in steps.
+        hooks: work in `after_step`.
+        periods: of the hooks, in steps; 0: never.
     """
 
     def __init__(self, hooks: Sequence[HookBase], *, periods: Sequence[int]) -> None:
         self.hooks = list(hooks)
         self.periods = [period for period in periods if period > 0]
-        self.done = 0  # finished steps that have been judged
+        self.done = 0  # finished steps at the last evaluation
 
     def is_due(self, finished: int) -> bool:
-        """Whether there is something to do after so many finished steps."""
+        """Whether a hook has work to do after a number of finished steps."""
         is_last = finished == self.trainer.max_iter
         return bool(self.periods) and (is_last or any(finished % p == 0 for p in self.periods))
 
@@ -37,6 +36,16 @@ class Judges(HookBase):
         for hook in self.hooks:
             hook.trainer = self.trainer
             hook.before_train()
+        start = self.trainer.start_iter
+        if start > self.done and self.is_due(start):
+            self._repeat_last_step(start)
+
+    def _repeat_last_step(self, start: int) -> None:
+        """Run the hooks for a step that was saved, but not evaluated when the run was killed."""
+        trainer = self.trainer
+        trainer.iter = trainer.storage.iter = start - 1
+        self.after_step()
+        trainer.iter = trainer.storage.iter = start
 
     def after_step(self) -> None:
         for hook in self.hooks:
@@ -62,62 +71,63 @@ class Judges(HookBase):
 
 
 class Evaluation(HookBase):
-    """Evaluates the weights and puts the metrics into the log.
+    """Evaluates the weights and logs the metrics.
 
     Args:
-        evaluate: gives nested results on the main process.
+        evaluate: returns nested results, the same on all processes.
         period: in steps; the last step is evaluated as well. 0: never.
     """
 
     def __init__(self, evaluate: Callable[[], Results], *, period: int) -> None:
         self.evaluate = evaluate
         self.period = period
-        self.results: Results = {}
 
     def after_step(self) -> None:
         finished = self.trainer.iter + 1
         if not self.period or (finished % self.period and finished != self.trainer.max_iter):
             return
-        # All processes know the results, so that all draw the same conclusions.
-        self.results = comm.all_gather(self.evaluate())[0]
-        metrics = flatten_results_dict(headline(self.results))
+        metrics = flatten_results_dict(headline(self.evaluate()))
         self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)
 
 
 class SaveRegularly(HookBase):
-    """Saves the run every so many steps, and before anything judges it.
+    """Saves the run periodically, and before each evaluation.
 
     Args:
         save: saves the state of the run.
         period: in steps.
-        judges: what comes next.
+        evaluation_hooks: run after this hook.
     """
 
-    def __init__(self, save: Callable[[], None], *, period: int, judges: Judges) -> None:
+    def __init__(
+        self, save: Callable[[], None], *, period: int, evaluation_hooks: EvaluationHooks
+    ) -> None:
         self.save = save
         self.period = period
-        self.judges = judges
+        self.evaluation_hooks = evaluation_hooks
 
     def after_step(self) -> None:
         finished = self.trainer.iter + 1
         is_last = finished == self.trainer.max_iter
-        if is_last or finished % self.period == 0 or self.judges.is_due(finished):
+        if is_last or finished % self.period == 0 or self.evaluation_hooks.is_due(finished):
             self.save()
 
 
-class WriteBefore(HookBase):
-    """Writes the log before it is judged anew: of each metric the storage has the last value only.
+class WriteBeforeEvaluation(HookBase):
+    """Writes the log before each evaluation, which overwrites the metrics of the last one.
 
     Args:
         writers: of the log.
-        judges: what comes next.
+        evaluation_hooks: run after this hook.
     """
 
-    def __init__(self, writers: Sequence[EventWriter], *, judges: Judges) -> None:
+    def __init__(
+        self, writers: Sequence[EventWriter], *, evaluation_hooks: EvaluationHooks
+    ) -> None:
         self.writers = writers
-        self.judges = judges
+        self.evaluation_hooks = evaluation_hooks
 
     def after_step(self) -> None:
-        if self.judges.is_due(self.trainer.iter + 1):
+        if self.evaluation_hooks.is_due(self.trainer.iter + 1):
             for writer in self.writers:
                 writer.write()

@@ -1,4 +1,4 @@
-"""Pictures are nice to have."""
+"""Errors that must not end a run."""
 
 import logging
 from collections.abc import Iterator
@@ -9,8 +9,12 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def never_fatal(what: str) -> Iterator[None]:
-    """Warn instead of ending a run for something that it does not need."""
+    """Turn any exception into a warning, as for pictures.
+
+    Args:
+        what: is drawn, in the plural, for the message.
+    """
     try:
         yield
     except Exception:
-        logger.warning("%s could not be drawn; the run goes on without", what, exc_info=True)
+        logger.warning("%s could not be drawn; the run continues without", what, exc_info=True)

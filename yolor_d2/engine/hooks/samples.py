@@ -1,13 +1,14 @@
-"""Pictures of what is learnt, made before the first step."""
+"""Pictures of the first training samples, drawn before the first step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from detectron2.data import Metadata
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.engine import HookBase
 from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
@@ -16,8 +17,51 @@ from ...tokenizer import Tokenizer
 from ...visualization import draw_sample
 from .harmless import never_fatal
 
-MAX_RECORDS = 5000  # of which labels are counted; more say the same
-MAX_CLASSES = 40  # that have a bar each
+MAX_RECORDS = 5000  # whose labels are counted; more do not change the summary
+MAX_CLASSES = 40  # with a bar each
+
+
+class SamplePictures(HookBase):
+    """Draws the first samples of a new run and a summary of its labels before training.
+
+    Args:
+        folder: for the pictures.
+        number: of samples.
+        loader: returns the loader of the training batches, called before training.
+        dataset_name: of a training set, whose metadata have names and colors of classes.
+        tokenizer: of the captions, if any.
+        image_format: "RGB" or "BGR".
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        number: int,
+        loader: Callable[[], Any],
+        dataset_name: str,
+        tokenizer: Tokenizer | None,
+        image_format: str = "RGB",
+    ) -> None:
+        self.folder = folder
+        self.number = number
+        self.loader = loader
+        self.dataset_name = dataset_name
+        self.tokenizer = tokenizer
+        self.image_format = image_format
+
+    def before_train(self) -> None:
+        loader = self.loader()
+        if self.trainer.start_iter > 0 or loader is None:
+            return
+        draw_first_samples(
+            loader,
+            self.folder,
+            number=self.number,
+            metadata=MetadataCatalog.get(self.dataset_name),
+            tokenizer=self.tokenizer,
+            image_format=self.image_format,
+        )
 
 
 def draw_first_samples(
@@ -31,14 +75,14 @@ def draw_first_samples(
 ) -> None:
     """Draw the first samples of a run and a summary of its labels; a failure is a warning.
 
-    Samples follow from their position alone, so that the run's own loading does not notice.
+    Samples depend on their position alone, so that the samples of the run stay the same.
 
     Args:
-        loader: of `build_train_loader`; nothing is taken from it.
+        loader: of `build_train_loader`; it is not iterated over.
         folder: for the pictures.
         number: of samples.
-        metadata: of the data sets: names and colours of classes.
-        tokenizer: to read captions.
+        metadata: of the data sets: names and colors of classes.
+        tokenizer: of the captions, if any.
         image_format: "RGB" or "BGR".
     """
     dataset: Any = loader.dataset
@@ -57,7 +101,7 @@ def draw_first_samples(
 
 
 def _some_objects(records: Sequence[dict[str, Any]]) -> Iterator[Objects]:
-    """The objects of images that are spread evenly over a data set."""
+    """The objects of images, evenly spaced in a data set."""
     number = min(len(records), MAX_RECORDS)
     for k in range(number):
         record = records[k * len(records) // number]
@@ -66,7 +110,7 @@ def _some_objects(records: Sequence[dict[str, Any]]) -> Iterator[Objects]:
 
 
 def label_summary(images: Sequence[Objects], *, class_names: Sequence[str]) -> Figure:
-    """How often each class comes, how large objects are, how many an image has."""
+    """A figure of class frequencies, box sizes, and numbers of objects per image."""
     classes = np.concatenate([objects.classes for objects in images])
     counts = np.bincount(classes, minlength=len(class_names))
     shown = np.argsort(-counts, kind="stable")[:MAX_CLASSES]
@@ -86,5 +130,5 @@ def label_summary(images: Sequence[Objects], *, class_names: Sequence[str]) -> F
 
 
 def _relative_sides(objects: Objects) -> np.ndarray:
-    """Widths and heights as shares of the image's, (G, 2)."""
+    """Widths and heights as fractions of the image's, (G, 2)."""
     return (objects.boxes[:, 2:] - objects.boxes[:, :2]) / [objects.width, objects.height]

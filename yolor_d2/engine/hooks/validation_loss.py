@@ -1,4 +1,4 @@
-"""The losses of images that are not learnt from."""
+"""Losses on images that are not trained on."""
 
 import logging
 from collections import Counter
@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ...modeling.meta_arch import YOLOR
-from ..evaluation import InterruptibleLoader, obey_signals
+from ..evaluation import InterruptibleLoader, stop_if_requested
 from ..optim.ema import ModelEMA
 from ..parallel import share_state
 
@@ -24,17 +24,17 @@ Autocast = Callable[[], AbstractContextManager]
 
 
 class ValidationLoss(HookBase):
-    """Puts "validation/loss_..." and "validation/total_loss" into the log, "validation_ema/" too.
+    """Logs "validation/loss_...", "validation/total_loss", and the same for "validation_ema/".
 
-    Training does not notice: nothing random is drawn, no statistic moves, every part of the model
-    returns to the mode that it was in.
+    Training is not affected: no random number is drawn, no statistic changes, and each module
+    returns to its mode.
 
     Args:
         model: not wrapped.
-        loaders: of the test sets, as of `build_validation_loader`; each process has its part.
-        period: in steps; the last step is measured as well.
-        ema: gives the running mean whose weights are measured too, if there is one by then.
-        autocast: the precision of the forward pass.
+        loaders: of the test sets, made by `build_validation_loader`; each process has its share.
+        period: in steps; losses are measured after the last step as well.
+        ema: returns the running mean of the weights, whose losses are measured too; None: none.
+        autocast: returns the context of the forward pass.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ValidationLoss(HookBase):
     def _measure(self, prefix: str) -> None:
         share_state(self.model)  # statistics of batch norms are each process's own
         losses = mean_losses(self.model, self.loaders, autocast=self.autocast)
-        obey_signals()  # the losses may be of some images only
+        stop_if_requested()  # after a signal, the losses are of some images only
         total = sum(losses.values())
         values = {f"{prefix}/{name}": loss for name, loss in losses.items()}
         values[f"{prefix}/total_loss"] = total
@@ -83,10 +83,7 @@ class ValidationLoss(HookBase):
 def mean_losses(
     model: YOLOR, loaders: Sequence[Iterable[Batch]], *, autocast: Autocast = nullcontext
 ) -> dict[str, float]:
-    """The mean of each loss over all images of all processes.
-
-    A batch's loss counts as often as it has images.
-    """
+    """The mean of each loss over all images of all processes; batches are weighted by images."""
     sums: dict[str, Tensor] = {}
     images = 0
     with evaluation_mode(model):
@@ -110,7 +107,7 @@ def _over_processes(sums: Mapping[str, float], images: int) -> dict[str, float]:
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Norms and dropout as in evaluation; afterwards each module is as it was, frozen ones too."""
+    """Set a model to evaluation mode; afterwards, restore the mode of each module."""
     before = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

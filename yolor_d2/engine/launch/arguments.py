@@ -1,4 +1,4 @@
-"""The command line of training and evaluation: detectron2's, and a few flags of ours."""
+"""The command line of training and evaluation: detectron2's flags and ours."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,49 +8,49 @@ from detectron2.engine import default_argument_parser
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """detectron2's parser, its flags unchanged, with those that our trainer has besides."""
+    """detectron2's parser with additional flags."""
     known = default_argument_parser()
     parser = _Parser(
         parents=[known],
-        add_help=False,  # comes with the parent
+        add_help=False,  # the parent has it
         epilog=known.epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--deterministic",
         action="store_true",
-        help="the same seed gives the same numbers, bit for bit, at some cost of time",
+        help="make results reproducible bit by bit, at some cost of time",
     )
     parser.add_argument(
         "--check-cluster",
         action="store_true",
-        help="check the processes, their code, GPUs, clocks and folders, and train nothing",
+        help="check the processes, their code, GPUs, clocks and folders, without training",
     )
     parser.add_argument(
         "--allow-config-change",
         action="store_true",
-        help="with --resume: go on although the configuration is not the one of the run",
+        help="with --resume: continue although the configuration differs from that of the run",
     )
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="start a new run in a folder that holds one, which is lost",
+        help="start a new run in the folder of another run, which is removed",
     )
     return parser
 
 
 class _Parser(argparse.ArgumentParser):
-    """Sees to what argparse lets pass."""
+    """A parser with additional checks."""
 
-    # Typed as argparse's own stubs are, which tell several calls apart.
+    # The stubs of argparse have overloads.
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> argparse.Namespace:
         parsed = super().parse_args(args, namespace)
         for word in parsed.opts:
-            # What stands after the first option is taken for options, flags too.
+            # argparse treats flags after the first KEY VALUE pair as options.
             if word.startswith("--"):
-                self.exit(2, f"{self.prog}: error: {word} must stand before {parsed.opts[0]}\n")
+                self.exit(2, f"{self.prog}: error: {word} must come before {parsed.opts[0]}\n")
         if parsed.resume and parsed.overwrite:
-            self.exit(2, f"{self.prog}: error: --resume keeps the run that --overwrite removes\n")
+            self.exit(2, f"{self.prog}: error: --resume and --overwrite exclude each other\n")
         return parsed

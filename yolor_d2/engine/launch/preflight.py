@@ -1,4 +1,4 @@
-"""Checks that the processes of a run fit together, before hours are spent on it."""
+"""Checks before a long run that its processes match and can communicate."""
 
 import hashlib
 import logging
@@ -21,8 +21,8 @@ logger = logging.getLogger(__name__)
 
 PACKAGE = Path(__file__).parents[2]
 
-MAX_CLOCK_SECONDS = 5.0  # logs and file times of machines that differ by more are no use together
-MIN_FREE_GIB = 5.0  # a run of the full model keeps four checkpoints or so
+MAX_CLOCK_SECONDS = 5.0  # larger differences make logs and file times hard to compare
+MIN_FREE_GIB = 5.0  # a run of the full model keeps about four checkpoints
 
 ELEMENTS = 4 << 20  # 16 MiB, a tenth of the full model's gradients
 REPEATS = 5
@@ -30,7 +30,7 @@ REPEATS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a process knows of itself; equal on all of them where it is about the program."""
+    """Properties of a process. Those of the program must be equal on all processes."""
 
     host: str
     code: str
@@ -39,27 +39,27 @@ class Facts:
     detectron2: str
     gpu_name: str
     gpu_count: int
-    gpu: str  # which one this process uses, "" without
-    clock: float  # seconds since 1970, taken by all at once
+    gpu: str  # UUID of the GPU of this process; "": none
+    clock: float  # seconds since 1970, read by all at the same time
     free_gib: float  # in the output folder
-    sees_folder: bool  # whether it is the output folder of the main process
-    sums_right: bool  # whether all-reduce gave it the right sum
+    sees_folder: bool  # whether the output folder is that of the main process
+    sums_correctly: bool  # whether all-reduce returned the correct sum
 
 
 def check_cluster(*, config_text: str, output_dir: str) -> bool:
-    """Compare the processes of a run, all of which must call this; log a table of them.
+    """Compare the processes of a run and log a table of them; all must call this.
 
     Args:
         config_text: the configuration of this process.
         output_dir: its output folder, which exists.
 
     Returns:
-        Whether a run can start; the same on all processes. Warnings do not count.
+        Whether a run can start, on all processes. Warnings are not counted.
     """
     folder = Path(output_dir)
-    sums_right, sees_folder = reduces_right(), shares_folder(folder)
+    sums_correctly, sees_folder = reduces_correctly(), shares_folder(folder)
     milliseconds = reduce_milliseconds()
-    own = own_facts(config_text, folder, sees_folder=sees_folder, sums_right=sums_right)
+    own = own_facts(config_text, folder, sees_folder=sees_folder, sums_correctly=sums_correctly)
     facts = comm.all_gather(own)
     problems = find_problems(facts)
     if comm.is_main_process():
@@ -74,7 +74,7 @@ def check_cluster(*, config_text: str, output_dir: str) -> bool:
     return not problems
 
 
-def own_facts(config_text: str, folder: Path, *, sees_folder: bool, sums_right: bool) -> Facts:
+def own_facts(config_text: str, folder: Path, *, sees_folder: bool, sums_correctly: bool) -> Facts:
     gpu = torch.cuda.get_device_properties("cuda") if torch.cuda.is_available() else None
     there = next(path for path in (folder, *folder.parents) if path.exists())
     comm.synchronize()  # so that the clocks are read at the same time
@@ -90,12 +90,12 @@ def own_facts(config_text: str, folder: Path, *, sees_folder: bool, sums_right: 
         clock=time.time(),
         free_gib=shutil.disk_usage(there).free / 2**30,
         sees_folder=sees_folder,
-        sums_right=sums_right,
+        sums_correctly=sums_correctly,
     )
 
 
 def find_problems(facts: Sequence[Facts]) -> list[str]:
-    """What keeps a run of these processes from starting, in lines that name the processes."""
+    """Problems that prevent a run, one line each, with the numbers of the processes."""
     fields: dict[str, Callable[[Facts], object]] = {
         "code of yolor_d2": lambda f: f.code,
         "configuration": lambda f: f.config,
@@ -114,17 +114,17 @@ def find_problems(facts: Sequence[Facts]) -> list[str]:
         for (host, _), ranks in places.items()
         if len(ranks) > 1
     ]
-    blind = [rank for rank, fact in enumerate(facts) if not fact.sees_folder]
-    if blind:
-        problems.append(f"processes {_listed(blind)} do not see the output folder of process 0")
-    wrong = [rank for rank, fact in enumerate(facts) if not fact.sums_right]
+    outside = [rank for rank, fact in enumerate(facts) if not fact.sees_folder]
+    if outside:
+        problems.append(f"processes {_listed(outside)} do not see the output folder of process 0")
+    wrong = [rank for rank, fact in enumerate(facts) if not fact.sums_correctly]
     if wrong:
-        problems.append(f"all-reduce gives processes {_listed(wrong)} wrong sums")
+        problems.append(f"all-reduce returns wrong sums on processes {_listed(wrong)}")
     return problems
 
 
 def find_warnings(facts: Sequence[Facts]) -> list[str]:
-    """What a run can live with."""
+    """Problems that do not prevent a run, one line each."""
     warnings = []
     clocks = [fact.clock for fact in facts]
     if max(clocks) - min(clocks) > MAX_CLOCK_SECONDS:
@@ -139,7 +139,7 @@ def find_warnings(facts: Sequence[Facts]) -> list[str]:
 
 
 def table(facts: Sequence[Facts]) -> str:
-    """The processes, one a line."""
+    """A table with a line for each process."""
     first = min(fact.clock for fact in facts)
     rows = [
         {
@@ -160,7 +160,7 @@ def table(facts: Sequence[Facts]) -> str:
 
 
 def shares_folder(folder: Path) -> bool:
-    """Whether this process sees a file that the main process writes."""
+    """Whether this process can read a file that the main process writes."""
     secret = comm.all_gather(uuid.uuid4().hex)[0]
     path = folder / f".preflight_{secret}"
     if comm.is_main_process():
@@ -173,8 +173,8 @@ def shares_folder(folder: Path) -> bool:
     return found
 
 
-def reduces_right() -> bool:
-    """Whether all-reduce adds what each process has."""
+def reduces_correctly() -> bool:
+    """Whether all-reduce returns the correct sum."""
     size = comm.get_world_size()
     total = torch.full((1000,), comm.get_rank() + 1.0, device=_device())
     _all_reduce(total)
@@ -182,7 +182,7 @@ def reduces_right() -> bool:
 
 
 def reduce_milliseconds() -> float:
-    """The time of an all-reduce, the first one left out."""
+    """Duration of an all-reduce, without the first one."""
     tensor = torch.zeros(ELEMENTS, device=_device())
     _all_reduce(tensor)
     _wait()
@@ -207,7 +207,7 @@ def _short_hash(parts: Iterable[bytes]) -> str:
 
 
 def _differing(name: str, facts: Sequence[Facts], value_of: Callable[[Facts], object]) -> list[str]:
-    """A line that names the processes which differ from most, if any do."""
+    """A line with the processes whose value differs from the most common one, if any."""
     values = [value_of(fact) for fact in facts]
     usual, _ = Counter(values).most_common(1)[0]
     odd = [rank for rank, value in enumerate(values) if value != usual]
@@ -222,7 +222,7 @@ def _listed(ranks: Sequence[int]) -> str:
 
 
 def _device() -> torch.device:
-    """Where the processes' own backend works."""
+    """The device of the backend of the processes."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -1,9 +1,11 @@
-"""One way in for one process, torchrun, SLURM, and detectron2's flags."""
+"""Starting a run in one process, by torchrun, by SLURM, or by detectron2's flags."""
 
+import ctypes
 import logging
 import multiprocessing
 import os
 import signal
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,20 +15,21 @@ import torch
 from detectron2.engine import launch as spawn_and_join
 from detectron2.utils import comm
 from torch import distributed
-from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from ...compat import create_local_process_group
 from . import signals, slurm
 
 logger = logging.getLogger(__name__)
 
-# For processes to meet, and for any of them to wait for the others later on.
-TIMEOUT = timedelta(minutes=30)
+TIMEOUT = timedelta(minutes=30)  # to wait for other processes, at the start and later
 
-WRONG_USE = 2  # exit code: what was asked for cannot be done
+WRONG_USE = 2  # exit code of a wrong command or configuration
 
-SIGNALLED = 128  # exit code: this, and the number of a signal that ended the process
+SIGNALED = 128  # exit code: this plus the number of the signal that ended the process
+
+# Variables that torchrun sets.
+LAUNCHER_VARIABLES = {"RANK", "LOCAL_RANK", "WORLD_SIZE"}
+PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 Main = Callable[[Namespace], Any]
 
@@ -34,17 +37,17 @@ Main = Callable[[Namespace], Any]
 def launch(main: Main, args: Namespace, *, timeout: timedelta = TIMEOUT) -> None:
     """Call `main(args)` in each process of the run.
 
-    Processes that torchrun or else srun has started find each other; else detectron2's flags say
-    how many to start, and one alone is this process.
+    Processes started by torchrun or srun join a group. Otherwise detectron2's flags give the number
+    of processes to start; a single one is the current process.
 
     Args:
         main: a function that other processes can import.
-        args: of `argument_parser`.
+        args: parsed by `argument_parser`.
         timeout: how long processes wait for each other.
 
     Raises:
-        SystemExit: a process of several failed, or stopped after a signal and has saved
-            (`signals.EXIT_SAVED`). One process alone raises what `main` raises.
+        SystemExit: one of several processes failed, or the run was saved and stopped after a signal
+            (`signals.EXIT_SAVED`). A single process raises the exceptions of `main`.
     """
     try:
         started = started_by_others(args)
@@ -63,8 +66,8 @@ def launch(main: Main, args: Namespace, *, timeout: timedelta = TIMEOUT) -> None
 
 
 def started_by_others(args: Namespace) -> bool:
-    """Whether a launcher has started this process; the environment is then as torchrun sets it."""
-    if {"RANK", "LOCAL_RANK", "WORLD_SIZE"} <= os.environ.keys():
+    """Whether torchrun or srun started this process; afterwards torchrun's variables are set."""
+    if os.environ.keys() >= LAUNCHER_VARIABLES:
         return True
     if slurm.is_task(args, os.environ):
         os.environ.update(slurm.group_variables(os.environ))
@@ -73,19 +76,19 @@ def started_by_others(args: Namespace) -> bool:
 
 
 def check_gpus(wanted: int) -> None:
-    """Refuse more processes than GPUs; without any GPU, processes share the CPU."""
+    """Refuse more processes than GPUs. Without GPUs, processes share the CPU."""
     available = torch.cuda.device_count()
     if 0 < available < wanted:
         raise ValueError(f"--num-gpus {wanted}: this machine has {available} GPUs")
 
 
 def join_group(timeout: timedelta) -> None:
-    """Meet the other processes that the environment tells of."""
-    # A launcher may die of a signal that it does not pass on, SIGUSR2 for torchrun.
-    _prctl_pr_set_pdeathsig(signal.SIGTERM)
+    """Join the process group that the environment describes."""
+    # A launcher may die of a signal that it does not pass on, as torchrun of SIGUSR2.
+    signal_at_death_of_parent(signal.SIGTERM)
     has_gpu = torch.cuda.is_available()
     if has_gpu:
-        # Launchers may show each process its own GPU only.
+        # Some launchers make only one GPU visible to each process.
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     try:
         distributed.init_process_group("nccl" if has_gpu else "gloo", timeout=timeout)
@@ -95,18 +98,33 @@ def join_group(timeout: timedelta) -> None:
             f"{os.environ['WORLD_SIZE']} processes should meet at {address}: "
             f"{str(error).splitlines()[0]} Has each been started, and can it reach that address?"
         ) from error
-    create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
     comm.synchronize()
 
 
+def signal_at_death_of_parent(signum: int) -> None:
+    """Let Linux send this process a signal when its parent process ends."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signum)
+
+
+def local_rank() -> int:
+    """The number of this process on its machine.
+
+    In detectron2 0.6, comm.get_local_rank works only in processes of its own launcher.
+    """
+    if os.environ.keys() >= LAUNCHER_VARIABLES:
+        return int(os.environ["LOCAL_RANK"])
+    return comm.get_local_rank()
+
+
 def run(main: Main, args: Namespace) -> None:
-    """Call `main` in a process of several, and leave them in order."""
+    """Call `main` in one of several processes, then leave the process group."""
     try:
         main(args)
         comm.synchronize()
     except KeyboardInterrupt:
-        # torch.multiprocessing takes a KeyboardInterrupt for success.
-        raise SystemExit(SIGNALLED + signal.SIGINT) from None
+        # torch.multiprocessing treats a KeyboardInterrupt as success.
+        raise SystemExit(SIGNALED + signal.SIGINT) from None
     except signals.Interrupted:
         signals.ignore()
         distributed.destroy_process_group()
@@ -115,7 +133,7 @@ def run(main: Main, args: Namespace) -> None:
 
 
 def spawn(main: Main, args: Namespace, timeout: timedelta) -> None:
-    """Let detectron2 start processes as its flags say, and end as they do."""
+    """Start processes by detectron2's launcher, and exit with their exit code."""
     with signals.handled_by(pass_on):
         try:
             spawn_and_join(
@@ -133,14 +151,14 @@ def spawn(main: Main, args: Namespace, timeout: timedelta) -> None:
             if error.exit_code == signals.EXIT_SAVED:
                 raise signals.Interrupted from None
             if name := signals.requested():
-                raise SystemExit(SIGNALLED + signal.Signals[name]) from None
-            # A process that ended by itself has said why.
+                raise SystemExit(SIGNALED + signal.Signals[name]) from None
+            # A process that exits by itself has logged the reason.
             raise SystemExit(error.exit_code if error.exit_code > 0 else str(error)) from None
 
 
 def pass_on(signum: int) -> None:
-    """Leave it to the processes that were started what a signal means."""
-    # SIGINT would end one that is not ready by a KeyboardInterrupt: see `run`.
+    """Pass a signal on to the processes that were started."""
+    # SIGINT would raise KeyboardInterrupt in a process that is not ready: see `run`.
     passed = signal.SIGTERM if signum == signal.SIGINT else signum
     for child in multiprocessing.active_children():
         os.kill(child.pid, passed)  # type: ignore[arg-type]  # started, so it has one

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: noted at once, obeyed when a step is finished and saved."""
+"""Signals that request a stop: recorded at once; the run stops after the step is saved."""
 
 import signal
 import threading
@@ -7,19 +7,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-EXIT_SAVED = 75  # EX_TEMPFAIL of sysexits.h: come again, with --resume
+EXIT_SAVED = 75  # EX_TEMPFAIL of sysexits.h: continue with --resume
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
-# One Ctrl-C may arrive twice: from the terminal, and from a launcher that passes it on.
+# One Ctrl-C can arrive twice: from the terminal, and from a launcher that passes it on.
 SECOND_CTRL_C_SECONDS = 1.0
 
 
 class Interrupted(SystemExit):
-    """Ends a process that was asked to stop and has saved everything.
+    """Ends a process after a requested stop; the state has been saved.
 
     Attributes:
-        signal: the name of the first that has come to this process, if any has.
+        signal: name of the first signal that this process received; None: none.
     """
 
     def __init__(self) -> None:
@@ -27,17 +27,17 @@ class Interrupted(SystemExit):
         self.signal = requested()
 
 
-_came: list[signal.Signals] = []
+_received: list[signal.Signals] = []
 
 
 def requested() -> str | None:
-    """The name of the first signal that has come while they are noted, if any has."""
-    return _came[0].name if _came else None
+    """The name of the first recorded signal; None if there is none."""
+    return _received[0].name if _received else None
 
 
 @contextmanager
 def watching() -> Iterator[None]:
-    """Only note the signals that come meanwhile; a second Ctrl-C raises KeyboardInterrupt."""
+    """Context in which signals are only recorded; a second Ctrl-C raises KeyboardInterrupt."""
     pressed: list[float] = []
 
     def abort_at_second_ctrl_c(signum: int) -> None:
@@ -52,28 +52,28 @@ def watching() -> Iterator[None]:
 
 @contextmanager
 def handled_by(handle: Callable[[int], None]) -> Iterator[None]:
-    """Note the signals that come meanwhile, and let a function do something besides.
+    """Context in which signals are recorded and passed to a function.
 
-    Only a process's main thread can set handlers; in others, nothing changes.
+    Only the main thread can set handlers; in other threads, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def note(signum: int, frame: FrameType | None) -> None:
-        _came.append(signal.Signals(signum))
+    def record(signum: int, frame: FrameType | None) -> None:
+        _received.append(signal.Signals(signum))
         handle(signum)
 
-    before = {signum: signal.signal(signum, note) for signum in STOP_SIGNALS}
+    before = {signum: signal.signal(signum, record) for signum in STOP_SIGNALS}
     try:
         yield
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-        _came.clear()
+        _received.clear()
 
 
 def ignore() -> None:
-    """End in peace: launchers send SIGTERM to processes that end later than others."""
+    """Ignore further signals: launchers send SIGTERM to processes that end later than others."""
     for signum in STOP_SIGNALS:
         signal.signal(signum, signal.SIG_IGN)

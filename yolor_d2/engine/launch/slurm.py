@@ -1,4 +1,4 @@
-"""What SLURM says about the tasks of a job, in the words of torchrun."""
+"""SLURM's variables of a task, as those of torchrun."""
 
 import re
 from argparse import Namespace
@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 
 def is_task(args: Namespace, environ: Mapping[str, str]) -> bool:
-    """Whether this process is one of several that srun has started to train together.
+    """Whether this process is one of several that srun started for the same run.
 
-    Flags that name several processes count more: `--num-gpus 8` in a batch script, without srun,
-    sees SLURM's variables too, and so do detectron2's flags with one task on each machine.
+    Flags for several processes have priority: SLURM's variables are also set for `--num-gpus 8` in
+    a batch script without srun, and for detectron2's flags with one task on each machine.
 
     Raises:
-        ValueError: both would start processes.
+        ValueError: srun and the flags would both start processes.
     """
     if "SLURM_PROCID" not in environ or int(environ.get("SLURM_NTASKS", "1")) == 1:
         return False
@@ -22,16 +22,16 @@ def is_task(args: Namespace, environ: Mapping[str, str]) -> bool:
     if tasks > args.num_machines:
         raise ValueError(
             f"srun starts {tasks} processes, and --num-gpus {args.num_gpus} would start more in "
-            "each of them: leave --num-gpus out"
+            "each of them: omit --num-gpus"
         )
     return False
 
 
 def group_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that torchrun would set for this task; what the user has set stays.
+    """The variables that torchrun would set for this task; MASTER_ADDR and MASTER_PORT are kept.
 
     Raises:
-        ValueError: tasks are spread over machines in a way that detectron2 cannot describe.
+        ValueError: machines have different numbers of tasks, or tasks are in another order.
     """
     layout = environ.get("SLURM_STEP_TASKS_PER_NODE") or environ["SLURM_TASKS_PER_NODE"]
     hosts = environ.get("SLURM_STEP_NODELIST") or environ["SLURM_JOB_NODELIST"]
@@ -44,7 +44,7 @@ def group_variables(environ: Mapping[str, str]) -> dict[str, str]:
             "machine: every machine needs the same number of tasks, counted machine by machine "
             "(srun --ntasks-per-node=N --distribution=block)"
         )
-    # A port of the job's own, below those that systems give to outgoing connections.
+    # A port for each job, below the range of outgoing connections.
     port = 15000 + int(environ["SLURM_JOB_ID"]) % 15000
     return {
         "MASTER_ADDR": environ.get("MASTER_ADDR") or first_host(hosts),

@@ -1,4 +1,4 @@
-"""A running mean of the weights: what is evaluated and published."""
+"""Running mean of the weights (EMA)."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -9,24 +9,22 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..parallel import unwrap
-
 
 class ModelEMA:
-    """Means of all that is in a model's state, the statistics of batch norms included.
+    """Running means of a model's state dict, including the statistics of batch norms.
 
-    After n updates the decay is decay * (1 - exp(-n / tau)), so that the means follow quickly at
-    first. They have single precision at least. Integers are copied.
+    After n updates the decay is decay * (1 - exp(-n / tau)), so that the means change quickly at
+    first. They are at least in single precision. Integers are copied.
     """
 
     def __init__(self, model: nn.Module, *, decay: float = 0.9999, tau: float = 2000.0) -> None:
         """
         Args:
-            model: alone, or within DistributedDataParallel.
-            decay: share of the old mean in the new one, after many updates.
-            tau: updates until it is two thirds of that.
+            model: not wrapped.
+            decay: weight of the old mean after many updates.
+            tau: number of updates until it is about two thirds of that.
         """
-        self.model = unwrap(model)
+        self.model = model
         self.decay = decay
         self.tau = tau
         self.updates = 0
@@ -37,7 +35,7 @@ class ModelEMA:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the model as it is after a step of the optimizer."""
+        """Update the means after a step of the optimizer."""
         self.updates += 1
         decay = self.decay * (1 - math.exp(-self.updates / self.tau))
         means, values = [], []
@@ -47,11 +45,11 @@ class ModelEMA:
                 values.append(value.to(mean.dtype))
             else:
                 mean.copy_(value)
-        get_ema_multi_avg_fn(decay)(means, values, None)  # all in one call
+        get_ema_multi_avg_fn(decay)(means, values, None)  # one call for all tensors
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Inside, the model has the means; afterwards what it had before, whatever happens."""
+        """Context in which the model has the means; its own state is restored afterwards."""
         before = {name: value.clone() for name, value in self.model.state_dict().items()}
         try:
             self.model.load_state_dict(self.means)
@@ -64,7 +62,7 @@ class ModelEMA:
         return {"model": dict(self.means), "updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from saved means, which must be of the same names and shapes."""
+        """Load saved means, which must have the same names and shapes."""
         different = {name for name, _ in _shapes(state["model"]) ^ _shapes(self.means)}
         if different:
             raise ValueError(

@@ -1,20 +1,21 @@
-"""What learns, and how fast: parameter groups, frozen parts, clipped gradients."""
+"""Optimizers, parameter groups, frozen parts, gradient clipping."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
 from ...checks import check_choice
 
 OPTIMIZERS = ("AdamW", "SGD")
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
-# Vectors that are no norms': they shift and scale whole channels, or say where a word stands.
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+# Vectors that are not of norms, but shift or scale channels, or encode positions.
 UNDECAYED = ("implicit_add", "implicit_mul", "positions.weight")
 
 
@@ -58,17 +59,18 @@ def make_optimizer(
     momentum: float = 0.9,
     nesterov: bool = False,
 ) -> torch.optim.Optimizer:
-    """
+    """Make an optimizer of the parameters that require gradients.
+
     Args:
-        model: its parameters that require gradients are learnt, shared ones once.
+        model: whose parameters are trained; shared ones are counted once.
         name: "AdamW" or "SGD".
         lr: learning rate.
-        weight_decay: of weights.
-        weight_decay_norm: of norms. Implicit vectors and position embeddings have none.
-        weight_decay_bias: of biases; None: as if they were none.
-        bias_lr_factor: on the learning rate of biases.
-        lr_factors: beginnings of parameters' names, and factors on their learning rates. The last
-            that fits counts.
+        weight_decay: of weights. Implicit vectors and position embeddings have none.
+        weight_decay_norm: of norms.
+        weight_decay_bias: of biases; None: the same as for weights and norms.
+        bias_lr_factor: factor on the learning rate of biases.
+        lr_factors: beginnings of parameters' names, and factors on their learning rates; the last
+            matching pair is used.
         betas, eps: of AdamW.
         momentum, nesterov: of SGD.
     """
@@ -97,10 +99,9 @@ def parameter_groups(
     bias_lr_factor: float,
     lr_factors: Sequence[tuple[str, float]],
 ) -> list[dict[str, Any]]:
-    """As few groups as there are different settings, in the order of the model's parameters.
+    """One group for each combination of settings, in the order of the model's parameters.
 
-    Each also has "is_bias", which the warm-up asks for. The arguments are those of
-    `make_optimizer`.
+    Groups also have "is_bias", for the warm-up. The arguments are those of `make_optimizer`.
     """
     check_prefixes("SOLVER.LR_FACTORS", model, [prefix for prefix, _ in lr_factors])
     members: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
@@ -125,57 +126,59 @@ def parameter_groups(
 
 
 def _parameters(model: nn.Module) -> Iterable[tuple[str, nn.Module, nn.Parameter]]:
-    """Each parameter with its full name and the module that it belongs to."""
+    """Each parameter with its full name and its module."""
     for path, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             yield f"{path}.{name}".lstrip("."), module, parameter
 
 
 def check_prefixes(key: str, model: nn.Module, prefixes: Iterable[str]) -> None:
-    """Refuse the beginning of a name that no parameter has."""
+    """Refuse a prefix that no parameter's name starts with."""
     names = [name for name, _ in model.named_parameters()]
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in names):
             parts = dict.fromkeys(name.partition(".")[0] for name in names)
             raise ValueError(
-                f"{key} has {prefix!r}, which no parameter's name begins with; the model's parts "
+                f"{key} has {prefix!r}, which no parameter's name starts with; the model's parts "
                 f"are {', '.join(parts)}"
             )
 
 
 def freeze_parts(model: nn.Module, prefixes: Sequence[str]) -> None:
-    """Let parts not learn, named by the beginning of their parameters' names (SOLVER.FREEZE).
+    """Freeze parts of a model, named by the beginning of their parameters' names (SOLVER.FREEZE).
 
-    Their batch norms keep their statistics, too. Norms that are replaced later, as by
-    SyncBatchNorm's conversion, would not: freeze after it, and before an optimizer is made.
+    Their batch norms keep their statistics, too. Freeze before the optimizer is made.
     """
     check_prefixes("SOLVER.FREEZE", model, prefixes)
     beginnings = tuple(prefixes)
     for name, parameter in model.named_parameters():
         if name.startswith(beginnings):
             parameter.requires_grad_(False)
-    for path, module in model.named_modules():
-        if path.startswith(beginnings):
-            keep_statistics(module)
+    if beginnings:
+        keep_statistics(model, beginnings)
 
 
-def keep_statistics(module: nn.Module) -> None:
-    """Let batch norms use their running statistics as they are, whatever `train()` says later.
+def keep_statistics(module: nn.Module, prefixes: Sequence[str] = ("",)) -> None:
+    """Let batch norms use and keep their running statistics in each forward pass, also in training.
 
-    Their weights and biases still learn, unless they are frozen.
+    Their weights and biases are still trained, unless they are frozen.
+
+    Args:
+        module: must be called itself, not only its parts.
+        prefixes: beginnings of the names of the batch norms; all by default.
     """
-    for norm in module.modules():
-        if isinstance(norm, _BatchNorm):
+    module.register_forward_pre_hook(partial(_set_norms_to_eval, prefixes=tuple(prefixes)))
+
+
+def _set_norms_to_eval(module: nn.Module, _: Any, *, prefixes: tuple[str, ...]) -> None:
+    """Undo for batch norms what `module.train()` has set."""
+    for path, norm in module.named_modules():
+        if path.startswith(prefixes) and isinstance(norm, BATCH_NORMS):
             norm.eval()
-            norm.train = MethodType(_stay, norm)  # type: ignore[method-assign]
-
-
-def _stay(norm: _BatchNorm, mode: bool = True) -> _BatchNorm:
-    return norm
 
 
 def names_of(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[str]:
-    """The optimiser's parameters in the order in which its state numbers them."""
+    """Names of an optimizer's parameters, in the order of the numbers in its state."""
     names = {parameter: name for name, parameter in model.named_parameters()}
     return [names[p] for group in optimizer.param_groups for p in group["params"]]
 
@@ -187,15 +190,15 @@ def load_by_names(
     *,
     names: Sequence[str],
 ) -> None:
-    """Give each parameter the state that it had, whatever group it is in now.
+    """Load the state of each parameter by its name, also if groups have changed.
 
-    The groups and their settings stay as they are.
+    The groups and their settings are kept.
 
     Args:
         optimizer: of the model's parameters.
-        model: names them.
-        saved: a state of such an optimiser.
-        names: the parameters that it numbers.
+        model: has the names of the parameters.
+        saved: state dict of such an optimizer.
+        names: of the parameters in `saved`, by number.
     """
     numbers = {name: number for number, name in enumerate(names)}
     state = {
@@ -214,17 +217,17 @@ def clip_gradients(
     value: float,
     norm_type: float = 2.0,
 ) -> Tensor:
-    """Shrink gradients in place where they are too large.
+    """Clip gradients in place.
 
     Args:
-        parameters: those without a gradient have no part in it.
-        kind: "norm": all gradients together have at most this norm. "value": so has each number.
-            None: nothing is changed.
-        value: what is allowed.
-        norm_type: of the norm.
+        parameters: those without a gradient are ignored.
+        kind: "norm" limits the norm of all gradients together, "value" limits each element, None
+            changes nothing.
+        value: the limit.
+        norm_type: order of the norm.
 
     Returns:
-        The norm of all gradients together before, a scalar on their device.
+        The norm of all gradients together before clipping, a scalar on their device.
     """
     parameters = list(parameters)
     norm = get_total_norm([p.grad for p in parameters if p.grad is not None], norm_type)

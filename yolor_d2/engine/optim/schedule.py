@@ -1,4 +1,4 @@
-"""The learning rate, and the momentum, of each step: functions of its number, without a memory."""
+"""Learning rate and momentum as functions of the step, without state."""
 
 import math
 from bisect import bisect_right
@@ -15,14 +15,14 @@ MULTI_STEP, COSINE = "WarmupMultiStepLR", "WarmupCosineLR"  # detectron2's own
 
 
 def factor(name: str, iteration: int, *, total: int, final: float) -> float:
-    """What the learning rate is multiplied by at a step.
+    """Factor on the learning rate at a step, without warm-up.
 
     Args:
         name: of a curve from 1 to `final`: "flat_cosine" (1 for half the run, then half a cosine),
             "cosine", "linear", "poly" (to the power 0.9); or "fixed".
-        iteration: steps before this one.
-        total: steps of the run.
-        final: where the curve ends.
+        iteration: number of steps before this one.
+        total: number of steps of the run.
+        final: value at the end.
     """
     return 1 - (1 - final) * _FALLS[name](min(iteration, total), total)
 
@@ -48,7 +48,7 @@ def _fixed(iteration: int, total: int) -> float:
     return 0.0
 
 
-# How much of the way down is behind a step.
+# Completed fraction of the decrease before a step.
 _FALLS: dict[str, Callable[[int, int], float]] = {
     "flat_cosine": _flat_cosine,
     "cosine": _cosine,
@@ -59,15 +59,15 @@ _FALLS: dict[str, Callable[[int, int], float]] = {
 
 
 def multi_step(iteration: int, *, steps: Sequence[int], gamma: float) -> float:
-    """Multiplied by gamma once more from each of the steps on."""
+    """Factor that is multiplied by gamma at each of the steps."""
     return gamma ** bisect_right(steps, iteration)
 
 
 class Schedule:
-    """Sets what an optimizer's groups have at a step.
+    """Sets learning rate and momentum of an optimizer's groups at a step.
 
-    Groups remember what they were made with, as "initial_lr" and "initial_momentum", so an
-    optimizer whose state was loaded goes on as it would have.
+    Groups store their initial values as "initial_lr" and "initial_momentum", so that a loaded
+    optimizer continues with the same schedule.
     """
 
     def __init__(
@@ -88,14 +88,14 @@ class Schedule:
         Args:
             name: of a curve, those of `factor` or detectron2's "WarmupMultiStepLR" and
                 "WarmupCosineLR" (which ends at 0).
-            total: steps of the run.
-            final: where our curves end.
+            total: number of steps of the run.
+            final: factor at the end of our curves.
             steps, gamma: of WarmupMultiStepLR.
-            warmup_iters: steps that lead to the curve, from a fraction of its beginning.
-            warmup_factor: the fraction.
-            warmup_factor_bias: that of groups with "is_bias"; None: the same.
-            warmup_method: "linear" goes there step by step, "constant" jumps at the end.
-            warmup_momentum: where the momentum, or the first beta, begins; None: it stays.
+            warmup_iters: number of warm-up steps.
+            warmup_factor: factor on the first value of the curve at the first step.
+            warmup_factor_bias: the same for groups with "is_bias"; None: `warmup_factor`.
+            warmup_method: "linear" interpolates, "constant" jumps at the end.
+            warmup_momentum: momentum, or first beta, at the first step; None: no warm-up of it.
         """
         check_choice("SOLVER.LR_SCHEDULER_NAME", name, (*_FALLS, MULTI_STEP, COSINE))
         check_choice("SOLVER.WARMUP_METHOD", warmup_method, ("linear", "constant"))
@@ -122,14 +122,14 @@ class Schedule:
                 _set_momentum(group, self._warm(iteration, self.warmup_momentum, momentum))
 
     def factor(self, iteration: int, *, is_bias: bool = False) -> float:
-        """What a learning rate is multiplied by at a step, warm-up included."""
+        """Factor on the learning rate at a step, with warm-up."""
         if iteration >= self.warmup_iters:
             return self.curve(iteration)
         start = self.warmup_factor_bias if is_bias else self.warmup_factor
         return self._warm(iteration, start * self.curve(0), self.curve(self.warmup_iters))
 
     def _warm(self, iteration: int, start: float, end: float) -> float:
-        """On the way from start, at the warm-up's beginning, to end, after it."""
+        """The value at a step between start, at the first step, and end, after the warm-up."""
         if iteration >= self.warmup_iters:
             return end
         if self.warmup_method == "constant":

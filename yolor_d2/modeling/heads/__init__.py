@@ -1,4 +1,4 @@
-"""One file for each task: network, losses, inference."""
+"""One folder for each task: network, losses, inference."""
 
 from .caption import TransformerCaptionHead, VisualTokens
 from .detection import AnchorFreeHead, PointPredictions

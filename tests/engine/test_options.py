@@ -1,0 +1,84 @@
+"""Options of a run: reachable from both configuration systems."""
+
+from dataclasses import fields
+
+import pytest
+from detectron2.config import CfgNode, LazyConfig
+
+from yolor_d2.engine.lazy import check_names
+from yolor_d2.engine.options import KEYS, RunOptions, read_key, run_options
+from yolor_d2.model_zoo import config_folder
+
+from ..modeling.factory import tiny_config
+
+NAMES = [each.name for each in fields(RunOptions)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_option_is_in_both_systems(name: str) -> None:
+    cfg = tiny_config()
+    each = RunOptions.__dataclass_fields__[name]
+    for key in filter(None, (each.metadata["key"], each.metadata["switch"])):
+        read_key(cfg, key)
+    lazy = LazyConfig.load(str(config_folder() / "lazy/yolor_elan_mtl.py"))
+    check_names(lazy, [f"run.{name}=1"])
+
+
+def test_keys_are_different() -> None:
+    assert len(set(KEYS.values())) == len(NAMES)
+
+
+@pytest.mark.parametrize("section", ["LOG", "TEST.BEST", "TEST.EARLY_STOP"])
+def test_key_of_a_section_is_an_option(section: str) -> None:
+    """A key that no field has would be read nowhere, or in one system only."""
+    keys = {f"{section}.{key}" for key in read_key(tiny_config(), section)}
+    assert keys <= set(KEYS.values())
+
+
+def test_values_of_yacs() -> None:
+    """Each key gets another value than its default, and its switch is on."""
+    cfg = tiny_config()
+    expected = {}
+    for each in fields(RunOptions):
+        section, _, name = each.metadata["key"].rpartition(".")
+        node: CfgNode = read_key(cfg, section) if section else cfg
+        before = node[name]
+        expected[each.name] = node[name] = CHANGED.get(each.name) or _other(before)
+        if each.metadata["switch"]:
+            section, _, name = each.metadata["switch"].rpartition(".")
+            read_key(cfg, section)[name] = True
+    found = RunOptions.from_config(cfg)
+    assert {name: getattr(found, name) for name in NAMES} == expected | {"precision": ""}
+    assert run_options(**expected).on("cuda") == run_options(**expected)
+
+
+CHANGED = {
+    "precision": "fp16",
+    "clip_type": "norm",
+    "nonfinite": "skip",
+    "eval_weights": "raw",
+    "freeze": ["backbone"],
+    "expected_results": [["bbox", "AP", 1.0, 0.1]],
+}
+
+
+def _other(value: object) -> object:
+    if isinstance(value, bool):
+        return not value
+    return f"{value}x" if isinstance(value, str) else value + 1  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("nonfinite", "hope", "must be one of stop, skip, not hope"),
+        ("accum_steps", 0, "is 0; it must be at least 1"),
+        ("eval_weights", "best", "must be one of ema, raw, not best"),
+    ],
+)
+def test_error_names_the_key_of_the_system(name: str, value: object, problem: str) -> None:
+    with pytest.raises(ValueError, match=rf"^run\.{name} {problem}"):
+        run_options(output_dir="", max_iter=1, **{name: value})
+    cfg = tiny_config((), KEYS[name], value)
+    with pytest.raises(ValueError, match=rf"^{KEYS[name]} {problem}"):
+        RunOptions.from_config(cfg)

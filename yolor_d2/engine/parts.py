@@ -1,0 +1,93 @@
+"""The parts of a run, made from a *.yaml by trainer.py and from a LazyConfig by lazy.py."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..tokenizer import Tokenizer
+from .evaluation import Results
+from .optim.schedule import Schedule
+from .options import RunOptions
+from .starting_point import StartingPoint
+from .step import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataParts:
+    """The data of a run.
+
+    Attributes:
+        train, test: names of data sets.
+        train_loader: makes a loader of the batches from an iteration on.
+        validation_loaders: makes loaders of the test sets for validation losses.
+        image_format: "RGB" or "BGR", of the training images.
+        batch_size: images of a batch, over all processes.
+        canvas: side of a training view, in pixels.
+    """
+
+    train: Sequence[str]
+    test: Sequence[str]
+    train_loader: Callable[[int], Iterable[Batch]]
+    validation_loaders: Callable[[], Sequence[Iterable[Any]]]
+    image_format: str
+    batch_size: int
+    canvas: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigText:
+    """A configuration as text.
+
+    Attributes:
+        text: the whole configuration.
+        file_name: in the output folder.
+        changes: returns a line for each relevant difference between an earlier text and a text.
+        weights_key: of the weights to start from, for messages.
+    """
+
+    text: str
+    file_name: str
+    changes: Callable[[str, str], list[str]]
+    weights_key: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunParts:
+    """All that a run or an evaluation consists of.
+
+    Attributes:
+        model: makes a model, on its device.
+        optimizer: makes the optimizer of a prepared model.
+        test: evaluates a model on all test sets.
+        tokenizer: of the captions; None without captions.
+    """
+
+    options: RunOptions
+    config: ConfigText
+    data: DataParts
+    model: Callable[[], nn.Module]
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer]
+    schedule: Schedule
+    test: Callable[[nn.Module], Results]
+    tokenizer: Tokenizer | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """A configuration that has been read.
+
+    Attributes:
+        seed: of all random generators; negative: random.
+        weights: file that a new run starts from or that is evaluated; "": none.
+        sources: files that a new run reads; "": none.
+        parts: makes the parts of a run from its starting point.
+    """
+
+    options: RunOptions
+    seed: int
+    weights: str
+    sources: Sequence[str]
+    parts: Callable[[StartingPoint], RunParts]

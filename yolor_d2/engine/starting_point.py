@@ -1,0 +1,96 @@
+"""Where a run starts: random weights, weights of a file, or its own last checkpoint.
+
+A file is read and hashed once per process; tokenizer, weights and state are taken from the content.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from detectron2.utils import comm
+from torch import nn
+
+from ..checkpoint.release import StoredWeights
+from ..checkpoint.run_folder import RunFolder
+from ..checkpoint.saving import CheckpointError, Content, load_checkpoint
+from ..checkpoint.weights import load_stored, read_weights, stored_in_checkpoint
+from ..modeling import deploy
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """What a run or an evaluation starts from.
+
+    Attributes:
+        path: of the file; None without one.
+        stored: its weights and tokenizer; None: weights are random.
+        checkpoint: its whole content if the run is resumed, else None.
+    """
+
+    path: Path | None = None
+    stored: StoredWeights | None = None
+    checkpoint: Content | None = None
+
+    @property
+    def tokenizer(self) -> bytes | None:
+        """The serialized tokenizer that the weights were trained with, if any."""
+        return None if self.stored is None else self.stored.tokenizer
+
+    def load_trained(self, model: nn.Module) -> nn.Module:
+        """Load all weights of a model; return it folded, for inference.
+
+        Raises:
+            CheckpointError: a weight is missing or has another shape.
+        """
+        assert self.stored is not None
+        assert self.path is not None
+        logger.info("evaluating %s", self.path)
+        load_stored(model, self.stored, self.path, strict=True)
+        return deploy(model)
+
+
+def find_starting_point(
+    output_dir: str, *, weights: str, resume: bool, prefer: str = "ema"
+) -> StartingPoint:
+    """Read the last checkpoint of a run or the weights that it starts from; all processes call it.
+
+    Args:
+        output_dir: folder of the run.
+        weights: file of weights for a new run; "": none.
+        resume: whether to take the last checkpoint in the folder, if there is one.
+        prefer: "ema" or "raw", the weights of a checkpoint that has both.
+
+    Raises:
+        CheckpointError: a file cannot be read, or all checkpoints are damaged.
+    """
+    if resume:
+        found = last_checkpoint(RunFolder(output_dir))
+        if found is not None:
+            path, content = found
+            return StartingPoint(path, stored_in_checkpoint(content, prefer), content)
+        logger.warning("%s has no checkpoint to resume", output_dir)
+    if weights:
+        return StartingPoint(Path(weights), read_weights(weights, prefer=prefer))
+    return StartingPoint()
+
+
+def last_checkpoint(folder: RunFolder) -> tuple[Path, Content] | None:
+    """The newest intact checkpoint of a run, chosen by the main process; None if there is none.
+
+    Raises:
+        CheckpointError: there are checkpoints, but a run cannot be resumed from any of them.
+    """
+    found = None
+    if comm.is_main_process():
+        found = folder.latest()
+        if found is None and any(folder.path.glob("model_*.pth")):
+            raise CheckpointError(
+                f"{folder.path}: has checkpoints, but none that a run can be resumed from; "
+                "MODEL.WEIGHTS can load them, with another OUTPUT_DIR"
+            )
+    path = comm.all_gather(found and found[0])[0]
+    if path is None:
+        return None
+    return found or (path, load_checkpoint(path))
