@@ -84,9 +84,8 @@ class LazyRecipe:
         if not {"mask", "semantic"} <= set(tasks):
             node.panoptic = None
         tokenizer = self._tokenizer(stored) if "caption" in tasks else None
-        if tokenizer is not None:
-            if node.caption_head.get("vocabulary") is not None:
-                node.caption_head.vocabulary.usable_vocab = len(tokenizer)
+        if tokenizer is not None and node.caption_head.get("vocabulary") is not None:
+            node.caption_head.vocabulary.usable_vocab = len(tokenizer)
         try:
             model = instantiate(node)
         except (TypeError, KeyError, AttributeError, OmegaConfBaseException) as error:

@@ -121,14 +121,19 @@ def test_batch_without_captions_has_zero_loss() -> None:
     assert not any(p.grad.any() for p in head.parameters() if p.grad is not None)
 
 
-def test_loss_is_cross_entropy_in_evaluation_or_without_reward() -> None:
+def test_loss_is_cross_entropy_in_evaluation_and_of_plain_heads() -> None:
     head, plain = self_critical_head(), make_head(dropout=0.0)
     tokens = head(make_features())
     expected = plain.losses(tokens, targets())["loss_caption"]
-    assert head.losses(tokens, targets())["loss_caption"] == expected
-    assert head.eval().losses(tokens, targets(), count_rewarded)["loss_caption"] == expected
+    assert head.eval().losses(tokens, targets())["loss_caption"] == expected
     found = plain.train().losses(tokens, targets(), count_rewarded)["loss_caption"]
     assert found == expected
+
+
+def test_training_without_a_reward_is_refused() -> None:
+    head = self_critical_head()
+    with pytest.raises(ValueError, match=r"SCST\.SAMPLES is not 0: training needs a reward"):
+        head.losses(head(make_features()), targets())
 
 
 def test_word_dropout_in_training_only() -> None:

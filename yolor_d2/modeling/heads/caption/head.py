@@ -182,17 +182,21 @@ class TransformerCaptionHead(nn.Module):
     def losses(
         self, tokens: VisualTokens, captions: CaptionTargets, reward: Reward | None = None
     ) -> dict[str, Tensor]:
-        """The self-critical loss in training with a reward, else the cross-entropy.
+        """The cross-entropy, or with `self_critical` in training the self-critical loss.
 
         Args:
             tokens: the result of `forward`.
             captions: of the images; tokens that are padding have no loss.
-            reward: of sampled captions; ignored by a head without `self_critical`.
+            reward: of sampled captions; required for the self-critical loss, otherwise ignored.
         """
         is_target = (captions.ids[..., 1:] != self.pad_id) & captions.known[:, None, None]
-        if reward is None or self.self_critical is None or not self.training:
+        if self.self_critical is None or not self.training:
             loss = self._cross_entropy_loss(tokens, captions.ids, is_target)
             return {"loss_caption": self.loss_weight * loss}
+        if reward is None:
+            raise ValueError(
+                f"{KEY}.SCST.SAMPLES is not 0: training needs a reward, model(batch, reward=...)"
+            )
         has_caption = is_target.flatten(1).any(dim=1)  # (N,)
         images = captions.image_ids
         loss = self._self_critical_loss(self.self_critical, tokens, has_caption, images, reward)
