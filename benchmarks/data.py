@@ -49,7 +49,7 @@ PARTS: dict[str, Sequence[tuple[Any, str]]] = {
     "decoding images": [(RecordReader, "pixels")],
     "reading semantic maps": [(RecordReader, "labels")],
     "resizing, warping": [(canvas.Canvas, "paint"), (canvas, "warp")],
-    "colours (HSV)": [(canvas, "multiply_hsv"), (strong_view, "random_hsv_factors")],
+    "colors (HSV)": [(canvas, "multiply_hsv"), (strong_view, "random_hsv_factors")],
     "objects and masks": [
         (RecordReader, "objects"),
         (canvas.Canvas, "add"),

@@ -31,7 +31,7 @@ PARTS: dict[str, Sequence[tuple[str, str]]] = {
     "losses of the semantic map": [("semantic_head", "losses")],
     "loss of captions": [("caption_head", "losses")],
 }
-VIEWS, UPDATE = "views and targets", "optimiser (AdamW)"
+VIEWS, UPDATE = "views and targets", "optimizer (AdamW)"
 LOSS_BACKWARD, BACKWARD = "losses, backward", "network, backward"
 LOSS_PARTS = (*list(PARTS)[2:], LOSS_BACKWARD)
 MAX_LOSS_SHARE = 0.10

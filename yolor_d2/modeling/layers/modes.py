@@ -10,7 +10,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
-    """Leave the running statistics of batch norms untouched, whatever goes through them.
+    """Leave the running statistics of batch norms untouched by all inputs, also infinite ones.
 
     In training mode they still normalize with batch statistics. (A momentum of 0 is not enough: it
     counts the batch, and 0 * inf is NaN.)
