@@ -28,7 +28,7 @@ class Poison(HookBase):
             return
         if self.kind == "loss":
             losses = model.training_losses
-            model.training_losses = lambda *batch: _once(model, losses, *batch)
+            model.training_losses = lambda batch: _once(model, losses, batch)
         elif self.kind == "gradient":
             parameter = next(model.detection_head.parameters())
             handle = parameter.register_hook(lambda g: (handle.remove(), g * math.inf)[1])
@@ -39,9 +39,9 @@ class Poison(HookBase):
             )
 
 
-def _once(model, losses, *batch):
+def _once(model, losses, batch):
     del model.training_losses
-    return {name: loss * math.nan for name, loss in losses(*batch).items()}
+    return {name: loss * math.nan for name, loss in losses(batch).items()}
 
 
 def poisoned(configure: Configure, kind: str, *overrides: object, steps: range) -> Trainer:
