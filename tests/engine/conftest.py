@@ -41,7 +41,8 @@ def toy_sets(toy_root: Path) -> Iterator[tuple[str, str]]:
 def register(toy_root: Path) -> tuple[str, str]:
     """Register the two data sets in this process."""
     for split, name in (("train", TRAIN), ("val", VAL)):
-        register_toy_scenes(name, toy_root / "toy_scenes", split)
+        if name not in DatasetCatalog:  # another fixture may have registered it
+            register_toy_scenes(name, toy_root / "toy_scenes", split)
     return TRAIN, VAL
 
 

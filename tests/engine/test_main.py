@@ -136,8 +136,8 @@ def poison(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]) -
     compute = YOLOR.training_losses
     calls = count()
 
-    def spoilt(model: YOLOR, batch: Any) -> dict[str, Tensor]:
-        losses = compute(model, batch)
+    def spoilt(model: YOLOR, *arguments: Any) -> dict[str, Tensor]:
+        losses = compute(model, *arguments)
         return losses if next(calls) < 1 else {n: spoil(loss) for n, loss in losses.items()}
 
     monkeypatch.setattr(YOLOR, "training_losses", spoilt)
