@@ -11,7 +11,7 @@ from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig, OmegaConf
 
 from yolor_d2.earlier_names import GROUPED, group_arguments, grouped_name
-from yolor_d2.engine.lazy import check_names, config_changes
+from yolor_d2.engine.lazy import check_names, lazy_changes
 from yolor_d2.modeling.heads.caption import TransformerCaptionHead, TransformerSizes
 
 HEAD = f"{TransformerCaptionHead.__module__}.{TransformerCaptionHead.__qualname__}"
@@ -106,6 +106,6 @@ def test_changes_of_an_earlier_configuration() -> None:
     earlier, now = config(**FLAT), config(**FLAT | {"dim": 32})
     text = written(earlier)
     group_arguments(earlier)
-    assert config_changes(text, written(earlier)) == []
+    assert lazy_changes(text, written(earlier)) == []
     group_arguments(now)
-    assert config_changes(text, written(now)) == ["model.caption_head.sizes.dim 16 -> 32"]
+    assert lazy_changes(text, written(now)) == ["model.caption_head.sizes.dim 16 -> 32"]
