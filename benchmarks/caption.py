@@ -16,7 +16,7 @@ from yolor_d2.tools.options import positive
 from . import caption_peer
 from .caption_peer import Peer
 from .model_captions import BEAMS, endless, recompute, visual_tokens
-from .model_setting import Aim, Result, Row, Table, speedup, time_in_turns
+from .model_setting import Aim, Result, Row, Table, cpu_threads, speedup, time_in_turns
 from .printing import chosen_device, device_name, print_result
 from .timing import Job
 
@@ -52,14 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure, print, and return the content of the --json file."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(args.threads)
     try:
-        return _run(args)
+        with cpu_threads(args.threads):
+            return _run(args)
     except (ValueError, OSError) as error:
         raise SystemExit(f"benchmark caption: {error}") from None
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:

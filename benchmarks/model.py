@@ -22,7 +22,7 @@ from .model_captions import measure_captions
 from .model_inference import measure_forward, measure_results
 from .model_memory import measure_memory
 from .model_peers import BUILDERS, build_peers
-from .model_setting import Result, Setting, calibrate, random_images
+from .model_setting import Result, Setting, calibrate, cpu_threads, random_images
 from .model_training import measure_training
 from .printing import chosen_device, device_name, print_result
 
@@ -93,13 +93,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         setting = _setting(args)
     except (ValueError, OSError) as error:
         raise SystemExit(f"benchmark model: {error}") from None
-    threads = torch.get_num_threads()
-    torch.set_num_threads(args.threads)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            parts = _measure(args, setting, Path(folder))
-    finally:
-        torch.set_num_threads(threads)
+    with cpu_threads(args.threads), tempfile.TemporaryDirectory() as folder:
+        parts = _measure(args, setting, Path(folder))
     keys = ("size", "repeats", "threads", "memory_batch")
     return {
         "settings": {

@@ -11,7 +11,7 @@ from tests.modeling.factory import random_batch, tiny_config, tiny_model
 from yolor_d2.modeling.test_time_augmentation import TestTimeAugmentation
 from yolor_d2.structures import RLEMasks
 
-from ..evaluation.predictions import found
+from ..evaluation.predictions import make_instances
 
 HEIGHT, WIDTH = 60, 80
 
@@ -44,7 +44,7 @@ class BlobDetector(nn.Module):
         for mask, (left, top, right, bottom) in zip(masks, boxes, strict=True):
             mask[round(top) : round(bottom), round(left) : round(right)] = True
             mask[round(top), round(left)] = False  # not symmetric
-        instances = found((height, width), boxes, [0] * len(boxes), scores, masks)
+        instances = make_instances((height, width), boxes, [0] * len(boxes), scores, masks)
         if self.run_lengths:
             instances.pred_masks = rles(masks)
         return {"instances": instances, "sem_seg": image, "caption": "a blob"}
@@ -118,8 +118,8 @@ class Fixed(nn.Module):
 
 def test_detections_of_a_class_are_suppressed_across_views() -> None:
     boxes = [[0, 0, 40, 40], [1, 0, 41, 40], [0, 0, 40, 40], [50, 50, 60, 60]]
-    plain = found((HEIGHT, WIDTH), boxes, [0, 0, 1, 0], [0.9, 0.95, 0.7, 0.6])
-    nothing = found((HEIGHT, WIDTH))
+    plain = make_instances((HEIGHT, WIDTH), boxes, [0, 0, 1, 0], [0.9, 0.95, 0.7, 0.6])
+    nothing = make_instances((HEIGHT, WIDTH))
 
     merged = TestTimeAugmentation(Fixed([plain, nothing]))([sample()])[0]["instances"]
     two = TestTimeAugmentation(Fixed([plain, nothing]), max_detections=2)([sample()])[0]

@@ -220,10 +220,13 @@ def test_wrong_annotations_are_named(tmp_path, capsys, region, message):
     ("content", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "not a COCO annotation file"),
-        ("{}", 'has no list "images"'),
-        ('{"images": []}', 'has no list "annotations"'),
-        ('{"images": [{"id": 4, "file_name": "a.jpg", "height": 2}]}', 'images: 4 has no "width"'),
+        ("[]", "has no list of images"),
+        ("{}", "has no list of images"),
+        ('{"images": []}', "has no list of annotations"),
+        (
+            '{"images": [{"id": 4, "file_name": "a.jpg", "height": 2}]}',
+            "images entry 4 has no width",
+        ),
         (
             '{"images": [], "annotations": [{"id": 5, "image_id": 9, "category_id": 1, '
             '"segmentation": []}]}',
@@ -241,7 +244,7 @@ def test_wrong_json_is_named(tmp_path, content, message):
 
 
 def test_wrong_maps_are_named(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="no PNG files here"):
+    with pytest.raises(SystemExit, match="has no PNG files"):
         prepare("--stuffthingmaps", tmp_path / "nowhere", "--output", tmp_path / "out")
     folder = tmp_path / "maps"
     folder.mkdir()
