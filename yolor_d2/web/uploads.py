@@ -56,7 +56,7 @@ def read_upload(path: str | os.PathLike[str], *, max_pixels: int) -> Upload:
         decoded = image.size
         try:
             pixels = to_picture(image).pixels
-        except Exception:  # decoders can raise anything for damaged or hostile bytes
+        except Exception:  # decoders can raise anything for damaged or malicious bytes
             raise BadUploadError("This picture is damaged: it cannot be decoded.") from None
     turned = pixels.shape[1::-1] != decoded
     width, height = stored[::-1] if turned else stored

@@ -1,4 +1,4 @@
-"""Semantic PNGs from the official files: who lies over whom, resuming, and clear refusals."""
+"""Semantic PNGs from the official files: which class covers which, resuming, and errors."""
 
 import importlib.util
 import json
@@ -21,14 +21,6 @@ from yolor_d2.data.files.semantic_files import read_index_png, write_index_png
 SCRIPT = Path(__file__).parents[3] / "datasets/prepare_coco_semantic.py"
 PERSON, TOOTHBRUSH, BANNER, WOOD, OTHER = 1, 90, 92, 182, 183
 SIZE = (12, 16)
-
-
-def shared_folder(name: str) -> Path:
-    """Real COCO files next to the repository; without them the test is skipped."""
-    path = Path(__file__).parents[4] / "shared/data" / name
-    if not path.is_dir():
-        pytest.skip(f"{path} is not here")
-    return path
 
 
 def prepare(*argv: object) -> None:
@@ -287,8 +279,8 @@ def test_the_command_with_two_processes(tmp_path, stuff_json):
     assert first_row(tmp_path / "out")[:5] == [0, 0, 0, 0, leaf(WOOD)]
 
 
-def test_real_instances(tmp_path):
-    path = shared_folder("coco-mini") / "annotations/instances_val2017.json"
+def test_real_instances(tmp_path, shared_dir):
+    path = shared_dir / "data/coco-mini/annotations/instances_val2017.json"
     prepare("--instances-json", path, "--output", tmp_path / "out", "--workers", 1)
     coco = COCO(path)
     assert len(list((tmp_path / "out").glob("*.png"))) == len(coco.imgs)
@@ -302,8 +294,8 @@ def test_real_instances(tmp_path):
         assert np.array_equal(found, np.where(expected == 80, 255, expected))
 
 
-def test_real_panoptic_sample(tmp_path):
-    folder = shared_folder("coco-panoptic-sample")
+def test_real_panoptic_sample(tmp_path, shared_dir):
+    folder = shared_dir / "data/coco-panoptic-sample"
     path, output = folder / "panoptic_examples.json", tmp_path / "semantic_panoptic"
     sources = ("--panoptic-json", path, "--panoptic-dir", folder / "panoptic_examples")
     prepare(*sources, "--output", output, "--workers", 1)

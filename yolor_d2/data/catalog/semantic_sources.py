@@ -133,7 +133,7 @@ class _PanopticMap:
         except (OSError, SyntaxError, ValueError) as error:
             raise BadFileError(self.path, f"cannot be decoded ({error})") from None
         if colors.shape[:2] != self.size():
-            raise DataError(f"{self.path}: is {colors.shape[:2]}, its JSON says {self.size()}")
+            raise DataError(f"{self.path}: is {colors.shape[:2]}, in its JSON {self.size()}")
         segment_ids, inverse = np.unique(colors @ [1, 256, 256**2], return_inverse=True)
         known = {0: IGNORE_LABEL} | {
             segment: COCO_PANOPTIC.id_to_index[category]
