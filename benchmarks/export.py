@@ -24,6 +24,7 @@ from yolor_d2.modeling.meta_arch import YOLOR
 
 from .model import DEFAULT_CONFIG
 from .model_setting import Result, Table, calibrate, cpu_threads, time_in_turns, time_rows
+from .options import add_repeats, add_threads
 from .printing import print_result
 from .timing import Job
 
@@ -50,10 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=int, nargs="+", default=[1], metavar="N", help="images per batch (1)"
     )
-    parser.add_argument(
-        "--repeats", type=int, default=5, help="repeats; the median is reported (5)"
-    )
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
+    add_repeats(parser)
+    add_threads(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

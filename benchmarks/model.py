@@ -24,6 +24,7 @@ from .model_memory import measure_memory
 from .model_peers import BUILDERS, build_peers
 from .model_setting import Result, Setting, calibrate, cpu_threads, random_images
 from .model_training import measure_training
+from .options import add_device, add_repeats, add_threads
 from .printing import chosen_device, device_name, print_result
 
 DEFAULT_CONFIG = "COCO/yolor_elan_mtl.yaml"
@@ -60,11 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-batch", type=positive, default=32, metavar="N", help="images of loss memory (32)"
     )
-    parser.add_argument(
-        "--repeats", type=positive, default=5, help="repeats; the median is reported (5)"
-    )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=positive, default=2, help="CPU threads (2)")
+    add_repeats(parser)
+    add_device(parser)
+    add_threads(parser)
     parser.add_argument(
         "--parts",
         type=lambda text: _chosen(text, list(NEEDS)),
