@@ -32,7 +32,7 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--cluster", choices=["slurm", "local"], default="slurm", help="local: run it here"
     )
     parser.add_argument("script", type=Path, help="train_net.py, or another training script")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the script")
     return parser.parse_args(arguments)
 
 
