@@ -16,7 +16,8 @@ from yolor_d2.tools.options import positive
 from . import caption_peer
 from .caption_peer import Peer
 from .model_captions import BEAMS, endless, recompute, visual_tokens
-from .model_setting import Aim, Result, Row, Table, speedup, time_in_turns
+from .model_setting import Aim, Result, Row, Table, cpu_threads, speedup, time_in_turns
+from .options import add_device, add_peer, add_repeats, add_threads
 from .printing import chosen_device, device_name, print_result
 from .timing import Job
 
@@ -37,29 +38,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch", type=positive, nargs="+", default=list(AIMS), metavar="N", help="images (1 32)"
     )
     parser.add_argument("--tokens", type=positive, default=20, help="length of each caption (20)")
-    parser.add_argument(
-        "--repeats", type=positive, default=5, help="repeats; the median is reported (5)"
-    )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=positive, default=2, help="CPU threads (2)")
-    parser.add_argument(
-        "--peer",
-        choices=("transformers", "none"),
-        default="transformers",
-        help="compare with this package, if it is installed (transformers)",
-    )
+    add_repeats(parser)
+    add_device(parser)
+    add_threads(parser)
+    add_peer(parser, "transformers")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure, print, and return the content of the --json file."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(args.threads)
     try:
-        return _run(args)
+        with cpu_threads(args.threads):
+            return _run(args)
     except (ValueError, OSError) as error:
         raise SystemExit(f"benchmark caption: {error}") from None
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from yolor_d2.tokenizer import Tokenizer
 
 from . import data_peer
 from .datasets import coco_set, toy_set
+from .options import add_peer, add_repeats
 from .timing import Job, StopWatch, cpu_seconds, measure_in_turns, seconds_per_watched_call
 
 CACHE_MB = 4096
@@ -78,16 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images", type=int, default=250, help="maximum number of COCO images (250)"
     )
     parser.add_argument("--samples", type=int, default=400, help="samples per repeat (400)")
-    parser.add_argument(
-        "--repeats", type=int, default=5, help="repeats; the median is reported (5)"
-    )
+    add_repeats(parser)
     parser.add_argument("--size", type=int, default=640, help="side of both views in pixels (640)")
-    parser.add_argument(
-        "--peer",
-        choices=("ultralytics", "none"),
-        default="ultralytics",
-        help="compare with this package, if it is installed (ultralytics)",
-    )
+    add_peer(parser, "ultralytics")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -34,6 +34,8 @@ from yolor_d2.evaluation.semantic import SemanticEvaluator
 from yolor_d2.files import write_json
 from yolor_d2.structures import RLEMasks, SemanticMap, instances_to_coco_json
 
+from .model_setting import Aim
+from .printing import print_aim
 from .timing import cpu_seconds
 
 Scorer = Callable[[], np.ndarray]
@@ -230,8 +232,8 @@ def _print_scoring(scoring: dict[str, dict[str, float]], processes: int) -> None
     print(tabulate(rows, headers=["", *columns], tablefmt="pipe", floatfmt=".2f"))
     for task, aim in AIMS.items():
         speed = scoring[task]["times as fast"]
-        verdict = "reached" if speed >= aim else "MISSED"
-        print(f"\n{verdict}: {task} at least {aim} times as fast as pycocotools ({speed:.2f})")
+        text = f"{task} at least {aim} times as fast as pycocotools"
+        print_aim(Aim(text, speed, speed >= aim))
     # Several processes gain little on a busy machine, so the load is printed.
     busy, cores = os.getloadavg()[0], os.cpu_count()
     print(f"\nSeconds of wall time on {cores} cores with a load average of {busy:.1f}\n")

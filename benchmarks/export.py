@@ -23,11 +23,12 @@ from yolor_d2.modeling.deploy import deploy, to_channels_last
 from yolor_d2.modeling.meta_arch import YOLOR
 
 from .model import DEFAULT_CONFIG
-from .model_setting import Result, Table, calibrate, time_in_turns, time_rows
+from .model_setting import Result, Table, calibrate, cpu_threads, time_in_turns, time_rows
+from .options import add_repeats, add_threads
 from .printing import print_result
 from .timing import Job
 
-NAMES = NCHW, NHWC, ONNX = "eager, fused", "eager, fused, channels_last", "onnxruntime"
+NCHW, NHWC, ONNX = "eager, fused", "eager, fused, channels_last", "onnxruntime"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,24 +51,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=int, nargs="+", default=[1], metavar="N", help="images per batch (1)"
     )
-    parser.add_argument(
-        "--repeats", type=int, default=5, help="repeats; the median is reported (5)"
-    )
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (2)")
+    add_repeats(parser)
+    add_threads(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure, print, and return the content of the --json file."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(args.threads)
     try:
         check_installed("onnx")
-        with tempfile.TemporaryDirectory() as folder:
+        with cpu_threads(args.threads), tempfile.TemporaryDirectory() as folder:
             result = measure(args, Path(folder))
     except (ValueError, OSError) as error:
         raise SystemExit(f"benchmark export: {error}") from None
-    finally:
-        torch.set_num_threads(threads)
     print_result(result)
     keys = ("weights", "config_file", "size", "batch", "repeats", "threads")
     return {"settings": {key: getattr(args, key) for key in keys}, **result.as_json()}

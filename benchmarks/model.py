@@ -22,8 +22,9 @@ from .model_captions import measure_captions
 from .model_inference import measure_forward, measure_results
 from .model_memory import measure_memory
 from .model_peers import BUILDERS, build_peers
-from .model_setting import Result, Setting, calibrate, random_images
+from .model_setting import Result, Setting, calibrate, cpu_threads, random_images
 from .model_training import measure_training
+from .options import add_device, add_repeats, add_threads
 from .printing import chosen_device, device_name, print_result
 
 DEFAULT_CONFIG = "COCO/yolor_elan_mtl.yaml"
@@ -60,11 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory-batch", type=positive, default=32, metavar="N", help="images of loss memory (32)"
     )
-    parser.add_argument(
-        "--repeats", type=positive, default=5, help="repeats; the median is reported (5)"
-    )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=positive, default=2, help="CPU threads (2)")
+    add_repeats(parser)
+    add_device(parser)
+    add_threads(parser)
     parser.add_argument(
         "--parts",
         type=lambda text: _chosen(text, list(NEEDS)),
@@ -93,13 +92,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         setting = _setting(args)
     except (ValueError, OSError) as error:
         raise SystemExit(f"benchmark model: {error}") from None
-    threads = torch.get_num_threads()
-    torch.set_num_threads(args.threads)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            parts = _measure(args, setting, Path(folder))
-    finally:
-        torch.set_num_threads(threads)
+    with cpu_threads(args.threads), tempfile.TemporaryDirectory() as folder:
+        parts = _measure(args, setting, Path(folder))
     keys = ("size", "repeats", "threads", "memory_batch")
     return {
         "settings": {

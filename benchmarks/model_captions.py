@@ -1,6 +1,7 @@
 """Caption decoding, with and without a cache of keys and values."""
 
 import copy
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -73,7 +74,9 @@ def recompute(
         logits = head.text_logits(rows, texts.flatten(0, 1))[:, -1]  # (N * K, V)
         return logits.unflatten(0, (num_images, beam_size))
 
-    search = partial(greedy_search) if beam_size == 1 else partial(beam_search, beam_size=beam_size)
+    search: Callable[..., Captions] = greedy_search
+    if beam_size > 1:
+        search = partial(beam_search, beam_size=beam_size)
     return search(
         step,
         head.vocabulary,
@@ -86,12 +89,12 @@ def recompute(
 def visual_tokens(
     model: YOLOR, head: TransformerCaptionHead, batch: int, *, size: int
 ) -> VisualTokens:
-    """Visual tokens of random feature maps of square images, on the model's device."""
+    """Return visual tokens of random feature maps of square images, on the model's device."""
     rng = torch.Generator().manual_seed(0)
     shapes = model.backbone.output_shape()
     features = {}
     for name in head.in_features:
         cells = size // shapes[name].stride
-        map_ = torch.randn(batch, shapes[name].channels, cells, cells, generator=rng)
-        features[name] = map_.to(model.device)
+        values = torch.randn(batch, shapes[name].channels, cells, cells, generator=rng)
+        features[name] = values.to(model.device)
     return head(features)

@@ -1,11 +1,11 @@
-"""Shared by benchmarks of networks: settings, results, timing, calibration."""
+"""Settings, results, timing and calibration, shared by the benchmarks of networks."""
 
 import copy
 import gc
 import statistics
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -57,9 +57,9 @@ class Setting(NamedTuple):
     cfg: CfgNode
     model: YOLOR
     size: int  # side of the square images in pixels
-    batches: list[int]  # of the forward pass
-    train_batches: list[int]
-    memory_batch: int
+    batches: list[int]  # batch sizes of the forward pass
+    train_batches: list[int]  # batch sizes of training steps
+    memory_batch: int  # batch size of the losses whose memory is measured
     repeats: int
     device: torch.device
 
@@ -84,6 +84,17 @@ class Setting(NamedTuple):
 
     def half_precision(self, *, enabled: bool = True) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+@contextmanager
+def cpu_threads(number: int) -> Iterator[None]:
+    """Let PyTorch use this number of CPU threads inside the context."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def device_clock(device: torch.device) -> Clock:

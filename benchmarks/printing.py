@@ -1,4 +1,4 @@
-"""Device selection and Markdown output of benchmarks of networks."""
+"""Choice of the device, and Markdown output of benchmarks."""
 
 from collections.abc import Mapping
 
@@ -36,7 +36,12 @@ def print_result(result: Result) -> None:
     for table in result.tables:
         _print_table(table)
     for aim in result.aims:
-        print(f"\n{_verdict(aim)}: {aim.text} ({aim.value:.2f})")
+        print_aim(aim)
+
+
+def print_aim(aim: Aim) -> None:
+    """Print whether a target value is reached."""
+    print(f"\n{'reached' if aim.reached else 'MISSED'}: {aim.text} ({aim.value:.2f})")
 
 
 def _print_table(table: Table) -> None:
@@ -56,7 +61,3 @@ def _print_table(table: Table) -> None:
 
 def _cells(row: Mapping[str, float], columns: list[str]) -> list[str]:
     return [format(row[column], FORMATS.get(column, DEFAULT_FORMAT)) for column in columns]
-
-
-def _verdict(aim: Aim) -> str:
-    return "reached" if aim.reached else "MISSED"

@@ -50,7 +50,7 @@ class StopWatch:
     """Profiles functions: the time of each, without nested calls of other watched functions.
 
     Attributes:
-        seconds: by part.
+        seconds: time of each part in seconds.
         calls: number of measured calls.
     """
 

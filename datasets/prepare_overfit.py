@@ -83,7 +83,7 @@ def choose(found: Sequence[Json], *, number: int) -> Sequence[Json]:
     if len(found) < number:
         raise ValueError(
             f"{dataset_root() / 'coco'} has {len(found)} images with large objects only and with "
-            f"instances and captions; {number} are needed (datasets/README.md says which files)"
+            f"instances and captions; {number} are needed (datasets/README.md lists the files)"
         )
     return found[:number]
 

@@ -19,7 +19,7 @@ from yolor_d2.tasks import TASKS
 from yolor_d2.toy_scenes.builtin import register_toy_scenes
 from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
-from .data.coco_files import restored_catalogues
+from .data.coco_files import restored_catalogs
 from .modeling.factory import tiny_config
 
 NAME = "scenes_of_my_own"
@@ -50,7 +50,7 @@ def own_scenes(root: Path) -> Iterator[list[Path]]:
     """Register six small scenes inside the context; yields their images."""
     if not root.exists():
         generate_toy_scenes(root, train=6, val=1, width=160, height=120, progress=False)
-    with restored_catalogues():
+    with restored_catalogs():
         register_toy_scenes(NAME, root, "train")
         yield sorted((root / "train").iterdir())
 

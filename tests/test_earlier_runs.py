@@ -18,7 +18,7 @@ from yolor_d2 import Predictor
 from yolor_d2.engine.launch.arguments import argument_parser
 from yolor_d2.engine.main import main
 
-from .data.coco_files import restored_catalogues
+from .data.coco_files import restored_catalogs
 from .engine.conftest import register
 from .engine.conftest import toy_root as toy_root  # a fixture
 
@@ -31,7 +31,7 @@ def runs(tmp_path: Path, toy_root: Path) -> Iterator[Path]:
     """The run folders, and their data sets in the catalogue."""
     with tarfile.open(FOLDER / "runs.tar.xz") as archive:
         archive.extractall(tmp_path, filter="data")
-    with restored_catalogues():
+    with restored_catalogs():
         register(toy_root)
         yield tmp_path
 

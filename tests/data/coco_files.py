@@ -29,7 +29,7 @@ SEMANTIC = ["cat", "dog", "sky"]
 
 
 @contextlib.contextmanager
-def restored_catalogues() -> Iterator[None]:
+def restored_catalogs() -> Iterator[None]:
     """Restore detectron2's catalogs on exit."""
     datasets, metadata = dict(DatasetCatalog.data), dict(MetadataCatalog.data)
     try:

@@ -10,7 +10,7 @@ from yolor_d2.modeling.objects import Objects
 from yolor_d2.toy_scenes.builtin import register_toy_scenes
 from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
-from ..data.coco_files import restored_catalogues
+from ..data.coco_files import restored_catalogs
 from .documents import Names, run_blocks
 
 TRAIN = "toy_scenes_train"
@@ -23,7 +23,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
     scenes = folder / "datasets/toy_scenes"
     generate_toy_scenes(scenes, train=16, val=4, progress=False)
     names: Names = {"__name__": "extend"}
-    with restored_catalogues(), pytest.MonkeyPatch.context() as patch:
+    with restored_catalogs(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         DatasetCatalog.remove(TRAIN)
         for name in (TRAIN, f"{TRAIN}_panoptic"):

@@ -9,7 +9,7 @@ import cv2
 import pytest
 import torch
 
-from ..data.coco_files import restored_catalogues
+from ..data.coco_files import restored_catalogs
 from .documents import ROOT, Names, read_blocks, run_blocks
 
 DOCUMENT = "docs/own_data.md"
@@ -22,7 +22,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
     folder = tmp_path_factory.mktemp("own_data")
     (folder / "configs").symlink_to(ROOT / "configs")
     names: Names = {"__name__": "own_data", "folder": folder}
-    with restored_catalogues(), pytest.MonkeyPatch.context() as patch:
+    with restored_catalogs(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(folder)
         patch.setattr(sys, "argv", ["yolor-d2"])  # changed by the console script

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.data.coco_files import Album, restored_catalogues
+from tests.data.coco_files import Album, restored_catalogs
 from tests.engine.test_lazy import arguments, changes
 from yolor_d2.engine import lazy
 from yolor_d2.engine.parts import RunParts
@@ -17,7 +17,7 @@ from yolor_d2.modeling.test_time_augmentation import TestTimeAugmentation
 @pytest.fixture
 def album(tmp_path: Path) -> Iterator[Album]:
     """A small data set that is registered during the test."""
-    with restored_catalogues():
+    with restored_catalogs():
         yield Album(tmp_path)
 
 

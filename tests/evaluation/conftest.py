@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.coco_files import Album, restored_catalogues
+from tests.data.coco_files import Album, restored_catalogs
 
 
 @pytest.fixture
 def catalogs() -> Iterator[None]:
-    with restored_catalogues():
+    with restored_catalogs():
         yield
 
 

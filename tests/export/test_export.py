@@ -17,9 +17,8 @@ from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 from pycocotools import mask as coco_mask
 
-from benchmarks import __main__ as benchmark
-from benchmarks import export as benchmark_export
-from benchmarks import model_setting as benchmark_model_setting
+import benchmarks.export
+from benchmarks.__main__ import main as run_benchmark
 from benchmarks.model_setting import calibrate, random_images
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data.views.transforms import resize_long_side, to_planes
@@ -275,15 +274,19 @@ def test_the_benchmark(
     def already_exported(*_: Any, folder: Path, **__: Any) -> None:
         shutil.copytree(onnx_folder, folder, dirs_exist_ok=True)
 
-    monkeypatch.setattr(benchmark_export, "export", already_exported)
-    monkeypatch.setattr(benchmark_model_setting, "MIN_TURN", 0.0)
+    monkeypatch.setattr(benchmarks.export, "export", already_exported)
+    monkeypatch.setattr(benchmarks.model_setting, "MIN_TURN", 0.0)
     few = ["--size", "64", "96", "--repeats", "1", "--threads", "1"]
     path = tmp_path / "numbers.json"
-    benchmark.main(["export", "--weights", str(checkpoint), *few, "--json", str(path)])
+    run_benchmark(["export", "--weights", str(checkpoint), *few, "--json", str(path)])
 
     forward, _, whole = json.loads(path.read_text())["export"]["tables"]
     assert forward["title"] == "forward, 1 x 64 x 64"
-    assert list(forward["rows"]) == [*benchmark_export.NAMES]
-    assert list(whole["rows"]) == [benchmark_export.NHWC, "runner.py"]
+    assert list(forward["rows"]) == [
+        benchmarks.export.NCHW,
+        benchmarks.export.NHWC,
+        benchmarks.export.ONNX,
+    ]
+    assert list(whole["rows"]) == [benchmarks.export.NHWC, "runner.py"]
     assert all(row["ms"] > 0 for table in (forward, whole) for row in table["rows"].values())
     assert "onnxruntime" in capsys.readouterr().out

@@ -137,7 +137,7 @@ def test_invalid_options_are_named(lazy: Lazy, option: str, message: str) -> Non
         'yolor_d2.modeling.YOLOR(backbone=[os.system(command="touch {}")])',
         'yolor_d2.modeling.YOLOR(_target_="os.system", command="touch {}")',
         'yolor_d2.modeling.meta_arch.torch.load(f="{}")',
-        'yolor_d2.data.files.files.replace_file(path="{}", content="")',
+        'yolor_d2.files.replace_file(path="{}", content="")',
     ],
 )
 def test_only_parts_of_our_networks_are_called(lazy: Lazy, tmp_path: Path, text: str) -> None:

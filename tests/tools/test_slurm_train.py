@@ -1,3 +1,5 @@
+"""Training as a SLURM job, with submitit replaced or running locally."""
+
 import os
 import signal
 import sys

@@ -252,7 +252,7 @@ def test_phrases_true_elsewhere_are_in_the_tables() -> None:
         "four objects on a sunny day, a blue star",
     ],
 )
-def test_true(caption: str) -> None:
+def test_true_captions(caption: str) -> None:
     assert wrong(caption) == []
     assert check_caption(caption, BEACH).is_truthful
 
@@ -287,7 +287,7 @@ def test_true(caption: str) -> None:
         ("two red balls and two red balls", "number two one; color red blue; class ball star"),
     ],
 )
-def test_untrue(caption: str, claims: str) -> None:
+def test_false_captions(caption: str, claims: str) -> None:
     assert "; ".join(" ".join(claim).strip() for claim in wrong(caption)) == claims
     assert not check_caption(caption, BEACH).is_truthful
 

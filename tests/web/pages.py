@@ -53,7 +53,7 @@ class User:
     """A session of the page, without a browser.
 
     Args:
-        url: of the page.
+        url: URL of the page.
     """
 
     # Indices of the event handlers `Page.on_upload` and `Page.on_change`.

@@ -44,8 +44,8 @@ class Tab:
     """The page in a new browser tab.
 
     Args:
-        browser: to open the tab in.
-        url: of the page.
+        browser: browser in which the tab is opened.
+        url: URL of the page.
     """
 
     def __init__(self, browser: Any, url: str) -> None:

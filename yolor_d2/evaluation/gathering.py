@@ -1,4 +1,4 @@
-"""Results of all processes, and the order in which they are written."""
+"""Gathering results of all processes, and the order of image ids in files."""
 
 from itertools import chain
 from typing import Any

@@ -48,8 +48,8 @@ def export(
     """Write a network into a folder, and compare the written graphs with it.
 
     Args:
-        network: on the CPU.
-        weights: the file of its weights, for model.json.
+        network: the network, on the CPU.
+        weights: file of its weights, named in model.json.
         folder: an existing output folder.
         kind: a key of SUFFIXES.
         sizes: heights and widths of the canvases to compare on.
@@ -75,18 +75,18 @@ def export(
 
 
 def canvas_sizes(size: int, divisor: int) -> list[tuple[int, int]]:
-    """Heights and widths of three canvases to compare on: square, wide, and small and high.
+    """Return heights and widths of three canvases: square, wide, and small and high.
 
     Args:
         size: long side of images.
-        divisor: of canvas sides.
+        divisor: divisor of canvas sides.
     """
     whole, part, half = (-(-side // divisor) * divisor for side in (size, size * 3 // 4, size // 2))
     return [(whole, whole), (part, whole), (part, half)]
 
 
 def describe(network: Network, parts: Mapping[str, Part], files: Mapping[str, str]) -> Facts:
-    """The content of model.json, which runner.py reads.
+    """Return the content of model.json, which runner.py reads.
 
     Args:
         network: the exported network.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from ..letterbox import PAD_VALUE
 from ..modeling.heads import AnchorFreeHead, PrototypeMaskHead, TransformerCaptionHead
 from ..modeling.heads.caption.transformer import TransformerDecoder, attention_mask
 from ..modeling.meta_arch import YOLOR
@@ -45,7 +46,7 @@ class VisionGraph(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor, contents: Tensor | None = None) -> tuple[Tensor, ...]:
-        """The outputs that `output_names` lists."""
+        """Return the outputs that `output_names` lists."""
         raw = self.model.raw_outputs(images, contents)
         outputs: list[Tensor] = []
         if raw.points is not None:
@@ -78,7 +79,7 @@ class CaptionStart(nn.Module):
         self.decoder = decoder
 
     def forward(self, tokens: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (layers, 2, N, H, L, E), attention mask (N, 1, 1, L)."""
+        """Return keys and values (layers, 2, N, H, L, E), and the attention mask (N, 1, 1, L)."""
         return torch.stack(self.decoder.project(tokens)), attention_mask(padding)
 
 
@@ -109,7 +110,7 @@ class CaptionStep(nn.Module):
 
 
 def parts_of(model: YOLOR) -> dict[str, Part]:
-    """The parts that are exported as one graph each, by name.
+    """Return the parts that are exported as one graph each, by name.
 
     Raises:
         ValueError: a head is not one of yolor_d2's, so that its outputs are unknown.
@@ -175,7 +176,7 @@ def _caption_parts(head: TransformerCaptionHead) -> dict[str, Part]:
 
 
 def cache_shape(head: TransformerCaptionHead) -> tuple[int, int, int]:
-    """Number of decoder layers, attention heads and channels per head."""
+    """Return the numbers of decoder layers, attention heads, and channels per head."""
     layers: Any = head.decoder.layers
     heads = layers[0].text_attention.num_heads
     return len(layers), heads, head.text.words.weight.shape[1] // heads
@@ -212,9 +213,9 @@ def open_graph(path: Path, part: Part, *, threads: int = 0) -> Graph:
     """Load a graph as a function; the suffix determines the format.
 
     Args:
-        path: of the file.
-        part: that was written to the file.
-        threads: of onnxruntime; 0 is its default.
+        path: file of the graph.
+        part: the part that was written to the file.
+        threads: CPU threads of onnxruntime; 0 is its default.
     """
     if path.suffix != SUFFIXES["onnx"]:
         with _quiet():
@@ -247,9 +248,9 @@ def _quiet() -> Iterator[None]:
 def random_inputs(
     model: YOLOR, *, batch: int, height: int, width: int, seed: int = 0
 ) -> Mapping[str, Tensor]:
-    """Images of colored rectangles, each at a different place on its canvas."""
+    """Return images of colored rectangles, each at a different place on its canvas."""
     rng = torch.Generator().manual_seed(seed)
-    images = torch.full((batch, 3, height, width), 114, dtype=torch.uint8)
+    images = torch.full((batch, 3, height, width), PAD_VALUE, dtype=torch.uint8)
     contents = torch.zeros(batch, 4)
     for number in range(batch):
         w, h = width - 8 * number, height - 4 * number

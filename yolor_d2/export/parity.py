@@ -35,8 +35,8 @@ def compare(
 
     Args:
         model: the deployed network.
-        parts: of the model, by name.
-        graphs: written from the parts, by the same names.
+        parts: parts of the model, by name.
+        graphs: graphs written from the parts, by the same names.
         sizes: heights and widths of canvases.
         batches: batch sizes.
     """
@@ -62,7 +62,7 @@ def compare(
 def _calls(
     model: YOLOR, parts: Mapping[str, Part], images: tuple[Tensor, ...]
 ) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
-    """Names and inputs of graph calls; later inputs are outputs of the network."""
+    """Yield names and inputs of graph calls; later inputs are outputs of the network."""
     yield VISION, images
     if model.caption_head is None:
         return
@@ -80,7 +80,7 @@ def _calls(
 
 
 def largest_error(expected: Tensor, actual: Tensor) -> float:
-    """The largest difference, relative for values above 1; infinite for other shapes or types."""
+    """Return the largest difference, relative above 1; infinite for other shapes or types."""
     if expected.shape != actual.shape or expected.dtype != actual.dtype:
         return float("inf")
     difference = (actual.double() - expected.double()).abs() / expected.double().abs().clamp(min=1)
@@ -88,7 +88,7 @@ def largest_error(expected: Tensor, actual: Tensor) -> float:
 
 
 def table_of(differences: Sequence[Difference]) -> str:
-    """Table of the largest difference of each output on each canvas."""
+    """Return a table of the largest difference of each output on each canvas."""
     canvases = list(dict.fromkeys(each.canvas for each in differences))
     rows: dict[tuple[str, str], dict[str, float]] = {}
     for graph, output, canvas, error in differences:

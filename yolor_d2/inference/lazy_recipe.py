@@ -34,7 +34,7 @@ MAPPER = MultiTaskMapper.__name__
 class LazyRecipe:
     """The counterpart of `YamlRecipe` for a LazyConfig, with the same arguments and attributes.
 
-    Here `opts` are NAME=VALUE, ... of the model.
+    Here `opts` are model.NAME=VALUE, ...
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class LazyRecipe:
         )
 
     def build(self, tasks: Sequence[str], stored: StoredWeights, metadata: Metadata) -> YOLOR:
-        """See `YamlRecipe.build`; the LazyConfig itself contains the classes."""
+        """See `YamlRecipe.build`; `metadata` is not used: the LazyConfig contains the classes."""
         node = copy.deepcopy(self.cfg.model)
         for task in set(TASKS) - set(tasks):
             node[f"{task}_head"] = None
@@ -87,13 +87,12 @@ class LazyRecipe:
         if tokenizer is not None and node.caption_head.get("vocabulary") is not None:
             node.caption_head.vocabulary.usable_vocab = len(tokenizer)
         try:
-            model = instantiate(node)
+            model = instantiate({**node, "tokenizer": tokenizer})
         except (TypeError, KeyError, AttributeError, OmegaConfBaseException) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"the LazyConfig's model cannot be built: {reason}") from None
         if not isinstance(model, YOLOR):
             raise ValueError(f"the LazyConfig's model is {type(model).__name__}; it must be YOLOR")
-        model.tokenizer = tokenizer
         return model.to(self.device)
 
     def _tokenizer(self, stored: StoredWeights) -> Tokenizer | None:
@@ -104,7 +103,7 @@ class LazyRecipe:
 
 
 def read_lazy(path: Path) -> DictConfig:
-    """The LazyConfig of a *.py file, which is executed."""
+    """Load the LazyConfig of a *.py file, which is executed."""
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
     try:
@@ -141,7 +140,7 @@ def parse_lazy(text: str) -> DictConfig | None:
 
 
 def _value(node: ast.expr) -> Any:
-    """The value of a literal; a call as the node that `instantiate` calls, in plain data."""
+    """Return the value of a literal; for a call, the plain data that `instantiate` takes."""
     if isinstance(node, ast.Call):
         names = [keyword.arg for keyword in node.keywords]
         values = [_value(keyword.value) for keyword in node.keywords]
@@ -155,7 +154,7 @@ def _value(node: ast.expr) -> Any:
 
 
 def _called(node: Any) -> Iterator[str]:
-    """Names of everything that `instantiate` would call."""
+    """Yield the names of everything that `instantiate` would call."""
     if isinstance(node, DictConfig):
         if "_target_" in node:
             yield str(node["_target_"])
@@ -176,7 +175,7 @@ def _is_part(name: str) -> bool:
 
 
 def _last_name(target: Any) -> str:
-    """Last part of a class name; a file contains the class, a checkpoint its name."""
+    """Return the last part of a class name; a file contains the class, a checkpoint its name."""
     return target.__name__ if isinstance(target, type) else str(target).rpartition(".")[2]
 
 

@@ -33,9 +33,9 @@ class Network(NamedTuple):
 
     Attributes:
         model: the deployed network.
-        tasks: to predict.
-        recipe: its configuration.
-        metadata: names, colors and ids of the classes, as of a detectron2 data set.
+        tasks: tasks to predict.
+        recipe: configuration of the network.
+        metadata: names, colors and ids of the classes, as in detectron2's catalog.
     """
 
     model: YOLOR
@@ -129,7 +129,7 @@ def _check_device(name: str) -> str:
 
 
 def _needed_tasks(recipe: Recipe, tasks: Sequence[str]) -> list[str]:
-    """The tasks whose heads are needed; captions may need detected objects."""
+    """Return the tasks whose heads are needed; captions may need detected objects."""
     check_tasks(tasks, ())
     if missing := sorted(set(tasks) - set(recipe.tasks)):
         trained = ", ".join(recipe.tasks)
@@ -142,10 +142,10 @@ def _needed_tasks(recipe: Recipe, tasks: Sequence[str]) -> list[str]:
 
 @contextmanager
 def _classes(recipe: Recipe, stored: StoredWeights) -> Iterator[Metadata]:
-    """Metadata of the network's classes.
+    """Yield metadata of the network's classes.
 
-    That of a registered data set with the same classes if there is one; otherwise it is created,
-    and registered inside the context.
+    It is that of a registered data set with the same classes, if there is one. Otherwise it is
+    made, and registered inside the context.
     """
     classes = stored.provenance.get("classes") or {}
     known = find_metadata(classes, stored.provenance.get("data") or recipe.datasets)

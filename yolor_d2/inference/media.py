@@ -35,7 +35,7 @@ class Picture(NamedTuple):
 
     Attributes:
         pixels: uint8 RGB (height, width, 3).
-        name: of the file, stream or camera; "" for an array.
+        name: name of the file, stream or camera; "" for an array.
         frame: number in a video, from 0; None for images. Live sources skip frames.
     """
 
@@ -218,7 +218,7 @@ def _video(source: str | int, *, kind: str) -> Media:
 def _read_frames(
     capture: cv2.VideoCapture, name: str, on_error: OnError, *, is_live: bool
 ) -> Iterator[Picture]:
-    """All frames of a video, or the newest frames of a live source."""
+    """Yield all frames of a video, or the newest frames of a live source."""
     frames = _frames(capture)
     is_empty = True
     try:

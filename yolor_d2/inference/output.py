@@ -29,7 +29,7 @@ Sink = Callable[[Prediction], None]
 
 
 def layers_to_draw(chosen: Sequence[str], available: Sequence[str]) -> Sequence[str]:
-    """The chosen layers, by default all available ones but with one map only.
+    """Return the chosen layers; by default all available ones, but only one map.
 
     Raises:
         ValueError: a chosen layer is not available.
@@ -48,8 +48,8 @@ class Output:
     Args:
         folder: created if missing. It must not contain inputs, which could be overwritten.
         inputs: paths, camera numbers and URLs.
-        layers: to draw.
-        opacity: of masks and maps, 0 to 1.
+        layers: layers to draw.
+        opacity: opacity of masks and maps, 0 to 1.
 
     Attributes:
         count: number of predictions written.
@@ -85,7 +85,7 @@ class Output:
 
     @contextmanager
     def sink(self, media: Media) -> Iterator[Sink]:
-        """A function that writes the predictions of a video or of images."""
+        """Return a context with a function that writes the predictions of a video or of images."""
         if media.kind == "images":
             yield self._write_picture
             return
@@ -113,7 +113,7 @@ class Output:
         self.count += 1
 
     def _free_name(self, source: str, suffix: str) -> str:
-        """An unused file name with the stem of the source."""
+        """Return an unused file name with the stem of the source."""
         stem = "stream" if "://" in source else Path(source).stem.replace(" ", "_")
         name, number = f"{stem}{suffix}", 1
         while name.lower() in self._taken:  # file systems can be case-insensitive
@@ -127,7 +127,7 @@ class Video:
     """A context manager that writes a video, which gets its final name when complete.
 
     Args:
-        folder: to write to.
+        folder: output folder.
         free_name: returns an unused file name for a source and a suffix.
         fps: frames per second.
     """
@@ -189,9 +189,9 @@ def write_predictions(
     """Predict on all inputs and write the results.
 
     Args:
-        predictor: for predictions.
+        predictor: the predictor to run.
         inputs: paths, camera numbers and URLs.
-        output: open.
+        output: the output, entered as a context.
         on_error: called with the error of each file that cannot be read.
     """
     for media in open_inputs(inputs, on_error=on_error):

@@ -25,9 +25,9 @@ class Prediction:
         image: uint8 RGB (height, width, 3), the input.
         source: name of the file, stream or camera; "" for an array.
         frame: number in a video, from 0; None for images.
-        metadata: names, colors and ids of the classes, as of a detectron2 data set.
-        instances: with pred_boxes, scores, pred_classes and, from a mask head, pred_masks.
-        sem_seg: its argmax over axis 0 is the class of each pixel.
+        metadata: names, colors and ids of the classes, as in detectron2's catalog.
+        instances: objects with pred_boxes, scores, pred_classes and, from a mask head, pred_masks.
+        sem_seg: scores of the semantic classes; the argmax over axis 0 is the class of each pixel.
         panoptic_seg: segment ids (height, width), and a description of each segment.
         caption: a sentence.
         caption_score: log-probability of the caption.
@@ -53,12 +53,12 @@ class Prediction:
 
     @property
     def results(self) -> Json:
-        """Results that are not None, by the names of detectron2's models and evaluators."""
+        """Results that are not None, by their names in the outputs of detectron2's models."""
         names = ("instances", "sem_seg", "panoptic_seg", "caption", "caption_score")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def to_json(self) -> Json:
-        """Plain data in COCO's conventions.
+        """Return the results as plain data in COCO's conventions.
 
         Boxes are [x, y, width, height]; masks are compressed run lengths. Category ids are those of
         the data set if the checkpoint contains them, otherwise those of the network. Segments of
@@ -79,7 +79,7 @@ class Prediction:
         return content
 
     def to_supervision(self) -> Any:
-        """The objects as `supervision.Detections`; needs `pip install 'yolor_d2[supervision]'`."""
+        """Return the objects as `supervision.Detections`; needs `yolor_d2[supervision]`."""
         try:
             import supervision
         except ImportError:
@@ -102,7 +102,7 @@ class Prediction:
     def draw(
         self, layers: Sequence[str] = (), *, score_threshold: float = 0.0, opacity: float = 0.5
     ) -> np.ndarray:
-        """An RGB uint8 picture; see `visualization.draw_results` for the arguments."""
+        """Return an RGB uint8 picture; see `visualization.draw_results` for the arguments."""
         return draw_results(
             self.image,
             self.results,
@@ -147,7 +147,7 @@ class Prediction:
         ]
 
     def _category(self, kind: str, index: int) -> Json:
-        """Id and name of a class, as in the data set."""
+        """Return the id and name of a class, as in the data set."""
         names = self.metadata.get(f"{kind}_classes") or ()
         to_index = self.metadata.get(f"{kind}_dataset_id_to_contiguous_id") or {}
         numbers = {position: number for number, position in to_index.items()}
@@ -156,7 +156,7 @@ class Prediction:
 
 
 def _area(mask: Tensor) -> Json:
-    """Area, bounding box and run lengths of a mask (height, width)."""
+    """Return the area, bounding box and run lengths of a mask (height, width)."""
     (rle,) = run_lengths_of(mask[None])
     return {
         "area": int(coco_mask.area(rle)),

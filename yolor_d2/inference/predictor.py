@@ -24,7 +24,7 @@ class Predictor:
             tokenizer; or a configuration, which needs `weights`: a *.yaml file, a name in the model
             zoo, a LazyConfig's *.py file, a CfgNode or a DictConfig.
         device: "cuda", "cpu", ...; None is a GPU if available.
-        tasks: to predict, a subset of the trained tasks; None is all of them.
+        tasks: tasks to predict, a subset of the trained ones; None is all of them.
         weights: weight file of a configuration.
         score_threshold: lowest score of objects, also in panoptic maps.
         batch_size: images per batch.
@@ -32,8 +32,8 @@ class Predictor:
 
     Attributes:
         model: the deployed network.
-        tasks: to predict.
-        metadata: names, colors and ids of the classes, as of a detectron2 data set.
+        tasks: the predicted tasks.
+        metadata: names, colors and ids of the classes, as in detectron2's catalog.
         cfg: the configuration.
 
     Raises:

@@ -17,23 +17,23 @@ from ..tokenizer import Tokenizer
 
 
 class YamlRecipe:
-    """A configuration, as far as inference needs it.
+    """The parts of a configuration that inference needs.
 
     Args:
-        cfg: is modified.
-        device: of the network.
+        cfg: the configuration; it is modified.
+        device: device of the network.
         score_threshold: lowest score of objects; `opts` take precedence.
-        opts: KEY, VALUE, ...
+        opts: KEY, VALUE, ... that override the configuration.
 
     Attributes:
-        tasks: that the network was trained for.
+        tasks: tasks that the network was trained for.
         caption_needs_detection: whether captions need the detection head.
         weights: MODEL.WEIGHTS; "" for none.
-        kind: "ema" or "raw", the weights of a checkpoint to use.
+        kind: weights of a checkpoint to use, "ema" or "raw".
         datasets: names of data sets with the network's classes.
         class_counts: number of classes by "thing_classes" and "stuff_classes".
         test_size: long side of the network's input images.
-        image_format: "RGB" or "BGR", of the network's input images.
+        image_format: channel order of the network's input images, "RGB" or "BGR".
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class YamlRecipe:
         """Build the network, without its weights.
 
         Args:
-            tasks: of the heads, including heads that other heads need.
+            tasks: tasks of the heads to build, including heads that other heads need.
             stored: the weights; their classes and tokenizer are used, not those on this machine.
-            metadata: of the classes, registered.
+            metadata: registered metadata of the classes.
         """
         cfg = self.cfg
         cfg.MODEL.YOLOR.TASKS = list(tasks)

@@ -12,7 +12,7 @@ import torch
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
-from ..data.catalog.coco_join import read_json
+from ..data.files.contents import read_json
 from ..structures import RLEMasks
 from ..visualization import draw_results, side_by_side
 from .ground_truth import record_image, true_instances
@@ -178,7 +178,7 @@ def _read_list(path: Path, fields: set[str]) -> list[Json] | None:
     """Return the entries of a result file; None if it does not exist."""
     if not path.exists():
         return None
-    content: Any = read_json(path)
+    content = read_json(path)
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise ValueError(f"{path}: is not a list of results")
     for entry in content:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..evaluation.mistakes.mistakes import (
+from ..evaluation.mistakes.comparison import (
     BoxComparison,
     caption_scores,
     compare_boxes,
@@ -19,7 +19,7 @@ NOTE = (
 
 
 def object_sections(album: Album, number: int) -> list[Section]:
-    """Best and worst images, false positives and missed objects; empty without object results."""
+    """Return the sections about objects: images and mistakes; empty without object results."""
     if album.objects is None:
         return []
     comparisons = {
@@ -37,7 +37,7 @@ def object_sections(album: Album, number: int) -> list[Section]:
 
 
 def _rank(comparison: BoxComparison) -> float:
-    """Quality; among images of nearly equal quality, those with more objects come first."""
+    """Return a sort key: quality, then the number of objects, for clear examples at both ends."""
     count = len(comparison.correct) + len(comparison.false) + len(comparison.missed)
     quality = comparison.quality or 0.0
     return quality + (1e-3 * count if quality > 0.5 else -1e-3 * count)
@@ -106,7 +106,7 @@ def _images(
 
 
 def caption_sections(album: Album, number: int) -> list[Section]:
-    """The worst and the best captions; empty without caption results."""
+    """Return the worst and the best captions; empty without caption results."""
     if album.captions is None:
         return []
     scores = caption_scores(album.references, album.captions)

@@ -22,12 +22,12 @@ def draw_test_set(cfg: CfgNode, *, number: int, threshold: float) -> int:
     """Write pictures of the first images of DATASETS.TEST[0] to OUTPUT_DIR.
 
     Args:
-        cfg: with MODEL.WEIGHTS.
-        number: of images.
+        cfg: configuration with MODEL.WEIGHTS.
+        number: number of images.
         threshold: lowest score of drawn objects.
 
     Returns:
-        Number of pictures.
+        The number of pictures.
     """
     if not cfg.DATASETS.TEST:
         raise ValueError("DATASETS.TEST is empty: there is nothing to draw")
@@ -54,11 +54,11 @@ def compare_all(
     metadata: Metadata,
     threshold: float,
 ) -> Iterator[np.ndarray]:
-    """A picture per image: annotations above, predictions below.
+    """Yield a picture per image: annotations above, predictions below.
 
     Args:
-        model: in evaluation mode.
-        items: of a test loader.
+        model: the network, in evaluation mode.
+        items: samples of a test loader.
         records: data set records by file name.
         metadata: class names and colors.
         threshold: lowest score of drawn objects.
@@ -73,7 +73,7 @@ def compare_all(
 
 
 def compare(truth: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Two rows of pictures, one column per kind; missing pictures are gaps."""
+    """Arrange pictures in two rows, one column per kind; missing pictures are gaps."""
     kinds = [kind for kind in (*PANELS, CAPTION_PANEL) if kind in truth or kind in found]
     if not kinds:
         raise ValueError("there is nothing to draw: neither captions nor class names")

@@ -19,7 +19,7 @@ NOTE = (
 
 
 def draw_samples(cfg: CfgNode, number: int) -> Iterator[Section]:
-    """A section per sample for the first samples of the training loader."""
+    """Yield a section per sample for the first samples of the training loader."""
     if cfg.INPUT.DATASET_MAPPER_NAME != "multitask":
         raise ValueError("INPUT.DATASET_MAPPER_NAME must be multitask: other mappers have no views")
     tokenizer = build_tokenizer(cfg) if "caption" in cfg.MODEL.YOLOR.TASKS else None

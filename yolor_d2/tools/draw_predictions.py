@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import torch
 
-from yolor_d2.data.errors import BadFileError
-from yolor_d2.model_zoo import load_config
-from yolor_d2.reports.predictions import draw_test_set
-from yolor_d2.tools.errors import one_line_errors
-from yolor_d2.tools.options import add_picture_options, add_score_threshold
+from ..data.errors import BadFileError
+from ..model_zoo import load_config
+from ..reports.predictions import draw_test_set
+from .errors import one_line_errors
+from .options import add_picture_options, add_score_threshold
 
 
 @one_line_errors("draw_predictions", KeyError, BadFileError)

@@ -27,7 +27,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
 
 
 def load_predictor(args: argparse.Namespace, **settings: Any) -> Predictor:
-    """The predictor of `add_network_options`; `settings` are more arguments of `Predictor`."""
+    """Make the predictor of `add_network_options`; `settings` are more arguments of `Predictor`."""
     return Predictor(
         args.config_file or args.weights,
         weights=args.weights if args.config_file else None,

@@ -33,9 +33,19 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--layers", nargs="+", choices=LAYERS, help="layers to draw; default: all")
-    parser.add_argument("--opacity", type=float, default=0.5, metavar="O", help="of masks and maps")
-    parser.add_argument("--score-threshold", type=float, default=0.25, metavar="S")
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N")
+    parser.add_argument(
+        "--opacity", type=float, default=0.5, metavar="O", help="opacity of masks and maps (0.5)"
+    )
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        default=0.25,
+        metavar="S",
+        help="lowest score of objects (0.25)",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=8, metavar="N", help="images per batch (8)"
+    )
     return parser.parse_args(arguments)
 
 

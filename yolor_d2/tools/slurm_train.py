@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..engine.launch.submit import Resources, submit
-from .errors import WRONG_USE, one_line_errors, print_error
+from .errors import one_line_errors
 
 
 def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -32,7 +32,7 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--cluster", choices=["slurm", "local"], default="slurm", help="local: run it here"
     )
     parser.add_argument("script", type=Path, help="train_net.py, or another training script")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the script")
     return parser.parse_args(arguments)
 
 
@@ -49,8 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         job = submit(command, resources, folder=args.job_dir, cluster=args.cluster)
     except ImportError:
-        print_error("slurm_train", "needs submitit: pip install 'yolor_d2[slurm]'")
-        return WRONG_USE
+        raise ValueError("needs submitit: pip install 'yolor_d2[slurm]'") from None
     print(f"job {job.job_id}: {job.paths.stdout}, {job.paths.stderr}")
     return 0
 

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from yolor_d2.data.errors import BadFileError
-from yolor_d2.model_zoo import load_config
-from yolor_d2.reports.html_page import write_page
-from yolor_d2.reports.training_samples import NOTE, draw_samples
-from yolor_d2.tools.errors import one_line_errors
-from yolor_d2.tools.options import add_picture_options
+from ..data.errors import BadFileError
+from ..model_zoo import load_config
+from ..reports.html_page import write_page
+from ..reports.training_samples import NOTE, draw_samples
+from .errors import one_line_errors
+from .options import add_picture_options
 
 
 @one_line_errors("visualize_data", KeyError, BadFileError)

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from yolor_d2.data.errors import BadFileError
-from yolor_d2.model_zoo import load_config
-from yolor_d2.reports.album import read_results
-from yolor_d2.reports.html_page import write_page
-from yolor_d2.reports.mistakes import NOTE, caption_sections, object_sections
-from yolor_d2.tools.errors import one_line_errors
-from yolor_d2.tools.options import add_picture_options, add_score_threshold
+from ..data.errors import BadFileError
+from ..model_zoo import load_config
+from ..reports.album import read_results
+from ..reports.html_page import write_page
+from ..reports.mistakes import NOTE, caption_sections, object_sections
+from .errors import one_line_errors
+from .options import add_picture_options, add_score_threshold
 
 
 @one_line_errors("visualize_results", KeyError, BadFileError)

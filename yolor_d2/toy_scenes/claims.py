@@ -5,7 +5,6 @@ Claims are checked without the margins that the generator applies: it writes onl
 are exact: of three red balls, "two red balls" and "a red ball" are false.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -13,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from ..data.files.contents import read_json
 from .facts import SIDES, Group, groups_of, side_of
 from .grammar import Part, Sentence, parse
 from .measure import LARGE, SMALL
@@ -20,8 +20,15 @@ from .phrases import MANY, NOUNS, TRUE_ELSEWHERE, WHERE, number_word
 from .truth import UPRIGHT_STUFF, Scene, SceneObject
 
 KINDS = (
-    *("number", "color", "class", "size"),
-    *("relation", "place", "side", "setting", "weather"),
+    "number",
+    "color",
+    "class",
+    "size",
+    "relation",
+    "place",
+    "side",
+    "setting",
+    "weather",
 )
 NOTHING = "nothing"
 
@@ -78,7 +85,7 @@ def check_caption(caption: str, scene: Scene) -> CaptionClaims:
 
 def read_caption_checkers(path: Path) -> dict[int, Callable[[str], CaptionClaims]]:
     """Return a function for each image that checks its captions, from annotations/scenes_*.json."""
-    records = json.loads(path.read_bytes())["scenes"]
+    records = read_json(path)["scenes"]
     return {
         record["image_id"]: partial(check_caption, scene=Scene.from_json(record))
         for record in records

@@ -13,7 +13,7 @@ GAP = 8
 
 
 class Panel(NamedTuple):
-    """What is drawn in one of the pictures of a result."""
+    """A picture of one output of a result."""
 
     source: str  # key of the result
     classes: str  # key of the metadata; without class names the panel is left out

@@ -51,9 +51,9 @@ class Guard:
     """ASGI middleware that refuses requests that the page does not need.
 
     Args:
-        app: Gradio's.
+        app: the app of Gradio.
         files: the only folder whose files are served.
-        max_upload: bytes.
+        max_upload: largest upload in bytes.
         hosts: accepted names of the server; None accepts any. On loopback this refuses pages of
             other sites whose name points to this machine (DNS rebinding).
     """
@@ -79,7 +79,7 @@ class Guard:
             await send({"type": "websocket.close"})
 
     def refusal(self, scope: Message) -> tuple[int, str] | None:
-        """Status and reason for refusing a request; None if the page needs it."""
+        """Return status and reason for refusing a request; None if the page needs it."""
         headers = dict(scope["headers"])
         if self.hosts is not None and _host_name(headers) not in self.hosts:
             return 400, "unknown server name"
@@ -96,7 +96,7 @@ class Guard:
         return path.rstrip("/") in PAGES or path in PAGES or path.startswith((*FOLDERS, self.files))
 
     def _size_refusal(self, path: str, length: bytes) -> tuple[int, str] | None:
-        """Check the announced length, which the server enforces."""
+        """Check the announced length of a request; the server enforces it."""
         is_upload = path.rstrip("/") == f"{API}/upload"
         limit = self.max_upload + MULTIPART if is_upload else MAX_MESSAGE
         if not length.isdigit():

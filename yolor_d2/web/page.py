@@ -32,10 +32,10 @@ CSS = "#picture img {object-fit: contain} #note {min-height: 1.5em}"
 
 
 def upload_field() -> gr.File:
-    """An upload field for any file, without Gradio's own processing.
+    """Return an upload field for any file, without Gradio's own processing.
 
-    Gradio's would also accept and fetch URLs, and leave an empty file for each upload. A subclass
-    would work too, but Gradio writes a stub file beside subclasses.
+    Gradio would also accept and fetch URLs, and leave an empty file for each upload. Methods are
+    replaced because Gradio writes a stub file beside subclasses.
     """
     field = gr.File(label="Picture", height=140, elem_id="upload")
     move = field.async_move_resource_to_block_cache
@@ -51,7 +51,7 @@ def upload_field() -> gr.File:
 
 
 def theme() -> gr.themes.Base:
-    """A theme with system fonts, so that no fonts are fetched."""
+    """Return a theme with system fonts, so that no fonts are fetched."""
     return gr.themes.Soft(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
 
@@ -59,8 +59,8 @@ class Page:
     """Components of the page and their event handlers.
 
     Args:
-        predictor: for predictions.
-        folder: for pictures and results, Gradio's temporary folder.
+        predictor: predictor of uploaded pictures.
+        folder: Gradio's temporary folder, for pictures and results.
     """
 
     def __init__(self, predictor: SharedPredictor, folder: Path) -> None:
@@ -88,14 +88,18 @@ class Page:
         self.opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity", elem_id="opacity")
         lowest = self.shared.lowest_panoptic_score or 0.0
         self.score = gr.Slider(
-            *(LOWEST_SCORE, 1, 0.25),
+            LOWEST_SCORE,
+            1,
+            0.25,
             step=0.01,
             label="Score threshold",
             elem_id="score",
             visible="boxes" in layers,
         )
         self.panoptic_score = gr.Slider(
-            *(lowest, 1, lowest),
+            lowest,
+            1,
+            lowest,
             step=0.01,
             label="Score threshold of the panoptic map",
             elem_id="panoptic-score",
@@ -185,5 +189,5 @@ class Page:
 
 
 def _display_options(layers: list[str], *numbers: float) -> DisplayOptions:
-    """Display options from component values; clients send layers in the order of their clicks."""
+    """Make display options from component values; layers come in the order of the clicks."""
     return DisplayOptions(tuple(layers), *(float(number) for number in numbers))

@@ -39,10 +39,9 @@ def serving(predictor: SharedPredictor, *, host: str, port: int, max_upload: int
     """Serve the page in a thread, and delete all its files at the end.
 
     Args:
-        predictor: for predictions.
-        host: address to listen on.
-        port: to listen on.
-        max_upload: bytes.
+        predictor: predictor of uploaded pictures.
+        host, port: address to listen on.
+        max_upload: largest upload in bytes.
 
     Yields:
         The URL of the page.
@@ -89,7 +88,7 @@ def prepare_gradio(folder: str) -> None:
     """Set the variables that Gradio reads when imported; GRADIO_* of the environment are removed.
 
     Args:
-        folder: for all files.
+        folder: folder of all files.
     """
     for name in [name for name in os.environ if name.startswith("GRADIO_")]:
         del os.environ[name]

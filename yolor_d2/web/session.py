@@ -27,7 +27,7 @@ class DisplayOptions:
 
     Attributes:
         layers: a subset of `visualization.LAYERS`; if empty, only the picture is shown.
-        opacity: of masks and maps.
+        opacity: opacity of masks and maps.
         score: lowest score of objects.
         panoptic_score: lowest score of things in the panoptic map.
     """
@@ -44,7 +44,7 @@ class PredictedUpload:
 
     Attributes:
         upload: the picture.
-        prediction: with all objects above the predictor's threshold.
+        prediction: its prediction, with all objects above the predictor's threshold.
         seconds: duration of each step.
     """
 
@@ -57,7 +57,7 @@ class SharedPredictor:
     """A predictor for several threads, which predicts on one picture at a time.
 
     Args:
-        predictor: with the lowest score threshold that users can choose.
+        predictor: a predictor with the lowest score threshold that users can choose.
         max_pixels: larger pictures are scaled down.
     """
 
@@ -87,7 +87,7 @@ class SharedPredictor:
 
 
 def draw_picture(predicted: PredictedUpload, options: DisplayOptions) -> tuple[bytes, float]:
-    """A prediction as JPEG, and the drawing time in seconds."""
+    """Return a prediction as JPEG, and the drawing time in seconds."""
     seconds: dict[str, float] = {}
     with _clock(seconds, "drawing"):
         shown = _above(predicted.prediction, options)
@@ -100,7 +100,7 @@ def draw_picture(predicted: PredictedUpload, options: DisplayOptions) -> tuple[b
 
 
 def encode_json(predicted: PredictedUpload, options: DisplayOptions) -> bytes:
-    """`Prediction.to_json` above the thresholds; does not depend on the layers."""
+    """Encode `Prediction.to_json` above the thresholds; it does not depend on the layers."""
     content = _above(predicted.prediction, options).to_json()
     if predicted.upload.is_scaled:
         content["scaled_from"] = {
@@ -111,7 +111,7 @@ def encode_json(predicted: PredictedUpload, options: DisplayOptions) -> bytes:
 
 
 def size_text(predicted: PredictedUpload) -> str:
-    """Size of the picture, for the user."""
+    """Return a text for the user about the size of the picture."""
     height, width = predicted.upload.pixels.shape[:2]
     size = f"{width} x {height} pixels"
     if not predicted.upload.is_scaled:
@@ -120,12 +120,13 @@ def size_text(predicted: PredictedUpload) -> str:
 
 
 def times_text(predicted: PredictedUpload, drawing: float) -> str:
+    """Return a text for the user about the duration of each step."""
     seconds = {**predicted.seconds, "drawing": drawing}
     return ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in seconds.items())
 
 
 def _above(prediction: Prediction, options: DisplayOptions) -> Prediction:
-    """The prediction without things below the thresholds."""
+    """Return the prediction without objects and panoptic things below the thresholds."""
     changes: dict[str, Any] = {}
     if prediction.instances is not None:
         changes["instances"] = prediction.instances[prediction.instances.scores >= options.score]

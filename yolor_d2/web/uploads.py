@@ -27,8 +27,8 @@ class Upload(NamedTuple):
 
     Attributes:
         pixels: uint8 RGB (height, width, 3), scaled down if necessary.
-        name: of the file, without folders.
-        width, height: before scaling down.
+        name: name of the file, without folders.
+        width, height: size before scaling down.
     """
 
     pixels: np.ndarray
@@ -56,7 +56,7 @@ def read_upload(path: str | os.PathLike[str], *, max_pixels: int) -> Upload:
         decoded = image.size
         try:
             pixels = to_picture(image).pixels
-        except Exception:  # decoders can raise anything for damaged or hostile bytes
+        except Exception:  # decoders can raise anything for damaged or malicious bytes
             raise BadUploadError("This picture is damaged: it cannot be decoded.") from None
     turned = pixels.shape[1::-1] != decoded
     width, height = stored[::-1] if turned else stored
@@ -67,7 +67,7 @@ def read_upload(path: str | os.PathLike[str], *, max_pixels: int) -> Upload:
 
 
 def fitting_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
-    """Width and height scaled down to at most `max_pixels`."""
+    """Return width and height, scaled down to at most `max_pixels`."""
     if width * height <= max_pixels:
         return width, height
     factor = math.sqrt(max_pixels / (width * height))

@@ -20,7 +20,7 @@ from yolor_d2.data.files.semantic_files import read_index_png
 from yolor_d2.toy_scenes import builtin as toy_builtin
 from yolor_d2.toy_scenes.dataset import THING_CLASSES, generate_toy_scenes
 
-from ..coco_files import restored_catalogues
+from ..coco_files import restored_catalogs
 
 Register = Callable[[], None]
 
@@ -36,7 +36,7 @@ NAMES = {
 @pytest.fixture
 def register(tmp_path: Path) -> Iterator[Register]:
     """Registers the built-in data sets below tmp_path."""
-    with restored_catalogues():
+    with restored_catalogs():
         DatasetCatalog.clear()
         MetadataCatalog.data = {}
 
@@ -202,7 +202,7 @@ def test_each_kind_of_the_slice_alone(register: Register, coco_slice: Path) -> N
 
 def test_real_panoptic_files(shared_dir: Path) -> None:
     folder = shared_dir / "data/coco-panoptic-sample"
-    with restored_catalogues():
+    with restored_catalogs():
         register_coco_multitask(
             "sample",
             folder / "input_images",

@@ -51,14 +51,6 @@ PANOPTIC_NAME_OF_LEAF = {
 }
 
 
-def shared_file(name: str) -> Path:
-    """A real COCO file next to the repository; without it the test is skipped."""
-    path = Path(__file__).parents[4] / "shared/data" / name
-    if not path.exists():
-        pytest.skip(f"{path} is not here")
-    return path
-
-
 def test_counts():
     tables = (COCO_THINGS, COCO_STUFF, COCO_LEAVES, COCO_PANOPTIC)
     assert [len(table) for table in tables] == [80, 91, 171, 133]
@@ -85,15 +77,15 @@ def test_things_equal_detectron2s_metadata():
     assert COCO_THINGS.ids[-1] == 90
 
 
-def test_stuff_equals_the_real_list():
-    lines = shared_file("coco_stuff_categories.tsv").read_text().splitlines()
+def test_stuff_equals_the_real_list(shared_dir: Path) -> None:
+    lines = (shared_dir / "data/coco_stuff_categories.tsv").read_text().splitlines()
     rows = [line.split("\t") for line in lines]
     assert rows.pop() == ["183", "other"]
     assert [[str(i), name] for i, name in enumerate(COCO_STUFF.names, start=92)] == rows
 
 
-def test_panoptic_equals_the_real_list():
-    path = shared_file("coco-panoptic-sample/panoptic_coco_categories.json")
+def test_panoptic_equals_the_real_list(shared_dir: Path) -> None:
+    path = shared_dir / "data/coco-panoptic-sample/panoptic_coco_categories.json"
     for index, category in enumerate(json.loads(path.read_text())):
         assert COCO_PANOPTIC.ids[index] == category["id"]
         assert COCO_PANOPTIC.names[index] == category["name"]

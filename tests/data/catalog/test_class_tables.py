@@ -15,12 +15,12 @@ from yolor_d2.data.catalog.class_tables import (
 )
 from yolor_d2.modeling.panoptic import panoptic_tables
 
-from ..coco_files import restored_catalogues
+from ..coco_files import restored_catalogs
 
 
 @pytest.fixture(autouse=True)
-def catalogues() -> Iterator[None]:
-    with restored_catalogues():
+def catalogs() -> Iterator[None]:
+    with restored_catalogs():
         yield
 
 
@@ -70,8 +70,8 @@ def test_metadata_is_found_by_equal_classes() -> None:
     assert find_metadata({"thing_classes": ["cat", "dog"]}, ["mine"]).name == "mine"
     assert find_metadata({"thing_classes": ["dog", "cat"]}, ["mine"]) is None
     assert find_metadata({"thing_classes": ["cat"], "stuff_classes": ["sea"]}, ["mine"]) is None
-    assert find_metadata({"thing_classes": ["cat"]}, ["nobody's"]) is None
-    assert "nobody's" not in MetadataCatalog.list()
+    assert find_metadata({"thing_classes": ["cat"]}, ["unknown"]) is None
+    assert "unknown" not in MetadataCatalog.list()
 
 
 def test_registered_metadata_is_removed() -> None:

@@ -1,7 +1,7 @@
-"""Data sets that contradict themselves: one line that names the file and the id."""
+"""Inconsistent data sets: the error is one line that names the file and the id."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +13,13 @@ from yolor_d2.data.catalog.categories import COCO_PANOPTIC, COCO_THINGS
 from yolor_d2.data.catalog.coco_join import CocoFiles, load_coco_multitask
 from yolor_d2.data.errors import DataError
 
-from ..coco_files import KINDS, Album, compressed, rectangle_mask, restored_catalogues
+from ..coco_files import KINDS, Album, compressed, rectangle_mask
 
 Json = dict[str, Any]
 Change = Callable[[Json], object]
 
 
-@pytest.fixture(autouse=True)
-def _clean_catalogues() -> Iterator[None]:
-    with restored_catalogues():
-        yield
-
-
-@pytest.fixture
-def album(tmp_path: Path) -> Album:
-    return Album(tmp_path)
-
-
-def complaint(album: Album, kinds: tuple[str, ...] = KINDS, **more: Any) -> str:
+def error_message(album: Album, kinds: tuple[str, ...] = KINDS, **more: Any) -> str:
     """Return the error message of loading, which is one line."""
     with pytest.raises(DataError) as error:
         album.load(*kinds, **more)
@@ -137,7 +126,7 @@ def test_inconsistency_names_file_and_id(
 ) -> None:
     with album.changed(kind) as content:
         change(content)
-    message = complaint(album)
+    message = error_message(album)
     assert message.startswith(f"{album.path(kind)}: ")
     for part in parts:
         assert part in message
@@ -146,13 +135,13 @@ def test_inconsistency_names_file_and_id(
 @pytest.mark.parametrize("folder", ["images", "semantic", "panoptic"])
 def test_a_missing_folder(album: Album, folder: str) -> None:
     shutil.rmtree(album.root / folder)
-    assert complaint(album) == f"{album.root / folder}: there is no such folder"
+    assert error_message(album) == f"{album.root / folder}: there is no such folder"
 
 
 @pytest.mark.parametrize("kind", ["instances", "captions", "panoptic"])
 def test_a_missing_file(album: Album, kind: str) -> None:
     album.path(kind).unlink()
-    assert complaint(album) == f"{album.path(kind)}: No such file or directory"
+    assert error_message(album) == f"{album.path(kind)}: No such file or directory"
 
 
 @pytest.mark.parametrize("kind", ["instances", "captions", "panoptic"])
@@ -161,7 +150,7 @@ def test_a_missing_file(album: Album, kind: str) -> None:
 )
 def test_a_broken_file(album: Album, kind: str, content: bytes) -> None:
     album.path(kind).write_bytes(content)
-    assert complaint(album).startswith(f"{album.path(kind)}: is not valid JSON (")
+    assert error_message(album).startswith(f"{album.path(kind)}: is not valid JSON (")
 
 
 def test_file_damaged_after_registration(album: Album) -> None:
@@ -174,7 +163,7 @@ def test_file_damaged_after_registration(album: Album) -> None:
 
 def test_a_missing_panoptic_png(album: Album) -> None:
     (album.panoptic / "000003.png").unlink()
-    message = complaint(album)
+    message = error_message(album)
     assert message == f"{album.panoptic}: 000003.png is missing (panoptic.json lists it)"
 
 
@@ -182,7 +171,7 @@ def test_missing_image_of_unknown_size(album: Album) -> None:
     (album.images / "000007.jpg").write_bytes(b"no image")
     with album.changed("captions") as content:
         del content["images"][0]["width"]
-    message = complaint(album, ("captions",))
+    message = error_message(album, ("captions",))
     assert message.startswith(f"{album.images / '000007.jpg'}: cannot be read")
 
 
@@ -190,7 +179,7 @@ def test_semantic_maps_of_other_images(album: Album) -> None:
     for number in (3, 12):
         (album.semantic / f"{number:06d}.png").unlink()
     for kinds in (("semantic",), ("captions", "semantic")):
-        message = complaint(album, kinds)
+        message = error_message(album, kinds)
         assert message == f"{album.semantic}: has no PNG named like an image of {album.images}"
 
 
@@ -199,7 +188,7 @@ def test_semantic_map_shared_by_two_images(album: Album) -> None:
     album.add_image("more/000003.jpg", width=40, height=30, shade=9)
     with album.changed("instances") as content:
         content["images"][1]["file_name"] = "more/000003.jpg"
-    message = complaint(album, ("instances", "semantic"))
+    message = error_message(album, ("instances", "semantic"))
     assert message == f"{album.semantic / '000003.png'}: has the name of images 3 and 7"
 
 
@@ -209,19 +198,19 @@ def test_two_files_with_the_same_id(album: Album, name: str) -> None:
     stem = Path(name).stem
     if stem != "000003":
         shutil.copy(album.semantic / "000003.png", album.semantic / f"{stem}.png")
-    message = complaint(album, ("semantic",))
+    message = error_message(album, ("semantic",))
     assert "has the same image id 3 as" in message
     assert "000003.jpg" in message
 
 
 def test_semantic_maps_need_classes(album: Album) -> None:
-    message = complaint(album, ("semantic",), sem_seg=None)
+    message = error_message(album, ("semantic",), sem_seg=None)
     assert "sem_seg_root needs sem_seg, the names of its classes" in message
 
 
 @pytest.mark.parametrize("missing", ["panoptic_root", "panoptic_json"])
 def test_panoptic_files_go_together(album: Album, missing: str) -> None:
-    message = complaint(album, ("panoptic",), **{missing: None})
+    message = error_message(album, ("panoptic",), **{missing: None})
     assert "panoptic_root and panoptic_json go together" in message
 
 

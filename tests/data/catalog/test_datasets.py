@@ -3,7 +3,6 @@
 import json
 import pickle
 import shutil
-from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from yolor_d2.data.catalog.categories import Categories
 from yolor_d2.data.catalog.datasets import read_categories
 from yolor_d2.data.errors import DataError
 
-from ..coco_files import KINDS, LISTED, SEMANTIC, SIZES, THINGS, Album, restored_catalogues
+from ..coco_files import KINDS, LISTED, SEMANTIC, SIZES, THINGS, Album
 
 Json = dict[str, Any]
 
@@ -33,17 +32,6 @@ KEYS = {
     "panoptic": {"pan_seg_file_name", "segments_info"},
 }
 KNOWN = {"instances": {3, 7}, "captions": {7, 12}, "semantic": {3, 12}, "panoptic": {3}}
-
-
-@pytest.fixture(autouse=True)
-def _clean_catalogues() -> Iterator[None]:
-    with restored_catalogues():
-        yield
-
-
-@pytest.fixture
-def album(tmp_path: Path) -> Album:
-    return Album(tmp_path)
 
 
 def is_plain(value: Any) -> bool:

@@ -28,7 +28,7 @@ from yolor_d2.data.files.semantic_files import read_index_png
 from yolor_d2.toy_scenes import builtin
 from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
-from ..coco_files import restored_catalogues
+from ..coco_files import restored_catalogs
 
 Record = dict[str, Any]
 
@@ -41,7 +41,7 @@ def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Registers a few toy scenes under their usual names."""
     root = tmp_path_factory.mktemp("datasets")
     generate_toy_scenes(root / "toy_scenes", train=6, val=5, seed=2, workers=0, progress=False)
-    with restored_catalogues():
+    with restored_catalogs():
         DatasetCatalog.clear()
         MetadataCatalog.data = {}
         builtin.register_all(root)
@@ -104,7 +104,7 @@ def test_average_precision_of_a_data_set_of_boxes(
             entry["segmentation"] = empty
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(content))
-    with restored_catalogues():
+    with restored_catalogs():
         register_coco_multitask("boxes", toy_root / "val", instances_json=path)
         results = evaluate_truth("boxes", masks=False)
     assert results.keys() == {"bbox"}

@@ -12,14 +12,14 @@ from detectron2.data import MetadataCatalog
 from yolor_d2.data.catalog.fingerprint import dataset_fingerprint
 from yolor_d2.data.errors import DataError
 
-from ..coco_files import KINDS, Album, restored_catalogues
+from ..coco_files import KINDS, Album, restored_catalogs
 
 
 @pytest.fixture
 def album(tmp_path: Path) -> Iterator[Album]:
     root = tmp_path / "here"
     root.mkdir()
-    with restored_catalogues():
+    with restored_catalogs():
         album = Album(root)
         album.register("album", *KINDS)
         yield album
@@ -108,5 +108,5 @@ def test_subfolders_and_links(album: Album) -> None:
 
 
 def test_unregistered_name() -> None:
-    with restored_catalogues(), pytest.raises(DataError, match=r"there is no data set albun$"):
+    with restored_catalogs(), pytest.raises(DataError, match=r"there is no data set albun$"):
         dataset_fingerprint("albun")

@@ -1,4 +1,4 @@
-"""Semantic PNGs from the official files: who lies over whom, resuming, and clear refusals."""
+"""Semantic PNGs from the official files: which class covers which, resuming, and errors."""
 
 import importlib.util
 import json
@@ -21,14 +21,6 @@ from yolor_d2.data.files.semantic_files import read_index_png, write_index_png
 SCRIPT = Path(__file__).parents[3] / "datasets/prepare_coco_semantic.py"
 PERSON, TOOTHBRUSH, BANNER, WOOD, OTHER = 1, 90, 92, 182, 183
 SIZE = (12, 16)
-
-
-def shared_folder(name: str) -> Path:
-    """Real COCO files next to the repository; without them the test is skipped."""
-    path = Path(__file__).parents[4] / "shared/data" / name
-    if not path.is_dir():
-        pytest.skip(f"{path} is not here")
-    return path
 
 
 def prepare(*argv: object) -> None:
@@ -220,10 +212,13 @@ def test_wrong_annotations_are_named(tmp_path, capsys, region, message):
     ("content", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "not a COCO annotation file"),
-        ("{}", 'has no list "images"'),
-        ('{"images": []}', 'has no list "annotations"'),
-        ('{"images": [{"id": 4, "file_name": "a.jpg", "height": 2}]}', 'images: 4 has no "width"'),
+        ("[]", "has no list of images"),
+        ("{}", "has no list of images"),
+        ('{"images": []}', "has no list of annotations"),
+        (
+            '{"images": [{"id": 4, "file_name": "a.jpg", "height": 2}]}',
+            "images entry 4 has no width",
+        ),
         (
             '{"images": [], "annotations": [{"id": 5, "image_id": 9, "category_id": 1, '
             '"segmentation": []}]}',
@@ -241,7 +236,7 @@ def test_wrong_json_is_named(tmp_path, content, message):
 
 
 def test_wrong_maps_are_named(tmp_path, capsys):
-    with pytest.raises(SystemExit, match="no PNG files here"):
+    with pytest.raises(SystemExit, match="has no PNG files"):
         prepare("--stuffthingmaps", tmp_path / "nowhere", "--output", tmp_path / "out")
     folder = tmp_path / "maps"
     folder.mkdir()
@@ -284,8 +279,8 @@ def test_the_command_with_two_processes(tmp_path, stuff_json):
     assert first_row(tmp_path / "out")[:5] == [0, 0, 0, 0, leaf(WOOD)]
 
 
-def test_real_instances(tmp_path):
-    path = shared_folder("coco-mini") / "annotations/instances_val2017.json"
+def test_real_instances(tmp_path, shared_dir):
+    path = shared_dir / "data/coco-mini/annotations/instances_val2017.json"
     prepare("--instances-json", path, "--output", tmp_path / "out", "--workers", 1)
     coco = COCO(path)
     assert len(list((tmp_path / "out").glob("*.png"))) == len(coco.imgs)
@@ -299,8 +294,8 @@ def test_real_instances(tmp_path):
         assert np.array_equal(found, np.where(expected == 80, 255, expected))
 
 
-def test_real_panoptic_sample(tmp_path):
-    folder = shared_folder("coco-panoptic-sample")
+def test_real_panoptic_sample(tmp_path, shared_dir):
+    folder = shared_dir / "data/coco-panoptic-sample"
     path, output = folder / "panoptic_examples.json", tmp_path / "semantic_panoptic"
     sources = ("--panoptic-json", path, "--panoptic-dir", folder / "panoptic_examples")
     prepare(*sources, "--output", output, "--workers", 1)

@@ -171,7 +171,7 @@ def test_cache_keeps_recent_arrays_within_its_size() -> None:
     cache = ArrayCache(250)
     for key in ["a", "b", "a", "c", "a", "b"]:
         cache.get(key, lambda key=key: make(key))
-    assert made == ["a", "b", "c", "b"]  # c drove out b, which was used longest ago
+    assert made == ["a", "b", "c", "b"]  # c replaced b, which was used longest ago
     with pytest.raises(ValueError, match="read-only"):
         cache.get("a", lambda: make("a"))[0] = 1
     off = ArrayCache(0)

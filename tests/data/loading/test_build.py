@@ -157,11 +157,11 @@ def test_task_without_targets(register: Register, tmp_path: Path) -> None:
     for record in register("mute"):
         del record["captions"]
     cfg = config(tmp_path, "mute")
-    complaint = "TASKS has caption, but no image of mute has such targets"
-    with pytest.raises(DataError, match=complaint):
+    message = "TASKS has caption, but no image of mute has such targets"
+    with pytest.raises(DataError, match=message):
         build_tokenizer(cfg)
     tokenizer = Tokenizer.train(["words from elsewhere"], vocab_size=30)
-    with pytest.raises(DataError, match=complaint):
+    with pytest.raises(DataError, match=message):
         build_train_loader(cfg, tokenizer=tokenizer)
 
 
@@ -196,8 +196,8 @@ def test_tokenizer_from_a_file_or_from_the_captions(register: Register, tmp_path
     assert trained.decode(trained.encode("Picture number 7")) == "picture number 7"
 
 
-def test_samples_hold_plain_data(register: Register, tmp_path: Path) -> None:
-    """The keys that identify a sample are JSON values."""
+def test_identifying_keys_are_plain_data(register: Register, tmp_path: Path) -> None:
+    """The keys that identify a sample have JSON values."""
     register("plain", 4)
     for item in first_items(config(tmp_path, "plain"), 1):
         json.dumps({key: item[key] for key in ("file_name", "image_id", "height", "width")})

@@ -13,10 +13,15 @@ from yolor_d2.data.views.mosaic import (
     reduction_for,
     visible_window,
 )
-from yolor_d2.data.views.targets import move_boxes, move_points
+from yolor_d2.data.views.targets import move_boxes
 from yolor_d2.data.views.transforms import ViewPolicy, random_view
 
 SIZE = 128
+
+
+def move_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Apply a (2, 3) map to points of shape (..., 2)."""
+    return points @ matrix[:, :2].T + matrix[:, 2]
 
 
 def random_windows(seed: int) -> list:

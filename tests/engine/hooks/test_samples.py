@@ -8,7 +8,7 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from tests.data.coco_files import restored_catalogues
+from tests.data.coco_files import restored_catalogs
 from tests.data.factory import make_record
 from tests.data.loading import assert_same, config
 from tests.randomness import randomness
@@ -28,7 +28,7 @@ def folder(tmp_path: Path):
         make_record(tmp_path, f"{k}", boxes=BOXES[: k % 3], captions=[f"image {k}"])
         for k in range(9)
     ]
-    with restored_catalogues():
+    with restored_catalogs():
         DatasetCatalog.register(NAME, lambda: records)
         MetadataCatalog.get(NAME).set(
             thing_classes=["cat", "dog", "kite"],

@@ -188,7 +188,7 @@ def test_images_without_captions_are_left_out(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "No such file"),
-        ("{", "is not JSON"),
+        ("{", "is not valid JSON"),
         ("[]", "is not a caption file"),
         ('{"images": [{"id": 1}]}', "is not a caption file"),
         ('{"annotations": [{"image_id": 1}]}', "is not a caption file"),

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from benchmarks import evaluation as benchmark_evaluation
+import benchmarks.evaluation
 from benchmarks.evaluation import scorers, synthetic_data
 from benchmarks.timing import cpu_seconds
 from yolor_d2.evaluation.coco.scoring import score
@@ -31,7 +31,7 @@ def speedup(task: str, *, images: int, repeats: int = 3) -> float:
 def test_a_small_evaluation_is_fast(
     task: str, minimum: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark_evaluation, "SHAPES", 200)
+    monkeypatch.setattr(benchmarks.evaluation, "SHAPES", 200)
     assert speedup(task, images=40) >= minimum
 
 

@@ -9,9 +9,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...compat import dataset_root
 from ..errors import BadFileError, DataError
+from ..files.contents import read_json
 from ..files.images import image_size
 from .categories import COCO_LEAVES, COCO_PANOPTIC, COCO_THINGS, LEAF_TO_PANOPTIC
-from .coco_join import entries, read_json
+from .coco_join import entries
 from .datasets import register_coco_multitask
 
 logger = logging.getLogger(__name__)

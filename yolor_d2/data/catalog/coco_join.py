@@ -3,7 +3,6 @@
 Inconsistencies raise a DataError that names the file and the id.
 """
 
-import json
 import logging
 import math
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 
 from ..errors import BadFileError, DataError
+from ..files.contents import read_json
 from ..files.images import image_size
 from ..files.rle import covers
 from ..files.semantic_files import png_size
@@ -96,17 +96,6 @@ def _present(files: CocoFiles) -> CocoFiles:
     return CocoFiles(**kept)
 
 
-def read_json(path: Path) -> Json:
-    """Read a JSON file; raise a DataError if that fails."""
-    try:
-        with path.open("rb") as file:
-            return json.load(file)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: is not valid JSON ({error})") from None
-
-
 def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Json:
     """Add the images that a file lists, and return its content."""
     content = read_json(path)
@@ -119,7 +108,7 @@ def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Jso
         file_name = str(image_root / image["file_name"])
         if "height" not in image or "width" not in image:
             known = records.get(image_id)
-            size = (known["width"], known["height"]) if known else header_size(file_name)
+            size = (known["width"], known["height"]) if known else _header_size(file_name)
             image["width"], image["height"] = size
         record = {
             "file_name": file_name,
@@ -136,7 +125,7 @@ def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Jso
     return content
 
 
-def header_size(path: str) -> tuple[int, int]:
+def _header_size(path: str) -> tuple[int, int]:
     """Return (width, height) of an image whose size is in no annotation file."""
     try:
         return image_size(path)

@@ -9,10 +9,10 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import DataError
+from .coco_join import IMAGE_SUFFIXES
 
 ANNOTATION_FILES = ("json_file", "captions_json", "panoptic_json")
 FOLDERS = ("image_root", "sem_seg_root", "panoptic_root")
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 def dataset_fingerprint(name: str) -> dict[str, Any]:

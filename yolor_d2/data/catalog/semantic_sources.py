@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from ...files import replace_file
 from ..errors import BadFileError, DataError
+from ..files.contents import read_json
 from ..files.semantic_files import png_size, read_index_png, write_index_png
 from .categories import (
     COCO_LEAVES,
@@ -28,10 +29,11 @@ from .categories import (
     Categories,
     stuffthing_to_leaf_table,
 )
+from .coco_join import entries
 
 _OTHER_ID = 183  # "other" of the stuff annotations: everything that is not stuff
 _DESCRIPTION = "categories.json"
-_REGION_FIELDS = {"id", "image_id", "category_id", "segmentation"}
+_REGION_FIELDS = ("id", "image_id", "category_id", "segmentation")
 _BATCH = 2048  # images
 
 
@@ -131,7 +133,7 @@ class _PanopticMap:
         except (OSError, SyntaxError, ValueError) as error:
             raise BadFileError(self.path, f"cannot be decoded ({error})") from None
         if colors.shape[:2] != self.size():
-            raise DataError(f"{self.path}: is {colors.shape[:2]}, its JSON says {self.size()}")
+            raise DataError(f"{self.path}: is {colors.shape[:2]}, in its JSON {self.size()}")
         segment_ids, inverse = np.unique(colors @ [1, 256, 256**2], return_inverse=True)
         known = {0: IGNORE_LABEL} | {
             segment: COCO_PANOPTIC.id_to_index[category]
@@ -148,7 +150,7 @@ def stuffthing_sources(folder: Path) -> dict[str, SemanticSource]:
     """Return the maps of a folder of official stuffthingmaps, by file stem."""
     paths = sorted(folder.glob("*.png"))
     if not paths:
-        raise DataError(f"{folder}: no PNG files here; give the folder train2017 or val2017")
+        raise DataError(f"{folder}: has no PNG files; give the folder train2017 or val2017")
     return {path.stem: _StuffThingMap(str(path)) for path in paths}
 
 
@@ -164,7 +166,7 @@ def annotation_sources(
     regions: dict[int, list[_Region]] = defaultdict(list)
     for path in (stuff_json, instances_json):
         if path is not None:
-            content = _load_json(path)
+            content = read_json(path, object_hook=_shrink_annotation)
             _add_images(images, content, path)
             _add_regions(regions, content, path, images)
     return {
@@ -176,13 +178,13 @@ def annotation_sources(
 def panoptic_sources(*, panoptic_json: Path, panoptic_dir: Path) -> dict[str, SemanticSource]:
     """Return the maps of the 133 panoptic classes, by file stem."""
     if not panoptic_dir.is_dir():
-        raise DataError(f"{panoptic_dir}: no such folder")
+        raise DataError(f"{panoptic_dir}: there is no such folder")
     images: dict[int, _Image] = {}
-    content = _load_json(panoptic_json)
+    content = read_json(panoptic_json)
     _add_images(images, content, panoptic_json)
     sources: dict[str, SemanticSource] = {}
-    fields = {"image_id", "file_name", "segments_info"}
-    for annotation in _entries(content, "annotations", fields, panoptic_json):
+    fields = ("image_id", "file_name", "segments_info")
+    for annotation in entries(content, "annotations", panoptic_json, fields):
         image_id = annotation["image_id"]
         if image_id not in images:
             raise DataError(
@@ -200,19 +202,6 @@ def panoptic_sources(*, panoptic_json: Path, panoptic_dir: Path) -> dict[str, Se
     return sources
 
 
-def _load_json(path: Path) -> dict[str, Any]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            content = json.load(file, object_hook=_shrink_annotation)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: not a COCO annotation file")
-    return content
-
-
 def _shrink_annotation(entry: dict[str, Any]) -> dict[str, Any]:
     """Convert polygons to arrays, which take a fraction of the memory of lists."""
     shape = entry.get("segmentation")
@@ -223,20 +212,8 @@ def _shrink_annotation(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if key in _REGION_FIELDS}
 
 
-def _entries(
-    content: dict[str, Any], key: str, fields: set[str], path: Path
-) -> Iterator[dict[str, Any]]:
-    if not isinstance(content.get(key), list):
-        raise DataError(f'{path}: has no list "{key}"')
-    for entry in content[key]:
-        missing = fields - entry.keys()
-        if missing:
-            raise DataError(f'{path}: {key}: {entry.get("id", entry)} has no "{min(missing)}"')
-        yield entry
-
-
-def _add_images(images: dict[int, _Image], content: dict[str, Any], path: Path) -> None:
-    for entry in _entries(content, "images", {"id", "file_name", "height", "width"}, path):
+def _add_images(images: dict[int, _Image], content: Any, path: Path) -> None:
+    for entry in entries(content, "images", path, ("id", "file_name", "height", "width")):
         image = _Image(Path(entry["file_name"]).stem, entry["height"], entry["width"])
         before = images.setdefault(entry["id"], image)
         if image != before:
@@ -245,11 +222,11 @@ def _add_images(images: dict[int, _Image], content: dict[str, Any], path: Path) 
 
 def _add_regions(
     regions: dict[int, list[_Region]],
-    content: dict[str, Any],
+    content: Any,
     path: Path,
     images: Mapping[int, _Image],
 ) -> None:
-    for entry in _entries(content, "annotations", _REGION_FIELDS, path):
+    for entry in entries(content, "annotations", path, _REGION_FIELDS):
         region = _Region(str(path), entry["id"], entry["category_id"], entry["segmentation"])
         if entry["image_id"] not in images:
             raise DataError(f"{region.origin}: there is no image {entry['image_id']}")
@@ -323,7 +300,7 @@ def _claim_folder(output: Path, *, categories: Categories, made_from: Mapping[st
             raise DataError(f"{output}: has PNG files but no {_DESCRIPTION}; choose a new folder")
         replace_file(path, json.dumps(description, indent=1).encode())
     elif json.loads(path.read_bytes()) != description:
-        raise DataError(f"{path}: this folder was made from another source; choose a new one")
+        raise DataError(f"{path}: the folder was made from another source; choose a new one")
 
 
 def _is_done(path: Path, source: SemanticSource) -> bool:

@@ -53,7 +53,7 @@ class ProblemList:
             self._writer.writerow([getattr(problem, column) for column in REPORT_COLUMNS])
 
     def of_task(self, task: str) -> int:
-        """Number of problems of a task."""
+        """Return the number of problems of a task."""
         return sum(count for (of_task, _), count in self.counts.items() if of_task == task)
 
 
@@ -71,8 +71,8 @@ def check_dataset(
     """Check a registered data set.
 
     Args:
-        name: in detectron2's catalog.
-        problems: gets all problems, also before a DataError.
+        name: name in detectron2's catalog.
+        problems: collects all problems, also those found before a DataError.
         workers: number of worker processes; 0 checks in this process.
         limit: check only the first images; None checks all. JSON files are checked completely.
 
@@ -119,7 +119,7 @@ def _load(name: str) -> list[Record]:
 def _reports(
     records: Sequence[Record], tables: ClassTables, workers: int
 ) -> Iterator[tuple[Report, int]]:
-    """Report and number of records of each chunk, in order."""
+    """Yield the report and the number of records of each chunk, in order."""
     chunks = [records[start : start + _CHUNK] for start in range(0, len(records), _CHUNK)]
     check = functools.partial(check_records, tables=tables)
     sizes = map(len, chunks)
@@ -141,7 +141,7 @@ def _reports(
 
 @contextmanager
 def open_report(path: Path | None) -> Iterator[Any]:
-    """A CSV writer for a file of problems, with its header written; None without a path."""
+    """Open a CSV writer for problems, with the header written; None without a path."""
     if path is None:
         yield None
         return

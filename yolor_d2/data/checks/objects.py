@@ -47,7 +47,7 @@ def ring_fault(ring: Any) -> Finding | None:
 
 
 def _box(annotation: dict[str, Any]) -> np.ndarray:
-    """x0, y0, x1, y1"""
+    """Return x0, y0, x1, y1 in float64."""
     box = BoxMode.convert(list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYXY_ABS)
     return np.array(box, dtype=np.float64)
 
@@ -100,7 +100,7 @@ def _polygon_findings(rings: list[Any], width: int, height: int) -> Iterator[Fin
 
 
 def _extent(rings: Sequence[np.ndarray]) -> np.ndarray:
-    """x0, y0, x1, y1 around rings of shape (points, 2)."""
+    """Return x0, y0, x1, y1 around rings of shape (points, 2)."""
     points = np.concatenate(rings)
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 

@@ -18,7 +18,7 @@ CLASS_COLUMNS = {
 
 
 def task_table(report: Report, num_images: int, problems: ProblemList) -> str:
-    """A row for each task with annotations or problems."""
+    """Return a table with a row for each task that has annotations or problems."""
     rows = [
         (task, report.images[task], num_images - report.images[task], problems.of_task(task))
         for task in TASKS
@@ -28,7 +28,7 @@ def task_table(report: Report, num_images: int, problems: ProblemList) -> str:
 
 
 def class_table(report: Report, tables: ClassTables) -> str:
-    """A row for each class that occurs, by name across tasks; then the classes that do not."""
+    """Return a table of classes that occur, by name across tasks, and the names of the others."""
     rows: dict[str, Counter[str]] = {}
     headers: list[str] = []
     for task, columns in CLASS_COLUMNS.items():
@@ -51,7 +51,7 @@ def class_table(report: Report, tables: ClassTables) -> str:
 
 
 def problem_lines(problems: ProblemList) -> Iterator[str]:
-    """Each kind of problem with its count and first examples."""
+    """Yield a line for each kind of problem with its count, and lines with its first examples."""
     for (task, kind), examples in problems.examples.items():
         count = problems.counts[task, kind]
         yield f"{task}: {kind}: {count}"

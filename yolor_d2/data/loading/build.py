@@ -149,7 +149,7 @@ def make_test_loader(
         mapper: maps a record to a sample.
         batch_size: batch size per process.
         num_workers: workers per process.
-        output_dir, max_bad_files: as of `make_train_loader`.
+        output_dir, max_bad_files: see `make_train_loader`.
         max_images: number of images, evenly spread over the data set; 0 takes all.
     """
     records = DatasetCatalog.get(dataset_name)
@@ -229,12 +229,19 @@ def _build_train_mapper(cfg: CfgNode, tokenizer: Tokenizer | None) -> Mapper:
     mapper_class = _mapper_class(cfg)
     if mapper_class is not MultiTaskMapper:
         return mapper_class(cfg, is_train=True)
-    sem_seg_classes = shared_classes(cfg.DATASETS.TRAIN, "stuff_classes", where="sem_seg_root")
+    return build_multitask_mapper(cfg, cfg.DATASETS.TRAIN, tokenizer=tokenizer)
+
+
+def build_multitask_mapper(
+    cfg: CfgNode, names: Sequence[str], *, tokenizer: Tokenizer | None
+) -> MultiTaskMapper:
+    """Build the training mapper for data sets, which must share the classes of semantic maps."""
+    classes = shared_classes(names, "stuff_classes", where="sem_seg_root")
     return MultiTaskMapper(
         cfg,
         is_train=True,
         tokenizer=tokenizer,
-        num_sem_seg_classes=len(sem_seg_classes) if sem_seg_classes else None,
+        num_sem_seg_classes=len(classes) if classes else None,
     )
 
 

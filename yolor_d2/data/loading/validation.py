@@ -5,7 +5,7 @@ from detectron2.config import CfgNode
 from ...tokenizer import Tokenizer
 from ..views.mapper import MultiTaskMapper
 from ..views.reading import Record
-from .build import TestLoader, make_test_loader, shared_classes
+from .build import TestLoader, build_multitask_mapper, make_test_loader
 
 
 class PlainViews:
@@ -47,13 +47,7 @@ def build_validation_loader(
         raise ValueError(
             "TEST.LOSS_PERIOD needs INPUT.DATASET_MAPPER_NAME multitask, whose samples have targets"
         )
-    classes = shared_classes([dataset_name], "stuff_classes", where="sem_seg_root")
-    mapper = MultiTaskMapper(
-        cfg,
-        is_train=True,
-        tokenizer=tokenizer,
-        num_sem_seg_classes=len(classes) if classes else None,
-    )
+    mapper = build_multitask_mapper(cfg, [dataset_name], tokenizer=tokenizer)
     return make_test_loader(
         dataset_name,
         mapper=PlainViews(mapper),

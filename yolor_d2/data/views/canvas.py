@@ -91,7 +91,7 @@ class Canvas:
         """Paint an image through a window.
 
         Args:
-            window: from `mosaic.visible_window`.
+            window: result of `mosaic.visible_window`.
             pixels: the image, uint8 RGB, read at the window's reduction.
             labels: its semantic map at full size; None if the canvas has none.
         """

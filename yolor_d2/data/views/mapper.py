@@ -213,7 +213,7 @@ class MultiTaskMapper:
 
     def _strong_items(self, record: Record, draw: Draw, targets: frozenset[str]) -> Record:
         image, made = self.strong_view(record, draw, targets - {"caption"})
-        item: Record = {"image": self._to_tensor(image)}
+        item: Record = {"image": _as_tensor(image, self.image_format)}
         if "detection" in targets:
             size = (image.shape[0], image.shape[1])
             item["instances"] = _instances(size, made.boxes, made.classes, made.masks)
@@ -229,7 +229,7 @@ class MultiTaskMapper:
         resized = resize_long_side(pixels, self.weak_size)  # (h, w, 3)
         height, width = resized.shape[:2]
         matrix = np.diag([width / record["width"], height / record["height"], 1.0])[:2]
-        item: Record = {"weak_image": self._to_tensor(resized)}
+        item: Record = {"weak_image": _as_tensor(resized, self.image_format)}
         if "detection" in targets:
             objects = self.reader.objects(record)
             masks = None
@@ -259,9 +259,6 @@ class MultiTaskMapper:
             self.reader.pixels(record), size=self.test_size, image_format=self.image_format
         )
         return item
-
-    def _to_tensor(self, image: np.ndarray) -> torch.Tensor:
-        return _as_tensor(image, self.image_format)
 
 
 def make_test_image(pixels: np.ndarray, *, size: int, image_format: str) -> torch.Tensor:

@@ -42,7 +42,7 @@ def place_in_mosaic(
     """Place one of four images with a corner at a common point of a canvas of 2 x 2 tiles.
 
     Args:
-        width, height: of the image.
+        width, height: size of the image.
         position: 0 to 3 for top left, top right, bottom left, bottom right of the point.
         center: (2,) the point, x and y in pixels of the canvas.
         tile_size: long side of the image on the canvas; half the side of the canvas.

@@ -1,7 +1,7 @@
 """Annotations as arrays: affine maps, clipping, rasterization. No randomness, no files.
 
-Coordinates are continuous pixels, x before y: pixel (0, 0) covers [0, 1) x [0, 1). A map is a (2,
-3) matrix from image to output coordinates, a rectangle is (x0, y0, x1, y1).
+Coordinates are continuous pixels, x before y: pixel (0, 0) covers [0, 1) x [0, 1). A map is a
+matrix of shape (2, 3) from image to output coordinates; a rectangle is (x0, y0, x1, y1).
 """
 
 from collections.abc import Sequence
@@ -99,11 +99,6 @@ def move_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return np.concatenate([centers - halves, centers + halves], axis=1)
 
 
-def move_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Apply a map to points of shape (..., 2)."""
-    return points @ matrix[:, :2].T + matrix[:, 2]
-
-
 def move_outlines(outlines: list[Outline], matrix: np.ndarray) -> list[Outline]:
     """Apply a map to an object's shape."""
     return [[cv2.transform(ring[None], matrix)[0] for ring in rings] for rings in outlines]
@@ -116,7 +111,7 @@ def clip_boxes(boxes: np.ndarray, rectangle: Sequence[float]) -> np.ndarray:
 
 
 def box_areas(boxes: np.ndarray) -> np.ndarray:
-    """(G, 4) -> (G,)"""
+    """Return the areas of boxes, (G, 4) -> (G,)."""
     return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
 
 
@@ -184,8 +179,9 @@ def rasterize(
     belongs to the object if at least two of its four central pixels do.
 
     Args:
-        outlines: in pixels of the full size.
-        width, height: of the full size, multiples of stride.
+        outlines: the shape in pixels of the full size.
+        width, height: full size, multiples of stride.
+        stride: pixels per cell.
 
     Returns:
         Rows and columns of the window in cells, and its mask, bool (rows, columns).

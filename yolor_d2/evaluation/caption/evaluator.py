@@ -1,6 +1,5 @@
 """Evaluator of captions."""
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from typing import Any
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
+from ...data.files.contents import read_json
 from ...files import json_number, write_json, write_text
 from ..gathering import gather, image_id_key
 from .baselines import baseline_captions
@@ -133,12 +133,7 @@ def read_captions(path: Path) -> dict[int, list[str]]:
 
     Images without captions are left out.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: is not JSON ({error})") from None
+    content = read_json(path)
     captions: dict[int, list[str]] = defaultdict(list)
     try:
         if "annotations" in content:

@@ -48,7 +48,7 @@ def tokenize_captions(
 def score_tokenized(
     references: Mapping[int, Sequence[str]], candidates: Mapping[int, str]
 ) -> dict[str, float]:
-    """Score tokenized captions, tokens separated by spaces; see `score`."""
+    """Score tokenized captions, tokens separated by spaces; otherwise as `score`."""
     truth = _scored_references(references, candidates)
     answers = {image_id: [candidates[image_id]] for image_id in truth}
     bleu, _ = Bleu().compute_score(truth, answers, verbose=0)

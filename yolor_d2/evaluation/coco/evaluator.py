@@ -1,6 +1,5 @@
 """Evaluator of boxes and masks."""
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
+from ...data.files.contents import read_json
 from ...files import write_json
 from ...structures import instances_to_coco_json
 from ..gathering import gather
@@ -46,7 +46,7 @@ class InstanceEvaluator(DatasetEvaluator):
             plots: draw precision-recall curves, and a confusion matrix of boxes.
         """
         self._metadata = MetadataCatalog.get(dataset_name)
-        self._dataset: Json = json.loads(Path(self._metadata.json_file).read_bytes())
+        self._dataset: Json = read_json(Path(self._metadata.json_file))
         self._image_ids = {image["id"] for image in self._dataset["images"]}
         self._tasks = tuple(tasks)
         self._folder = None if output_dir is None else Path(output_dir)

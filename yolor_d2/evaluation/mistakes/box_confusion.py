@@ -71,16 +71,16 @@ def match_boxes(
     matches: list[Match] = []
     free_results, free_objects = set(range(len(results))), set(range(len(objects)))
     for position in np.argsort(-ious, axis=None, kind="stable"):
-        result, item = divmod(int(position), len(objects))
-        if ious[result, item] <= min_iou:
+        row, column = divmod(int(position), len(objects))
+        if ious[row, column] <= min_iou:
             break
-        if result in free_results and item in free_objects:
-            free_results.remove(result)
-            free_objects.remove(item)
-            matches.append(Match(objects[item], results[result], float(ious[result, item])))
+        if row in free_results and column in free_objects:
+            free_results.remove(row)
+            free_objects.remove(column)
+            matches.append(Match(objects[column], results[row], float(ious[row, column])))
     unmatched = free_results - set(np.flatnonzero(on_crowd))
-    matches += [Match(None, results[result], 0.0) for result in sorted(unmatched)]
-    matches += [Match(objects[item], None, 0.0) for item in sorted(free_objects)]
+    matches += [Match(None, results[row], 0.0) for row in sorted(unmatched)]
+    matches += [Match(objects[column], None, 0.0) for column in sorted(free_objects)]
     return matches
 
 

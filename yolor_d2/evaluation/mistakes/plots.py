@@ -1,4 +1,4 @@
-"""Plots of results. Figures are created without pyplot, so that those of a notebook stay alone."""
+"""Plots of results, drawn without pyplot, whose state a notebook may use."""
 
 from collections.abc import Sequence
 from pathlib import Path

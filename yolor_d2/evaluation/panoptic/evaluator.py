@@ -1,6 +1,5 @@
 """Evaluator of panoptic maps."""
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from PIL import Image
 
+from ...data.files.contents import read_json
 from ...files import write_json
 from ..gathering import gather
 from ..truth_maps import read_map
@@ -47,8 +47,7 @@ class PanopticEvaluator(DatasetEvaluator):
         """
         self._metadata = MetadataCatalog.get(dataset_name)
         self._class_names: list[str] = self._metadata.panoptic_classes
-        path = Path(self._metadata.panoptic_json)
-        annotations = json.loads(path.read_text("utf-8"))["annotations"]
+        annotations = read_json(Path(self._metadata.panoptic_json))["annotations"]
         self._truth = {annotation["image_id"]: annotation for annotation in annotations}
         self._folder = (
             Path(output_dir) / "panoptic_seg" if save_predictions and output_dir else None

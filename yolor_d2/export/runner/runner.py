@@ -32,7 +32,7 @@ class Runner:
     def __init__(self, folder: str | Path, *, threads: int = 0) -> None:
         """
         Args:
-            folder: with model.json and the files it names.
+            folder: folder with model.json and the files it names.
             threads: CPU threads; 0 is onnxruntime's default.
         """
         folder = Path(folder)
@@ -143,7 +143,7 @@ def letterbox(
     Args:
         image: (height, width, 3) uint8.
         size: long side after resizing.
-        divisor: of the canvas sides.
+        divisor: divisor of the canvas sides.
         pad: position of the image on the canvas, "corner" or "center".
         pad_value: value of padding pixels.
         channels: channel order of the network, "RGB" or "BGR".
@@ -167,11 +167,11 @@ def letterbox(
 
 
 def to_json(found: Results, facts: dict[str, Any]) -> Results:
-    """Plain data with the keys of `yolor-d2 predict`; masks are COCO's uncompressed run lengths.
+    """Return plain data with the keys of `yolor-d2 predict`; masks are uncompressed run lengths.
 
     Args:
         found: result of a runner.
-        facts: content of model.json, for the classes.
+        facts: content of model.json, which has the classes.
     """
     plain: Results = {}
     if "boxes" in found:
@@ -210,7 +210,7 @@ def _segment(facts: dict[str, Any], segment: Results, ids: np.ndarray) -> Result
 
 
 def _category(facts: dict[str, Any], kind: str, index: int) -> Results:
-    """Id and name of a class, as in the data set if known."""
+    """Return the id and name of a class, as in the data set if known."""
     names, numbers = (facts[key].get(f"{kind}_classes", ()) for key in ("classes", "class_ids"))
     return {
         "category_id": numbers[index] if index < len(numbers) else index,
@@ -219,7 +219,7 @@ def _category(facts: dict[str, Any], kind: str, index: int) -> Results:
 
 
 def _area(mask: np.ndarray) -> Results:
-    """Area, bounding box and run lengths of a mask (height, width)."""
+    """Return the area, bounding box and run lengths of a mask (height, width)."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     return {
         "area": int(mask.sum()),
@@ -229,7 +229,7 @@ def _area(mask: np.ndarray) -> Results:
 
 
 def run_lengths(mask: np.ndarray) -> Results:
-    """COCO's run lengths, down the columns, of alternately 0 and 1."""
+    """Return COCO's run lengths, down the columns, of alternately 0 and 1."""
     pixels = np.concatenate([[False], mask.ravel(order="F")])
     changes = np.flatnonzero(pixels[1:] != pixels[:-1])
     counts = np.diff(changes, prepend=0, append=mask.size)

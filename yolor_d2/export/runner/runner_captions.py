@@ -28,7 +28,7 @@ class Search(NamedTuple):
 
 
 def beam_search(step: Step, search: Search) -> tuple[list[int], float]:
-    """Token ids of the best text, including begin and end, and its log-probability."""
+    """Return the token ids of the best text, including begin and end, and its log-probability."""
     beams, last = search.beam_size, search.max_tokens - 1
     texts = np.full((beams, search.max_tokens), search.pad_id)
     texts[:, 0] = search.bos_id
@@ -67,7 +67,7 @@ def beam_search(step: Step, search: Search) -> tuple[list[int], float]:
 def log_probabilities(
     logits: np.ndarray, texts: np.ndarray, is_last: bool, search: Search
 ) -> np.ndarray:
-    """Log-probabilities of allowed next tokens of texts (K, P), from logits (K, V); others -inf."""
+    """Return log-probabilities (K, V) of next tokens of texts (K, P); -inf if not allowed."""
     gains = log_softmax(logits)
     end = gains[:, search.eos_id].copy()
     if is_last:
@@ -84,13 +84,13 @@ def log_probabilities(
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Log-probabilities (K, V)."""
+    """Return log-probabilities (K, V)."""
     below = logits - logits.max(axis=1, keepdims=True)
     return below - np.log(np.exp(below).sum(axis=1, keepdims=True))
 
 
 def largest(values: np.ndarray, count: int) -> np.ndarray:
-    """Indices of the largest values in descending order; ties in order of the index."""
+    """Return the indices of the largest values in descending order; ties in order of the index."""
     count = min(count, len(values))
     limit = np.partition(values, len(values) - count)[len(values) - count]
     places = np.flatnonzero(values >= limit)

@@ -31,7 +31,7 @@ def detect(
     pre_nms_topk: int,
     detections_per_image: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Non-maximum suppression per class of boxes (A, 4) with scores (A, C).
+    """Apply non-maximum suppression per class to boxes (A, 4) with scores (A, C).
 
     Returns:
         Boxes (D, 4) on the canvas, point indices (D,) and classes (D,), in order of the score.
@@ -72,12 +72,12 @@ def boxes_to_image(boxes: np.ndarray, *, content: Content, height: int, width: i
 def interpolation(
     pixels: int, cells: int, *, start: float, length: float, outside: bool = False
 ) -> np.ndarray:
-    """Matrix of linear interpolation along an axis.
+    """Return the matrix of linear interpolation along an axis.
 
     Args:
         pixels: number of outputs.
         cells: number of inputs.
-        start, length: of the interpolated range, in cells.
+        start, length: first position and length of the interpolated range, in cells.
         outside: also use cells whose centers are outside the range.
 
     Returns:
@@ -114,11 +114,11 @@ class Axis(NamedTuple):
     ) -> "Axis":
         """
         Args:
-            edges: (D, 2) of the boxes.
-            cells: of the grid.
+            edges: (D, 2) first and last coordinate of each box on the canvas.
+            cells: number of cells of the grid.
             stride: pixels of the canvas per cell.
-            start, extent: of the image on the canvas.
-            size: of the image.
+            start, extent: position and size of the image on the canvas.
+            size: pixels of the image.
             fast: crop on the grid, which replaces the canvas.
         """
         pixel = stride if fast else 1
@@ -144,17 +144,17 @@ def full_masks(
     height: int,
     width: int,
 ) -> np.ndarray:
-    """Masks of D objects.
+    """Return the masks of D objects.
 
     Args:
-        coefficients: (D, K).
-        prototypes: (K, h, w).
+        coefficients: (D, K) weights of the prototypes.
+        prototypes: (K, h, w) logits.
         boxes: (D, 4) on the canvas; masks are cropped to them.
         stride: pixels of the canvas per cell of the prototypes.
         resolution: "input" crops and thresholds masks on the canvas, and resizes them to the image;
             "fast" crops them on the grid, resizes them to the image and thresholds them.
         content: position of the image on the canvas.
-        height, width: of the image.
+        height, width: size of the image.
 
     Returns:
         (D, height, width) bool.
@@ -182,13 +182,13 @@ def full_masks(
 def labels_at(
     logits: np.ndarray, *, content: Content, canvas: Sequence[int], height: int, width: int
 ) -> np.ndarray:
-    """The best class of each pixel of an image (height, width), from logits (S, h, w).
+    """Return the best class of each pixel of an image (height, width), from logits (S, h, w).
 
     Args:
-        logits: of the whole canvas, of any stride.
+        logits: logits of the whole canvas, of any stride.
         content: position of the image on the canvas.
-        canvas: height and width.
-        height, width: of the image.
+        canvas: height and width of the canvas.
+        height, width: size of the image.
     """
     (canvas_height, canvas_width), (_, h, w) = canvas, logits.shape
     cell_height, cell_width = canvas_height / h, canvas_width / w
@@ -222,7 +222,7 @@ def merge(
     """Paint objects on an empty map in order of the score, then stuff on the remaining pixels.
 
     Args:
-        masks, scores, classes: of the D objects.
+        masks, scores, classes: masks, scores and classes of the D objects.
         labels: (height, width), the semantic class of each pixel.
         thing_to_panoptic: panoptic class of each thing class; -1 for none.
         leaf_to_panoptic: panoptic class of each semantic stuff class; -1 for none.

@@ -7,7 +7,7 @@ from ..caption.cider import CiderD
 from ..caption.metrics import tokenize_captions
 from .box_confusion import Json, Match, box_ious, match_boxes
 
-NEAR_IOU = 0.1  # from here on a false positive is near an object
+NEAR_IOU = 0.1  # a false positive with at least this overlap is near an object
 
 
 class BoxComparison(NamedTuple):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from yolor_d2.evaluation.mistakes.mistakes import caption_scores, compare_boxes, explain_false
+from yolor_d2.evaluation.mistakes.comparison import caption_scores, compare_boxes, explain_false
 
 NAMES = ["ball", "box", "star"]
 
