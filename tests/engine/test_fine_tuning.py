@@ -16,18 +16,18 @@ from .test_step import Gradients
 FROZEN = ("backbone.bottom_up", "caption_head.text")
 
 
-def test_running_mean_starts_from_loaded_weights(configure: Configure) -> None:
+def test_moving_average_starts_from_loaded_weights(configure: Configure) -> None:
     """Random initial weights would stay in the mean for thousands of steps."""
     trainer, _ = run(configure("first", "SOLVER.MAX_ITER", 2))
     final = trainer.folder.path / "model_final.pth"
 
     tuned = Trainer(configure("second", "MODEL.WEIGHTS", str(final), "SOLVER.MAX_ITER", 1))
-    random = copied(tuned.ema.means)
+    random = copied(tuned.ema.averages)
     tuned.resume_or_load(resume=False)
 
     stored = read_weights(final, prefer="ema").tensors
     assert_same(tuned.model.state_dict(), stored)
-    assert_same(tuned.ema.means, stored)
+    assert_same(tuned.ema.averages, stored)
     assert tuned.ema.updates == 0
     assert any(not torch.equal(random[name], value) for name, value in stored.items())
 
@@ -41,7 +41,7 @@ def test_running_mean_starts_from_loaded_weights(configure: Configure) -> None:
 
 
 def test_frozen_parts_stay_and_others_change(configure: Configure) -> None:
-    """Bit by bit, including statistics and the running mean."""
+    """Bit by bit, including statistics and the moving average."""
     trainer = Trainer(configure("run", "SOLVER.FREEZE", list(FROZEN), "SOLVER.MAX_ITER", 3))
     gradients = Gradients()
     trainer.register_hooks([gradients])

@@ -60,7 +60,7 @@ def test_stop(configure: Configure, kind: str) -> None:
 
     assert trainer.finished == 2
     assert all(torch.isfinite(v).all() for v in trainer.model.state_dict().values())
-    assert all(torch.isfinite(v).all() for v in trainer.ema.means.values())
+    assert all(torch.isfinite(v).all() for v in trainer.ema.averages.values())
     names = sorted(path.name for path in trainer.folder.path.glob("model_*.pth"))
     assert names == ["model_0000000.pth", "model_0000001.pth"]
     report = json.loads((trainer.folder.path / "nonfinite_0000002_rank0.json").read_text())
@@ -75,7 +75,7 @@ def test_stop(configure: Configure, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["loss", "gradient", "statistic"])
 def test_skip(configure: Configure, kind: str) -> None:
-    """Weights, statistics and their running mean are as before the step."""
+    """Weights, statistics and their moving average are as before the step."""
     overrides = ("SOLVER.NONFINITE", "skip", "SOLVER.MAX_ITER", 3)
     trainer = poisoned(configure, kind, *overrides, steps=range(2, 3))
     before = {}

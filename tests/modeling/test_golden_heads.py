@@ -47,15 +47,15 @@ def raw_outputs(network: nn.ModuleDict, dtype: torch.dtype) -> dict[str, Tensor]
     """What the heads say, in the published layout."""
     features = network["backbone"](golden_input(64, 96).to(dtype))
     points = network["detection_head"](features)
-    outlines = network["mask_head"](features)
+    masks = network["mask_head"](features)
     joined = torch.cat([points.bins, points.logits], dim=-1).transpose(1, 2)  # (1, 144, A)
     levels = joined.split([height * width for height, width in SIZES.values()], dim=-1)
     outputs = {
         f"raw_{name}": level.unflatten(-1, size)
         for (name, size), level in zip(SIZES.items(), levels, strict=True)
     }
-    outputs["mask_coef"] = outlines.coefficients.transpose(1, 2)
-    outputs["proto"] = outlines.prototypes
+    outputs["mask_coef"] = masks.coefficients.transpose(1, 2)
+    outputs["proto"] = masks.prototypes
     outputs["semantic"] = network["semantic_head"].logits(features)
     first, last = network["detection_head"].boxes(points).transpose(1, 2).chunk(2, dim=1)
     scores = points.logits.sigmoid().transpose(1, 2)

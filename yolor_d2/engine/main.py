@@ -70,7 +70,7 @@ def trained_model(parts: RunParts, start: StartingPoint) -> nn.Module:
 
 def evaluate(parts: RunParts, model: nn.Module) -> Results:
     """Evaluate a model on the test sets, and compare with the expected results."""
-    results = parts.test(model)
+    results = parts.evaluate(model)
     verify(results, parts.options.expected_results)
     return results
 

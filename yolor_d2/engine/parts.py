@@ -61,7 +61,7 @@ class RunParts:
     Attributes:
         model: makes a model, on its device.
         optimizer: makes the optimizer of a prepared model.
-        test: evaluates a model on all test sets.
+        evaluate: evaluates a model on all test sets.
         tokenizer: of the captions; None without captions.
     """
 
@@ -71,7 +71,7 @@ class RunParts:
     model: Callable[[], nn.Module]
     optimizer: Callable[[nn.Module], torch.optim.Optimizer]
     schedule: Schedule
-    test: Callable[[nn.Module], Results]
+    evaluate: Callable[[nn.Module], Results]
     tokenizer: Tokenizer | None = None
 
 

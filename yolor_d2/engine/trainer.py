@@ -15,7 +15,6 @@ from detectron2.utils import comm
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..checkpoint.provenance import Provenance
 from ..data import build_test_loader, build_train_loader
 from ..data.loading.validation import build_validation_loader
 from ..evaluation import build_evaluator
@@ -30,7 +29,6 @@ from .optim.optimizer import build_optimizer
 from .optim.schedule import Schedule, build_schedule
 from .options import RunOptions
 from .parts import ConfigText, Configuration, DataParts, RunParts
-from .provenance import describe_data
 from .run import Run
 from .starting_point import StartingPoint, find_starting_point
 from .tokenizing import resolve_tokenizer
@@ -88,7 +86,7 @@ class Trainer(Run, DefaultTrainer):
             model=partial(cls.build_model, cfg),
             optimizer=partial(cls.build_optimizer, cfg),
             schedule=cls.build_lr_scheduler(cfg),
-            test=partial(cls.test, cfg),
+            evaluate=partial(cls.test, cfg),
             tokenizer=tokenizer,
         )
 
@@ -161,16 +159,16 @@ class Trainer(Run, DefaultTrainer):
         """
         if cfg.TEST.TTA.ENABLED:
             model = TestTimeAugmentation.from_config(cfg, model)
+        given = dict(zip(cfg.DATASETS.TEST, evaluators or (), strict=False))
         jobs = {
             name: EvaluationJob(
                 loader=partial(cls.build_test_loader, cfg, name),
-                evaluator=partial(cls.build_evaluator, cfg, name),
+                evaluator=partial(given.__getitem__, name)
+                if name in given
+                else partial(cls.build_evaluator, cfg, name),
             )
             for name in cfg.DATASETS.TEST
         }
-        for name, evaluator in zip(cfg.DATASETS.TEST, evaluators or (), strict=False):
-            given = partial(lambda evaluator: evaluator, evaluator)
-            jobs[name] = jobs[name]._replace(evaluator=given)
         return evaluate_datasets(model, jobs, output_dir=cfg.OUTPUT_DIR)
 
 
@@ -206,8 +204,3 @@ def build_for_inference(cfg: CfgNode) -> nn.Module:
     if not cfg.is_frozen():
         resolve_tokenizer(cfg, start)
     return start.load_trained(Trainer.build_model(cfg))
-
-
-def describe(cfg: CfgNode) -> Provenance:
-    """The provenance of a run with this configuration."""
-    return describe_data(cfg.dump(), (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))

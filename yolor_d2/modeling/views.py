@@ -108,12 +108,6 @@ def make_view(
     )
 
 
-def view_instances(batch: Sequence[Sample], view: View) -> list[Instances | None]:
-    """The samples' own annotations of a view; None for an image without."""
-    prefix = WEAK if view.is_weak else STRONG
-    return [sample.get(f"{prefix}instances") for sample in batch]
-
-
 def group_by_canvas(batch: Sequence[Sample], *, divisor: int) -> list[list[int]]:
     """Indices of the images that share a canvas size, whose sides are multiples of the divisor."""
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
@@ -198,12 +192,12 @@ def _common_stride(batch: Sequence[Sample], key: str, known: Sequence[bool]) -> 
 
 
 def _check_size(target: Tensor, image_size: Sequence[int], stride: int, key: str) -> None:
-    """Refuse a target that does not have its image's size at the stride that the sample states."""
+    """Refuse a target that does not have its image's size at the stride that the sample has."""
     expected = tuple(-(-side // stride) for side in image_size[-2:])
     if tuple(target.shape[-2:]) != expected:
         raise ValueError(
             f"a target is {tuple(target.shape[-2:])}, which is not {expected}, the size of its "
-            f'image at "{key}" {stride}: the mapper must state the stride of its targets'
+            f'image at "{key}" {stride}: the mapper must provide the stride of its targets'
         )
 
 
