@@ -142,7 +142,7 @@ def kill_at_random(path: Path, kills: int, size: int) -> None:
         reader, writer = os.pipe()
         child = in_fork(save_for_ever, folder, size, writer)
         os.close(writer)
-        reports = os.read(reader, 8)  # the child has begun
+        reports = os.read(reader, 8)  # the child has started
         time.sleep(rng.uniform(0.0, 0.1))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

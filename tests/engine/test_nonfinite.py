@@ -68,9 +68,9 @@ def test_stop(configure: Configure, kind: str) -> None:
     assert all(Path(image["file_name"]).exists() for image in report["images"])
     assert report["gradients"] or kind == "statistic"
     assert bool(report["buffers"]) == (kind == "statistic")
-    spoilt = {name for name, value in report["own"].items() if value in ("nan", "inf")}
+    spoiled = {name for name, value in report["own"].items() if value in ("nan", "inf")}
     losses = {name for name in report["measured"] if name.startswith("loss_")}
-    assert spoilt == {"loss": losses, "gradient": set(), "statistic": {"buffers"}}[kind]
+    assert spoiled == {"loss": losses, "gradient": set(), "statistic": {"buffers"}}[kind]
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient", "statistic"])

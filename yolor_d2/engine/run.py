@@ -313,7 +313,7 @@ class Run(TrainerBase):
             logger.warning("changed during the run: %s", change)
         for name, files in self.provenance["data"].items():
             if before["data"].get(name, files) != files:
-                logger.warning("the files of %s have changed since the run was begun", name)
+                logger.warning("the files of %s have changed since the run started", name)
 
     def _check_tokenizer(self, data: Content) -> None:
         tokenizer = self.parts.tokenizer
