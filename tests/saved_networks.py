@@ -15,7 +15,7 @@ from yolor_d2.checkpoint.provenance import Provenance
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data import build_tokenizer
 from yolor_d2.data.files.images import read_upright
-from yolor_d2.engine.provenance import describe_data
+from yolor_d2.engine.provenance import build_provenance
 from yolor_d2.tasks import TASKS
 from yolor_d2.toy_scenes.builtin import register_toy_scenes
 from yolor_d2.toy_scenes.dataset import generate_toy_scenes
@@ -82,7 +82,7 @@ def save_network(
 
 def provenance_of(cfg: CfgNode) -> Provenance:
     """The provenance of a run with this configuration."""
-    return describe_data(cfg.dump(), (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+    return build_provenance(cfg.dump(), (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
 
 
 def make_responsive(model: Any, images: Sequence[Path]) -> None:

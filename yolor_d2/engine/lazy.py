@@ -1,6 +1,6 @@
-"""LazyConfigs: *.py files that name constructors and their arguments, as the parts of a run.
+"""Runs from LazyConfigs: *.py files that name constructors and their arguments.
 
-configs/lazy/common.py documents the parts of such a file.
+configs/lazy/common.py documents the sections of such a file.
 """
 
 import ast

@@ -22,7 +22,7 @@ from .optim.ema import ModelEMA
 from .optim.optimizer import load_by_names, names_of
 from .parallel import parallelize, prepare_for_training, share_state, unwrap
 from .parts import RunParts
-from .provenance import describe_data
+from .provenance import build_provenance
 from .rewards import build_reward
 from .rng_state import random_state, set_random_state
 from .starting_point import StartingPoint
@@ -31,7 +31,7 @@ from .writers import build_writers
 
 logger = logging.getLogger(__name__)
 
-# Keys of hook states in earlier checkpoints, and the current class names.
+# Class names that earlier checkpoints have as keys of hook states, and the current names.
 RENAMED_HOOKS = {"Judges": "EvaluationHooks"}
 
 
@@ -61,7 +61,7 @@ class Run(TrainerBase):
         self.allow_changes = allow_changes
         self.overwrite = overwrite
         data = parts.data
-        self.provenance = describe_data(parts.config.text, [*data.train, *data.test])
+        self.provenance = build_provenance(parts.config.text, [*data.train, *data.test])
         self.folder = RunFolder(Path(options.output_dir), keep=options.checkpoint_keep)
         self.max_iter = options.max_iter
         self.finished = 0
@@ -107,7 +107,7 @@ class Run(TrainerBase):
         return self._trainer.autocast()
 
     def evaluate(self) -> Results:
-        """Evaluate the raw or averaged weights, on a folded copy of the model."""
+        """Evaluate the raw or EMA weights, on a folded copy of the model."""
         ema = self.ema if self.options.eval_weights == "ema" else None
         with ema.applied() if ema is not None else nullcontext():
             model = deploy(self.model)

@@ -1,4 +1,4 @@
-"""detectron2's DefaultTrainer for a *.yaml configuration; translates it into the parts of a run."""
+"""The trainer for *.yaml configurations, with the interface of detectron2's DefaultTrainer."""
 
 import logging
 from argparse import Namespace
@@ -39,7 +39,7 @@ WEIGHTS_KEY = "MODEL.WEIGHTS"
 
 
 class Trainer(Run, DefaultTrainer):
-    """A run from a configuration.
+    """A run from a *.yaml configuration.
 
     Its parts can be replaced as in DefaultTrainer, by overriding `build_model`, `build_optimizer`,
     `build_lr_scheduler`, `build_train_loader`, `build_test_loader`, `build_evaluator`, `test`,
@@ -64,7 +64,7 @@ class Trainer(Run, DefaultTrainer):
 
     @classmethod
     def parts_of(cls, cfg: CfgNode) -> RunParts:
-        """The parts of a run, by the class methods below; TOKENIZER.MODEL is a file or ""."""
+        """The parts of a run, made by the class methods below; TOKENIZER.MODEL must be resolved."""
         tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL) if cfg.TOKENIZER.MODEL else None
         return RunParts(
             options=RunOptions.from_config(cfg),
@@ -195,7 +195,7 @@ def read_yacs(args: Namespace) -> Configuration:
 
 
 def build_for_inference(cfg: CfgNode) -> nn.Module:
-    """The model of MODEL.WEIGHTS, folded; TEST.WEIGHTS selects raw or averaged weights."""
+    """The model of MODEL.WEIGHTS, folded for inference; TEST.WEIGHTS selects raw or EMA weights."""
     start = find_starting_point(
         cfg.OUTPUT_DIR, weights=cfg.MODEL.WEIGHTS, resume=False, prefer=cfg.TEST.WEIGHTS
     )
