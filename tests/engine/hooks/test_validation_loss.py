@@ -100,7 +100,7 @@ def test_losses_match_the_predictions() -> None:
         expected = model.semantic_head.losses(strong.semantic, labels)
         known = torch.ones(len(ids), dtype=torch.bool)
         captions = CaptionTargets(ids[:, None], known, [None] * len(ids))
-        expected |= model.caption_head.losses(weak.tokens, captions)
+        expected |= model.caption_head.losses(weak.caption, captions)
     for name, loss in expected.items():
         assert measured[name] == pytest.approx(loss.item(), rel=1e-5)
 
@@ -115,7 +115,7 @@ def test_detectron2s_semantic_head_has_losses_too() -> None:
     assert set(mean_losses(model, [[batch]])) == {"loss_sem_seg"}
 
 
-def test_raw_and_mean_weights_are_both_measured() -> None:
+def test_raw_and_ema_weights_are_both_measured() -> None:
     model = tiny_model(("caption",))
     ema = ModelEMA(model)
     with torch.no_grad():

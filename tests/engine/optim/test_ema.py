@@ -42,7 +42,7 @@ def norm_model() -> nn.Module:
 
 
 def test_published_decay(shared_dir: Path) -> None:
-    """The mean of a weight that changes from 1 to 0 is multiplied by the decay."""
+    """The average of a weight that changes from 1 to 0 is multiplied by the decay."""
     for updates, decay in golden_arrays(shared_dir, "geometry")["ema_decay"].tolist():
         model = nn.Linear(1, 1, bias=False).double()
         nn.init.ones_(model.weight)
@@ -83,7 +83,7 @@ def test_update_does_not_synchronize() -> None:
     assert counting.waits == {}
 
 
-def test_means_have_single_precision() -> None:
+def test_averages_have_single_precision() -> None:
     model = norm_model().bfloat16()
     ema = ModelEMA(model, decay=0.5, tau=1e-9)
     before = model[0].weight.float()
@@ -101,7 +101,7 @@ def test_constant_values_stay_exact() -> None:
     assert_same(ema.averages, model.state_dict())
 
 
-def test_model_has_means_temporarily() -> None:
+def test_model_has_averages_temporarily() -> None:
     model = norm_model()
     ema = ModelEMA(model, decay=0.9, tau=2)
     change(model, 0)
@@ -123,7 +123,7 @@ def test_model_has_means_temporarily() -> None:
     assert_same(ema.averages, means)
 
 
-def test_resumed_mean_is_bit_equal() -> None:
+def test_resumed_average_is_bit_equal() -> None:
     model = norm_model()
     whole = ModelEMA(model, decay=0.9, tau=3)
     resumed = ModelEMA(norm_model(), decay=0.9, tau=3)
@@ -140,7 +140,7 @@ def test_resumed_mean_is_bit_equal() -> None:
     assert_same(resumed.averages, whole.averages)
 
 
-def test_means_of_another_network_are_refused() -> None:
+def test_averages_of_another_network_are_refused() -> None:
     ema = ModelEMA(norm_model(), decay=0.9, tau=3)
     kept = copied(ema.averages)
     other = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(1))
