@@ -33,7 +33,6 @@ from .views import (
     View,
     ViewOptions,
     check_pixels,
-    check_views,
     group_by_canvas,
     make_view,
 )
@@ -93,7 +92,7 @@ class YOLOR(nn.Module):
         check_tasks(sorted(self.heads), views.weak_view_tasks)
         self.weak_tasks = frozenset(views.weak_view_tasks) & frozenset(self.heads)
         self.strong_tasks = frozenset(self.heads) - self.weak_tasks
-        check_views(views, strong_tasks=self.strong_tasks)
+        views.check(strong_tasks=self.strong_tasks)
         check_pixels(pixel_mean, pixel_std)
         self.weak_bn = views.weak_bn
         self.pad = views.pad

@@ -37,6 +37,16 @@ class ViewOptions(NamedTuple):
     weak_bn: str = "update"
     pad: str = "corner"
 
+    def check(self, *, strong_tasks: Collection[str]) -> None:
+        """Raise ValueError for invalid options of a network with these tasks on the strong view."""
+        check_choice("MODEL.YOLOR.WEAK_BN", self.weak_bn, WEAK_BN)
+        check_choice("MODEL.YOLOR.PAD", self.pad, MODES)
+        if self.weak_bn == "frozen" and not strong_tasks:
+            raise ValueError(
+                "MODEL.YOLOR.WEAK_BN is frozen, but INPUT.WEAK_VIEW_TASKS has all tasks: the "
+                "statistics of batch norms would never be updated"
+            )
+
 
 class View(NamedTuple):
     """N images, the tasks that train on them, and their targets; None where no task needs them."""
@@ -213,19 +223,8 @@ def _pad(planes: Tensor, height: int, width: int, *, value: int) -> Tensor:
     return F.pad(planes, missing, value=value)
 
 
-def check_views(options: ViewOptions, *, strong_tasks: Collection[str]) -> None:
-    """Refuse impossible options."""
-    check_choice("MODEL.YOLOR.WEAK_BN", options.weak_bn, WEAK_BN)
-    check_choice("MODEL.YOLOR.PAD", options.pad, MODES)
-    if options.weak_bn == "frozen" and not strong_tasks:
-        raise ValueError(
-            "MODEL.YOLOR.WEAK_BN is frozen, but INPUT.WEAK_VIEW_TASKS has all tasks: the "
-            "statistics of batch norms would never be updated"
-        )
-
-
 def check_pixels(mean: Sequence[float], deviation: Sequence[float]) -> None:
-    """Refuse means and deviations that images cannot be normalized with."""
+    """Raise ValueError for means and deviations that cannot normalize images."""
     if len(mean) != len(deviation) or not all(deviation):
         raise ValueError(
             f"MODEL.PIXEL_MEAN is {list(mean)} and MODEL.PIXEL_STD is {list(deviation)}; they need "
