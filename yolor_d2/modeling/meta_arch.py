@@ -40,8 +40,6 @@ from .views import (
 Features = dict[str, Tensor]
 Contents = Sequence[Content] | Tensor | None
 
-DEFAULT_VIEWS = ViewOptions()
-
 
 @META_ARCH_REGISTRY.register()
 class YOLOR(nn.Module):
@@ -65,7 +63,7 @@ class YOLOR(nn.Module):
         caption_head: Any = None,
         panoptic: PanopticMerger | None = None,
         tokenizer: Tokenizer | None = None,
-        views: ViewOptions = DEFAULT_VIEWS,
+        views: ViewOptions | None = None,
         full_logits: bool = False,
         pixel_mean: Sequence[float] = (0.0, 0.0, 0.0),
         pixel_std: Sequence[float] = (255.0, 255.0, 255.0),
@@ -77,7 +75,8 @@ class YOLOR(nn.Module):
                 of `heads/registry.py`.
             panoptic: merges instances and semantic map; needs both heads.
             tokenizer: decodes predicted token ids; without one, captions are ids only.
-            views: which tasks train on the weak view, and how images are padded.
+            views: which tasks train on the weak view, and how images are padded; None: the
+                defaults.
             full_logits: return semantic logits at the size of the image instead of labels.
             pixel_mean, pixel_std: of each channel, for pixels in 0..255.
         """
@@ -89,6 +88,7 @@ class YOLOR(nn.Module):
         self.caption_head = caption_head
         self.panoptic = panoptic
         self.tokenizer = tokenizer
+        views = views or ViewOptions()
         check_tasks(sorted(self.heads), views.weak_view_tasks)
         self.weak_tasks = frozenset(views.weak_view_tasks) & frozenset(self.heads)
         self.strong_tasks = frozenset(self.heads) - self.weak_tasks

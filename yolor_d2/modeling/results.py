@@ -51,7 +51,7 @@ def make_frames(
 def place_instances(
     found: Instances, frame: Frame, mask_head: Any, mask_predictions: Any, *, image: int
 ) -> Instances:
-    """Move instances from the canvas to the image; those that lie in the padding are dropped.
+    """Move instances from the canvas to the image; those entirely in the padding are dropped.
 
     Args:
         found: with pred_boxes on the canvas, scores, pred_classes, and point_index for masks.
