@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from yolor_d2.modeling.heads import MaskPredictions, PointPredictions
-from yolor_d2.modeling.heads.mask import loss as mask_loss
-from yolor_d2.modeling.objects import Assignment, Objects
+from yolor_d2.modeling.objects import Assignment, GroundTruthMasks, Objects
 from yolor_d2.modeling.views import make_view
 
 from .model_inputs import training_samples
@@ -33,7 +32,7 @@ class LossInputs(NamedTuple):
     mask: MaskPredictions
     semantic: Tensor
     objects: Objects
-    masks: mask_loss.GroundTruthMasks
+    masks: GroundTruthMasks
     labels: Tensor
 
     def leaves(self) -> list[Tensor]:

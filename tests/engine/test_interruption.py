@@ -21,6 +21,7 @@ from yolor_d2.engine.main import main
 from yolor_d2.engine.trainer import Trainer
 from yolor_d2.evaluation.evaluator_list import EvaluatorList
 
+from ..processes import wait_for
 from .conftest import SMALL, Configure
 from .test_main import arguments
 from .test_resume import assert_equal
@@ -58,14 +59,6 @@ def start(
     )
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], *, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, f"{path} does not appear"
-        time.sleep(0.02)
-
-
 def finish(process: subprocess.Popen[str], *, seconds: float = 120) -> tuple[int, str]:
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
@@ -99,7 +92,7 @@ def test_signal_saves(toy_root: Path, tmp_path: Path, kind: str) -> None:
     keys = ["DATALOADER.NUM_WORKERS", 1, "LOG.PERIOD", 1]
     folder = tmp_path / "run"
     process = start(toy_root, folder, *flags, steps=5000, launcher=launcher, keys=keys)
-    wait_for(folder / "training.jsonl", process)
+    wait_for(folder / "training.jsonl", process=process)
     process.send_signal(signum)
     sent = time.monotonic()
     code, output = finish(process, seconds=30)

@@ -18,7 +18,14 @@ from yolor_d2.modeling.results import RawOutputs
 from yolor_d2.tasks import TASKS
 from yolor_d2.tokenizer import Tokenizer
 
-from .factory import LEAVES, instances_in, random_batch, random_instances, tiny_model
+from .factory import (
+    LEAVES,
+    detectron2_semantic_model,
+    instances_in,
+    random_batch,
+    random_instances,
+    tiny_model,
+)
 
 SUBSETS = [
     subset
@@ -315,12 +322,7 @@ def test_detectron2_evaluates_and_draws_the_results() -> None:
 
 
 def test_detectron2s_semantic_head_works_in_ours() -> None:
-    head = ("MODEL.SEM_SEG_HEAD.NAME", "SemSegFPNHead", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", LEAVES)
-    model = tiny_model(("semantic",), *head, "MODEL.SEM_SEG_HEAD.COMMON_STRIDE", 8)
-    batch = random_batch()
-    for sample in batch:
-        sample["sem_seg"] = torch.randint(LEAVES, (64, 96))
-        sample["sem_seg_stride"] = 1
+    model, batch = detectron2_semantic_model()
 
     losses = model(batch)
     result = model.eval()(batch)[0]

@@ -8,7 +8,7 @@ import torch
 from detectron2.engine import HookBase, TrainerBase
 from torch import nn
 
-from tests.modeling.factory import LEAVES, random_batch, tiny_model
+from tests.modeling.factory import detectron2_semantic_model, random_batch, tiny_model
 from tests.randomness import randomness
 from yolor_d2.engine.hooks import ValidationLoss
 from yolor_d2.engine.hooks.validation_loss import mean_losses
@@ -106,12 +106,7 @@ def test_losses_match_the_predictions() -> None:
 
 
 def test_detectron2s_semantic_head_has_losses_too() -> None:
-    head = ("MODEL.SEM_SEG_HEAD.NAME", "SemSegFPNHead", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", LEAVES)
-    model = tiny_model(("semantic",), *head, "MODEL.SEM_SEG_HEAD.COMMON_STRIDE", 8)
-    batch = random_batch()
-    for sample in batch:
-        sample["sem_seg"] = torch.randint(LEAVES, (64, 96))
-        sample["sem_seg_stride"] = 1
+    model, batch = detectron2_semantic_model()
     assert set(mean_losses(model, [[batch]])) == {"loss_sem_seg"}
 
 
