@@ -91,7 +91,7 @@ def measure_results(setting: Setting) -> Result:
     frame = Frame(Content(0, 0, width, height), (height, width), height, width)
     raw = trained_outputs(vision.raw_outputs(random_images(1, height, width, setting.device)))
     head, masks = vision.detection_head, vision.mask_head
-    points, outlines, semantic = raw.points, raw.outlines, raw.semantic
+    points, semantic = raw.detection, raw.semantic
     assert head is not None
     assert masks is not None
     assert points is not None
@@ -102,7 +102,7 @@ def measure_results(setting: Setting) -> Result:
     def place(resolution: str, mask_format: str = "dense") -> Job:
         def job() -> None:
             masks.resolution, masks.mask_format = resolution, mask_format
-            place_instances(found, frame, masks, outlines, image=0)
+            place_instances(found, frame, masks, raw.mask, image=0)
 
         return job
 
@@ -117,7 +117,7 @@ def measure_results(setting: Setting) -> Result:
     if vision.panoptic is not None:
         merger = vision.panoptic
         masks.resolution, masks.mask_format = "input", "dense"
-        instances = place_instances(found, frame, masks, outlines, image=0)
+        instances = place_instances(found, frame, masks, raw.mask, image=0)
         labels = place_map(semantic[0], frame, full_logits=False)
         jobs["panoptic map"] = lambda: merger(instances, labels)
     times = time_in_turns(jobs, repeats=setting.repeats, device=setting.device)

@@ -77,20 +77,20 @@ def trained_outputs(raw: RawOutputs) -> RawOutputs:
     smooth masks and maps.
     """
     rng = torch.Generator().manual_seed(0)
-    points, outlines, semantic = raw.points, raw.outlines, raw.semantic
+    points, masks, semantic = raw.detection, raw.mask, raw.semantic
     assert points is not None
-    assert outlines is not None
+    assert masks is not None
     assert semantic is not None
     device = semantic.device
-    smooth = _smooth(outlines.prototypes, rng)
+    smooth = _smooth(masks.prototypes, rng)
     return RawOutputs(
-        points=_clustered_points(points, rng),
-        outlines=MaskPredictions(
-            coefficients=torch.randn(outlines.coefficients.shape, generator=rng).to(device),
+        detection=_clustered_points(points, rng),
+        mask=MaskPredictions(
+            coefficients=torch.randn(masks.coefficients.shape, generator=rng).to(device),
             prototypes=F.silu(smooth),
         ),
         semantic=3 * _smooth(semantic, rng),
-        tokens=None,
+        caption=None,
     )
 
 

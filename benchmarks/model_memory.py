@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from yolor_d2.modeling.heads import MaskPredictions, PointPredictions
-from yolor_d2.modeling.heads.mask import loss as mask_loss
-from yolor_d2.modeling.objects import Assignment, Objects
+from yolor_d2.modeling.objects import Assignment, GroundTruthMasks, Objects
 from yolor_d2.modeling.views import make_view
 
 from .model_inputs import training_samples
@@ -29,29 +28,29 @@ Losses = dict[str, Tensor]
 class LossInputs(NamedTuple):
     """Inputs of the losses of boxes, masks and the semantic map."""
 
-    points: PointPredictions
-    outlines: MaskPredictions
+    detection: PointPredictions
+    mask: MaskPredictions
     semantic: Tensor
     objects: Objects
-    masks: mask_loss.GroundTruthMasks
+    masks: GroundTruthMasks
     labels: Tensor
 
     def leaves(self) -> list[Tensor]:
-        return [self.points.logits, self.points.bins, *self.outlines, self.semantic]
+        return [self.detection.logits, self.detection.bins, *self.mask, self.semantic]
 
 
 def measure_memory(setting: Setting) -> Result:
     """Peak memory beyond head outputs and targets, including gradients of the outputs."""
     detection, mask, semantic = setting.vision_heads()
     inputs = _make_inputs(setting)
-    points, objects = inputs.points, inputs.objects
+    points, objects = inputs.detection, inputs.objects
     assignment = detection.assign(points, objects)
 
     def boxes(assignment: Assignment) -> Losses:
         return detection.losses(points, objects, assignment)
 
     def masks(assignment: Assignment) -> Losses:
-        return mask.losses(inputs.outlines, objects, assignment, inputs.masks)
+        return mask.losses(inputs.mask, objects, assignment, inputs.masks)
 
     def maps() -> Losses:
         return semantic.losses(inputs.semantic, inputs.labels)
@@ -124,9 +123,10 @@ def _make_inputs(setting: Setting) -> LossInputs:
     vision.semantic_head.train()  # enables outputs that exist only in training
     with torch.no_grad():
         image = random_images(1, setting.size, setting.size, device)
-        points, outlines, semantic, *_ = vision.raw_outputs(image)
+        raw = vision.raw_outputs(image)
+    points, semantic = raw.detection, raw.semantic
     assert points is not None
-    assert outlines is not None
+    assert raw.mask is not None
     assert semantic is not None
 
     def repeated(output: Tensor) -> Tensor:
@@ -134,8 +134,8 @@ def _make_inputs(setting: Setting) -> LossInputs:
         return output.repeat(shape).requires_grad_()
 
     return LossInputs(
-        points=points._replace(logits=repeated(points.logits), bins=repeated(points.bins)),
-        outlines=MaskPredictions(*map(repeated, outlines)),
+        detection=points._replace(logits=repeated(points.logits), bins=repeated(points.bins)),
+        mask=MaskPredictions(*map(repeated, raw.mask)),
         semantic=repeated(semantic),
         objects=view.objects,
         masks=view.masks,

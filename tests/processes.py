@@ -54,7 +54,7 @@ def wait_for(*paths: Path, process: subprocess.Popen[str] | None = None) -> None
     end = time.monotonic() + PATIENCE
     while not all(path.exists() and path.stat().st_size for path in paths):
         if process is not None and process.poll() is not None:
-            raise AssertionError(f"the process ended first: {process.communicate()[1]}")
+            raise AssertionError(f"the process ended first: {process.communicate()}")
         assert time.monotonic() < end, f"missing: {[p.name for p in paths if not p.exists()]}"
         time.sleep(0.02)
 

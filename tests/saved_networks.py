@@ -11,10 +11,11 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import nn
 
+from yolor_d2.checkpoint.provenance import Provenance
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data import build_tokenizer
 from yolor_d2.data.files.images import read_upright
-from yolor_d2.engine.trainer import describe
+from yolor_d2.engine.provenance import build_provenance
 from yolor_d2.tasks import TASKS
 from yolor_d2.toy_scenes.builtin import register_toy_scenes
 from yolor_d2.toy_scenes.dataset import generate_toy_scenes
@@ -74,9 +75,14 @@ def save_network(
         model = build_model(cfg)
         if "detection" in tasks:
             make_responsive(model, images)
-        content |= {"model": model.state_dict(), "provenance": describe(cfg)}
+        content |= {"model": model.state_dict(), "provenance": provenance_of(cfg)}
         save_checkpoint(content, root / name)
     return Saved(root / name, cfg, images)
+
+
+def provenance_of(cfg: CfgNode) -> Provenance:
+    """The provenance of a run with this configuration."""
+    return build_provenance(cfg.dump(), (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
 
 
 def make_responsive(model: Any, images: Sequence[Path]) -> None:

@@ -11,7 +11,7 @@ from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig, OmegaConf
 
 from yolor_d2.earlier_names import GROUPED, group_arguments, grouped_name
-from yolor_d2.engine.lazy import check_names, lazy_changes
+from yolor_d2.engine.lazy import check_overrides, lazy_changes
 from yolor_d2.modeling.heads.caption import TransformerCaptionHead, TransformerSizes
 
 HEAD = f"{TransformerCaptionHead.__module__}.{TransformerCaptionHead.__qualname__}"
@@ -84,12 +84,12 @@ def test_overrides_may_have_either_name() -> None:
     cfg = config(**FLAT | {"dim": 8, "num_heads": 1})
     group_arguments(cfg)
     overrides = ["model.caption_head.dim=16", "model.caption_head.sizes.num_heads=2"]
-    check_names(cfg, overrides)
+    check_overrides(cfg, overrides)
     LazyConfig.apply_overrides(cfg, overrides)
     group_arguments(cfg)
     assert fields(cfg) == GROUPS
     with pytest.raises(ValueError, match=r"caption_head\.dims is not a name"):
-        check_names(cfg, ["model.caption_head.dims=16"])
+        check_overrides(cfg, ["model.caption_head.dims=16"])
 
 
 @pytest.mark.parametrize("source", ["${classes}", "${...classes}"])

@@ -15,10 +15,11 @@ from yolor_d2.letterbox import (
     Content,
     boxes_to_image,
     fit,
-    maps_to_image,
     pad_images,
     place_boxes,
 )
+
+from .resizing import maps_to_image
 
 
 @pytest.fixture(scope="module")

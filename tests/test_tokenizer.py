@@ -194,9 +194,9 @@ def test_training_on_600_000_captions():
     syllables = [first + second for first in "bcdfghklmnprst" for second in "aeiou"]
     words = ["".join(rng.choice(syllables, size=rng.integers(1, 5))) for _ in range(20_000)]
     often = 1 / np.arange(1, len(words) + 1)  # as in natural language
-    said = rng.choice(words, size=(600_000, 10), p=often / often.sum())
+    captions = rng.choice(words, size=(600_000, 10), p=often / often.sum())
     started = time.process_time()
-    tokenizer = Tokenizer.train(map(" ".join, said), vocab_size=8000)
+    tokenizer = Tokenizer.train(map(" ".join, captions), vocab_size=8000)
     assert len(tokenizer) == 8000
     assert time.process_time() - started < 60
 

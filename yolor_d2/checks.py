@@ -30,8 +30,7 @@ def check_names(key: str, names: Collection[str], known: Collection[str]) -> Non
     """Refuse an empty list of names and unknown names."""
     if not names:
         raise ValueError(f"{key} is empty; it may have {', '.join(known)}")
-    unknown = sorted(
-        name for name in names if name not in known
-    )  # torch.compile does not support sets here
+    # Not by a difference of sets, which torch.compile does not support here.
+    unknown = sorted(name for name in names if name not in known)
     if unknown:
         raise ValueError(f"{key} has {', '.join(unknown)}; it may have {', '.join(known)}")

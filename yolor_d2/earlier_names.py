@@ -42,10 +42,10 @@ class Group(NamedTuple):
 
     target: str  # the class of that argument
     names: tuple[str, ...]  # of the earlier arguments
-    fields: tuple[str, ...] = ()  # what they are called there; (): the same
+    fields: tuple[str, ...] = ()  # their names in the group; (): the same
 
     def renamed(self) -> dict[str, str]:
-        """The fields by the names of the earlier arguments."""
+        """Names of fields by names of the earlier arguments."""
         return dict(zip(self.names, self.fields or self.names, strict=True))
 
 
@@ -104,7 +104,7 @@ class MovedModule(ExecutionLoader):
     """Loads a module under its earlier name."""
 
     def __init__(self, name: str) -> None:
-        self.name = name  # where it is now
+        self.name = name  # the current one
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = import_module(self.name)
@@ -112,10 +112,10 @@ class MovedModule(ExecutionLoader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """The module has run already; restore what the import system has just overwritten."""
+        """Restore the spec, which the import system has overwritten; the module has run before."""
         module.__spec__ = self.spec
 
-    # `python -m` asks for these and runs the module anew.
+    # `python -m` uses these to run the module as a program.
 
     def get_code(self, fullname: str) -> CodeType | None:
         return self._loader().get_code(self.name)
@@ -134,7 +134,7 @@ class MovedModule(ExecutionLoader):
 
 
 class MovedModuleFinder(MetaPathFinder):
-    """Finds the modules of `MOVED`; every other import is left to Python's own finders."""
+    """Finds the modules of `MOVED`; Python's own finders handle all other imports."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -146,7 +146,7 @@ class MovedModuleFinder(MetaPathFinder):
 
 
 def canonical_name(name: str) -> str:
-    """One dotted name for a class or function that several modules offer."""
+    """The dotted name under which a class or function is defined, for any name that imports it."""
     found = pydoc.locate(name)
     return f"{found.__module__}.{found.__qualname__}" if hasattr(found, "__qualname__") else name
 
@@ -165,13 +165,13 @@ def grouped_name(target: Any, name: str) -> str:
 
 
 def group_arguments(node: Any) -> None:
-    """Move flat arguments of a LazyConfig into their groups, in place, replacing those there."""
+    """Move flat arguments of a LazyConfig into their groups, in place; they override fields."""
     if isinstance(node, DictConfig):
         caller = node.get("_target_")
         for field, group in _groups(caller).items():
             moved = {new: _pop(node, old) for old, new in group.renamed().items() if old in node}
             if moved and node.get(field) is None:
-                # Files have classes, texts of checkpoints their names.
+                # Configuration files have classes as targets, texts in checkpoints have names.
                 kind = group.target if isinstance(caller, str) else pydoc.locate(group.target)
                 node[field] = {"_target_": kind}
             for name, value in moved.items():

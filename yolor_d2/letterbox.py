@@ -1,4 +1,4 @@
-"""Padding images to a common canvas, and the exact inverse for boxes, masks and semantic maps.
+"""Padding images to a common canvas, and the exact inverse for boxes.
 
 The mapper resizes the long side of an image; the model pads the image. Sizes are in pixels.
 """
@@ -6,7 +6,6 @@ The mapper resizes the long side of an image; the model pads the image. Sizes ar
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
 PAD_VALUE = 114
@@ -87,20 +86,3 @@ def place_boxes(
     """Subtract padding (x, y) from boxes (..., 4), multiply by scale (x, y), clip to an image."""
     moved = (boxes - boxes.new_tensor(pad).repeat(2)) * boxes.new_tensor(scale).repeat(2)
     return moved.clamp(min=0).minimum(moved.new_tensor([width, height] * 2))
-
-
-def maps_to_image(maps: Tensor, content: Content, *, width: int, height: int) -> Tensor:
-    """Crop maps to the content and resize them bilinearly to the image.
-
-    Args:
-        maps: (N, C, H, W) float, of the size of the canvas: logits or masks in 0..1.
-        content: position of the image on the canvas, the same for all N.
-        width, height: size of the image.
-
-    Returns:
-        (N, C, height, width). Masks are to be thresholded with >= 0.5.
-    """
-    rows = slice(content.top, content.top + content.height)
-    columns = slice(content.left, content.left + content.width)
-    inside = maps[:, :, rows, columns]
-    return F.interpolate(inside, size=(height, width), mode="bilinear", align_corners=False)

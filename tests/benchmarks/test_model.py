@@ -206,8 +206,8 @@ def test_synthetic_outputs_have_overlapping_boxes() -> None:
     model = tiny_model().eval()
     with torch.no_grad():
         raw = trained_outputs(model.raw_outputs(torch.zeros(1, 3, 160, 160)))
-    candidates = int((raw.points.logits.sigmoid() > 0.001).sum())
-    (found,) = model.detection_head.inference(raw.points)
+    candidates = int((raw.detection.logits.sigmoid() > 0.001).sum())
+    (found,) = model.detection_head.inference(raw.detection)
     assert candidates > 1000
     assert len(found) < candidates / 3
     assert found.scores.max() > 0.5
@@ -238,9 +238,9 @@ def test_calibration_keeps_outputs_from_vanishing() -> None:
     model = tiny_model().eval()
     images = torch.rand(2, 3, 64, 64) * 255
     with torch.no_grad():
-        before = model.raw_outputs(images).outlines.coefficients.std()
+        before = model.raw_outputs(images).mask.coefficients.std()
         calibrate(model, lambda: model.raw_outputs(images))
-        after = model.raw_outputs(images).outlines.coefficients.std()
+        after = model.raw_outputs(images).mask.coefficients.std()
     assert after > 100 * before
     assert not model.training
     assert model.backbone.bottom_up.stem[0].norm.momentum == 0.03

@@ -66,9 +66,8 @@ def test_full_disk_at_any_call(tmp_path: Path, lasting: bool) -> None:
         assert not left or lasting
         outcomes.append((check_after_fault(folder), message is None))
     assert len(outcomes) > 15
-    assert {(19, False), (29, False), (29, True)} <= set(
-        outcomes
-    )  # only removals can fail silently
+    # Only removals can fail silently.
+    assert {(19, False), (29, False), (29, True)} <= set(outcomes)
     assert (19, True) not in outcomes
 
 
@@ -140,9 +139,9 @@ def kill_at_random(path: Path, kills: int, size: int) -> None:
     interrupted = 0
     for _ in range(kills):
         reader, writer = os.pipe()
-        child = in_fork(save_for_ever, folder, size, writer)
+        child = in_fork(save_forever, folder, size, writer)
         os.close(writer)
-        reports = os.read(reader, 8)  # the child has begun
+        reports = os.read(reader, 8)  # the child has started
         time.sleep(rng.uniform(0.0, 0.1))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -156,7 +155,7 @@ def kill_at_random(path: Path, kills: int, size: int) -> None:
     assert interrupted or kills < 50
 
 
-def save_for_ever(folder: RunFolder, size: int, writer: int) -> None:
+def save_forever(folder: RunFolder, size: int, writer: int) -> None:
     first = latest_iteration(folder) + 1 if folder.regular() else 0
     for iteration in itertools.count(first):
         folder.save(content(iteration, size), iteration)

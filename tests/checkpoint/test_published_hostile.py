@@ -99,25 +99,27 @@ def replace_pickle(path: Path, pickled: bytes) -> Path:
     return path
 
 
-STAND_IN = b"cmodels.yolo\nModel\n"
+PLACEHOLDER = b"cmodels.yolo\nModel\n"
 CRAFTED = {
     "a name from the stack": b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x06touch \x85R.",
     "a dotted name from the stack": b"\x80\x04\x8c\x06models\x8c\x0byolo.system\x93)R.",
     "an old way to make objects": b"(S'touch x'\nios\nsystem\n.",
     "another old way": b"(cos\nsystem\nS'touch x'\no.",
     "a registered extension": b"\x80\x02\x82\x01.",
-    "a stand-in called like a function twice": b"\x80\x02" + STAND_IN + b")R)R.",
-    "a stand-in's class given a state": b"\x80\x02" + STAND_IN + b"}X\x01\x00\x00\x00aK\x01sb.",
-    "a stand-in as a list": b"\x80\x02" + STAND_IN + b")RK\x01a.",
-    "a stand-in as a dictionary": b"\x80\x02" + STAND_IN + b")RK\x01K\x02s.",
+    "a placeholder called like a function twice": b"\x80\x02" + PLACEHOLDER + b")R)R.",
+    "a placeholder's class given a state": b"\x80\x02"
+    + PLACEHOLDER
+    + b"}X\x01\x00\x00\x00aK\x01sb.",
+    "a placeholder as a list": b"\x80\x02" + PLACEHOLDER + b")RK\x01a.",
+    "a placeholder as a dictionary": b"\x80\x02" + PLACEHOLDER + b")RK\x01K\x02s.",
     "an allowed function given a state": (
         b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n"
         b"N}X\x0c\x00\x00\x00__defaults__K\x01\x85s\x86b."
     ),
-    "a stand-in with attributes to set": (
-        b"\x80\x02" + STAND_IN + b")RN}X\x05\x00\x00\x00stateK\x01s\x86b."
+    "a placeholder with attributes to set": (
+        b"\x80\x02" + PLACEHOLDER + b")RN}X\x05\x00\x00\x00stateK\x01s\x86b."
     ),
-    "an empty stand-in": b"\x80\x02" + STAND_IN + b")R.",
+    "an empty placeholder": b"\x80\x02" + PLACEHOLDER + b")R.",
     "a dotted name in our packages": b"\x80\x02cmodels\nyolo.os.system\n)R.",
 }
 

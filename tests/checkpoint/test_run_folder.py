@@ -168,7 +168,7 @@ class TestCheckWritable:
         with pytest.raises(CheckpointError, match=r"a/b: cannot be written: Not a directory$"):
             RunFolder(tmp_path / "a/b").check_writable()
 
-    def test_a_folder_that_nobody_may_write(self) -> None:
+    def test_a_read_only_folder(self) -> None:
         with pytest.raises(CheckpointError, match=r"^/proc/1/yolor: cannot be written: \w+"):
             RunFolder("/proc/1/yolor").check_writable()
 
@@ -205,7 +205,7 @@ class TestLock:
         folder.unlock()
         assert exit_code(in_fork(RunFolder(folder.path).lock)) == 0
 
-    def test_a_killed_run_whose_workers_live_on(self, folder: RunFolder) -> None:
+    def test_a_killed_run_with_living_workers(self, folder: RunFolder) -> None:
         reader, writer = os.pipe()
         child = in_fork(lock_and_die, folder, writer)
         worker = int(os.read(reader, 20))

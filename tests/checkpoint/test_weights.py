@@ -200,14 +200,14 @@ class TestStrict:
         with pytest.raises(CheckpointError, match=f"^{re.escape(message)}$"):
             load_weights(Net(5), tmp_path / "x.pth", strict=True)
 
-    def test_a_task_that_the_file_has_not(self, tmp_path: Path) -> None:
+    def test_a_task_that_the_file_lacks(self, tmp_path: Path) -> None:
         state = {k: v for k, v in Net().state_dict().items() if k.startswith("backbone")}
         torch.save(state, tmp_path / "x.pth")
         message = rf"x\.pth: lacks {HEAD}\.weight, .* check MODEL\.YOLOR\.TASKS$"
         with pytest.raises(CheckpointError, match=message):
             load_weights(Net(), tmp_path / "x.pth", strict=True)
 
-    def test_a_layer_that_the_file_has_not(self, tmp_path: Path) -> None:
+    def test_a_layer_that_the_file_lacks(self, tmp_path: Path) -> None:
         state = {k: v for k, v in Net().state_dict().items() if not k.startswith("backbone.0")}
         torch.save(state, tmp_path / "x.pth")
         message = r"lacks backbone\.0\.weight, backbone\.0\.bias; check MODEL\.YOLOR_ELAN\.WIDTH"
@@ -227,7 +227,7 @@ class TestStrict:
             ),
         ],
     )
-    def test_the_key_to_look_at(self, full_size: Path, overrides: list[Any], keys: str) -> None:
+    def test_the_key_to_check(self, full_size: Path, overrides: list[Any], keys: str) -> None:
         model = tiny_model(("detection", "mask", "semantic", "caption"), *overrides)
         with pytest.raises(CheckpointError, match=f"; check {re.escape(keys)}$"):
             load_weights(model, full_size, strict=True)

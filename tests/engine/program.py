@@ -38,13 +38,13 @@ def wait(folder: Path, rank: int) -> None:
 
 
 def train(
-    folder: Path, rank: int, *, part: int = 0, save_seconds: float = 0.0, everyone: bool = False
+    folder: Path, rank: int, *, part: int = 0, save_seconds: float = 0.0, all_signaled: bool = False
 ) -> None:
     with signals.watching():
         (folder / f"ready{rank}_{part}").write_text("ready")
         while not summed(signals.requested() is not None):
             time.sleep(0.01)  # a step
-        while everyone and signals.requested() is None:
+        while all_signaled and signals.requested() is None:
             time.sleep(0.01)  # its signal must not arrive between two parts
         saved = time.monotonic() + save_seconds
         while time.monotonic() < saved:  # a signal in another thread does not wake this one
@@ -58,7 +58,7 @@ def rounds(folder: Path, rank: int) -> None:
     """Be interrupted several times; the last interrupt ends the process."""
     for part in range(ROUNDS - 1):
         try:
-            train(folder, rank, part=part, everyone=True)
+            train(folder, rank, part=part, all_signaled=True)
         except signals.Interrupted:
             comm.synchronize()
     train(folder, rank, part=ROUNDS - 1)

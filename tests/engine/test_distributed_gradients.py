@@ -58,18 +58,18 @@ def cases() -> dict[str, Case]:
         *only(complete[4:], "instances", "sem_seg"),
     ]
     boxes_only = [dict(s, instances=without_masks(s["instances"])) for s in complete[:2]]
-    seen = only(complete, "instances", "sem_seg")
-    told = only(random_batch(images=2, size=(96, 64), weak_size=(64, 128)), "caption_ids")
+    vision = only(complete, "instances", "sem_seg")
+    captions = only(random_batch(images=2, size=(96, 64), weak_size=(64, 128)), "caption_ids")
     return {
         "complete": divided(complete),
         "few objects": divided(sparse),
         "other weak canvas": divided(random_batch(images=5, weak_size=(32, 64))),
-        "partly labelled": divided(partly),
+        "partly labeled": divided(partly),
         "boxes without masks": divided([*boxes_only, *complete[2:]]),
         "no objects": divided([*complete[:3], *(dict(s, instances=nothing) for s in complete[3:])]),
         "nothing known": divided([*complete[:3], *only(complete[3:])]),
         "nothing known at all": divided(only(complete)),
-        "canvases of the processes": Case(([seen], [told]), [seen, told]),
+        "canvases of the processes": Case(([vision], [captions]), [vision, captions]),
         "several batches a step": Case(
             ([complete[:3], sparse[:1]], [complete[3:], sparse[1:]]), [complete, sparse]
         ),
@@ -83,7 +83,7 @@ def without_masks(instances: Any) -> Any:
 
 
 def frozen_model() -> nn.Module:
-    """A network that signals get through, whose boxes overlap the objects.
+    """A network with useful activations, whose boxes overlap the objects.
 
     Its norms have the statistics of a batch; boxes are about four cells wide and high.
     """
@@ -99,12 +99,14 @@ def frozen_model() -> nn.Module:
     return model
 
 
-class Learnt(NamedTuple):
+class Outcome(NamedTuple):
+    """Losses and gradients of a step."""
+
     losses: dict[str, Tensor]
     gradients: dict[str, Tensor]
 
 
-def learn(model: nn.Module, batches: list[Batch], *, share: float) -> Learnt:
+def backpropagate(model: nn.Module, batches: list[Batch], *, share: float) -> Outcome:
     """The sums of losses and gradients, times a share."""
     model.zero_grad()
     total: Counter[str] = Counter()
@@ -115,26 +117,27 @@ def learn(model: nn.Module, batches: list[Batch], *, share: float) -> Learnt:
             (sum(losses.values()) * share).backward()
         total.update({name: loss.detach() * share for name, loss in losses.items()})
     gradients = {n.removeprefix("module."): p.grad.clone() for n, p in model.named_parameters()}
-    return Learnt(dict(total), gradients)
+    return Outcome(dict(total), gradients)
 
 
-def learn_in_a_process(output: Path) -> None:
+def save_outcomes(output: Path) -> None:
+    """Save the outcome of each case in this process."""
     torch.set_num_threads(1)
     model = DistributedDataParallel(frozen_model(), find_unused_parameters=False)
-    learnt = {}
+    outcomes = {}
     for name, case in cases().items():
         batches = case.shares[comm.get_rank()]
-        learnt[name] = tuple(learn(model, batches, share=1 / len(batches)))
-    torch.save(learnt, output / f"rank{comm.get_rank()}.pt")
+        outcomes[name] = tuple(backpropagate(model, batches, share=1 / len(batches)))
+    torch.save(outcomes, output / f"rank{comm.get_rank()}.pt")
 
 
 @pytest.fixture(scope="module")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Learnt]]:
-    """What each process has learnt, by case."""
+def processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Outcome]]:
+    """The outcomes of each process, by case."""
     folder = tmp_path_factory.mktemp("gradients")
-    launch(learn_in_a_process, 2, dist_url="auto", args=(folder,))
+    launch(save_outcomes, 2, dist_url="auto", args=(folder,))
     saved = [torch.load(folder / f"rank{rank}.pt") for rank in range(2)]
-    return [{name: Learnt(*learnt) for name, learnt in each.items()} for each in saved]
+    return [{name: Outcome(*outcome) for name, outcome in each.items()} for each in saved]
 
 
 def test_score_sums_exceed_the_minimum() -> None:
@@ -142,17 +145,17 @@ def test_score_sums_exceed_the_minimum() -> None:
     model = frozen_model()
     with patch.object(detection, "over_processes", wraps=over_processes) as spy:
         for share in cases()["complete"].shares:
-            learn(model, share, share=1.0)
+            backpropagate(model, share, share=1.0)
     assert min(call.args[0] for call in spy.call_args_list) > 1
 
 
 @pytest.mark.parametrize("name", cases())
 def test_gradients_of_two_processes_equal_those_of_one(
-    name: str, processes: list[dict[str, Learnt]]
+    name: str, processes: list[dict[str, Outcome]]
 ) -> None:
     case = cases()[name]
-    expected = learn(frozen_model(), case.whole, share=1 / len(case.shares[0]))
-    first, second = (learnt[name] for learnt in processes)
+    expected = backpropagate(frozen_model(), case.whole, share=1 / len(case.shares[0]))
+    first, second = (outcomes[name] for outcomes in processes)
 
     exact = {"rtol": 1e-10, "atol": 1e-10}
     for loss, value in expected.losses.items():

@@ -16,18 +16,18 @@ from .test_step import Gradients
 FROZEN = ("backbone.bottom_up", "caption_head.text")
 
 
-def test_running_mean_starts_from_loaded_weights(configure: Configure) -> None:
-    """Random initial weights would stay in the mean for thousands of steps."""
+def test_moving_average_starts_from_loaded_weights(configure: Configure) -> None:
+    """Random initial weights would stay in the average for thousands of steps."""
     trainer, _ = run(configure("first", "SOLVER.MAX_ITER", 2))
     final = trainer.folder.path / "model_final.pth"
 
     tuned = Trainer(configure("second", "MODEL.WEIGHTS", str(final), "SOLVER.MAX_ITER", 1))
-    random = copied(tuned.ema.means)
+    random = copied(tuned.ema.averages)
     tuned.resume_or_load(resume=False)
 
     stored = read_weights(final, prefer="ema").tensors
     assert_same(tuned.model.state_dict(), stored)
-    assert_same(tuned.ema.means, stored)
+    assert_same(tuned.ema.averages, stored)
     assert tuned.ema.updates == 0
     assert any(not torch.equal(random[name], value) for name, value in stored.items())
 
@@ -41,7 +41,7 @@ def test_running_mean_starts_from_loaded_weights(configure: Configure) -> None:
 
 
 def test_frozen_parts_stay_and_others_change(configure: Configure) -> None:
-    """Bit by bit, including statistics and the running mean."""
+    """Bit by bit, including statistics and the moving average."""
     trainer = Trainer(configure("run", "SOLVER.FREEZE", list(FROZEN), "SOLVER.MAX_ITER", 3))
     gradients = Gradients()
     trainer.register_hooks([gradients])
@@ -49,11 +49,11 @@ def test_frozen_parts_stay_and_others_change(configure: Configure) -> None:
     trainer.train()
 
     statistics = {name for name in before if name.endswith(("running_mean", "running_var"))}
-    # With such small images, the coarser levels get almost no gradients from boxes.
-    taught = {n for step in gradients.steps for n, g in step.items() if g.abs().max() > 1e-6}
-    expected = taught | {name for name in statistics if not name.startswith(FROZEN)}
+    # Of such small images, the coarser levels get almost no gradients from boxes.
+    trained = {n for step in gradients.steps for n, g in step.items() if g.abs().max() > 1e-6}
+    expected = trained | {name for name in statistics if not name.startswith(FROZEN)}
     parts = {"backbone", "detection_head", "mask_head", "semantic_head", "caption_head"}
-    assert {name.partition(".")[0] for name in taught} == parts
+    assert {name.partition(".")[0] for name in trained} == parts
     assert any(name.startswith(FROZEN) for name in statistics)
     saved = torch.load(Path(trainer.cfg.OUTPUT_DIR, "model_final.pth"), weights_only=True)
     for state in (trainer.model.state_dict(), saved["model"], saved["ema"]["model"]):

@@ -21,6 +21,7 @@ from yolor_d2.engine.main import main
 from yolor_d2.engine.trainer import Trainer
 from yolor_d2.evaluation.evaluator_list import EvaluatorList
 
+from ..processes import wait_for
 from .conftest import SMALL, Configure
 from .test_main import arguments
 from .test_resume import assert_equal
@@ -58,14 +59,6 @@ def start(
     )
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], *, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, f"{path} does not come"
-        time.sleep(0.02)
-
-
 def finish(process: subprocess.Popen[str], *, seconds: float = 120) -> tuple[int, str]:
     output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
@@ -99,7 +92,7 @@ def test_signal_saves(toy_root: Path, tmp_path: Path, kind: str) -> None:
     keys = ["DATALOADER.NUM_WORKERS", 1, "LOG.PERIOD", 1]
     folder = tmp_path / "run"
     process = start(toy_root, folder, *flags, steps=5000, launcher=launcher, keys=keys)
-    wait_for(folder / "training.jsonl", process)
+    wait_for(folder / "training.jsonl", process=process)
     process.send_signal(signum)
     sent = time.monotonic()
     code, output = finish(process, seconds=30)
@@ -113,7 +106,7 @@ def test_signal_saves(toy_root: Path, tmp_path: Path, kind: str) -> None:
     assert f"after {steps} steps" in output
 
 
-class SignalledLoader:
+class SignaledLoader:
     """A loader; the process gets a signal during the second batch."""
 
     def __init__(self, loader: Any) -> None:
@@ -131,7 +124,7 @@ class SignalledLoader:
             yield batch
 
 
-class SignalledEvaluator(DatasetEvaluator):
+class SignaledEvaluator(DatasetEvaluator):
     """The process gets a signal while this evaluator computes its scores."""
 
     def evaluate(self) -> dict[str, dict[str, float]]:
@@ -139,7 +132,7 @@ class SignalledEvaluator(DatasetEvaluator):
         return {"first": {"score": 1.0}}
 
 
-class NeverAsked(DatasetEvaluator):
+class NeverReached(DatasetEvaluator):
     def evaluate(self) -> None:
         pytest.fail("the run should have stopped before")
 
@@ -159,10 +152,10 @@ def test_signal_during_evaluation(
     with monkeypatch.context() as patch:
         if when == "images":
             cfg = configure("broken", *keys)
-            loader = SignalledLoader(Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0]))
+            loader = SignaledLoader(Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0]))
             patch.setattr(Trainer, "build_test_loader", lambda cfg, name: loader)
         else:
-            parts = EvaluatorList([SignalledEvaluator(), NeverAsked()])
+            parts = EvaluatorList([SignaledEvaluator(), NeverReached()])
             patch.setattr(Trainer, "build_evaluator", lambda cfg, name: parts)
         with pytest.raises(SystemExit) as stop:
             main(broken)
@@ -193,16 +186,16 @@ def evaluated(folder: Path) -> list[dict[str, Any]]:
 
 def test_kills_lose_nothing(toy_root: Path, tmp_path: Path) -> None:
     """After SIGKILL at random times, the final weights equal those of an undisturbed run."""
-    kill_and_go_on(toy_root, tmp_path, kills=3, steps=12)
+    kill_and_resume(toy_root, tmp_path, kills=3, steps=12)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3000)
 def test_fifty_kills_lose_nothing(toy_root: Path, tmp_path: Path) -> None:
-    kill_and_go_on(toy_root, tmp_path, kills=50, steps=150)
+    kill_and_resume(toy_root, tmp_path, kills=50, steps=150)
 
 
-def kill_and_go_on(toy_root: Path, tmp_path: Path, *, kills: int, steps: int) -> None:
+def kill_and_resume(toy_root: Path, tmp_path: Path, *, kills: int, steps: int) -> None:
     keys = ["SOLVER.CHECKPOINT_PERIOD", 1, "TEST.LOSS_PERIOD", 4]
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     code, output = finish(start(toy_root, straight, steps=steps, keys=keys), seconds=900)

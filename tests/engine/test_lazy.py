@@ -113,8 +113,8 @@ def test_new_run_from_weights(
 def test_unknown_override_is_refused(
     toy_sets: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    said = complaint(caplog, arguments(toy_sets, tmp_path, "pan", f"{name}=3"))
-    assert said == f"{name} is not a name of this configuration"
+    message = complaint(caplog, arguments(toy_sets, tmp_path, "pan", f"{name}=3"))
+    assert message == f"{name} is not a name of this configuration"
 
 
 def changes(*overrides: str) -> list[str]:

@@ -75,18 +75,20 @@ def test_refusals(configure: Configure, tmp_path: Path, caplog: pytest.LogCaptur
     file = tmp_path / "c.yaml"
     cfg = configure("run", "SOLVER.MAX_ITER", 1)
 
-    def says(*more: str, cfg: CfgNode = cfg) -> str:
+    def refusal(*more: str, cfg: CfgNode = cfg) -> str:
         return complaint(caplog, arguments(cfg, file, *more))
 
-    assert "SOLVER.BASE_RL" in says("SOLVER.BASE_RL", "1")
-    assert "no_such.pth" in says("MODEL.WEIGHTS", str(tmp_path / "no_such.pth"))
-    assert "no_such.pth" in says("--eval-only", "MODEL.WEIGHTS", str(tmp_path / "no_such.pth"))
-    assert "MODEL.WEIGHTS is empty" in says("--eval-only")
-    assert "MODEL.DETECTION_HEAD.NUM_CLASSES is 3" in says("MODEL.DETECTION_HEAD.NUM_CLASSES", "3")
+    assert "SOLVER.BASE_RL" in refusal("SOLVER.BASE_RL", "1")
+    assert "no_such.pth" in refusal("MODEL.WEIGHTS", str(tmp_path / "no_such.pth"))
+    assert "no_such.pth" in refusal("--eval-only", "MODEL.WEIGHTS", str(tmp_path / "no_such.pth"))
+    assert "MODEL.WEIGHTS is empty" in refusal("--eval-only")
+    assert "MODEL.DETECTION_HEAD.NUM_CLASSES is 3" in refusal(
+        "MODEL.DETECTION_HEAD.NUM_CLASSES", "3"
+    )
     (tmp_path / "foreign.pth").write_text("<html>")
-    assert "foreign.pth" in says("MODEL.WEIGHTS", str(tmp_path / "foreign.pth"))
+    assert "foreign.pth" in refusal("MODEL.WEIGHTS", str(tmp_path / "foreign.pth"))
     (tmp_path / "taken").write_text("a file")
-    assert "taken" in says("OUTPUT_DIR", str(tmp_path / "taken"))
+    assert "taken" in refusal("OUTPUT_DIR", str(tmp_path / "taken"))
 
 
 def test_existing_run_is_not_overwritten(
@@ -97,8 +99,8 @@ def test_existing_run_is_not_overwritten(
     main(arguments(cfg, file))
     assert "has a run already" in complaint(caplog, arguments(cfg, file))
     slower = ("--resume", "SOLVER.BASE_LR", "0.5")
-    said = complaint(caplog, arguments(cfg, file, *slower))
-    assert "has a run of another configuration: SOLVER.BASE_LR 0.001 -> 0.5" in said
+    message = complaint(caplog, arguments(cfg, file, *slower))
+    assert "has a run of another configuration: SOLVER.BASE_LR 0.001 -> 0.5" in message
     main(arguments(cfg, file, "--resume", "DATALOADER.NUM_WORKERS", "0"))  # nothing left to do
     inside = ("--overwrite", "MODEL.WEIGHTS", str(Path(cfg.OUTPUT_DIR) / "model_final.pth"))
     assert "which --overwrite empties" in complaint(caplog, arguments(cfg, file, *inside))
@@ -116,10 +118,10 @@ def test_other_classes(configure: Configure, tmp_path: Path, caplog: Any) -> Non
     main(arguments(second, tmp_path / "b.yaml", *more))
     log = (Path(second.OUTPUT_DIR) / "log.txt").read_text()
     assert "detection_head.class_predictors" in log
-    said = complaint(
+    message = complaint(
         caplog, arguments(configure("third"), tmp_path / "c.yaml", "--eval-only", *more)
     )
-    assert "MODEL.DETECTION_HEAD.NUM_CLASSES" in said
+    assert "MODEL.DETECTION_HEAD.NUM_CLASSES" in message
 
 
 def test_determinism_is_switched_on(configure: Configure, tmp_path: Path) -> None:
@@ -136,11 +138,11 @@ def poison(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]) -
     compute = YOLOR.training_losses
     calls = count()
 
-    def spoilt(model: YOLOR, *arguments: Any) -> dict[str, Tensor]:
+    def spoiled(model: YOLOR, *arguments: Any) -> dict[str, Tensor]:
         losses = compute(model, *arguments)
         return losses if next(calls) < 1 else {n: spoil(loss) for n, loss in losses.items()}
 
-    monkeypatch.setattr(YOLOR, "training_losses", spoilt)
+    monkeypatch.setattr(YOLOR, "training_losses", spoiled)
 
 
 def run_out_of_memory(loss: Tensor) -> Tensor:
@@ -166,12 +168,12 @@ def test_fatal_error_is_logged_once(
     """One line without a stack trace, and a folder that can be resumed from."""
     poison(monkeypatch, spoil)
     cfg = configure("run", "SOLVER.CHECKPOINT_PERIOD", 1)
-    said = complaint(caplog, arguments(cfg, tmp_path / "c.yaml"), code=1)
+    message = complaint(caplog, arguments(cfg, tmp_path / "c.yaml"), code=1)
     for word in words:
-        assert word in said
+        assert word in message
     folder = Path(cfg.OUTPUT_DIR)
     log = (folder / "log.txt").read_text()
-    assert log.count(said) == 1
+    assert log.count(message) == 1
     assert "Traceback" not in log
     assert [path.name for path in folder.glob("*.pth")] == ["model_0000000.pth"]
 

@@ -60,7 +60,7 @@ def test_stop(configure: Configure, kind: str) -> None:
 
     assert trainer.finished == 2
     assert all(torch.isfinite(v).all() for v in trainer.model.state_dict().values())
-    assert all(torch.isfinite(v).all() for v in trainer.ema.means.values())
+    assert all(torch.isfinite(v).all() for v in trainer.ema.averages.values())
     names = sorted(path.name for path in trainer.folder.path.glob("model_*.pth"))
     assert names == ["model_0000000.pth", "model_0000001.pth"]
     report = json.loads((trainer.folder.path / "nonfinite_0000002_rank0.json").read_text())
@@ -68,14 +68,14 @@ def test_stop(configure: Configure, kind: str) -> None:
     assert all(Path(image["file_name"]).exists() for image in report["images"])
     assert report["gradients"] or kind == "statistic"
     assert bool(report["buffers"]) == (kind == "statistic")
-    spoilt = {name for name, value in report["own"].items() if value in ("nan", "inf")}
+    spoiled = {name for name, value in report["own"].items() if value in ("nan", "inf")}
     losses = {name for name in report["measured"] if name.startswith("loss_")}
-    assert spoilt == {"loss": losses, "gradient": set(), "statistic": {"buffers"}}[kind]
+    assert spoiled == {"loss": losses, "gradient": set(), "statistic": {"buffers"}}[kind]
 
 
 @pytest.mark.parametrize("kind", ["loss", "gradient", "statistic"])
 def test_skip(configure: Configure, kind: str) -> None:
-    """Weights, statistics and their running mean are as before the step."""
+    """Weights, statistics and their moving average are as before the step."""
     overrides = ("SOLVER.NONFINITE", "skip", "SOLVER.MAX_ITER", 3)
     trainer = poisoned(configure, kind, *overrides, steps=range(2, 3))
     before = {}

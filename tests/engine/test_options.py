@@ -5,7 +5,7 @@ from dataclasses import fields
 import pytest
 from detectron2.config import CfgNode, LazyConfig
 
-from yolor_d2.engine.lazy import check_names
+from yolor_d2.engine.lazy import check_overrides
 from yolor_d2.engine.options import KEYS, RunOptions, read_key, run_options
 from yolor_d2.model_zoo import config_folder
 
@@ -21,7 +21,7 @@ def test_option_is_in_both_systems(name: str) -> None:
     for key in filter(None, (each.metadata["key"], each.metadata["switch"])):
         read_key(cfg, key)
     lazy = LazyConfig.load(str(config_folder() / "lazy/yolor_elan_mtl.py"))
-    check_names(lazy, [f"run.{name}=1"])
+    check_overrides(lazy, [f"run.{name}=1"])
 
 
 def test_keys_are_different() -> None:

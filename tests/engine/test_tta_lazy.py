@@ -48,7 +48,7 @@ def test_each_view_is_predicted(
     seen: list[torch.Tensor] = []
     model.backbone.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
 
-    results = parts.test(model)
+    results = parts.evaluate(model)
 
     assert results.keys() == {"bbox", "segm"}
     assert [images.shape[3] for images in seen] == sides
@@ -68,7 +68,7 @@ def test_tta_uses_thresholds_of_the_head(
     ]
     parts = parts_of(tmp_path / "out", *VIEWS, *head)
 
-    parts.test(parts.model())
+    parts.evaluate(parts.model())
 
     (augmented,) = examined
     assert augmented.views == [(64, False), (64, True), (96, False), (96, True)]

@@ -41,5 +41,5 @@ def test_resume_with_another_number_of_processes(toy_root: Path, tmp_path: Path)
     more = ["--resume", "--allow-config-change", *TWO]
     code, output = finish(start(toy_root, folder, *more, steps=6, keys=keys))
     assert code == 0, output
-    assert "made by 1 processes" in output
+    assert "the checkpoint is from 1 processes" in output
     assert RunFolder(folder).latest()[1]["iteration"] == 6

@@ -19,7 +19,7 @@ from .test_nonfinite import Poison
 from .test_resume import assert_equal, run
 
 KEYS = ("MODEL.YOLOR.TASKS", ["detection", "caption"], "SOLVER.MAX_ITER", 4)
-KILL_AFTER, SPOILT = 2, 2  # steps; the number of a step
+KILL_AFTER, SPOILED = 2, 2  # steps; the number of a step
 # Losses spoil the gradients of both processes; of statistics, each has its own.
 KINDS = {"stop": "loss", "skip": "statistic"}
 
@@ -46,10 +46,10 @@ def train_all(toy_root: Path, folder: Path) -> None:
     _, first = run(cfg, kill_after=KILL_AFTER)
     resumed, second = run(cfg, resume=True)
     states = [straight.checkpoint(), resumed.checkpoint()]
-    spoilt = {
+    spoiled = {
         what: tuple(spoil(configure(what, "SOLVER.NONFINITE", what))) for what in ("stop", "skip")
     }
-    torch.save([losses, first, second, states, spoilt], folder / f"{comm.get_rank()}.pt")
+    torch.save([losses, first, second, states, spoiled], folder / f"{comm.get_rank()}.pt")
     critical, _ = run(configure("critical", "MODEL.CAPTION_HEAD.SCST.SAMPLES", 3))
     rewards = [value for value, _ in critical.storage.history("caption_reward").values()]
     weights = dict(critical.model.named_parameters())
@@ -62,14 +62,14 @@ def spoil(cfg: CfgNode) -> Outcome:
     trainer = Trainer(cfg)
     if comm.get_rank() == 1:
         trainer.register_hooks(
-            [Poison(KINDS[cfg.SOLVER.NONFINITE], steps=range(SPOILT, SPOILT + 1))]
+            [Poison(KINDS[cfg.SOLVER.NONFINITE], steps=range(SPOILED, SPOILED + 1))]
         )
     complaint = ""
     try:
         trainer.train()
     except NonFiniteError as error:
         complaint = str(error)
-    images = [sample["image_id"] for sample in next(iter(trainer.parts.data.train_loader(SPOILT)))]
+    images = [sample["image_id"] for sample in next(iter(trainer.parts.data.train_loader(SPOILED)))]
     updates = {"updates": trainer.ema.updates}
     return Outcome(
         trainer.finished, complaint, images, updates | dict(trainer.model.named_parameters())
@@ -110,14 +110,14 @@ def test_exact_resume(results: list[Any]) -> None:
 
 @pytest.mark.parametrize("what", KINDS)
 def test_nonfinite_values_in_one_process(folder: Path, results: list[Any], what: str) -> None:
-    """Both processes act alike at the same step, and the report has the right images."""
-    outcomes = [Outcome(*spoilt[what]) for *_, spoilt in results]
+    """Both processes take the same action at the same step, and the report has the right images."""
+    outcomes = [Outcome(*spoiled[what]) for *_, spoiled in results]
     stops = what == "stop"
     for outcome in outcomes:
-        assert outcome.finished == (SPOILT if stops else 4)
+        assert outcome.finished == (SPOILED if stops else 4)
         assert ("rank1.json" in outcome.complaint) == stops
         assert "rank0.json" not in outcome.complaint  # its images were fine
-        assert outcome.state["updates"] == (SPOILT if stops else 3)
+        assert outcome.state["updates"] == (SPOILED if stops else 3)
         assert all(torch.isfinite(torch.as_tensor(v)).all() for v in outcome.state.values())
     assert_equal(outcomes[0].state, outcomes[1].state)
     checkpoints = {"stop": [0, 1], "skip": [2, 3]}[what]
@@ -126,9 +126,9 @@ def test_nonfinite_values_in_one_process(folder: Path, results: list[Any], what:
 
     assert set(outcomes[0].images).isdisjoint(outcomes[1].images)
     for rank, outcome in enumerate(outcomes):
-        path = folder / what / f"nonfinite_{SPOILT:07d}_rank{rank}.json"
+        path = folder / what / f"nonfinite_{SPOILED:07d}_rank{rank}.json"
         report = json.loads(path.read_text())
         assert [image["image_id"] for image in report["images"]] == outcome.images
-        spoilt = {"stop": "loss_cls", "skip": "buffers"}[what]
-        assert math.isnan(float(report["own"][spoilt])) == (rank == 1)
-        assert math.isnan(float(report["measured"][spoilt]))
+        spoiled = {"stop": "loss_cls", "skip": "buffers"}[what]
+        assert math.isnan(float(report["own"][spoiled])) == (rank == 1)
+        assert math.isnan(float(report["measured"][spoiled]))

@@ -150,7 +150,7 @@ def test_full_disk_delays_rows(
 def test_nonfinite_values_are_written(tmp_path: Path) -> None:
     train(tmp_path, start=0, stop=2, script={1: {"bbox/AP": math.nan}})
     assert math.isnan(read_csv(tmp_path / "metrics.csv")[1]["bbox/AP"])
-    assert from_json(tmp_path)[1]["bbox/AP"] is None  # JSON knows no NaN
+    assert from_json(tmp_path)[1]["bbox/AP"] is None  # JSON has no NaN
     train(tmp_path, start=2, stop=4)  # reads and rewrites the file
     assert math.isnan(read_csv(tmp_path / "metrics.csv")[1]["bbox/AP"])
     assert from_json(tmp_path)[1]["bbox/AP"] is None

@@ -22,7 +22,6 @@ from benchmarks.__main__ import main as run_benchmark
 from benchmarks.model_setting import calibrate, random_images
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data.views.transforms import resize_long_side, to_planes
-from yolor_d2.engine.trainer import describe
 from yolor_d2.export import bundle
 from yolor_d2.export.parity import largest_error
 from yolor_d2.inference.loading import load_network
@@ -32,6 +31,7 @@ from yolor_d2.tokenizer import Tokenizer
 from yolor_d2.tools import export
 
 from ..modeling.factory import tiny_config
+from ..saved_networks import provenance_of
 
 DAMPING = 1.25
 ONNX = ("onnx", "onnxscript", "onnxruntime")
@@ -63,7 +63,7 @@ def write_checkpoint(folder: Path, *overrides: Any, tasks: tuple[str, ...] = TAS
         "iteration": 1,
         "model": model.state_dict(),
         "tokenizer": torch.frombuffer(bytearray(tokenizer.model_proto), dtype=torch.uint8),
-        "provenance": describe(cfg),
+        "provenance": provenance_of(cfg),
     }
     save_checkpoint(content, path)
     return path

@@ -27,7 +27,7 @@ from yolor_d2.modeling.panoptic import merge
 
 from ..inference.test_prediction import METADATA, prediction
 from ..modeling.factory import tiny_model
-from ..modeling.heads.caption.test_decoding import Language, LanguageStep, listed_gains
+from ..modeling.heads.caption.test_decoding import Language, LanguageStep, listed_log_probs
 from ..modeling.heads.mask.test_full_size import FRAMES, STRIDE, masks_of, objects
 
 
@@ -177,7 +177,7 @@ def test_the_same_captions(
     ids, score = files.captions.beam_search(step, search)
 
     if ties:  # rounding decides which of equal texts is found
-        gains = [listed_gains(language, ids[:end])[ids[end]] for end in range(1, len(ids))]
+        gains = [listed_log_probs(language, ids[:end])[ids[end]] for end in range(1, len(ids))]
         assert score == pytest.approx(float(sum(gains)), rel=1e-5)
     else:
         assert score == pytest.approx(float(expected.scores[0]), rel=1e-5)

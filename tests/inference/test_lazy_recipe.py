@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from yolor_d2 import Predictor
 from yolor_d2.checkpoint.saving import load_checkpoint, save_checkpoint
 from yolor_d2.data.views.mapper import make_test_image
-from yolor_d2.engine.provenance import describe_data
+from yolor_d2.engine.provenance import build_provenance
 from yolor_d2.inference.lazy_recipe import parse_lazy
 from yolor_d2.inference.media import to_picture
 from yolor_d2.model_zoo import config_folder
@@ -57,7 +57,7 @@ def lazy(saved: Saved, tmp_path_factory: pytest.TempPathFactory) -> Lazy:
     model.caption_head.vocabulary = model.caption_head.vocabulary._replace(usable=len(tokenizer))
     make_responsive(model, saved.images)
     with own_scenes(saved.path.parent / "scenes"):
-        provenance = describe_data(LazyConfig.to_py(cfg), [NAME])
+        provenance = build_provenance(LazyConfig.to_py(cfg), [NAME])
     content = {"iteration": 0, "model": model.state_dict(), "tokenizer": proto}
     save_checkpoint(content | {"provenance": provenance}, folder / "model.pth")
     (folder / "config.py").write_text(

@@ -57,6 +57,17 @@ def tiny_model(tasks: tuple[str, ...] = TASKS, *overrides: Any, seed: int = 0) -
     return build_model(tiny_config(tasks, *overrides))
 
 
+def detectron2_semantic_model() -> tuple[YOLOR, list[dict[str, Any]]]:
+    """A model with a semantic head of detectron2, and a batch for it."""
+    head = ("MODEL.SEM_SEG_HEAD.NAME", "SemSegFPNHead", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", LEAVES)
+    model = tiny_model(("semantic",), *head, "MODEL.SEM_SEG_HEAD.COMMON_STRIDE", 8)
+    batch = random_batch()
+    for sample in batch:
+        sample["sem_seg"] = torch.randint(LEAVES, (64, 96))
+        sample["sem_seg_stride"] = 1
+    return model, batch
+
+
 def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 

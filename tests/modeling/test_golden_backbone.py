@@ -18,13 +18,13 @@ from .golden import golden_arrays, golden_input, reference_state_dict
 
 TAG = "64x96"
 TRUNK_LAYERS = 105
-# Modules whose outputs are layers, in the order of the published table; "<" is what goes in.
+# Modules whose outputs are layers, in the order of the published table; "<": its input.
 ELAN = ("shortcut", "entry", "chain.0", "chain.1", "chain.2", "chain.3", "<merge", "merge")
 TRANSITION = ("pool", "pool_branch", "conv_branch.0", "conv_branch.1", "")
 
 
 def layer_names() -> Iterator[str]:
-    """Where each layer of the published table is computed; "up" is checked as a part of "<"."""
+    """The module of each layer of the published table; "up" is checked as a part of "<"."""
     bottom_up = "bottom_up."
     yield from (bottom_up + name for name in ("stem.0", "stem.1", "stem.2", "stage2.down"))
     yield from within(f"{bottom_up}stage2.elan", ELAN)
@@ -52,7 +52,7 @@ def within(path: str, names: tuple[str, ...]) -> Iterator[str]:
 
 @contextmanager
 def recorded(network: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """What goes into ("<path") and comes out of ("path") each module, while it runs."""
+    """The input ("<path") and the output ("path") of each module, inside the context."""
     tensors: dict[str, Tensor] = {}
 
     def hook(name: str):
@@ -85,7 +85,7 @@ def layers(pan: PAN, image: Tensor) -> list[Tensor]:
         pan(image)
     results = []
     for name in layer_names():
-        if name.startswith("up "):  # joined by the one that follows
+        if name.startswith("up "):  # concatenated by the module after it
             tensor = tensors[name.removeprefix("up ")]
             results.append(tensor.repeat_interleave(2, -1).repeat_interleave(2, -2))
         else:
@@ -117,7 +117,7 @@ def test_each_layer_has_the_published_numbers(
     np.testing.assert_allclose(first, golden[f"{TAG}/layers16"], atol=1e-4, rtol=1e-5)
 
 
-def test_what_goes_up_is_enlarged_by_repetition(published: PAN) -> None:
+def test_coarser_maps_are_upsampled_by_repetition(published: PAN) -> None:
     found = dict(zip(layer_names(), layers(published, golden_input(64, 96)), strict=True))
 
     for reduce, joined in (("reduce5", "top_down4"), ("reduce4", "top_down3")):
@@ -127,7 +127,7 @@ def test_what_goes_up_is_enlarged_by_repetition(published: PAN) -> None:
         )
 
 
-def test_the_numbers_notice_a_changed_input(published: PAN, shared_dir: Path) -> None:
+def test_a_changed_input_changes_the_numbers(published: PAN, shared_dir: Path) -> None:
     image = golden_input(64, 96)
     image[..., :8, :8] += 0.1
 
@@ -139,7 +139,7 @@ def test_the_numbers_notice_a_changed_input(published: PAN, shared_dir: Path) ->
 
 
 @torch.no_grad()
-def test_folded_is_the_same(published: PAN) -> None:
+def test_folding_keeps_the_maps(published: PAN) -> None:
     network = copy.deepcopy(published).double()
     image = golden_input(64, 96).double()
     folded = deploy(network)
@@ -149,8 +149,8 @@ def test_folded_is_the_same(published: PAN) -> None:
         torch.testing.assert_close(folded(image)[name], expected, atol=1e-10, rtol=0)
 
 
-def test_the_recipe_gives_the_published_sum(shared_dir: Path) -> None:
-    """All entries of the golden state dict, so that no test of numbers hangs on a wrong recipe."""
+def test_sum_of_the_golden_parameters(shared_dir: Path) -> None:
+    """A wrong recipe of the parameters fails here, not only in the tests of numbers."""
     state = reference_state_dict(shared_dir)
 
     total = sum(float(t.double().sum()) for t in state.values() if t.is_floating_point())

@@ -28,7 +28,7 @@ TOLERANCES = {f"raw_{level}": 1e-3 for level in SIZES} | {
 
 @pytest.fixture(scope="module")
 def published(shared_dir: Path) -> nn.ModuleDict:
-    """The network at full size with the golden parameters, none of which is left over."""
+    """The network at full size with all golden parameters."""
     shapes = pan_shapes()
     network = nn.ModuleDict(
         {
@@ -44,18 +44,18 @@ def published(shared_dir: Path) -> nn.ModuleDict:
 
 @torch.no_grad()
 def raw_outputs(network: nn.ModuleDict, dtype: torch.dtype) -> dict[str, Tensor]:
-    """What the heads say, in the published layout."""
+    """Outputs of the heads, in the published layout."""
     features = network["backbone"](golden_input(64, 96).to(dtype))
     points = network["detection_head"](features)
-    outlines = network["mask_head"](features)
+    masks = network["mask_head"](features)
     joined = torch.cat([points.bins, points.logits], dim=-1).transpose(1, 2)  # (1, 144, A)
     levels = joined.split([height * width for height, width in SIZES.values()], dim=-1)
     outputs = {
         f"raw_{name}": level.unflatten(-1, size)
         for (name, size), level in zip(SIZES.items(), levels, strict=True)
     }
-    outputs["mask_coef"] = outlines.coefficients.transpose(1, 2)
-    outputs["proto"] = outlines.prototypes
+    outputs["mask_coef"] = masks.coefficients.transpose(1, 2)
+    outputs["proto"] = masks.prototypes
     outputs["semantic"] = network["semantic_head"].logits(features)
     first, last = network["detection_head"].boxes(points).transpose(1, 2).chunk(2, dim=1)
     scores = points.logits.sigmoid().transpose(1, 2)
@@ -72,7 +72,7 @@ def test_outputs_are_the_published_ones(published, shared_dir, name) -> None:
     np.testing.assert_allclose(output, expected, atol=TOLERANCES[name], rtol=0)
 
 
-def test_in_double_precision_to_the_ninth_digit(published, shared_dir) -> None:
+def test_double_precision_outputs_agree_to_nine_digits(published, shared_dir) -> None:
     golden = golden_arrays(shared_dir)
     outputs = raw_outputs(copy.deepcopy(published).double(), torch.float64)
     assert set(outputs) == set(TOLERANCES)
@@ -81,7 +81,7 @@ def test_in_double_precision_to_the_ninth_digit(published, shared_dir) -> None:
         np.testing.assert_allclose(some, golden[f"{TAG}/val64/{name}"], atol=1e-9, rtol=0)
 
 
-def test_folded_is_the_same(published) -> None:
+def test_folding_keeps_the_outputs(published) -> None:
     network = copy.deepcopy(published).double()
     folded = deploy(network)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())

@@ -14,10 +14,18 @@ from torch import nn
 
 from yolor_d2.modeling.deploy import deploy, to_channels_last
 from yolor_d2.modeling.layers import frozen_statistics
+from yolor_d2.modeling.results import RawOutputs
 from yolor_d2.tasks import TASKS
 from yolor_d2.tokenizer import Tokenizer
 
-from .factory import LEAVES, instances_in, random_batch, random_instances, tiny_model
+from .factory import (
+    LEAVES,
+    detectron2_semantic_model,
+    instances_in,
+    random_batch,
+    random_instances,
+    tiny_model,
+)
 
 SUBSETS = [
     subset
@@ -72,7 +80,7 @@ def test_each_choice_of_weak_tasks_trains(weak) -> None:
     assert all(grad is not None and torch.isfinite(grad).all() for grad in grads.values())
 
 
-def test_views_of_equal_canvases_go_through_the_trunk_together() -> None:
+def test_views_of_equal_canvases_are_one_pass_of_the_backbone() -> None:
     model = tiny_model()
     calls = []
     model.backbone.register_forward_hook(lambda _, args, __: calls.append(len(args[0])))
@@ -84,7 +92,7 @@ def test_views_of_equal_canvases_go_through_the_trunk_together() -> None:
 
 
 @pytest.mark.parametrize("weak_size", [(64, 96), (64, 64)])
-def test_a_frozen_weak_view_leaves_the_statistics_alone(weak_size) -> None:
+def test_a_frozen_weak_view_does_not_change_the_statistics(weak_size) -> None:
     tasks, batch = ("detection", "caption"), random_batch(weak_size=weak_size)
     updated = tiny_model(tasks)
     frozen = tiny_model(tasks, "MODEL.YOLOR.WEAK_BN", "frozen")
@@ -99,7 +107,7 @@ def test_a_frozen_weak_view_leaves_the_statistics_alone(weak_size) -> None:
     assert not all(torch.equal(updated.backbone.state_dict()[name], after[name]) for name in names)
 
 
-def test_frozen_statistics_are_untouched_by_anything() -> None:
+def test_frozen_statistics_do_not_change() -> None:
     """Also by infinite activations, and the number of batches does not advance."""
     norm = nn.BatchNorm2d(3).train()
     before = copy.deepcopy(norm.state_dict())
@@ -116,9 +124,9 @@ def test_a_frozen_weak_view_is_not_counted() -> None:
     assert model.backbone.bottom_up.stem[0].norm.num_batches_tracked == 1
 
 
-def test_what_nobody_knows_gives_no_gradient() -> None:
+def test_unknown_targets_have_no_gradient() -> None:
     model = tiny_model(TASKS)
-    model(random_batch())  # the statistics of batch norms differ with the batch, not the loss's
+    model(random_batch())  # sets the statistics of batch norms
     known, unknown = random_batch(images=2)
     for key in ("instances", "sem_seg", "caption_ids"):
         del unknown[key]
@@ -138,7 +146,7 @@ def test_what_nobody_knows_gives_no_gradient() -> None:
         {"instances": random_instances(3000, size=(64, 96), rng=torch.Generator())},
         {"instances": instances_in(IN_A_CELL, size=(64, 96), rng=torch.Generator())},
     ],
-    ids=["no objects", "nothing labelled", "empty caption", "3,000 objects", "14 in a cell"],
+    ids=["no objects", "nothing labeled", "empty caption", "3,000 objects", "14 in a cell"],
 )
 def test_extreme_targets_give_finite_losses(change) -> None:
     model = tiny_model()
@@ -157,7 +165,7 @@ def equal_results(first, second) -> None:
     assert first["caption_ids"] == second["caption_ids"]
 
 
-def test_images_of_several_sizes_as_if_alone() -> None:
+def test_results_do_not_depend_on_other_images_of_the_batch() -> None:
     model = tiny_model().eval()
     sizes = [(64, 96), (33, 47), (64, 90), (1, 1), (96, 64), (40, 61)]
     batch = [random_batch(images=1, size=size, seed=n)[0] for n, size in enumerate(sizes)]
@@ -190,9 +198,9 @@ def test_a_large_odd_image(pad) -> None:
     assert (boxes <= torch.tensor([667, 400, 667, 400])).all()
 
 
-def test_deployed_is_the_same_and_has_no_norms() -> None:
+def test_deployed_network_has_the_same_results_and_no_norms() -> None:
     model = tiny_model()
-    model(random_batch())  # moves the statistics
+    model(random_batch())  # changes the statistics
     model.eval()
 
     deployed = to_channels_last(deploy(model))
@@ -200,10 +208,9 @@ def test_deployed_is_the_same_and_has_no_norms() -> None:
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in deployed.modules())
     assert not any("implicit" in name for name, _ in deployed.named_parameters())
     images = random_batch()[0]["image"][None].float()
-    for one, other in zip(
-        model.raw_outputs(images)[0][:2], deployed.raw_outputs(images)[0][:2], strict=True
-    ):
-        assert torch.allclose(one, other, atol=1e-4)
+    found, expected = deployed.raw_outputs(images).detection, model.raw_outputs(images).detection
+    assert torch.allclose(found.logits, expected.logits, atol=1e-4)
+    assert torch.allclose(found.bins, expected.bins, atol=1e-4)
     equal_results(model(random_batch())[0], deployed(random_batch())[0])
 
 
@@ -226,10 +233,12 @@ def test_the_network_compiles_in_one_graph() -> None:
     with torch.no_grad():
         raw, expected = compiled(images), model.raw_outputs(images)
 
-    for one, other in zip(
-        torch.utils._pytree.tree_leaves(raw), torch.utils._pytree.tree_leaves(expected), strict=True
-    ):
+    for one, other in zip(tensors_of(raw), tensors_of(expected), strict=True):
         assert torch.equal(one, other)
+
+
+def tensors_of(raw: RawOutputs) -> list[torch.Tensor]:
+    return [*raw.detection, *raw.mask, raw.semantic, *raw.caption]
 
 
 def test_trains_compiled() -> None:
@@ -282,7 +291,7 @@ def test_copies_pickles_and_moves() -> None:
         (("DATASETS.TRAIN", (), "DATASETS.TEST", ()), "MODEL.DETECTION_HEAD.NUM_CLASSES"),
     ],
 )
-def test_nonsense_is_refused_by_its_key(overrides, message) -> None:
+def test_errors_name_the_key(overrides, message) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_model(TASKS, *overrides)
 
@@ -313,12 +322,7 @@ def test_detectron2_evaluates_and_draws_the_results() -> None:
 
 
 def test_detectron2s_semantic_head_works_in_ours() -> None:
-    head = ("MODEL.SEM_SEG_HEAD.NAME", "SemSegFPNHead", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", LEAVES)
-    model = tiny_model(("semantic",), *head, "MODEL.SEM_SEG_HEAD.COMMON_STRIDE", 8)
-    batch = random_batch()
-    for sample in batch:
-        sample["sem_seg"] = torch.randint(LEAVES, (64, 96))
-        sample["sem_seg_stride"] = 1
+    model, batch = detectron2_semantic_model()
 
     losses = model(batch)
     result = model.eval()(batch)[0]
@@ -338,7 +342,7 @@ def test_full_logits_on_request() -> None:
     assert torch.equal(logits.argmax(dim=0), labels(batch)[0]["sem_seg"].argmax(dim=0))
 
 
-def test_a_tokenizer_turns_ids_into_text() -> None:
+def test_a_tokenizer_decodes_captions() -> None:
     model = tiny_model(("caption",)).eval()
     model.tokenizer = Tokenizer.train(["a red ball", "two blue boxes on grass"], vocab_size=60)
     result = model(random_batch()[:1])[0]
@@ -346,8 +350,8 @@ def test_a_tokenizer_turns_ids_into_text() -> None:
     assert result["caption_score"] < 0
 
 
-def test_tasks_that_teach_nobody_are_left_out() -> None:
-    """Only the caption head learns: no other loss, no strong view; else all are measured."""
+def test_losses_without_trainable_parameters_are_not_computed() -> None:
+    """If only the caption head is trainable, the batch needs no strong view."""
     model = tiny_model().train()
     batch = random_batch()
     every = set(model(batch))

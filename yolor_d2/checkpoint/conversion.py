@@ -1,7 +1,6 @@
 """Conversion of published weight files to checkpoints of yolor_d2."""
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from ..model_zoo import get_config
 from .foreign import convert_state_dict
 from .published import read_state_dict
+from .saving import replacing
 
 CONFIGS = {
     "yolov7-af": "COCO/yolor_elan_det.yaml",
@@ -52,15 +52,8 @@ def convert_file(source: str, path: Path, output: Path, *, version: str) -> int:
         "sha256": digest,
         "yolor_d2": version,
     }
-    # Written beside the output and renamed, so that readers never see a partial file.
-    temporary = output.with_name(f".{output.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            content = {"model": model, "__author__": "yolor_d2", "provenance": provenance}
-            torch.save(content, file)
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(output) as file:
+        torch.save({"model": model, "__author__": "yolor_d2", "provenance": provenance}, file)
     return len(model)
 
 

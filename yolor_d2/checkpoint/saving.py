@@ -192,7 +192,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file atomically."""
+    """Write a small file atomically, and wait until it is on the disk."""
     with replacing(path) as file:
         file.write(text.encode())
 

@@ -13,6 +13,7 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
+from ..checks import check_choice
 from .foreign import SOURCES, convert_state_dict, published_names
 from .published import read_state_dict
 from .release import SUFFIX, StoredWeights, read_release
@@ -21,7 +22,7 @@ from .saving import CheckpointError, Content, check_digest, load_checkpoint
 KINDS = ("ema", "raw")
 PUBLISHED_NAME = re.compile(r"model\.\d+\.")
 MAX_LISTED = 6
-# Configuration keys that shapes depend on, by beginnings of names; the first match is used.
+# Configuration keys that shapes depend on, by prefixes of names; the first match is used.
 SHAPE_KEYS = {
     "backbone.": "MODEL.YOLOR_ELAN.WIDTH and DEPTH",
     "detection_head.class_": "MODEL.DETECTION_HEAD.NUM_CLASSES",
@@ -140,8 +141,7 @@ def read_weights(path: str | os.PathLike[str], *, prefer: str = "ema") -> Stored
         CheckpointError: it is not a file of weights.
     """
     path = Path(path)
-    if prefer not in KINDS:
-        raise ValueError(f"TEST.WEIGHTS must be one of {', '.join(KINDS)}, not {prefer}")
+    check_choice("TEST.WEIGHTS", prefer, KINDS)
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "there is no such file"
         raise CheckpointError(f"{path}: {problem}")
@@ -190,7 +190,7 @@ def _foreign_tensors(path: Path) -> dict[str, Tensor]:
     consume_prefix_in_state_dict_if_present(state, "module.")
     if not all(map(PUBLISHED_NAME.match, state)):
         return state
-    # Names of the networks overlap: the first network with the most of them.
+    # The networks share names: use the first network with the most names in the file.
     source = max(SOURCES, key=lambda source: len(published_names(source).keys() & state.keys()))
     try:
         return convert_state_dict(state, source)
@@ -206,7 +206,7 @@ def _layer(name: str) -> str:
 def _keys_of(names: Iterable[str]) -> str:
     """The configuration keys that the shapes of tensors most likely depend on."""
     fitting = {
-        next((key for start, key in SHAPE_KEYS.items() if name.startswith(start)), "MODEL")
+        next((key for prefix, key in SHAPE_KEYS.items() if name.startswith(prefix)), "MODEL")
         for name in names
     }
     return ", ".join(sorted(fitting))

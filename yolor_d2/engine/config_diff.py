@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 
 from .options import KEYS, MAY_CHANGE
 
-# Beginnings of keys that can differ when a run is resumed: training is the same.
+# Prefixes of keys that can differ when a run is resumed: training is the same.
 MAY_DIFFER = (
     *(KEYS[name] for name in MAY_CHANGE),
     "VERSION",

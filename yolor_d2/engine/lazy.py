@@ -1,6 +1,6 @@
-"""LazyConfigs: *.py files that name constructors and their arguments, as the parts of a run.
+"""Runs from LazyConfigs: *.py files that name constructors and their arguments.
 
-configs/lazy/common.py documents the parts of such a file.
+configs/lazy/common.py documents the sections of such a file.
 """
 
 import ast
@@ -29,7 +29,7 @@ from .parts import ConfigText, Configuration, DataParts, RunParts
 from .starting_point import StartingPoint
 from .tokenizing import choose_tokenizer, share_tokenizer
 
-# Beginnings of names that can differ when a run is resumed: training is the same.
+# Prefixes of names that can differ when a run is resumed: training is the same.
 MAY_DIFFER = (
     *(f"run.{name}" for name in MAY_CHANGE),
     "init.weights",
@@ -47,10 +47,10 @@ def read_lazy(args: Namespace) -> Configuration:
     """Read a LazyConfig with the overrides of the command line."""
     cfg: DictConfig = LazyConfig.load(args.config_file)
     group_arguments(cfg)
-    check_names(cfg, args.opts)
+    check_overrides(cfg, args.opts)
     LazyConfig.apply_overrides(cfg, args.opts)
     group_arguments(cfg)
-    augmented_views(cfg)  # errors in them are raised here
+    augmented_views(cfg)  # so that its errors are raised here
     options = instantiate(cfg.run).on(best_device())
     return Configuration(
         options=options,
@@ -112,7 +112,7 @@ class LazyTranslator:
             model=self._model,
             optimizer=lambda model: make(cfg.optimizer, model=model),
             schedule=instantiate(cfg.schedule),
-            test=self._test,
+            evaluate=self._evaluate,
             tokenizer=self.tokenizer,
         )
 
@@ -159,7 +159,7 @@ class LazyTranslator:
         folder = f"{self.options.output_dir}/inference/{name}"
         return make(self.cfg.evaluators, dataset_name=name, output_dir=folder)
 
-    def _test(self, model: nn.Module) -> Results:
+    def _evaluate(self, model: nn.Module) -> Results:
         views = augmented_views(self.cfg)
         if views is not None:
             head: Any = model.detection_head
@@ -204,7 +204,7 @@ def make(node: DictConfig, **arguments: Any) -> Any:
     return instantiate(complete)
 
 
-def check_names(cfg: DictConfig, overrides: Sequence[str]) -> None:
+def check_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Refuse an override of an unknown name, which would have no effect."""
     for override in overrides:
         key = override.partition("=")[0]
@@ -236,18 +236,18 @@ def _flat(text: str) -> dict[str, str]:
         name: value
         for statement in ast.parse(text).body
         if isinstance(statement, ast.Assign)
-        for name, value in _parts(
+        for name, value in _values(
             ast.unparse(statement.targets[0]).removeprefix("cfg."), statement.value
         )
     }
 
 
-def _parts(name: str, value: ast.expr) -> Iterator[tuple[str, str]]:
+def _values(name: str, value: ast.expr) -> Iterator[tuple[str, str]]:
     if not isinstance(value, ast.Call):
         yield name, ast.unparse(value)
         return
     target = canonical_name(ast.unparse(value.func))
-    if not is_group(target):  # earlier versions have none
+    if not is_group(target):  # texts of earlier versions have no groups
         yield name, target
     for argument in value.keywords:
-        yield from _parts(f"{name}.{grouped_name(target, str(argument.arg))}", argument.value)
+        yield from _values(f"{name}.{grouped_name(target, str(argument.arg))}", argument.value)

@@ -15,7 +15,7 @@ from .launch.preflight import check_cluster
 from .nonfinite import NonFiniteError
 from .parts import Configuration, RunParts
 from .run import Run
-from .setup import begin, log_error, one_line_errors, open_folder
+from .setup import log_and_seed, log_error, one_line_errors, open_folder
 from .starting_point import StartingPoint, find_starting_point
 from .trainer import read_yacs
 
@@ -28,7 +28,7 @@ def main(args: Namespace) -> Results:
 
 
 def prepare(args: Namespace) -> Callable[[], Results]:
-    """Read the configuration, its checkpoint and its data; return the work that is left."""
+    """Read configuration, checkpoint and data, and build the model; return the remaining work."""
     config = read_configuration(args)
     options = config.options
     open_folder(options.output_dir, args, sources=config.sources)
@@ -39,7 +39,7 @@ def prepare(args: Namespace) -> Callable[[], Results]:
         prefer=options.eval_weights if args.eval_only else "ema",
     )
     parts = config.parts(start)
-    begin(args, config_text=parts.config.text, seed=config.seed)
+    log_and_seed(args, config_text=parts.config.text, seed=config.seed)
     if args.check_cluster:
         is_ready = check_cluster(config_text=parts.config.text, output_dir=options.output_dir)
         raise SystemExit(not is_ready)
@@ -62,7 +62,7 @@ def read_configuration(args: Namespace) -> Configuration:
 
 
 def trained_model(parts: RunParts, start: StartingPoint) -> nn.Module:
-    """The model with the weights of the starting point, folded."""
+    """The model with the weights of the starting point, folded for inference."""
     if start.stored is None:
         raise ValueError(f"{parts.config.weights_key} is empty: there is nothing to evaluate")
     return start.load_trained(parts.model())
@@ -70,7 +70,7 @@ def trained_model(parts: RunParts, start: StartingPoint) -> nn.Module:
 
 def evaluate(parts: RunParts, model: nn.Module) -> Results:
     """Evaluate a model on the test sets, and compare with the expected results."""
-    results = parts.test(model)
+    results = parts.evaluate(model)
     verify(results, parts.options.expected_results)
     return results
 

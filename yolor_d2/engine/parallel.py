@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .optim.optimizer import freeze_parts
 
 
-def prepare(
+def prepare_for_training(
     model: nn.Module,
     *,
     freeze: Sequence[str] = (),
@@ -18,7 +18,7 @@ def prepare(
     channels_last: bool = False,
     compile: bool = False,
 ) -> nn.Module:
-    """Prepare a model, before its optimizer is made."""
+    """Prepare a model; must be called before its optimizer is made."""
     if sync_bn and comm.get_world_size() > 1:
         if next(model.parameters()).device.type != "cuda":
             raise ValueError("MODEL.YOLOR.SYNC_BN: PyTorch supports this on GPUs only")
@@ -36,7 +36,7 @@ def parallelize(model: nn.Module) -> nn.Module:
     """Wrap a model for several processes, which exchange gradients."""
     if comm.get_world_size() == 1:
         return model
-    # Without device_ids, the model moves the batch itself, except for what belongs on the host.
+    # Without device_ids, the model moves the batch itself: some of it stays on the host.
     return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 

@@ -1,4 +1,4 @@
-"""The parts of a run, made from a *.yaml by trainer.py and from a LazyConfig by lazy.py."""
+"""The parts of a run: trainer.py makes them from a *.yaml, lazy.py from a LazyConfig."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -44,8 +44,8 @@ class ConfigText:
     Attributes:
         text: the whole configuration.
         file_name: in the output folder.
-        changes: returns a line for each relevant difference between an earlier text and a text.
-        weights_key: of the weights to start from, for messages.
+        changes: returns a line for each relevant difference between an earlier text and this one.
+        weights_key: key of the weights to start from, for messages.
     """
 
     text: str
@@ -61,7 +61,7 @@ class RunParts:
     Attributes:
         model: makes a model, on its device.
         optimizer: makes the optimizer of a prepared model.
-        test: evaluates a model on all test sets.
+        evaluate: evaluates a model on all test sets.
         tokenizer: of the captions; None without captions.
     """
 
@@ -71,19 +71,19 @@ class RunParts:
     model: Callable[[], nn.Module]
     optimizer: Callable[[nn.Module], torch.optim.Optimizer]
     schedule: Schedule
-    test: Callable[[nn.Module], Results]
+    evaluate: Callable[[nn.Module], Results]
     tokenizer: Tokenizer | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """A configuration that has been read.
+    """A configuration before its parts are made.
 
     Attributes:
         seed: of all random generators; negative: random.
         weights: file that a new run starts from or that is evaluated; "": none.
-        sources: files that a new run reads; "": none.
-        parts: makes the parts of a run from its starting point.
+        sources: files that a new run reads, which it must not remove; "": none.
+        parts: makes the parts of a run that has this starting point.
     """
 
     options: RunOptions

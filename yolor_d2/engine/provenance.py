@@ -10,7 +10,7 @@ from ..data.catalog.class_tables import describe_classes
 from ..data.catalog.fingerprint import dataset_fingerprint
 
 
-def describe_data(config_text: str, names: Iterable[str]) -> Provenance:
+def build_provenance(config_text: str, names: Iterable[str]) -> Provenance:
     """The provenance that a checkpoint stores.
 
     Args:

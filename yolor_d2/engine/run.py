@@ -20,9 +20,9 @@ from .evaluation import Results, verify
 from .launch import signals
 from .optim.ema import ModelEMA
 from .optim.optimizer import load_by_names, names_of
-from .parallel import parallelize, prepare, share_state, unwrap
+from .parallel import parallelize, prepare_for_training, share_state, unwrap
 from .parts import RunParts
-from .provenance import describe_data
+from .provenance import build_provenance
 from .rewards import build_reward
 from .rng_state import random_state, set_random_state
 from .starting_point import StartingPoint
@@ -31,12 +31,12 @@ from .writers import build_writers
 
 logger = logging.getLogger(__name__)
 
-# Keys of hook states in earlier checkpoints, and the current class names.
+# Class names that earlier checkpoints have as keys of hook states, and the current names.
 RENAMED_HOOKS = {"Judges": "EvaluationHooks"}
 
 
 class Run(TrainerBase):
-    """Trains a model, and can be stopped after every step and resumed with the same results.
+    """Trains a model; it can be stopped after every step and resumed with the same results.
 
     Args:
         parts: of the run.
@@ -44,8 +44,8 @@ class Run(TrainerBase):
         overwrite: a new run removes the files of an earlier run in the output folder.
 
     Attributes:
-        finished: number of finished steps, since the run was begun.
-        reward: of sampled captions in self-critical training; None: there is none.
+        finished: number of finished steps, including those before a resume.
+        reward: of sampled captions in self-critical training, else None.
         results: of the last evaluation, on all processes.
         loader: the training batches; None if no step is left.
         stop_reason: why no further step is made; "": none.
@@ -61,7 +61,7 @@ class Run(TrainerBase):
         self.allow_changes = allow_changes
         self.overwrite = overwrite
         data = parts.data
-        self.provenance = describe_data(parts.config.text, [*data.train, *data.test])
+        self.provenance = build_provenance(parts.config.text, [*data.train, *data.test])
         self.folder = RunFolder(Path(options.output_dir), keep=options.checkpoint_keep)
         self.max_iter = options.max_iter
         self.finished = 0
@@ -72,7 +72,7 @@ class Run(TrainerBase):
 
         model = parts.model()
         self.reward = build_reward(model, data.train, parts.tokenizer)
-        model = prepare(
+        model = prepare_for_training(
             model,
             freeze=options.freeze,
             sync_bn=options.sync_bn,
@@ -107,13 +107,13 @@ class Run(TrainerBase):
         return self._trainer.autocast()
 
     def evaluate(self) -> Results:
-        """Evaluate the raw or averaged weights, on a folded copy of the model."""
+        """Evaluate the raw or EMA weights, on a folded copy of the model."""
         ema = self.ema if self.options.eval_weights == "ema" else None
         with ema.applied() if ema is not None else nullcontext():
             model = deploy(self.model)
         share_state(model)
-        # All processes get the results, so that hooks decide alike.
-        self.results = comm.all_gather(self.parts.test(model))[0]
+        # All processes get the results, so that their hooks make the same decisions.
+        self.results = comm.all_gather(self.parts.evaluate(model))[0]
         return self.results
 
     def build_writers(self) -> list[EventWriter]:
@@ -122,12 +122,12 @@ class Run(TrainerBase):
         return build_writers(options.output_dir, max_iter=self.max_iter, wandb=options.wandb)
 
     def reset_ema(self) -> None:
-        """Restart the running mean of the weights from the current weights."""
+        """Restart the moving average of the weights (EMA) from the current weights."""
         decay, tau = self.options.ema_decay, self.options.ema_tau
         self._trainer.ema = ModelEMA(self.model, decay=decay, tau=tau) if decay else None
 
     def request_stop(self, reason: str) -> None:
-        """Make this step the last one; all processes must call this at the same step."""
+        """Stop after this step; all processes must call this at the same step."""
         self.stop_reason = reason
 
     def train(self) -> Results:
@@ -158,7 +158,7 @@ class Run(TrainerBase):
         return self.results
 
     def make_ready(self) -> None:
-        """Take the output folder and open the data, so that errors in them are raised here.
+        """Lock the output folder and open the data, so that errors in them are raised here.
 
         Raises:
             CheckpointError: the folder cannot be used, or another run uses it.
@@ -228,7 +228,7 @@ class Run(TrainerBase):
         return data
 
     def _checkpoint_bytes(self) -> int:
-        """Approximate size of a checkpoint: weights, two moments of each, the running mean."""
+        """Approximate size of a checkpoint: weights, two moments of each, EMA."""
         states = self.model.state_dict().values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in states)
         return size * (3 if self.ema is None else 4)
@@ -313,7 +313,7 @@ class Run(TrainerBase):
             logger.warning("changed during the run: %s", change)
         for name, files in self.provenance["data"].items():
             if before["data"].get(name, files) != files:
-                logger.warning("the files of %s have changed since the run was begun", name)
+                logger.warning("the files of %s have changed since the run started", name)
 
     def _check_tokenizer(self, data: Content) -> None:
         tokenizer = self.parts.tokenizer

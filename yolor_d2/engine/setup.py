@@ -59,8 +59,14 @@ def open_folder(output_dir: str, args: Namespace, *, sources: Sequence[str]) -> 
     set_up_logging(output_dir)
 
 
-def begin(args: Namespace, *, config_text: str, seed: int) -> None:
-    """Log the setup, and seed the generators; a negative seed is random."""
+def log_and_seed(args: Namespace, *, config_text: str, seed: int) -> None:
+    """Log the environment and the configuration, and seed the generators.
+
+    Args:
+        args: of the command line.
+        config_text: the whole configuration.
+        seed: of the first process; others add their number. Negative: random.
+    """
     if comm.is_main_process():
         logger.debug("%s\n%s\n%s", args, collect_env_info(), config_text)
     shared = comm.all_gather(seed if seed >= 0 else random.SystemRandom().getrandbits(31))[0]
@@ -71,7 +77,7 @@ def begin(args: Namespace, *, config_text: str, seed: int) -> None:
 
 def set_up_logging(folder: str) -> None:
     """Log level INFO and above to the terminal, and everything to log.txt in the folder."""
-    # It looks for a compiler while the environment is collected, with irrelevant warnings.
+    # It warns if it finds no compiler when the environment is collected, which is irrelevant here.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     for name in ("fvcore", "detectron2", "yolor_d2"):
         log = setup_logger(folder, distributed_rank=comm.get_rank(), name=name)

@@ -39,7 +39,7 @@ class StartingPoint:
         return None if self.stored is None else self.stored.tokenizer
 
     def load_trained(self, model: nn.Module) -> nn.Module:
-        """Load all weights of a model; return it folded, for inference.
+        """Load all weights of a model; return a copy that is folded for inference.
 
         Raises:
             CheckpointError: a weight is missing or has another shape.

@@ -48,7 +48,7 @@ class TrainStep(TrainerBase):
 
     Attributes:
         batches: of the training data; set before the first step.
-        ema: running mean of the weights, updated after each step; None: none.
+        ema: moving average of the weights, updated after each step; None: no EMA.
         stop_agreed: whether a process had been asked to stop before the last step ended.
     """
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from detectron2.utils import comm
 from torch import Tensor
 
-# Beginnings of the names of each task's losses.
+# Prefixes of the names of each task's losses.
 TASK_LOSSES = {
     "detection": ("loss_cls", "loss_box", "loss_dfl"),
     "mask": ("loss_mask",),
@@ -52,8 +52,8 @@ def task_gradient_norms(
 
 def _by_task(losses: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
     tasks = {
-        task: [loss for name, loss in losses.items() if name.startswith(beginnings)]
-        for task, beginnings in TASK_LOSSES.items()
+        task: [loss for name, loss in losses.items() if name.startswith(prefixes)]
+        for task, prefixes in TASK_LOSSES.items()
     }
     return {task: parts for task, parts in tasks.items() if parts}
 

@@ -1,7 +1,6 @@
 """One tokenizer for the data, the model and the checkpoints of a run."""
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from ..data import build_tokenizer
+from ..files import replace_file
 from ..tokenizer import Tokenizer
 from .launch.processes import local_rank
 from .starting_point import StartingPoint
@@ -40,12 +40,8 @@ def share_tokenizer(choose: Callable[[], Tokenizer], *, output_dir: str) -> Toke
     """The tokenizer chosen by the main process, on all processes; also written on each machine."""
     proto = choose().model_proto if comm.is_main_process() else None
     tokenizer = Tokenizer(comm.all_gather(proto)[0])
-    path = Path(output_dir) / FILE_NAME
     if local_rank() == 0:  # machines need not share the folder
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        tokenizer.save(temporary)
-        temporary.replace(path)
+        replace_file(Path(output_dir) / FILE_NAME, tokenizer.model_proto)
     comm.synchronize()
     return tokenizer
 

@@ -1,4 +1,4 @@
-"""detectron2's DefaultTrainer for a *.yaml configuration; translates it into the parts of a run."""
+"""The trainer for *.yaml configurations, with the interface of detectron2's DefaultTrainer."""
 
 import logging
 from argparse import Namespace
@@ -15,7 +15,6 @@ from detectron2.utils import comm
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..checkpoint.provenance import Provenance
 from ..data import build_test_loader, build_train_loader
 from ..data.loading.validation import build_validation_loader
 from ..evaluation import build_evaluator
@@ -30,7 +29,6 @@ from .optim.optimizer import build_optimizer
 from .optim.schedule import Schedule, build_schedule
 from .options import RunOptions
 from .parts import ConfigText, Configuration, DataParts, RunParts
-from .provenance import describe_data
 from .run import Run
 from .starting_point import StartingPoint, find_starting_point
 from .tokenizing import resolve_tokenizer
@@ -41,7 +39,7 @@ WEIGHTS_KEY = "MODEL.WEIGHTS"
 
 
 class Trainer(Run, DefaultTrainer):
-    """A run from a configuration.
+    """A run from a *.yaml configuration.
 
     Its parts can be replaced as in DefaultTrainer, by overriding `build_model`, `build_optimizer`,
     `build_lr_scheduler`, `build_train_loader`, `build_test_loader`, `build_evaluator`, `test`,
@@ -66,7 +64,7 @@ class Trainer(Run, DefaultTrainer):
 
     @classmethod
     def parts_of(cls, cfg: CfgNode) -> RunParts:
-        """The parts of a run, by the class methods below; TOKENIZER.MODEL is a file or ""."""
+        """The parts of a run, made by the class methods below; TOKENIZER.MODEL must be resolved."""
         tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL) if cfg.TOKENIZER.MODEL else None
         return RunParts(
             options=RunOptions.from_config(cfg),
@@ -88,7 +86,7 @@ class Trainer(Run, DefaultTrainer):
             model=partial(cls.build_model, cfg),
             optimizer=partial(cls.build_optimizer, cfg),
             schedule=cls.build_lr_scheduler(cfg),
-            test=partial(cls.test, cfg),
+            evaluate=partial(cls.test, cfg),
             tokenizer=tokenizer,
         )
 
@@ -161,16 +159,16 @@ class Trainer(Run, DefaultTrainer):
         """
         if cfg.TEST.TTA.ENABLED:
             model = TestTimeAugmentation.from_config(cfg, model)
+        given = dict(zip(cfg.DATASETS.TEST, evaluators or (), strict=False))
         jobs = {
             name: EvaluationJob(
                 loader=partial(cls.build_test_loader, cfg, name),
-                evaluator=partial(cls.build_evaluator, cfg, name),
+                evaluator=partial(given.__getitem__, name)
+                if name in given
+                else partial(cls.build_evaluator, cfg, name),
             )
             for name in cfg.DATASETS.TEST
         }
-        for name, evaluator in zip(cfg.DATASETS.TEST, evaluators or (), strict=False):
-            given = partial(lambda evaluator: evaluator, evaluator)
-            jobs[name] = jobs[name]._replace(evaluator=given)
         return evaluate_datasets(model, jobs, output_dir=cfg.OUTPUT_DIR)
 
 
@@ -197,7 +195,7 @@ def read_yacs(args: Namespace) -> Configuration:
 
 
 def build_for_inference(cfg: CfgNode) -> nn.Module:
-    """The model of MODEL.WEIGHTS, folded; TEST.WEIGHTS selects raw or averaged weights."""
+    """The model of MODEL.WEIGHTS, folded for inference; TEST.WEIGHTS selects raw or EMA weights."""
     start = find_starting_point(
         cfg.OUTPUT_DIR, weights=cfg.MODEL.WEIGHTS, resume=False, prefer=cfg.TEST.WEIGHTS
     )
@@ -206,8 +204,3 @@ def build_for_inference(cfg: CfgNode) -> nn.Module:
     if not cfg.is_frozen():
         resolve_tokenizer(cfg, start)
     return start.load_trained(Trainer.build_model(cfg))
-
-
-def describe(cfg: CfgNode) -> Provenance:
-    """The provenance of a run with this configuration."""
-    return describe_data(cfg.dump(), (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))

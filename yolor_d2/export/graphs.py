@@ -49,16 +49,16 @@ class VisionGraph(nn.Module):
         """Return the outputs that `output_names` lists."""
         raw = self.model.raw_outputs(images, contents)
         outputs: list[Tensor] = []
-        if raw.points is not None:
+        if raw.detection is not None:
             head: Any = self.model.detection_head
-            scores = raw.points.logits.sigmoid()
-            outputs += [head.boxes(raw.points), scores]
-        if raw.outlines is not None:
-            outputs += [raw.outlines.coefficients, raw.outlines.prototypes]
+            scores = raw.detection.logits.sigmoid()
+            outputs += [head.boxes(raw.detection), scores]
+        if raw.mask is not None:
+            outputs += [raw.mask.coefficients, raw.mask.prototypes]
         if raw.semantic is not None:
             outputs.append(raw.semantic)
-        if raw.tokens is not None:
-            outputs += [raw.tokens.tokens, raw.tokens.padding]
+        if raw.caption is not None:
+            outputs += [raw.caption.tokens, raw.caption.padding]
         return tuple(outputs)
 
     def output_names(self) -> list[str]:

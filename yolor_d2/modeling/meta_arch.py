@@ -33,15 +33,12 @@ from .views import (
     View,
     ViewOptions,
     check_pixels,
-    check_views,
     group_by_canvas,
     make_view,
 )
 
 Features = dict[str, Tensor]
 Contents = Sequence[Content] | Tensor | None
-
-DEFAULT_VIEWS = ViewOptions()
 
 
 @META_ARCH_REGISTRY.register()
@@ -66,7 +63,7 @@ class YOLOR(nn.Module):
         caption_head: Any = None,
         panoptic: PanopticMerger | None = None,
         tokenizer: Tokenizer | None = None,
-        views: ViewOptions = DEFAULT_VIEWS,
+        views: ViewOptions | None = None,
         full_logits: bool = False,
         pixel_mean: Sequence[float] = (0.0, 0.0, 0.0),
         pixel_std: Sequence[float] = (255.0, 255.0, 255.0),
@@ -78,9 +75,10 @@ class YOLOR(nn.Module):
                 of `heads/registry.py`.
             panoptic: merges instances and semantic map; needs both heads.
             tokenizer: decodes predicted token ids; without one, captions are ids only.
-            views: which tasks train on the weak view, and how images are padded.
+            views: which tasks train on the weak view, and how images are padded; None: the
+                defaults.
             full_logits: return semantic logits at the size of the image instead of labels.
-            pixel_mean, pixel_std: of the channels, in 0..255.
+            pixel_mean, pixel_std: of each channel, for pixels in 0..255.
         """
         super().__init__()
         self.backbone = backbone
@@ -90,10 +88,11 @@ class YOLOR(nn.Module):
         self.caption_head = caption_head
         self.panoptic = panoptic
         self.tokenizer = tokenizer
+        views = views or ViewOptions()
         check_tasks(sorted(self.heads), views.weak_view_tasks)
         self.weak_tasks = frozenset(views.weak_view_tasks) & frozenset(self.heads)
         self.strong_tasks = frozenset(self.heads) - self.weak_tasks
-        check_views(views, strong_tasks=self.strong_tasks)
+        views.check(strong_tasks=self.strong_tasks)
         check_pixels(pixel_mean, pixel_std)
         self.weak_bn = views.weak_bn
         self.pad = views.pad
@@ -147,11 +146,11 @@ class YOLOR(nn.Module):
         """Weighted losses in training mode, results in evaluation mode.
 
         Args:
-            batch: samples of the mapper. In training: "image" and "weak_image" (3, h, w), as far as
-                some task needs them, and any of "instances", "sem_seg" and "caption_ids", for the
-                weak view "weak_instances" and "weak_sem_seg". For inference: "image" of any size,
+            batch: samples of the mapper. In training, the views that tasks train on, "image" and
+                "weak_image" (3, h, w), and any of "instances", "sem_seg" and "caption_ids", for the
+                weak view "weak_instances" and "weak_sem_seg". For inference, "image" of any size,
                 and the "height" and "width" of the results.
-            reward: for self-critical training of captions.
+            reward: of sampled captions, for self-critical training.
 
         Returns:
             In training: {"loss_...": scalar}. For inference, for each image the heads' results:
@@ -166,20 +165,23 @@ class YOLOR(nn.Module):
     def training_losses(
         self, batch: Sequence[Sample], reward: Reward | None = None
     ) -> dict[str, Tensor]:
-        """Weighted losses; a network in evaluation mode stays in it."""
-        measured = self._measured_tasks()
+        """Weighted losses, in training or evaluation mode."""
+        tasks_with_losses = self._tasks_with_losses()
         views = [
-            self._make_view(batch, prefix, tasks & measured)
+            self._make_view(batch, prefix, tasks & tasks_with_losses)
             for prefix, tasks in ((STRONG, self.strong_tasks), (WEAK, self.weak_tasks))
-            if tasks & measured
+            if tasks & tasks_with_losses
         ]
         losses: dict[str, Tensor] = {}
         for view, features in zip(views, self.trunk(views), strict=True):
             losses |= self.losses(view, features, reward)
         return losses
 
-    def _measured_tasks(self) -> frozenset[str]:
-        """In training, the tasks that train some parameter; masks need the detected objects."""
+    def _tasks_with_losses(self) -> frozenset[str]:
+        """All tasks, but in training only those that train a parameter.
+
+        Mask losses need the assignment of the detection head.
+        """
         if not self.training or is_trainable(self.backbone):
             return frozenset(self.heads)
         trained = {task for task, head in self.heads.items() if is_trainable(head)}
@@ -219,7 +221,10 @@ class YOLOR(nn.Module):
         return passes
 
     def _may_join_views(self) -> bool:
-        """Whether one pass may replace two. Processes that share statistics must all make two."""
+        """Whether one pass can replace two; not with SyncBatchNorm.
+
+        Whether canvases are equal can differ between processes, but the passes must not.
+        """
         shares = any(isinstance(m, nn.SyncBatchNorm) for m in self.backbone.modules())
         return self.weak_bn == "update" and not shares
 
@@ -228,11 +233,11 @@ class YOLOR(nn.Module):
     ) -> dict[str, Tensor]:
         """The losses of the tasks of a view."""
         losses: dict[str, Tensor] = {}
-        points = None
+        detection = None
         if "detection" in view.tasks:
-            points = self.detection_head(features)
-            assignment = self.detection_head.assign(points, view.objects)
-            losses |= self.detection_head.losses(points, view.objects, assignment)
+            detection = self.detection_head(features)
+            assignment = self.detection_head.assign(detection, view.objects)
+            losses |= self.detection_head.losses(detection, view.objects, assignment)
             if "mask" in view.tasks:
                 masks = self.mask_head(features)
                 losses |= self.mask_head.losses(masks, view.objects, assignment, view.masks)
@@ -241,7 +246,7 @@ class YOLOR(nn.Module):
                 losses |= self.semantic_head(features, view.labels)[1]
         if "caption" in view.tasks:
             objects = view.objects if view.objects_complete else None
-            tokens = self.visual_tokens(features, view.contents, points, objects)
+            tokens = self.visual_tokens(features, view.contents, detection, objects)
             rewards = {} if reward is None else {"reward": reward}
             losses |= self.caption_head.losses(tokens, view.captions, **rewards)
         return losses
@@ -270,7 +275,7 @@ class YOLOR(nn.Module):
         self,
         features: Features,
         contents: Contents,
-        points: Any = None,
+        detection: Any = None,
         objects: Objects | None = None,
     ) -> VisualTokens | Any:
         """The caption head's encoding of the maps; None without a caption head.
@@ -278,7 +283,7 @@ class YOLOR(nn.Module):
         Args:
             features: the maps.
             contents: the rectangle of each image on its canvas; None: the whole canvas.
-            points: output of the detection head, if it is available.
+            detection: output of the detection head; None: it is computed if needed.
             objects: ground truth to train with; None: objects are detected.
         """
         head, detector = self.caption_head, self.detection_head
@@ -286,14 +291,15 @@ class YOLOR(nn.Module):
             return None
         if not self._captions_read_objects:
             return head(features, contents)
-        if points is None:
+        if detection is None:
             # Captions neither train the detection head nor change its statistics.
             with torch.no_grad(), frozen_statistics(detector):
-                points = detector(features)
+                detection = detector(features)
+        logits, count = detection.logits, head.max_regions
         regions = (
-            found_regions(points.logits, detector.boxes(points), count=head.max_regions)
+            found_regions(logits, detector.boxes(detection), count=count)
             if objects is None
-            else true_regions(objects, count=head.max_regions, num_classes=points.logits.shape[2])
+            else true_regions(objects, count=count, num_classes=logits.shape[2])
         )
         return head(features, contents, regions)
 
@@ -301,7 +307,7 @@ class YOLOR(nn.Module):
 
     @torch.no_grad()
     def inference(self, batch: Sequence[Sample]) -> list[dict[str, Any]]:
-        """Results of images of any sizes; those that share a canvas size are one batch."""
+        """Results of images of any sizes; images with the same canvas size are one batch."""
         results: dict[int, dict[str, Any]] = {}
         for indices in group_by_canvas(batch, divisor=self.canvas_divisor):
             samples = [batch[index] for index in indices]
@@ -321,17 +327,17 @@ class YOLOR(nn.Module):
                 height; None: the whole canvas.
         """
         features = self.extract(images, self.in_features(frozenset(self.heads)))
-        points = self.detection_head(features) if self.detection_head is not None else None
+        detection = self.detection_head(features) if self.detection_head is not None else None
         return RawOutputs(
-            points=points,
-            outlines=self.mask_head(features) if self.mask_head is not None else None,
+            detection=detection,
+            mask=self.mask_head(features) if self.mask_head is not None else None,
             semantic=self.semantic_logits(features),
-            tokens=self.visual_tokens(features, contents, points),
+            caption=self.visual_tokens(features, contents, detection),
             extra=self.extra_outputs(features),
         )
 
     def semantic_logits(self, features: Features) -> Tensor | None:
-        """Logits (N, S, h, w): at the stride of our own heads, at the canvas's size of others."""
+        """Logits (N, S, h, w); those of heads of other projects have the size of the canvas."""
         if isinstance(self.semantic_head, SemanticHead):
             return self.semantic_head.logits(features)
         return None if self.semantic_head is None else self.semantic_head(features)[0]
@@ -341,12 +347,12 @@ class YOLOR(nn.Module):
         return {}
 
     def results(self, raw: RawOutputs, frames: Sequence[Frame]) -> list[dict[str, Any]]:
-        """Each image's results, from the raw outputs."""
+        """Results of each image, from the raw outputs."""
         results: list[dict[str, Any]] = [{} for _ in frames]
-        if self.detection_head is not None and raw.points is not None:
-            for index, found in enumerate(self.detection_head.inference(raw.points)):
+        if self.detection_head is not None and raw.detection is not None:
+            for index, found in enumerate(self.detection_head.inference(raw.detection)):
                 results[index]["instances"] = place_instances(
-                    found, frames[index], self.mask_head, raw.outlines, image=index
+                    found, frames[index], self.mask_head, raw.mask, image=index
                 )
         if raw.semantic is not None:
             for result, logits, frame in zip(results, raw.semantic, frames, strict=True):
@@ -354,8 +360,8 @@ class YOLOR(nn.Module):
         if self.panoptic is not None:
             for result in results:
                 result["panoptic_seg"] = self.panoptic(result["instances"], result["sem_seg"])
-        if self.caption_head is not None and raw.tokens is not None:
-            captions = [field.tolist() for field in self.caption_head.generate(raw.tokens)]
+        if self.caption_head is not None and raw.caption is not None:
+            captions = [field.tolist() for field in self.caption_head.generate(raw.caption)]
             for result, ids, score, length in zip(results, *captions, strict=True):
                 result["caption_ids"] = ids[:length]
                 result["caption_score"] = score

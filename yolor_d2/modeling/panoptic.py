@@ -104,10 +104,8 @@ def panoptic_tables(metadata: Metadata) -> tuple[list[int], list[int]] | None:
         return None
     classes = metadata.get("panoptic_classes")
     if classes is None:
-        no_stuff = {
-            *things,
-            "things",
-        }  # in COCO's stuff classes of detectron2, "things" stands for all things
+        # detectron2's stuff classes of COCO begin with "things", which stands for all things.
+        no_stuff = {*things, "things"}
         stuff = [-1 if name in no_stuff else index for index, name in enumerate(leaves)]
         return list(range(len(things))), stuff
     indices = {

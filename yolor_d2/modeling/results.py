@@ -13,15 +13,15 @@ from .heads.semantic.maps import labels_at, logits_at
 
 
 class RawOutputs(NamedTuple):
-    """The output of each head for N images; None without the head.
+    """The output of each task's head for N images; None without the head.
 
-    The types are those of the heads; given are those of our own.
+    Heads return any type; the comments name those of our own.
     """
 
-    points: Any  # of the detection head: PointPredictions
-    outlines: Any  # of the mask head: MaskPredictions
+    detection: Any  # PointPredictions
+    mask: Any  # MaskPredictions
     semantic: Tensor | None  # (N, S, h, w) logits
-    tokens: Any  # of the caption head: VisualTokens
+    caption: Any  # VisualTokens
     extra: Mapping[str, Any] = MappingProxyType({})  # of heads that a subclass of YOLOR adds
 
 
@@ -49,15 +49,15 @@ def make_frames(
 
 
 def place_instances(
-    found: Instances, frame: Frame, mask_head: Any, outlines: Any, *, image: int
+    found: Instances, frame: Frame, mask_head: Any, mask_predictions: Any, *, image: int
 ) -> Instances:
-    """Move instances from the canvas to the image; those in the padding alone are dropped.
+    """Move instances from the canvas to the image; those entirely in the padding are dropped.
 
     Args:
         found: with pred_boxes on the canvas, scores, pred_classes, and point_index for masks.
         frame: of the image.
         mask_head: adds masks; None: no masks.
-        outlines: the mask head's output for the batch.
+        mask_predictions: the mask head's output for the batch.
         image: index of the image in the batch.
     """
     size = {"height": frame.height, "width": frame.width}
@@ -68,9 +68,9 @@ def place_instances(
     placed.pred_boxes = boxes[visible]
     placed.scores = found.scores
     placed.pred_classes = found.pred_classes
-    if mask_head is not None and outlines is not None:
+    if mask_head is not None and mask_predictions is not None:
         placed.pred_masks = mask_head.inference(
-            outlines,
+            mask_predictions,
             image=image,
             boxes=found.pred_boxes.tensor,
             point_index=found.point_index,

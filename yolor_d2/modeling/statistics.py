@@ -31,11 +31,13 @@ class TracedNetwork(nn.Module):
 
     def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
         raw = self.model.raw_outputs(images)
-        outputs = [tensor for head in raw[:2] if head is not None for tensor in head]
+        outputs = [
+            tensor for head in (raw.detection, raw.mask) if head is not None for tensor in head
+        ]
         if raw.semantic is not None:
             outputs.append(raw.semantic)
-        if raw.tokens is not None and self.model.caption_head is not None:
-            outputs.append(self.model.caption_head.text_logits(raw.tokens, ids))
+        if raw.caption is not None and self.model.caption_head is not None:
+            outputs.append(self.model.caption_head.text_logits(raw.caption, ids))
         return tuple(outputs)
 
 

@@ -37,6 +37,16 @@ class ViewOptions(NamedTuple):
     weak_bn: str = "update"
     pad: str = "corner"
 
+    def check(self, *, strong_tasks: Collection[str]) -> None:
+        """Raise ValueError for invalid options of a network with these tasks on the strong view."""
+        check_choice("MODEL.YOLOR.WEAK_BN", self.weak_bn, WEAK_BN)
+        check_choice("MODEL.YOLOR.PAD", self.pad, MODES)
+        if self.weak_bn == "frozen" and not strong_tasks:
+            raise ValueError(
+                "MODEL.YOLOR.WEAK_BN is frozen, but INPUT.WEAK_VIEW_TASKS has all tasks: the "
+                "statistics of batch norms would never be updated"
+            )
+
 
 class View(NamedTuple):
     """N images, the tasks that train on them, and their targets; None where no task needs them."""
@@ -106,12 +116,6 @@ def make_view(
         labels=labels,
         captions=captions,
     )
-
-
-def view_instances(batch: Sequence[Sample], view: View) -> list[Instances | None]:
-    """The samples' own annotations of a view; None for an image without."""
-    prefix = WEAK if view.is_weak else STRONG
-    return [sample.get(f"{prefix}instances") for sample in batch]
 
 
 def group_by_canvas(batch: Sequence[Sample], *, divisor: int) -> list[list[int]]:
@@ -198,12 +202,12 @@ def _common_stride(batch: Sequence[Sample], key: str, known: Sequence[bool]) -> 
 
 
 def _check_size(target: Tensor, image_size: Sequence[int], stride: int, key: str) -> None:
-    """Refuse a target that does not have its image's size at the stride that the sample states."""
+    """Refuse a target that does not have its image's size at the stride that the sample has."""
     expected = tuple(-(-side // stride) for side in image_size[-2:])
     if tuple(target.shape[-2:]) != expected:
         raise ValueError(
             f"a target is {tuple(target.shape[-2:])}, which is not {expected}, the size of its "
-            f'image at "{key}" {stride}: the mapper must state the stride of its targets'
+            f'image at "{key}" {stride}: the mapper must provide the stride of its targets'
         )
 
 
@@ -219,19 +223,8 @@ def _pad(planes: Tensor, height: int, width: int, *, value: int) -> Tensor:
     return F.pad(planes, missing, value=value)
 
 
-def check_views(options: ViewOptions, *, strong_tasks: Collection[str]) -> None:
-    """Refuse impossible options."""
-    check_choice("MODEL.YOLOR.WEAK_BN", options.weak_bn, WEAK_BN)
-    check_choice("MODEL.YOLOR.PAD", options.pad, MODES)
-    if options.weak_bn == "frozen" and not strong_tasks:
-        raise ValueError(
-            "MODEL.YOLOR.WEAK_BN is frozen, but INPUT.WEAK_VIEW_TASKS has all tasks: the "
-            "statistics of batch norms would never be updated"
-        )
-
-
 def check_pixels(mean: Sequence[float], deviation: Sequence[float]) -> None:
-    """Refuse means and deviations that images cannot be normalized with."""
+    """Raise ValueError for means and deviations that cannot normalize images."""
     if len(mean) != len(deviation) or not all(deviation):
         raise ValueError(
             f"MODEL.PIXEL_MEAN is {list(mean)} and MODEL.PIXEL_STD is {list(deviation)}; they need "

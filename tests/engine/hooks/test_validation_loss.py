@@ -8,7 +8,7 @@ import torch
 from detectron2.engine import HookBase, TrainerBase
 from torch import nn
 
-from tests.modeling.factory import LEAVES, random_batch, tiny_model
+from tests.modeling.factory import detectron2_semantic_model, random_batch, tiny_model
 from tests.randomness import randomness
 from yolor_d2.engine.hooks import ValidationLoss
 from yolor_d2.engine.hooks.validation_loss import mean_losses
@@ -100,22 +100,17 @@ def test_losses_match_the_predictions() -> None:
         expected = model.semantic_head.losses(strong.semantic, labels)
         known = torch.ones(len(ids), dtype=torch.bool)
         captions = CaptionTargets(ids[:, None], known, [None] * len(ids))
-        expected |= model.caption_head.losses(weak.tokens, captions)
+        expected |= model.caption_head.losses(weak.caption, captions)
     for name, loss in expected.items():
         assert measured[name] == pytest.approx(loss.item(), rel=1e-5)
 
 
 def test_detectron2s_semantic_head_has_losses_too() -> None:
-    head = ("MODEL.SEM_SEG_HEAD.NAME", "SemSegFPNHead", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", LEAVES)
-    model = tiny_model(("semantic",), *head, "MODEL.SEM_SEG_HEAD.COMMON_STRIDE", 8)
-    batch = random_batch()
-    for sample in batch:
-        sample["sem_seg"] = torch.randint(LEAVES, (64, 96))
-        sample["sem_seg_stride"] = 1
+    model, batch = detectron2_semantic_model()
     assert set(mean_losses(model, [[batch]])) == {"loss_sem_seg"}
 
 
-def test_raw_and_mean_weights_are_both_measured() -> None:
+def test_raw_and_ema_weights_are_both_measured() -> None:
     model = tiny_model(("caption",))
     ema = ModelEMA(model)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The running mean of the weights, compared with the published formula and PyTorch."""
+"""The moving average of the weights, compared with the published formula and PyTorch."""
 
 import math
 from pathlib import Path
@@ -42,7 +42,7 @@ def norm_model() -> nn.Module:
 
 
 def test_published_decay(shared_dir: Path) -> None:
-    """The mean of a weight that changes from 1 to 0 is multiplied by the decay."""
+    """The average of a weight that changes from 1 to 0 is multiplied by the decay."""
     for updates, decay in golden_arrays(shared_dir, "geometry")["ema_decay"].tolist():
         model = nn.Linear(1, 1, bias=False).double()
         nn.init.ones_(model.weight)
@@ -51,7 +51,7 @@ def test_published_decay(shared_dir: Path) -> None:
         nn.init.zeros_(model.weight)
         ema.update()
         assert ema.updates == updates
-        assert ema.means["weight"].item() == pytest.approx(decay, rel=1e-12)
+        assert ema.averages["weight"].item() == pytest.approx(decay, rel=1e-12)
 
 
 def test_floats_are_averaged_and_integers_copied() -> None:
@@ -73,7 +73,7 @@ def test_floats_are_averaged_and_integers_copied() -> None:
         for name, value in theirs.module.state_dict().items()
     }
     assert_same(ema.state_dict()["model"], expected)
-    assert ema.means["backbone.bottom_up.stem.0.norm.num_batches_tracked"] == 3
+    assert ema.averages["backbone.bottom_up.stem.0.norm.num_batches_tracked"] == 3
 
 
 def test_update_does_not_synchronize() -> None:
@@ -83,14 +83,14 @@ def test_update_does_not_synchronize() -> None:
     assert counting.waits == {}
 
 
-def test_means_have_single_precision() -> None:
+def test_averages_have_single_precision() -> None:
     model = norm_model().bfloat16()
     ema = ModelEMA(model, decay=0.5, tau=1e-9)
     before = model[0].weight.float()
     change(model, 0)
     ema.update()
-    assert ema.means["0.weight"].dtype == torch.float32
-    torch.testing.assert_close(ema.means["0.weight"], (before + model[0].weight.float()) / 2)
+    assert ema.averages["0.weight"].dtype == torch.float32
+    torch.testing.assert_close(ema.averages["0.weight"], (before + model[0].weight.float()) / 2)
 
 
 def test_constant_values_stay_exact() -> None:
@@ -98,16 +98,16 @@ def test_constant_values_stay_exact() -> None:
     ema = ModelEMA(model, decay=0.9, tau=2)
     for _ in range(5):
         ema.update()
-    assert_same(ema.means, model.state_dict())
+    assert_same(ema.averages, model.state_dict())
 
 
-def test_model_has_means_temporarily() -> None:
+def test_model_has_averages_temporarily() -> None:
     model = norm_model()
     ema = ModelEMA(model, decay=0.9, tau=2)
     change(model, 0)
     ema.update()
     places = [value.data_ptr() for value in model.state_dict().values()]
-    raw, means = copied(model.state_dict()), copied(ema.means)
+    raw, means = copied(model.state_dict()), copied(ema.averages)
 
     with ema.applied():
         assert_same(model.state_dict(), means)
@@ -120,10 +120,10 @@ def test_model_has_means_temporarily() -> None:
     with pytest.raises(KeyboardInterrupt), ema.applied():
         raise KeyboardInterrupt
     assert_same(model.state_dict(), raw)
-    assert_same(ema.means, means)
+    assert_same(ema.averages, means)
 
 
-def test_resumed_mean_is_bit_equal() -> None:
+def test_resumed_average_is_bit_equal() -> None:
     model = norm_model()
     whole = ModelEMA(model, decay=0.9, tau=3)
     resumed = ModelEMA(norm_model(), decay=0.9, tau=3)
@@ -137,12 +137,12 @@ def test_resumed_mean_is_bit_equal() -> None:
         ema.update()
 
     assert resumed.updates == 2
-    assert_same(resumed.means, whole.means)
+    assert_same(resumed.averages, whole.averages)
 
 
-def test_means_of_another_network_are_refused() -> None:
+def test_averages_of_another_network_are_refused() -> None:
     ema = ModelEMA(norm_model(), decay=0.9, tau=3)
-    kept = copied(ema.means)
+    kept = copied(ema.averages)
     other = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(1))
     state = {"model": other.state_dict(), "updates": 5}
     with pytest.raises(ValueError, match=r"1\.bias, 1\.running_mean, 1\.running_var, 1\.weight"):
@@ -150,5 +150,5 @@ def test_means_of_another_network_are_refused() -> None:
     del state["model"]["0.weight"]
     with pytest.raises(ValueError, match=r"0\.weight"):
         ema.load_state_dict(state)
-    assert_same(ema.means, kept)
+    assert_same(ema.averages, kept)
     assert ema.updates == 0

@@ -9,10 +9,10 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def never_fatal(what: str) -> Iterator[None]:
-    """Turn any exception into a warning, as for pictures.
+    """Turn any exception while pictures are drawn into a warning.
 
     Args:
-        what: is drawn, in the plural, for the message.
+        what: the pictures, in the plural, for the message.
     """
     try:
         yield

@@ -15,7 +15,8 @@ class MetricHook(HookBase):
     """Follows one scalar of the storage and acts on each of its values once.
 
     A value is new if its iteration is. The state has the iteration and the best value, so that a
-    resumed run counts no value twice. All processes need the scalar, so that they act alike.
+    resumed run counts no value twice. All processes need the scalar, so that all take the same
+    action.
 
     Args:
         metric: the scalar's name, such as "bbox/AP" or "validation/total_loss".

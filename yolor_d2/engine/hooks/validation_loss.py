@@ -26,14 +26,14 @@ Autocast = Callable[[], AbstractContextManager]
 class ValidationLoss(HookBase):
     """Logs "validation/loss_...", "validation/total_loss", and the same for "validation_ema/".
 
-    Training is not affected: no random number is drawn, no statistic changes, and each module
-    returns to its mode.
+    Training is not affected: no random number is drawn, no statistic changes, and the mode of
+    each module is restored.
 
     Args:
         model: not wrapped.
         loaders: of the test sets, made by `build_validation_loader`; each process has its share.
         period: in steps; losses are measured after the last step as well.
-        ema: returns the running mean of the weights, whose losses are measured too; None: none.
+        ema: returns the EMA of the weights, whose losses are measured too; None: no EMA.
         autocast: returns the context of the forward pass.
     """
 

@@ -1,1 +1,1 @@
-"""Optimizers, learning rate schedules and the average of the weights (EMA)."""
+"""Optimizers, learning rate schedules and the moving average of the weights (EMA)."""

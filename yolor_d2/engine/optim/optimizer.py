@@ -25,8 +25,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     for pair in solver.LR_FACTORS:
         if not (isinstance(pair, list | tuple) and len(pair) == 2):
             raise ValueError(
-                f"SOLVER.LR_FACTORS has {pair!r}; it must have pairs of the beginning of a name "
-                "and a factor"
+                f"SOLVER.LR_FACTORS has {pair!r}; it must have pairs of a prefix of names and a "
+                "factor"
             )
     return make_optimizer(
         model,
@@ -69,7 +69,7 @@ def make_optimizer(
         weight_decay_norm: of norms.
         weight_decay_bias: of biases; None: the same as for weights and norms.
         bias_lr_factor: factor on the learning rate of biases.
-        lr_factors: beginnings of parameters' names, and factors on their learning rates; the last
+        lr_factors: prefixes of parameters' names, and factors on their learning rates; the last
             matching pair is used.
         betas, eps: of AdamW.
         momentum, nesterov: of SGD.
@@ -145,17 +145,17 @@ def check_prefixes(key: str, model: nn.Module, prefixes: Iterable[str]) -> None:
 
 
 def freeze_parts(model: nn.Module, prefixes: Sequence[str]) -> None:
-    """Freeze parts of a model, named by the beginning of their parameters' names (SOLVER.FREEZE).
+    """Freeze the parameters whose names have one of the prefixes (SOLVER.FREEZE).
 
-    Their batch norms keep their statistics, too. Freeze before the optimizer is made.
+    Batch norms with such names keep their statistics. Freeze before the optimizer is made.
     """
     check_prefixes("SOLVER.FREEZE", model, prefixes)
-    beginnings = tuple(prefixes)
+    if not prefixes:
+        return
     for name, parameter in model.named_parameters():
-        if name.startswith(beginnings):
+        if name.startswith(tuple(prefixes)):
             parameter.requires_grad_(False)
-    if beginnings:
-        keep_statistics(model, beginnings)
+    keep_statistics(model, prefixes)
 
 
 def keep_statistics(module: nn.Module, prefixes: Sequence[str] = ("",)) -> None:
@@ -165,7 +165,7 @@ def keep_statistics(module: nn.Module, prefixes: Sequence[str] = ("",)) -> None:
 
     Args:
         module: must be called itself, not only its parts.
-        prefixes: beginnings of the names of the batch norms; all by default.
+        prefixes: of the names of the batch norms; all by default.
     """
     module.register_forward_pre_hook(partial(_set_norms_to_eval, prefixes=tuple(prefixes)))
 

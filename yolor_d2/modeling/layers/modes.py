@@ -1,4 +1,4 @@
-"""Temporary modes of modules, and questions about them."""
+"""Temporary modes of modules."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -89,7 +89,7 @@ def run_beams(language: Language, *, beam_size: int, max_tokens: int, penalty: f
     )
 
 
-def listed_gains(language: Language, text: list[int]) -> np.ndarray:
+def listed_log_probs(language: Language, text: list[int]) -> np.ndarray:
     """Log-probabilities of the next token of a text; the language has one image."""
     state = 0
     for token in text:
@@ -108,7 +108,7 @@ def listed_beams(language: Language, *, beam_size: int, max_tokens: int, penalty
     finished: list[tuple[list[int], np.float32]] = []
     for position in range(1, max_tokens):
         following = [
-            (-(score + listed_gains(language, text)[token]), beam, token)
+            (-(score + listed_log_probs(language, text)[token]), beam, token)
             for beam, (text, score) in enumerate(live)
             for token in allowed_tokens(language, position, max_tokens)
         ]
@@ -158,8 +158,10 @@ def test_enough_beams_find_the_best_text(seed, max_tokens, penalty) -> None:
     for length in range(max_tokens - 1):
         for words in itertools.product([3, 4], repeat=length):
             text = (BOS, *words, EOS)
-            gains = [listed_gains(language, list(text[:i]))[text[i]] for i in range(1, len(text))]
-            scores[text] = sum(gains)
+            log_probs = [
+                listed_log_probs(language, list(text[:i]))[text[i]] for i in range(1, len(text))
+            ]
+            scores[text] = sum(log_probs)
 
     def rank(text: tuple[int, ...]) -> float:
         return scores[text] / (len(text) - 1) ** penalty
@@ -284,12 +286,12 @@ def test_shortest_of_equal_texts() -> None:
 def test_tokens_that_are_not_allowed_have_no_probability() -> None:
     logits = torch.zeros(1, 1, 6, dtype=torch.bfloat16)
     texts = torch.zeros(1, 1, 3, dtype=torch.int64)
-    gains = log_probabilities(logits, VOCABULARY, texts, position=1)
-    assert gains.dtype == torch.float32
+    log_probs = log_probabilities(logits, VOCABULARY, texts, position=1)
+    assert log_probs.dtype == torch.float32
     likely = pytest.approx(-np.log(6))
-    assert gains.flatten().tolist() == [-np.inf, -np.inf, likely, likely, likely, -np.inf]
-    gains = log_probabilities(logits, VOCABULARY, texts, position=2)
-    assert gains.flatten().tolist() == [-np.inf, -np.inf, likely, *[-np.inf] * 3]
+    assert log_probs.flatten().tolist() == [-np.inf, -np.inf, likely, likely, likely, -np.inf]
+    log_probs = log_probabilities(logits, VOCABULARY, texts, position=2)
+    assert log_probs.flatten().tolist() == [-np.inf, -np.inf, likely, *[-np.inf] * 3]
     assert not logits.any()
 
 

@@ -133,9 +133,9 @@ def test_scores_ignore_top_p_and_temperature() -> None:
     tokens = head(make_features())
     found = head.generate(tokens)
     logits = head.text_logits(tokens, found.ids[:, :-1]).log_softmax(-1)
-    gains = logits.gather(2, found.ids[:, 1:, None])[..., 0]
+    log_probs = logits.gather(2, found.ids[:, 1:, None])[..., 0]
     is_token = found.ids[:, 1:] != PAD
-    torch.testing.assert_close(found.scores, (gains * is_token).sum(1))
+    torch.testing.assert_close(found.scores, (log_probs * is_token).sum(1))
 
 
 def test_sampled_text_does_not_depend_on_the_batch() -> None:

@@ -134,17 +134,17 @@ def test_contents_as_a_tensor() -> None:
 def test_cross_entropy_loss() -> None:
     head = make_head(loss_weight=0.5)
     tokens = head(make_features())
-    gains = head.text_logits(tokens, CAPTIONS[:, :-1]).log_softmax(2)
+    log_probs = head.text_logits(tokens, CAPTIONS[:, :-1]).log_softmax(2)
     next_tokens = [(0, 0, 5), (0, 1, 6), (0, 2, 7), (0, 3, EOS), (1, 0, 9), (1, 1, EOS)]
-    expected = 0.5 * -sum(gains[index] for index in next_tokens) / 6
+    expected = 0.5 * -sum(log_probs[index] for index in next_tokens) / 6
     torch.testing.assert_close(head.losses(tokens, targets())["loss_caption"], expected)
 
 
 def test_label_smoothing_is_uniform() -> None:
     head, smooth = make_head(), make_head(label_smoothing=0.2)
     tokens = head(make_features())
-    gains = head.text_logits(tokens, CAPTIONS[:, :-1]).log_softmax(2)
-    everything = -gains.mean(2)[CAPTIONS[:, 1:] != PAD].mean()
+    log_probs = head.text_logits(tokens, CAPTIONS[:, :-1]).log_softmax(2)
+    everything = -log_probs.mean(2)[CAPTIONS[:, 1:] != PAD].mean()
     expected = 0.8 * head.losses(tokens, targets())["loss_caption"] + 0.2 * everything
     torch.testing.assert_close(smooth.losses(tokens, targets())["loss_caption"], expected)
 

@@ -217,10 +217,10 @@ def test_visual_tokens_depend_on_detected_objects() -> None:
     image = random_batch()[0]["image"]
     (result,) = model([{"image": image}])
     assert result["caption_ids"]
-    without_objects = model.raw_outputs(image[None].float()).tokens
+    without_objects = model.raw_outputs(image[None].float()).caption
     for predictor in model.detection_head.class_predictors.values():
         torch.nn.init.ones_(predictor.bias)
-    with_objects = model.raw_outputs(image[None].float()).tokens
+    with_objects = model.raw_outputs(image[None].float()).caption
     assert without_objects.padding[0, :7].all()
     assert not with_objects.padding[0, :7].all()
 

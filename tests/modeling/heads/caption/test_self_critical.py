@@ -52,10 +52,10 @@ def test_loss_and_gradient() -> None:
     ids = sampled[0]
     weights = advantages(count_rewarded(IMAGE_IDS, ids)).float()
     logits = head.text_logits(tokens, ids[..., :-1].flatten(0, 1)).log_softmax(-1)
-    gains = logits.view(3, 6, 5, -1).gather(3, ids[..., 1:, None])[..., 0]
+    log_probs = logits.view(3, 6, 5, -1).gather(3, ids[..., 1:, None])[..., 0]
     is_target = (ids[..., 1:] != PAD) & torch.tensor([True, True, False])[:, None, None]
     is_target[..., -1] = False
-    expected = -(gains * weights[..., None] * is_target).sum() / is_target.sum()
+    expected = -(log_probs * weights[..., None] * is_target).sum() / is_target.sum()
     torch.testing.assert_close(loss, expected)
     wanted = torch.autograd.grad(expected, list(head.decoder.parameters()))
     for ours, theirs in zip(found, wanted, strict=True):

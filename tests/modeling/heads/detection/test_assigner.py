@@ -6,13 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from yolor_d2.modeling.heads.detection.assigner import TaskAlignedAssigner
 from yolor_d2.modeling.heads.detection.losses import complete_iou
 from yolor_d2.modeling.objects import Assignment, Objects
 
 from ...golden import golden_arrays
+from ...memory import LargestStorage
 from ...waiting import Counting
 from .cases import (
     GOLDEN_CASES,
@@ -277,21 +277,6 @@ def test_topk_beyond_all_points_selects_all_points_inside() -> None:
 def test_invalid_topk_is_refused() -> None:
     with pytest.raises(ValueError, match=r"MODEL.DETECTION_HEAD.ASSIGN.TOPK"):
         TaskAlignedAssigner(topk=0)
-
-
-class LargestStorage(TorchDispatchMode):
-    """Records the number of elements of the largest storage that an operator returns."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.numbers = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        for each in result if isinstance(result, tuple | list) else (result,):
-            if isinstance(each, Tensor):
-                self.numbers = max(self.numbers, each.untyped_storage().size() // each.itemsize)
-        return result
 
 
 @pytest.mark.parametrize("images", [1, 16])

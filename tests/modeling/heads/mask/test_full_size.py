@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from yolor_d2.letterbox import Content, maps_to_image, pad_images
+from yolor_d2.letterbox import Content, pad_images
 from yolor_d2.modeling.heads.mask.full_size import FORMATS, RESOLUTIONS, full_masks
 from yolor_d2.structures import RLEMasks
 
+from ....resizing import maps_to_image
 from ...golden import golden_arrays
 
 STRIDE = 4

@@ -13,9 +13,8 @@ from torch import Tensor
 from yolor_d2.letterbox import Content
 from yolor_d2.modeling.deploy import deploy
 from yolor_d2.modeling.heads.mask.head import MaskPredictions, PrototypeMaskHead
-from yolor_d2.modeling.heads.mask.loss import GroundTruthMasks
 from yolor_d2.modeling.heads.registry import build_mask_head
-from yolor_d2.modeling.objects import Assignment, Objects
+from yolor_d2.modeling.objects import Assignment, GroundTruthMasks, Objects
 from yolor_d2.structures import RLEMasks
 
 from ...factory import default_config, random_maps

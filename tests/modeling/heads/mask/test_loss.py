@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from yolor_d2.modeling.heads.mask import loss as module
-from yolor_d2.modeling.heads.mask.loss import GroundTruthMasks, mask_loss
-from yolor_d2.modeling.objects import Assignment
+from yolor_d2.modeling.heads.mask.loss import mask_loss
+from yolor_d2.modeling.objects import Assignment, GroundTruthMasks
 
 from ...golden import golden_arrays
+from ...memory import LargestStorage
 
 STRIDE = 4
 
@@ -255,22 +255,10 @@ def test_half_predictions_are_computed_in_float32(dtype: torch.dtype) -> None:
         torch.testing.assert_close(grad, wanted.to(dtype))
 
 
-class LargestTensor(TorchDispatchMode):
-    """Records the number of elements of the largest tensor that an operator returns."""
-
-    cells = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        result = function(*args, **(kwargs or {}))
-        if isinstance(result, Tensor):
-            self.cells = max(self.cells, result.numel())
-        return result
-
-
 def test_memory_does_not_grow_with_the_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     """One crowded image among many: its 800 points have 819,200 logits on 32 x 32 cells."""
     monkeypatch.setattr(module, "CHUNK_CELLS_CPU", 2**16)
     coefficients, prototypes, rest = problem([3, 800, *[5] * 6], size=(32, 32))
-    with LargestTensor() as largest:
+    with LargestStorage() as largest:
         gradients(mask_loss(coefficients, prototypes, **rest), coefficients, prototypes)
-    assert 2**15 < largest.cells <= 2**16
+    assert 2**15 < largest.numbers <= 2**16

@@ -9,11 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
-from yolor_d2.modeling.heads.semantic.loss import (
-    focal_and_dice,
-    focal_and_dice_multi_hot,
-    reduce_labels,
-)
+from yolor_d2.modeling.heads.semantic.loss import focal_and_dice, reduce_labels
 
 from ...golden import golden_arrays
 
@@ -49,14 +45,24 @@ def random_case(
     return logits.requires_grad_(), labels
 
 
+def multi_hot_losses(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The published losses, for pixels with any number of classes.
+
+    Args:
+        logits: the classes are axis 1.
+        targets: of the same shape, 1 for the classes of a pixel, else 0.
+    """
+    targets = targets.to(logits.dtype)
+    focal = sigmoid_focal_loss(logits, targets, alpha=0.25, gamma=2, reduction="mean")
+    p = logits.softmax(dim=1)
+    return focal, 1 - (2 * (p * targets).sum() + 1) / ((p + targets).sum() + 1)
+
+
 def reference_losses(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """The definition, with one-hot targets of the valid pixels."""
     valid = labels != 255
     pixels = logits.permute(0, 2, 3, 1)[valid]  # (V, S)
-    targets = F.one_hot(labels[valid], logits.shape[1]).to(pixels)
-    focal = sigmoid_focal_loss(pixels, targets, alpha=0.25, gamma=2, reduction="mean")
-    p = pixels.softmax(dim=1)
-    return focal, 1 - (2 * (p * targets).sum() + 1) / ((p + targets).sum() + 1)
+    return multi_hot_losses(pixels, F.one_hot(labels[valid], logits.shape[1]))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -74,7 +80,7 @@ def test_multi_hot_losses_equal_the_published_ones(
     logits = drawn.to(dtype).requires_grad_()
     shape = tuple(golden[f"{case}/semantic_target_shape"])
     bits = np.unpackbits(golden[f"{case}/semantic_target_bits"], count=int(np.prod(shape)))
-    focal, dice = focal_and_dice_multi_hot(logits, torch.from_numpy(bits.reshape(shape)))
+    focal, dice = multi_hot_losses(logits, torch.from_numpy(bits.reshape(shape)))
     terms = torch.stack([25 * focal, 1.25 * dice])
     expected = golden[f"{case}/items{suffix}"][4:]
     np.testing.assert_allclose(terms.detach().numpy(), expected, rtol=tolerance)
@@ -122,7 +128,7 @@ def test_values_by_hand() -> None:
 def test_multi_hot_losses_equal_those_of_labels_without_ignored_pixels() -> None:
     logits, labels = random_case(2, 7, 5, 4, share_ignored=0)
     one_hot = F.one_hot(labels, 7).permute(0, 3, 1, 2)
-    expected = focal_and_dice_multi_hot(logits, one_hot)
+    expected = multi_hot_losses(logits, one_hot)
     torch.testing.assert_close(focal_and_dice(logits, labels), expected, rtol=1e-12, atol=0)
 
 

@@ -14,10 +14,12 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 from torch import Tensor
 
-from yolor_d2.letterbox import Content, maps_to_image
+from yolor_d2.letterbox import Content
 from yolor_d2.modeling.heads.semantic import maps as semantic_maps
 from yolor_d2.modeling.heads.semantic.maps import labels_at, logits_at
 from yolor_d2.structures import SemanticMap
+
+from ....resizing import maps_to_image
 
 
 def random_logits(classes: int, height: int, width: int, *, smooth: int = 1) -> Tensor:

@@ -82,9 +82,9 @@ class TaskAlignedAssigner:
     ) -> Tensor:
         """The object that each point is assigned to (N, A), or -1."""
         coordinates = boxes.transpose(1, 2).contiguous()  # (N, 4, A): each side is contiguous
-        claims = objects.image.new_zeros(boxes.shape[:2])  # (N, A) objects that select a point
-        claimant = torch.full_like(claims, -1)  # (N, A) one of these objects
-        best = _BestOverlap(boxes.new_full(boxes.shape[:2], -1), torch.zeros_like(claims))
+        count = objects.image.new_zeros(boxes.shape[:2])  # (N, A) objects that select a point
+        selected_by = torch.full_like(count, -1)  # (N, A) one of them
+        best = _BestOverlap(boxes.new_full(boxes.shape[:2], -1), torch.zeros_like(count))
         step = max(1, self.chunk_pairs // len(points))
         for first in range(0, len(objects.boxes), step):
             true_boxes, classes, image = (each[first : first + step] for each in objects[:3])
@@ -96,12 +96,12 @@ class TaskAlignedAssigner:
             point = (alignment * inside).topk(min(self.topk, len(points)), dim=1).indices  # (g, k)
             selected = inside.gather(1, point)  # False where fewer than k points are inside
             position = (image[:, None] * len(points) + point).flatten()
-            claims.view(-1).scatter_add_(0, position, selected.flatten().long())
-            claimant.view(-1).scatter_reduce_(
+            count.view(-1).scatter_add_(0, position, selected.flatten().long())
+            selected_by.view(-1).scatter_reduce_(
                 0, position, torch.where(selected, index, -1).flatten(), "amax"
             )
             best = _update_best(best, overlap, image, index)
-        return torch.where(claims > 1, best.object, claimant)
+        return torch.where(count > 1, best.object, selected_by)
 
     def _alignment(self, logits: Tensor, overlap: Tensor) -> Tensor:
         return logits.to(overlap.dtype).sigmoid().pow(self.alpha) * overlap.pow(self.beta)

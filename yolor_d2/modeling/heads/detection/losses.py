@@ -28,7 +28,7 @@ class DetectionLossWeights(NamedTuple):
     dfl: float = 1.5
 
     def check(self) -> None:
-        """Refuse negative weights."""
+        """Raise ValueError for negative weights."""
         weights = {"CLS": self.cls, "BOX": self.box, "DFL": self.dfl}
         check_range("MODEL.DETECTION_HEAD.LOSS_WEIGHT", weights)
 

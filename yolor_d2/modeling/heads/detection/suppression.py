@@ -1,4 +1,4 @@
-"""Which predictions of the detection head become detections."""
+"""Selection of detections among the predictions of the detection head."""
 
 from typing import NamedTuple
 
@@ -27,7 +27,7 @@ class Suppression(NamedTuple):
     detections_per_image: int = 300
 
     def check(self) -> None:
-        """Refuse values out of range."""
+        """Raise ValueError for invalid options."""
         key = "MODEL.DETECTION_HEAD.TEST"
         thresholds = {"SCORE_THRESH": self.score_thresh, "NMS_THRESH": self.nms_thresh}
         check_range(key, thresholds, high=1)

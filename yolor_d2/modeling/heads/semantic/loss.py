@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torchvision.ops import sigmoid_focal_loss
 
 from ...layers.functional import softplus
 from ...reduce import over_processes
@@ -53,21 +52,6 @@ def focal_and_dice(
     targets = labels.long().masked_fill(~valid, 0)  # (N, h, w)
     pixels, processes = over_processes(torch.count_nonzero(valid))
     return _FocalAndDice.apply(logits, targets, valid, pixels, processes)
-
-
-def focal_and_dice_multi_hot(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The same losses for pixels with any number of classes, as published.
-
-    Args:
-        logits: (N, S, h, w).
-        targets: (N, S, h, w), 1 for the classes of a pixel, else 0.
-    """
-    logits = _at_least_float32(logits)
-    targets = targets.to(logits.dtype)
-    focal = sigmoid_focal_loss(logits, targets, alpha=FOCAL_ALPHA, gamma=2, reduction="mean")
-    probabilities = logits.softmax(dim=1)
-    shared, total = (probabilities * targets).sum(), (probabilities + targets).sum()
-    return focal, 1 - (2 * shared + 1) / (total + 1)
 
 
 class _FocalAndDice(torch.autograd.Function):

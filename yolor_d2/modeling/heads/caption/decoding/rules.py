@@ -66,31 +66,31 @@ def log_probabilities(
         position: of the next tokens.
         rules: constraints on the texts.
     """
-    gains = logits.float().log_softmax(dim=-1)
+    log_probs = logits.float().log_softmax(dim=-1)
     if position == texts.shape[2] - 1:
-        end = gains[..., vocabulary.eos_id].clone()
-        gains.fill_(-torch.inf)
-        gains[..., vocabulary.eos_id] = end
-        return gains
-    gains[..., vocabulary.usable :] = -torch.inf
-    gains[..., vocabulary.pad_id] = -torch.inf
-    gains[..., vocabulary.bos_id] = -torch.inf
-    end = gains[..., vocabulary.eos_id].clone()
-    gains[..., vocabulary.eos_id] = -torch.inf
+        end = log_probs[..., vocabulary.eos_id].clone()
+        log_probs.fill_(-torch.inf)
+        log_probs[..., vocabulary.eos_id] = end
+        return log_probs
+    log_probs[..., vocabulary.usable :] = -torch.inf
+    log_probs[..., vocabulary.pad_id] = -torch.inf
+    log_probs[..., vocabulary.bos_id] = -torch.inf
+    end = log_probs[..., vocabulary.eos_id].clone()
+    log_probs[..., vocabulary.eos_id] = -torch.inf
     if rules.no_repeat_ngram:
-        _forbid_repeats(gains, texts[..., :position], rules.no_repeat_ngram)
+        _forbid_repeats(log_probs, texts[..., :position], rules.no_repeat_ngram)
     if position + 1 < rules.min_tokens:  # an early end is allowed if nothing else is
-        end = end.where(gains.amax(dim=-1) == -torch.inf, -torch.inf)
-    gains[..., vocabulary.eos_id] = end
-    return gains
+        end = end.where(log_probs.amax(dim=-1) == -torch.inf, -torch.inf)
+    log_probs[..., vocabulary.eos_id] = end
+    return log_probs
 
 
-def _forbid_repeats(gains: Tensor, texts: Tensor, length: int) -> None:
-    """Set gains (N, K, V) to -inf where a token repeats an n-gram of the texts (N, K, P)."""
+def _forbid_repeats(log_probs: Tensor, texts: Tensor, length: int) -> None:
+    """Set log_probs (N, K, V) to -inf where a token repeats an n-gram of the texts (N, K, P)."""
     if texts.shape[2] < length:
         return
     windows = texts.unfold(2, length, 1)  # (N, K, P - length + 1, length)
     newest = texts[..., texts.shape[2] - length + 1 :]  # (N, K, length - 1)
     repeats = (windows[..., :-1] == newest[:, :, None]).all(dim=-1)
-    limits = torch.where(repeats, -torch.inf, torch.inf).to(gains.dtype)
-    gains.scatter_reduce_(-1, windows[..., -1], limits, "amin")
+    limits = torch.where(repeats, -torch.inf, torch.inf).to(log_probs.dtype)
+    log_probs.scatter_reduce_(-1, windows[..., -1], limits, "amin")

@@ -42,11 +42,11 @@ def sample_texts(
     done = torch.zeros(rows, dtype=torch.bool, device=device)
     for position in range(1, max_tokens):
         logits = step(ids[:, :, position - 1], position - 1, None)  # (N, K, V)
-        gains = log_probabilities(logits, vocabulary, ids, position=position, rules=rules)
-        probabilities = (gains / temperature).softmax(dim=-1)
+        log_probs = log_probabilities(logits, vocabulary, ids, position=position, rules=rules)
+        probabilities = (log_probs / temperature).softmax(dim=-1)
         tokens = _sample(probabilities, uniform[:, :, position].expand(rows), top_p)  # (N, K)
-        gain = gains.gather(2, tokens[:, :, None])[:, :, 0]
-        scores = torch.where(done, scores, scores + gain)
+        log_prob = log_probs.gather(2, tokens[:, :, None])[:, :, 0]
+        scores = torch.where(done, scores, scores + log_prob)
         ids[:, :, position] = torch.where(done, vocabulary.pad_id, tokens)
         done |= tokens == vocabulary.eos_id
         if bool(done.all()):

@@ -37,8 +37,10 @@ def greedy_search(
     done = torch.zeros(num_images, dtype=torch.bool, device=device)
     for position in range(1, max_tokens):
         logits = step(ids[:, position - 1, None], position - 1, None)  # (N, 1, V)
-        gains = log_probabilities(logits, vocabulary, ids[:, None], position=position, rules=rules)
-        best, tokens = (scores[:, None] + gains[:, 0]).max(dim=1)  # (N,) each
+        log_probs = log_probabilities(
+            logits, vocabulary, ids[:, None], position=position, rules=rules
+        )
+        best, tokens = (scores[:, None] + log_probs[:, 0]).max(dim=1)  # (N,) each
         scores = torch.where(done, scores, best)
         ids[:, position] = torch.where(done, pad_id, tokens)
         done |= tokens == eos_id
@@ -85,10 +87,10 @@ def beam_search(
     parents = None
     for position in range(1, max_tokens):
         logits = step(ids[:, :, position - 1], position - 1, parents)  # (N, K, V)
-        gains = log_probabilities(logits, vocabulary, ids, position=position, rules=rules)
+        log_probs = log_probabilities(logits, vocabulary, ids, position=position, rules=rules)
         # At most K continuations are ends, so the best 2K have K that are not.
-        best, index = stable_topk((scores[:, :, None] + gains).flatten(1), 2 * beam_size)
-        origins, tokens = index // gains.shape[2], index % gains.shape[2]  # (N, 2K) each
+        best, index = stable_topk((scores[:, :, None] + log_probs).flatten(1), 2 * beam_size)
+        origins, tokens = index // log_probs.shape[2], index % log_probs.shape[2]  # (N, 2K) each
         ended = tokens == vocabulary.eos_id
         finished.add(ids, origins, best, ended, position)
 
