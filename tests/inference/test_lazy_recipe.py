@@ -121,7 +121,7 @@ def test_some_tasks_and_options(lazy: Lazy, saved: Saved) -> None:
         ("model.nothing.at_all=3", r"must be model\.NAME=VALUE"),
         ("MODEL.DEVICE", r"must be model\.NAME=VALUE"),
         ("model.mask_head.nonsense=3", "cannot be built: .*nonsense"),
-        ("model.backbone.width=0.25", "look at"),
+        ("model.backbone.width=0.25", "check MODEL"),
     ],
 )
 def test_invalid_options_are_named(lazy: Lazy, option: str, message: str) -> None:
