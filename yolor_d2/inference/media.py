@@ -243,14 +243,18 @@ def newest(items: Iterator[T]) -> Iterator[T]:
     """Read items in a thread; while the caller is busy, all but the newest are skipped."""
     waiting: Queue[T] = Queue(maxsize=1)
     has_stopped = Event()
+    errors: list[Exception] = []
 
     def keep_newest() -> None:
-        for item in items:
-            if has_stopped.is_set():
-                return
-            with suppress(Empty):
-                waiting.get_nowait()
-            waiting.put(item)
+        try:
+            for item in items:
+                if has_stopped.is_set():
+                    return
+                with suppress(Empty):
+                    waiting.get_nowait()
+                waiting.put(item)
+        except Exception as error:  # raised again in the caller's thread
+            errors.append(error)
 
     reader = Thread(target=keep_newest, name=newest.__name__, daemon=True)
     reader.start()
@@ -261,3 +265,5 @@ def newest(items: Iterator[T]) -> Iterator[T]:
     finally:
         has_stopped.set()
         reader.join()  # before the caller closes its source
+    if errors:
+        raise errors[0]
