@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from ..letterbox import PAD_VALUE
 from ..modeling.heads import AnchorFreeHead, PrototypeMaskHead, TransformerCaptionHead
 from ..modeling.heads.caption.transformer import TransformerDecoder, attention_mask
 from ..modeling.meta_arch import YOLOR
@@ -249,7 +250,7 @@ def random_inputs(
 ) -> Mapping[str, Tensor]:
     """Images of colored rectangles, each at a different place on its canvas."""
     rng = torch.Generator().manual_seed(seed)
-    images = torch.full((batch, 3, height, width), 114, dtype=torch.uint8)
+    images = torch.full((batch, 3, height, width), PAD_VALUE, dtype=torch.uint8)
     contents = torch.zeros(batch, 4)
     for number in range(batch):
         w, h = width - 8 * number, height - 4 * number
