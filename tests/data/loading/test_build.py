@@ -153,6 +153,15 @@ def test_classes_must_agree(register: Register, tmp_path: Path, key: str, where:
         first_items(config(tmp_path, "six", "seven"), 1)
 
 
+def test_targets_without_class_names_are_skipped(register: Register, tmp_path: Path) -> None:
+    """Their number is then that of MODEL.SEM_SEG_HEAD.NUM_CLASSES."""
+    register("unnamed", 4)
+    MetadataCatalog.remove("unnamed")
+    MetadataCatalog.get("unnamed").set(sem_seg_root="x", json_file="y")
+    assert len(first_items(config(tmp_path, "unnamed"), 1)) == 4
+    assert shared_classes(["unnamed"], "stuff_classes", where="sem_seg_root") is None
+
+
 def test_task_without_targets(register: Register, tmp_path: Path) -> None:
     for record in register("mute"):
         del record["captions"]

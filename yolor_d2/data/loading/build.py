@@ -276,17 +276,17 @@ def _check_targets(
 
 
 def shared_classes(names: Sequence[str], key: str, *, where: str) -> list[str] | None:
-    """Return the classes of data sets, which must be the same; None if no data set has targets.
+    """Return the classes of data sets, which must be the same; None if no data set has any.
 
     Args:
         names: names of the data sets.
         key: metadata key of the classes.
-        where: metadata key of the targets; data sets without it are skipped.
+        where: metadata key of the targets; data sets without it or without classes are skipped.
     """
     found = {}
     for name in names:
         metadata = MetadataCatalog.get(name)
-        if metadata.get(where) is not None:
+        if metadata.get(where) is not None and metadata.get(key):
             found[name] = tuple(metadata.get(key))
     if len(set(found.values())) > 1:
         raise DataError(f"the {key} of {' and '.join(found)} differ")
