@@ -25,7 +25,7 @@ from ..tokenizer import Tokenizer
 from .config_diff import differences
 from .evaluation import EvaluationJob, Results, evaluate_datasets
 from .options import MAY_CHANGE, RunOptions, run_options
-from .parts import ConfigText, Configuration, DataParts, RunParts
+from .parts import ConfigText, Configuration, DataParts, MemorySettings, RunParts
 from .starting_point import StartingPoint
 from .tokenizing import choose_tokenizer, share_tokenizer
 
@@ -40,6 +40,13 @@ MAY_DIFFER = (
     "test_mapper",
     "tta",
     "evaluators",
+)
+
+MEMORY_SETTINGS = MemorySettings(
+    batch="data.batch_size={}",
+    accum="run.accum_steps={}",
+    amp="run.precision=bf16",
+    canvas="train_mapper.strong.size={0} train_mapper.weak_size={0}",
 )
 
 
@@ -99,6 +106,7 @@ class LazyTranslator:
                 file_name="config.py",
                 changes=lazy_changes,
                 weights_key="init.weights",
+                memory=MEMORY_SETTINGS,
             ),
             data=DataParts(
                 train=cfg.data.train,

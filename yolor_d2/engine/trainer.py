@@ -29,7 +29,7 @@ from .hooks.standard import standard_hooks
 from .optim.optimizer import build_optimizer
 from .optim.schedule import Schedule, build_schedule
 from .options import RunOptions
-from .parts import ConfigText, Configuration, DataParts, RunParts
+from .parts import ConfigText, Configuration, DataParts, MemorySettings, RunParts
 from .provenance import describe_data
 from .run import Run
 from .starting_point import StartingPoint, find_starting_point
@@ -38,6 +38,12 @@ from .tokenizing import resolve_tokenizer
 logger = logging.getLogger(__name__)
 
 WEIGHTS_KEY = "MODEL.WEIGHTS"
+MEMORY_SETTINGS = MemorySettings(
+    batch="SOLVER.IMS_PER_BATCH {}",
+    accum="SOLVER.ACCUM_STEPS {}",
+    amp="SOLVER.AMP.ENABLED True",
+    canvas="INPUT.STRONG.SIZE {0} INPUT.WEAK.SIZE {0}",
+)
 
 
 class Trainer(Run, DefaultTrainer):
@@ -75,6 +81,7 @@ class Trainer(Run, DefaultTrainer):
                 file_name="config.yaml",
                 changes=yacs_changes,
                 weights_key=WEIGHTS_KEY,
+                memory=MEMORY_SETTINGS,
             ),
             data=DataParts(
                 train=cfg.DATASETS.TRAIN,
