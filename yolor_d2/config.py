@@ -264,7 +264,8 @@ def _add_loading(cfg: CfgNode) -> None:
 def _add_solver(cfg: CfgNode) -> None:
     """Add keys beside detectron2's own.
 
-    MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count optimizer steps.
+    MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count optimizer steps. As in
+    detectron2, EVAL_PERIOD 0 evaluates after the last step; a negative period never does.
     """
     # "AdamW" (with BETAS and EPS) or "SGD" (with MOMENTUM and NESTEROV).
     cfg.SOLVER.OPTIMIZER = "AdamW"

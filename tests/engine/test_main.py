@@ -19,6 +19,8 @@ from yolor_d2.checkpoint.run_folder import RunFolder
 from yolor_d2.engine.launch.arguments import argument_parser
 from yolor_d2.engine.launch.processes import WRONG_USE
 from yolor_d2.engine.main import main
+from yolor_d2.engine.run import Run
+from yolor_d2.engine.trainer import Trainer
 from yolor_d2.modeling.meta_arch import YOLOR
 
 from .conftest import Configure
@@ -69,6 +71,26 @@ def test_train_then_evaluate(configure: Configure, tmp_path: Path) -> None:
     assert main(again).keys() == results.keys()
     evaluated = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert evaluated == metrics
+
+
+@pytest.mark.parametrize(
+    ("keys", "evaluations"),
+    [((0, "DATASETS.TEST", ("engine_val",)), 1), ((0, "DATASETS.TEST", ()), 0), ((-1,), 0)],
+)
+def test_period_zero_evaluates_at_the_end(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, keys: tuple[Any, ...], evaluations: int
+) -> None:
+    """As in detectron2, and without test sets there is nothing to do."""
+    finished = []
+
+    def evaluate(run: Run) -> dict[str, Any]:
+        finished.append(run.finished)
+        return {"bbox": {"AP": 1.0}}
+
+    monkeypatch.setattr(Run, "evaluate", evaluate)
+    trainer = Trainer(configure("run", "SOLVER.MAX_ITER", 2, "TEST.EVAL_PERIOD", *keys))
+    trainer.train()
+    assert finished == [2] * evaluations
 
 
 def test_refusals(configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
