@@ -142,7 +142,7 @@ class LazyTranslator:
             mapper=self._train_mapper(),
             batch_size=data.batch_size,
             num_workers=data.num_workers,
-            seed=max(self.cfg.init.seed, 0),
+            seed=self.cfg.init.seed,
             start=iteration * per_iteration,
             mosaic_until=(self.options.max_iter - data.close_mosaic_iters) * per_iteration,
             output_dir=self.options.output_dir,
