@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor
 
 from yolor_d2.checkpoint.run_folder import RunFolder
@@ -91,6 +92,14 @@ def test_period_zero_evaluates_at_the_end(
     trainer = Trainer(configure("run", "SOLVER.MAX_ITER", 2, "TEST.EVAL_PERIOD", *keys))
     trainer.train()
     assert finished == [2] * evaluations
+
+
+def test_numbers_of_evaluators_and_data_sets_must_be_equal(configure: Configure) -> None:
+    cfg = configure("run")
+    with pytest.raises(ValueError, match=r"DATASETS\.TEST has 1 data sets, but there are 2 eval"):
+        Trainer.test(cfg, torch.nn.Linear(1, 1), [DatasetEvaluator(), DatasetEvaluator()])
+    with pytest.raises(ValueError, match="there are 0 evaluators"):
+        Trainer.test(cfg, torch.nn.Linear(1, 1), [])
 
 
 def test_refusals(configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -157,7 +157,7 @@ class Trainer(Run, DefaultTrainer):
         cls,
         cfg: CfgNode,
         model: nn.Module,
-        evaluators: Sequence[DatasetEvaluator] | None = None,
+        evaluators: Sequence[DatasetEvaluator] | DatasetEvaluator | None = None,
     ) -> Results:
         """Evaluate a model in evaluation mode on DATASETS.TEST; see `evaluate_datasets`.
 
@@ -165,7 +165,17 @@ class Trainer(Run, DefaultTrainer):
             cfg: of the data and the metrics.
             model: returns predictions in detectron2's format.
             evaluators: one for each data set, instead of those of `build_evaluator`.
+
+        Raises:
+            ValueError: the number of evaluators is not that of the data sets.
         """
+        if isinstance(evaluators, DatasetEvaluator):
+            evaluators = [evaluators]
+        if evaluators is not None and len(evaluators) != len(cfg.DATASETS.TEST):
+            raise ValueError(
+                f"DATASETS.TEST has {len(cfg.DATASETS.TEST)} data sets, but there are "
+                f"{len(evaluators)} evaluators"
+            )
         if cfg.TEST.TTA.ENABLED:
             model = TestTimeAugmentation.from_config(cfg, model)
         jobs = {
@@ -175,7 +185,7 @@ class Trainer(Run, DefaultTrainer):
             )
             for name in cfg.DATASETS.TEST
         }
-        for name, evaluator in zip(cfg.DATASETS.TEST, evaluators or (), strict=False):
+        for name, evaluator in zip(jobs, evaluators or (), strict=False):
             given = partial(lambda evaluator: evaluator, evaluator)
             jobs[name] = jobs[name]._replace(evaluator=given)
         return evaluate_datasets(model, jobs, output_dir=cfg.OUTPUT_DIR)
