@@ -284,8 +284,8 @@ def _add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.WARMUP_MOMENTUM = -1.0
     # Gradient accumulation: number of batches of IMS_PER_BATCH images per optimizer step.
     cfg.SOLVER.ACCUM_STEPS = 1
-    # Whether CLIP_TYPE "norm" limits the norm of all gradients together. False, as in detectron2: the
-    # norm of each parameter's gradient.
+    # Whether CLIP_TYPE "norm" limits the norm of all gradients together. False: the norm of each
+    # parameter's gradient, as in detectron2.
     cfg.SOLVER.CLIP_GRADIENTS.FULL_MODEL = False
     # Precision if AMP.ENABLED is True: "bf16", or "fp16" with loss scaling. Ignored on CPUs.
     cfg.SOLVER.AMP.DTYPE = "bf16"
