@@ -110,6 +110,9 @@ def test_refusals(configure: Configure, tmp_path: Path, caplog: pytest.LogCaptur
         return complaint(caplog, arguments(cfg, file, *more))
 
     assert "SOLVER.BASE_RL" in says("SOLVER.BASE_RL", "1")
+    misspelt = "there is no data set engine_trian; did you mean engine_train?"
+    assert says("DATASETS.TRAIN", "('engine_trian',)") == misspelt
+    assert "no data set engine_vla; did" in says("--eval-only", "DATASETS.TEST", "('engine_vla',)")
     assert "no_such.pth" in says("MODEL.WEIGHTS", str(tmp_path / "no_such.pth"))
     assert "no_such.pth" in says("--eval-only", "MODEL.WEIGHTS", str(tmp_path / "no_such.pth"))
     assert "MODEL.WEIGHTS is empty" in says("--eval-only")

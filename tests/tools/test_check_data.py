@@ -34,8 +34,9 @@ def test_unknown_name(dataset, check):
     code, out, err = check(dataset.name + "x")
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    assert dataset.name in err
-    assert check("qqqqqqqq")[2].endswith("similar names: none\n")
+    expected = f"there is no data set {dataset.name}x; did you mean {dataset.name}?"
+    assert err == f"check_data: {expected}\n"
+    assert check("qqqqqqqq")[2].endswith("qqqqqqqq; is its module imported?\n")
 
 
 def test_a_data_set_without_images(check):

@@ -16,6 +16,7 @@ from detectron2.evaluation import DatasetEvaluator
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from ..data.catalog.registered import require_registered
 from ..data.loading.build import make_test_loader, make_train_loader, train_tokenizer
 from ..data.loading.validation import PlainViews
 from ..earlier_names import canonical_name, group_arguments, grouped_name, is_group
@@ -58,6 +59,7 @@ def read_lazy(args: Namespace) -> Configuration:
     LazyConfig.apply_overrides(cfg, args.opts)
     group_arguments(cfg)
     augmented_views(cfg)  # errors in them are raised here
+    require_registered([*(() if args.eval_only else cfg.data.train), *cfg.data.test])
     options = instantiate(cfg.run).on(best_device())
     return Configuration(
         options=options,

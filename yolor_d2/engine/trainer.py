@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from ..checkpoint.provenance import Provenance
 from ..data import build_test_loader, build_train_loader
+from ..data.catalog.registered import require_registered
 from ..data.loading.validation import build_validation_loader
 from ..evaluation import build_evaluator
 from ..model_zoo import load_config
@@ -200,6 +201,7 @@ def read_yacs(args: Namespace) -> Configuration:
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
 
     def parts(start: StartingPoint) -> RunParts:
+        require_registered([*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST])
         resolve_tokenizer(cfg, start)
         cfg.freeze()
         return Trainer.parts_of(cfg)

@@ -1,7 +1,6 @@
 """Checks of whole registered data sets: every file, every annotation."""
 
 import csv
-import difflib
 import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -55,14 +54,6 @@ class ProblemList:
     def of_task(self, task: str) -> int:
         """Number of problems of a task."""
         return sum(count for (of_task, _), count in self.counts.items() if of_task == task)
-
-
-def require_registered(name: str) -> None:
-    """Raise a DataError with similar names if detectron2's catalog has no such data set."""
-    names = DatasetCatalog.list()
-    if name not in names:
-        near = ", ".join(difflib.get_close_matches(name, names, n=5)) or "none"
-        raise DataError(f"unknown data set {name}; similar names: {near}")
 
 
 def check_dataset(
