@@ -1,12 +1,13 @@
 """Registers data sets of several tasks in detectron2's catalogs."""
 
+import difflib
 import functools
 import json
 import mmap
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ from .categories import IGNORE_LABEL, MAX_CLASSES, Categories
 from .coco_join import CocoFiles, load_coco_multitask
 
 PathLike = str | os.PathLike[str]
+
+# Arguments that a keyword of metadata could be meant for.
+ARGUMENTS = (
+    *("instances_json", "captions_json", "sem_seg_root", "panoptic_root", "panoptic_json"),
+    *("things", "sem_seg", "panoptic", "skip_missing"),
+)
 
 
 def register_coco_multitask(
@@ -51,8 +58,12 @@ def register_coco_multitask(
             ids are not needed, as names; None takes those of the panoptic file.
         panoptic: panoptic categories; None reads them from panoptic_json now.
         skip_missing: warn about missing annotation files instead of raising an error.
-        **metadata: further metadata; overrides the metadata set here.
+        **metadata: further metadata; overrides that of things, captions and semantic maps.
+
+    Raises:
+        DataError: a keyword is similar to an argument, or the files contradict each other.
     """
+    _check_keywords(name, metadata)
     files = CocoFiles(
         Path(image_root),
         *(
@@ -75,6 +86,13 @@ def register_coco_multitask(
     _set_metadata(name, files, things, leaves, metadata)
     if panoptic is not None:
         _set_panoptic_metadata(name, files, panoptic)
+
+
+def _check_keywords(name: str, metadata: Iterable[str]) -> None:
+    """Refuse metadata whose name is most likely that of a misspelt argument."""
+    for key in metadata:
+        if near := difflib.get_close_matches(key, ARGUMENTS, n=1, cutoff=0.75):
+            raise DataError(f"{name}: there is no argument {key}; did you mean {near[0]}?")
 
 
 def _sem_seg_table(
