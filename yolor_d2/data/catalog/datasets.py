@@ -3,6 +3,7 @@
 import difflib
 import functools
 import json
+import logging
 import mmap
 import os
 import re
@@ -16,6 +17,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ..errors import DataError
 from .categories import IGNORE_LABEL, MAX_CLASSES, Categories
 from .coco_join import CocoFiles, load_coco_multitask
+
+logger = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
 
@@ -53,7 +56,8 @@ def register_coco_multitask(
         captions_json: COCO captions.
         sem_seg_root: folder of PNGs named like the images, with class indices; 255 is ignored.
         panoptic_root, panoptic_json: COCO panoptic PNGs and their JSON; both or neither.
-        things: object categories; None reads them from instances_json now.
+        things: object categories; None reads them from instances_json now, without a first one that
+            only groups the others, as Roboflow exports it.
         sem_seg: classes of the semantic maps in the order of their indices, as categories or, if
             ids are not needed, as names; None takes those of the panoptic file.
         panoptic: panoptic categories; None reads them from panoptic_json now.
@@ -76,7 +80,7 @@ def register_coco_multitask(
     if (files.panoptic_root is None) != (files.panoptic_json is None):
         raise DataError(f"{name}: panoptic_root and panoptic_json go together")
     if things is None and files.instances_json is not None:
-        things = Categories.from_coco(read_categories(files.instances_json))
+        things = Categories.from_coco(_used_categories(files.instances_json))
     if panoptic is None and files.panoptic_json is not None:
         panoptic = Categories.from_coco(read_categories(files.panoptic_json))
     leaves = _sem_seg_table(name, files, panoptic if sem_seg is None else sem_seg)
@@ -168,6 +172,20 @@ def _set_panoptic_metadata(name: str, files: CocoFiles, panoptic: Categories) ->
         label_divisor=1000,
         ignore_label=IGNORE_LABEL,
     )
+
+
+def _used_categories(path: Path) -> list[dict[str, Any]]:
+    """The categories of a COCO file, without an unannotated one that all others belong to."""
+    categories = read_categories(path)
+    for parent in categories:
+        others = [category for category in categories if category is not parent]
+        if others and all(other.get("supercategory") == parent["name"] for other in others):
+            key = re.escape(json.dumps(parent["id"]))
+            if re.search(rf'"category_id"\s*:\s*{key}\s*[,}}]'.encode(), path.read_bytes()):
+                continue
+            logger.warning("%s: left out the class %s, which has no objects", path, parent["name"])
+            return others
+    return categories
 
 
 def read_categories(path: Path) -> list[dict[str, Any]]:
