@@ -44,6 +44,16 @@ def test_a_data_set_without_images(check):
     assert check("check_data_empty")[::2] == (2, "check_data: check_data_empty: has no images\n")
 
 
+def test_a_data_set_without_objects(dataset, check):
+    crowds = [a for a in dataset.instances["annotations"] if a["iscrowd"]]
+    dataset.instances["annotations"] = crowds
+    dataset.register()
+    code, out, err = check(dataset.name)
+    assert (code, err) == (1, "")
+    assert "objects: no object in any image: 1\n" in out
+    assert out.endswith(f"{dataset.name}: 1 problem\n")
+
+
 def test_limit(dataset, check):
     dataset.image(2).unlink()
     dataset.register()

@@ -91,7 +91,16 @@ def check_dataset(
                 problems.add(problem)
             total.add(report)
             progress.update(size)
+    if limit is None and total.images["objects"] and not _has_objects(total):
+        source = str(metadata.get("json_file") or name)
+        problems.add(
+            Problem("objects", "no object in any image", source, "all", "nothing to learn")
+        )
     return total, len(records), tables
+
+
+def _has_objects(report: Report) -> bool:
+    return any(task == "objects" for (task, _), count in report.class_counts.items() if count)
 
 
 def _load(name: str) -> list[Record]:
