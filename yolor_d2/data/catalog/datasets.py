@@ -95,7 +95,8 @@ def register_coco_multitask(
 def _check_keywords(name: str, metadata: Iterable[str]) -> None:
     """Refuse metadata whose name is most likely that of a misspelt argument."""
     for key in metadata:
-        if near := difflib.get_close_matches(key, ARGUMENTS, n=1, cutoff=0.75):
+        near = difflib.get_close_matches(key, ARGUMENTS, n=1, cutoff=0.75)
+        if near and not key.endswith(ARGUMENTS):  # "sixth_captions_json" is meant
             raise DataError(f"{name}: there is no argument {key}; did you mean {near[0]}?")
 
 
