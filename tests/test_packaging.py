@@ -91,6 +91,30 @@ def test_unknown_configuration_is_refused_with_similar_names() -> None:
         model_zoo.get_config_file("COCO/yolor_mtl.yaml")
 
 
+def test_names_of_the_model_zoo_in_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also as the base of an own file."""
+    monkeypatch.chdir(tmp_path)
+    expected = model_zoo.get_config("toy/yolor_elan_n_toy.yaml")
+    assert model_zoo.load_config("toy/yolor_elan_n_toy.yaml") == expected
+    Path("own.yaml").write_text("_BASE_: toy/yolor_elan_n_toy.yaml\nSEED: 7\n")
+    Path("next.yaml").write_text("_BASE_: own.yaml\nLOG:\n  PERIOD: 3\n")
+    expected.SEED = 7
+    assert model_zoo.load_config("own.yaml") == expected
+    expected.LOG.PERIOD = 3
+    assert model_zoo.load_config("next.yaml") == expected
+    Path("wrong.yaml").write_text("_BASE_: toy/yolor_n_toy.yaml\n")
+    with pytest.raises(ValueError, match=r"no configuration toy/yolor_n_toy\.yaml; did you mean"):
+        model_zoo.load_config("wrong.yaml")
+    assert model_zoo.find_config("lazy/yolor_elan_pan.py").endswith("/lazy/yolor_elan_pan.py")
+
+
+def test_missing_configuration_is_one_clear_line() -> None:
+    with pytest.raises(ValueError, match=r"^--config-file is missing; it takes a file or a name"):
+        model_zoo.load_config("")
+
+
 def test_unknown_key_is_refused_with_its_name(tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("INPUT:\n  STRONG:\n    SIZES: 3\n")

@@ -20,6 +20,7 @@ from ..data.catalog.registered import require_registered
 from ..data.loading.build import make_test_loader, make_train_loader, train_tokenizer
 from ..data.loading.validation import PlainViews
 from ..earlier_names import canonical_name, group_arguments, grouped_name, is_group
+from ..model_zoo import find_config
 from ..modeling.deploy import best_device
 from ..modeling.test_time_augmentation import TestTimeAugmentation
 from ..tokenizer import Tokenizer
@@ -53,7 +54,7 @@ MEMORY_SETTINGS = MemorySettings(
 
 def read_lazy(args: Namespace) -> Configuration:
     """Read a LazyConfig with the overrides of the command line."""
-    cfg: DictConfig = LazyConfig.load(args.config_file)
+    cfg: DictConfig = LazyConfig.load(find_config(args.config_file))
     group_arguments(cfg)
     check_names(cfg, args.opts)
     LazyConfig.apply_overrides(cfg, args.opts)

@@ -265,9 +265,7 @@ def test_a_data_set_without_annotations(tmp_path: Path) -> None:
     ],
 )
 def test_misspelt_arguments_are_refused(tmp_path: Path, keyword: str, meant: str) -> None:
-    with pytest.raises(
-        DataError, match=f"no argument {keyword}; did you mean {meant}"
-    ):
+    with pytest.raises(DataError, match=f"no argument {keyword}; did you mean {meant}"):
         register_coco_multitask("x", tmp_path, **{keyword: "a"})
     assert "x" not in DatasetCatalog
 
