@@ -21,7 +21,8 @@ from yolor_d2.engine.launch.arguments import argument_parser
 from yolor_d2.engine.launch.processes import WRONG_USE
 from yolor_d2.engine.main import main
 from yolor_d2.engine.run import Run
-from yolor_d2.engine.trainer import Trainer
+from yolor_d2.engine.starting_point import StartingPoint
+from yolor_d2.engine.trainer import Trainer, read_yacs
 from yolor_d2.modeling.meta_arch import YOLOR
 
 from .conftest import Configure
@@ -92,6 +93,27 @@ def test_period_zero_evaluates_at_the_end(
     trainer = Trainer(configure("run", "SOLVER.MAX_ITER", 2, "TEST.EVAL_PERIOD", *keys))
     trainer.train()
     assert finished == [2] * evaluations
+
+
+def test_missing_gpu_is_one_warning(
+    configure: Configure,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device, expected in (("cuda", 1), ("cpu", 0)):
+        overrides = ("SOLVER.MAX_ITER", 0, "MODEL.DEVICE", device)
+        args = arguments(configure(device, *overrides), tmp_path / "c.yaml")
+        start = StartingPoint()
+        logging.getLogger("yolor_d2").addHandler(caplog.handler)
+        try:
+            caplog.clear()
+            read_yacs(args).parts(start)
+        finally:
+            logging.getLogger("yolor_d2").removeHandler(caplog.handler)
+        warnings = [m for m in caplog.messages if "there is no GPU: the CPU is used" in m]
+        assert len(set(warnings)) == expected
 
 
 def test_numbers_of_evaluators_and_data_sets_must_be_equal(configure: Configure) -> None:

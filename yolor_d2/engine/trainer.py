@@ -195,12 +195,15 @@ class Trainer(Run, DefaultTrainer):
 def read_yacs(args: Namespace) -> Configuration:
     """Read a *.yaml file with the overrides of the command line."""
     cfg = load_config(args.config_file, args.opts)
-    if cfg.MODEL.DEVICE == "cuda":
-        cfg.MODEL.DEVICE = best_device()
+    lacks_gpu = cfg.MODEL.DEVICE == "cuda" and best_device() == "cpu"
+    if lacks_gpu:
+        cfg.MODEL.DEVICE = "cpu"
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
 
     def parts(start: StartingPoint) -> RunParts:
+        if lacks_gpu:
+            logger.warning("MODEL.DEVICE is cuda, but there is no GPU: the CPU is used")
         require_registered([*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST])
         resolve_tokenizer(cfg, start)
         cfg.freeze()
