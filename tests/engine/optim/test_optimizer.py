@@ -272,6 +272,17 @@ def test_clipping_does_not_synchronize(kind: str | None) -> None:
     assert counting.waits == {}
 
 
+def test_parts_that_are_left_out_are_no_error() -> None:
+    """A configuration for all tasks can be used for some of them."""
+    model = tiny_model(("detection",))
+    freeze_parts(model, ["mask_head"])
+    factors = [("caption_head.text", 0.5), ("detection_head", 0.5)]
+    groups = parameter_groups(model, **{**SETTINGS, "lr_factors": factors})
+    assert {group["lr"] for group in groups} == {0.01, 0.005}
+    with pytest.raises(ValueError, match="caption_haed"):
+        parameter_groups(model, **{**SETTINGS, "lr_factors": [("caption_haed", 0.5)]})
+
+
 def test_nothing_to_clip() -> None:
     assert clip_gradients(parameters_with(None), kind="norm", value=1.0) == 0
 

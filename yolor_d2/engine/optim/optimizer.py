@@ -133,10 +133,12 @@ def _parameters(model: nn.Module) -> Iterable[tuple[str, nn.Module, nn.Parameter
 
 
 def check_prefixes(key: str, model: nn.Module, prefixes: Iterable[str]) -> None:
-    """Refuse a prefix that no parameter's name starts with."""
+    """Refuse a prefix that no parameter's name starts with, except a part that is not built."""
     names = [name for name, _ in model.named_parameters()]
     for prefix in prefixes:
-        if not any(name.startswith(prefix) for name in names):
+        part = prefix.partition(".")[0]
+        is_left_out = getattr(model, part, model) is None  # as the head of a task that is left out
+        if not is_left_out and not any(name.startswith(prefix) for name in names):
             parts = dict.fromkeys(name.partition(".")[0] for name in names)
             raise ValueError(
                 f"{key} has {prefix!r}, which no parameter's name starts with; the model's parts "
