@@ -129,7 +129,7 @@ class Output:
 
 
 def earlier_pictures(lines: Path) -> list[Path]:
-    """Files that earlier predictions wrote beside a file of lines, and that are not newer than it."""
+    """Pictures that earlier predictions wrote and that are not newer than their file of lines."""
     found: set[Path] = set()
     if lines.is_symlink() or not lines.is_file():
         return []
