@@ -5,8 +5,10 @@ It is outside the package, which takes seconds to import, so that its help is im
 
 import difflib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 SUMMARIES = {
     "train": "train a configuration (train_net.py)",
@@ -35,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name in ("", "-h", "--help"):
         print(usage())
         return 0 if name else WRONG_USE
+    if name == "--version":
+        print(f"yolor-d2 {version()}")
+        return 0
     if name not in SUMMARIES:
         near = difflib.get_close_matches(name, SUMMARIES, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; commands: {', '.join(SUMMARIES)}"
@@ -44,9 +49,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_training(name, rest) if name in ("train", "eval") else run_tool(name, rest)
 
 
+def version() -> str:
+    """The version of the package, which is not imported."""
+    spec = importlib.util.find_spec("yolor_d2")
+    assert spec is not None
+    assert spec.origin is not None
+    lines = Path(spec.origin).read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in lines if line.startswith("__version__")]
+    return line.split('"')[1]
+
+
 def usage() -> str:
     lines = [f"  {name:<12}{summary}" for name, summary in SUMMARIES.items()]
-    last = "yolor-d2 COMMAND --help: flags of a command"
+    last = "yolor-d2 COMMAND --help: flags of a command; yolor-d2 --version"
     return "\n".join(["usage: yolor-d2 COMMAND ...", "", *lines, "", last])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import yolor_d2
 import yolor_d2_cli
 from yolor_d2.tools import benchmark, model_info
 
@@ -35,6 +36,13 @@ def test_setup_installs_the_script() -> None:
     setup = (ROOT / "setup.py").read_text()
     assert '"yolor-d2=yolor_d2_cli:main"' in setup
     assert 'py_modules=["yolor_d2_cli"]' in setup
+
+
+def test_version_imports_no_torch() -> None:
+    command = [sys.executable, "-X", "importtime", str(ROOT / "yolor_d2_cli.py"), "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout == f"yolor-d2 {yolor_d2.__version__}\n"
+    assert "torch" not in result.stderr
 
 
 def test_unknown_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,6 +43,7 @@ yolor_d2.modeling.heads.self_critical: SelfCritical
 yolor_d2.modeling.heads.semantic: MultiScaleSemanticHead UConvHead
 yolor_d2.modeling.panoptic: PanopticMerger panoptic_tables
 yolor_d2.modeling.reduce: over_processes
+yolor_d2.modeling.views: view_instances
 yolor_d2.tasks: TASKS
 yolor_d2.tools.true_results: true_result
 yolor_d2.visualization: draw_results

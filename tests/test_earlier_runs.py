@@ -72,7 +72,7 @@ def test_resume_lazy(runs: Path) -> None:
         *("data.num_workers=0", "data.close_mosaic_iters=2", "train_mapper.weak_size=64"),
         *("train_mapper.strong.size=64", "train_mapper.num_sem_seg_classes=19"),
         *("test_mapper.test_size=64", "schedule.warmup_iters=2", "evaluators.meteor=False"),
-        *("run.curves=False", "run.pictures=0", "run.checkpoint_period=3", "run.eval_period=0"),
+        *("run.curves=False", "run.pictures=0", "run.checkpoint_period=3", "run.eval_period=-1"),
         *("run.loss_period=0", "run.log_period=1", "run.max_iter=6", "run.channels_last=False"),
         *("run.freeze=[backbone,detection_head]", f"run.output_dir={runs / 'lazy'}"),
     ]

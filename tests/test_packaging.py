@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from detectron2.config import get_cfg
+from detectron2.config import CfgNode, get_cfg
 
 import yolor_d2
 from yolor_d2 import compat, model_zoo
@@ -91,6 +91,30 @@ def test_unknown_configuration_is_refused_with_similar_names() -> None:
         model_zoo.get_config_file("COCO/yolor_mtl.yaml")
 
 
+def test_names_of_the_model_zoo_in_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also as the base of an own file."""
+    monkeypatch.chdir(tmp_path)
+    expected = model_zoo.get_config("toy/yolor_elan_n_toy.yaml")
+    assert model_zoo.load_config("toy/yolor_elan_n_toy.yaml") == expected
+    Path("own.yaml").write_text("_BASE_: toy/yolor_elan_n_toy.yaml\nSEED: 7\n")
+    Path("next.yaml").write_text("_BASE_: own.yaml\nLOG:\n  PERIOD: 3\n")
+    expected.SEED = 7
+    assert model_zoo.load_config("own.yaml") == expected
+    expected.LOG.PERIOD = 3
+    assert model_zoo.load_config("next.yaml") == expected
+    Path("wrong.yaml").write_text("_BASE_: toy/yolor_n_toy.yaml\n")
+    with pytest.raises(ValueError, match=r"no configuration toy/yolor_n_toy\.yaml; did you mean"):
+        model_zoo.load_config("wrong.yaml")
+    assert model_zoo.find_config("lazy/yolor_elan_pan.py").endswith("/lazy/yolor_elan_pan.py")
+
+
+def test_missing_configuration_is_one_clear_line() -> None:
+    with pytest.raises(ValueError, match=r"^--config-file is missing; it takes a file or a name"):
+        model_zoo.load_config("")
+
+
 def test_unknown_key_is_refused_with_its_name(tmp_path: Path) -> None:
     file = tmp_path / "wrong.yaml"
     file.write_text("INPUT:\n  STRONG:\n    SIZES: 3\n")
@@ -139,6 +163,50 @@ def test_keys_are_added_only_to_the_given_configuration() -> None:
     yolor_d2.add_yolor_config(cfg)
     assert cfg.INPUT.WEAK_VIEW_TASKS == ["caption"]
     assert "WEAK_VIEW_TASKS" not in get_cfg().INPUT
-    for key, value in get_cfg().items():  # detectron2's own keys are unchanged
-        if not isinstance(value, type(cfg)):
-            assert cfg[key] == value
+
+
+# Values of detectron2's keys that add_yolor_config changes, with the reason.
+CHANGED_DEFAULTS: dict[str, str] = {}
+# Values of detectron2's keys that Base-YOLOR.yaml changes, with the reason.
+CHANGED_IN_BASE = {
+    "MODEL.META_ARCHITECTURE": "the network",
+    "MODEL.BACKBONE.NAME": "the network",
+    "MODEL.PIXEL_MEAN": "pixels from 0 to 1",
+    "MODEL.PIXEL_STD": "pixels from 0 to 1",
+    "MODEL.SEM_SEG_HEAD.NAME": "the network",
+    "MODEL.SEM_SEG_HEAD.IN_FEATURES": "the network",
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": "that of the data",
+    "INPUT.FORMAT": "published weights are of RGB images",
+    "DATALOADER.NUM_WORKERS": "the strong view takes more time",
+    "DATALOADER.FILTER_EMPTY_ANNOTATIONS": "images without objects are negative examples",
+    "DATALOADER.ASPECT_RATIO_GROUPING": "the strong view has one size",
+    "SOLVER.WEIGHT_DECAY": "of AdamW",
+    "SOLVER.WEIGHT_DECAY_BIAS": "biases do not decay",
+    "SOLVER.LR_SCHEDULER_NAME": "the published schedule",
+    "SOLVER.CLIP_GRADIENTS.ENABLED": "captions have large gradients at first",
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "captions have large gradients at first",
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": "captions have large gradients at first",
+    "SOLVER.AMP.ENABLED": "speed",
+    "TEST.DETECTIONS_PER_IMAGE": "there is no second stage",
+    "SEED": "reproducible runs",
+}
+
+
+def test_detectron2s_keys_keep_their_values() -> None:
+    """At every depth, except those that are listed above."""
+    cfg = get_cfg()
+    yolor_d2.add_yolor_config(cfg)
+    assert changed_keys(get_cfg(), cfg) == CHANGED_DEFAULTS.keys()
+    base = model_zoo.get_config("Base-YOLOR.yaml")
+    assert changed_keys(get_cfg(), base) == CHANGED_IN_BASE.keys()
+
+
+def changed_keys(before: CfgNode, now: CfgNode, prefix: str = "") -> set[str]:
+    """Keys of a configuration whose values differ in another one, or which it lacks."""
+    changed: set[str] = set()
+    for key, value in before.items():
+        if isinstance(value, CfgNode):
+            changed |= changed_keys(value, now[key], f"{prefix}{key}.")
+        elif now.get(key) != value or type(now.get(key)) is not type(value):
+            changed.add(prefix + key)
+    return changed

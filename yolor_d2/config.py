@@ -264,7 +264,8 @@ def _add_loading(cfg: CfgNode) -> None:
 def _add_solver(cfg: CfgNode) -> None:
     """Add keys beside detectron2's own.
 
-    MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count optimizer steps.
+    MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count optimizer steps. As in
+    detectron2, EVAL_PERIOD 0 evaluates after the last step; a negative period never does.
     """
     # "AdamW" (with BETAS and EPS) or "SGD" (with MOMENTUM and NESTEROV).
     cfg.SOLVER.OPTIMIZER = "AdamW"
@@ -283,6 +284,9 @@ def _add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.WARMUP_MOMENTUM = -1.0
     # Gradient accumulation: number of batches of IMS_PER_BATCH images per optimizer step.
     cfg.SOLVER.ACCUM_STEPS = 1
+    # Whether CLIP_TYPE "norm" limits the norm of all gradients together. False: the norm of each
+    # parameter's gradient, as in detectron2.
+    cfg.SOLVER.CLIP_GRADIENTS.FULL_MODEL = False
     # Precision if AMP.ENABLED is True: "bf16", or "fp16" with loss scaling. Ignored on CPUs.
     cfg.SOLVER.AMP.DTYPE = "bf16"
     # Exponential moving average of the weights, with decay DECAY * (1 - exp(-steps / TAU)).

@@ -7,6 +7,8 @@ from detectron2.config import CfgNode, get_cfg
 
 from .config import add_yolor_config
 
+BASE_KEY = "_BASE_"
+
 
 def config_folder() -> Path:
     """Path of configs/: inside an installed package, beside the package in a checkout."""
@@ -20,10 +22,20 @@ def get_config_file(name: str) -> str:
     folder = config_folder()
     path = folder / name
     if not path.is_file():
-        known = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.yaml"))
+        kind = ".py" if name.endswith(".py") else ".yaml"
+        known = sorted(str(file.relative_to(folder)) for file in folder.rglob(f"*{kind}"))
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
         raise ValueError(f"no configuration {name}; did you mean {', '.join(near)}?")
     return str(path)
+
+
+def find_config(name: str) -> str:
+    """Return the path of a file, or of a configuration by name."""
+    if not name:
+        raise ValueError(
+            "--config-file is missing; it takes a file or a name such as toy/yolor_elan_n_toy.yaml"
+        )
+    return name if Path(name).is_file() else get_config_file(name)
 
 
 def get_config(name: str) -> CfgNode:
@@ -34,14 +46,36 @@ def get_config(name: str) -> CfgNode:
 def load_config(path: str, overrides: list[str] | None = None) -> CfgNode:
     """Return a configuration from a file and KEY VALUE pairs.
 
+    Args:
+        path: a file or a name such as "COCO/yolor_elan_mtl.yaml"; the same is true of _BASE_.
+        overrides: KEY, VALUE, ...
+
     Raises:
-        ValueError: a key is unknown or a value has the wrong type.
+        ValueError: there is no such file, a key is unknown, or a value has the wrong type.
     """
+    path = find_config(path)
     cfg = get_cfg()
     add_yolor_config(cfg)
     try:
-        cfg.merge_from_file(path)
+        _merge_file(cfg, Path(path))
         cfg.merge_from_list(overrides or [])
     except (AssertionError, KeyError) as error:  # raised by yacs
         raise ValueError(f"configuration: {error.args[0]}") from None
     return cfg
+
+
+def _merge_file(cfg: CfgNode, path: Path) -> None:
+    """Merge a file and its _BASE_, a relative path or a name of the model zoo."""
+    with path.open(encoding="utf-8") as file:
+        content = CfgNode.load_cfg(file)
+    base = content.get(BASE_KEY)
+    if isinstance(base, str) and "://" not in base:
+        del content[BASE_KEY]
+        beside = path.parent / Path(base).expanduser()
+        _merge_file(cfg, beside if beside.is_file() else Path(get_config_file(base)))
+        cfg.merge_from_other_cfg(content)
+        return
+    cfg.merge_from_file(str(path))
+    if content.keys() >= get_cfg().keys() and "FULL_MODEL" not in content.SOLVER.CLIP_GRADIENTS:
+        # Written by a run of an earlier version, which clipped all gradients together.
+        cfg.SOLVER.CLIP_GRADIENTS.FULL_MODEL = True

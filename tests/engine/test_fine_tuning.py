@@ -5,14 +5,16 @@ from pathlib import Path
 
 import torch
 
+from yolor_d2.checkpoint.saving import load_checkpoint, save_checkpoint
 from yolor_d2.checkpoint.weights import read_weights
-from yolor_d2.engine.trainer import Trainer
+from yolor_d2.engine.trainer import Trainer, build_for_inference
 
 from .conftest import Configure
 from .optim.test_ema import assert_same, copied
 from .test_resume import run
 from .test_step import Gradients
 
+TABLES = ("panoptic.thing_to_panoptic", "panoptic.leaf_to_panoptic")
 FROZEN = ("backbone.bottom_up", "caption_head.text")
 
 
@@ -38,6 +40,27 @@ def test_moving_average_starts_from_loaded_weights(configure: Configure) -> None
         if mean.is_floating_point():
             expected = stored[name].lerp(saved["model"][name], new)
             torch.testing.assert_close(mean, expected, msg=name)
+
+
+def test_panoptic_tables_are_those_of_the_data(configure: Configure) -> None:
+    """Weights that were trained on other classes have other tables."""
+    trainer, _ = run(configure("first", "SOLVER.MAX_ITER", 1))
+    content = load_checkpoint(trainer.folder.path / "model_final.pth")
+    other = trainer.folder.path / "other.pth"
+    for state in (content["model"], content["ema"]["model"]):
+        for name in TABLES:
+            state[name] = torch.full((3,), -1) if name == TABLES[0] else state[name] * 0
+    save_checkpoint(content, other)
+
+    tuned = Trainer(configure("second", "MODEL.WEIGHTS", str(other), "SOLVER.MAX_ITER", 1))
+    tables = {name: copied(tuned.model.state_dict())[name] for name in TABLES}
+    tuned.resume_or_load(resume=False)
+    evaluated = build_for_inference(configure("third", "MODEL.WEIGHTS", str(other)))
+
+    assert any(table.any() for table in tables.values())
+    for model in (tuned.model, evaluated):
+        for name, table in tables.items():
+            assert torch.equal(model.state_dict()[name], table), name
 
 
 def test_frozen_parts_stay_and_others_change(configure: Configure) -> None:

@@ -24,7 +24,7 @@ SMALL = [
     *("model.backbone.width=0.125", "model.backbone.depth=0.25"),
     *(f"model.{head}_head.input_shape.width=0.125" for head in ("detection", "mask", "semantic")),
     *("data.batch_size=2", "data.num_workers=0", "data.close_mosaic_iters=1", "run.curves=False"),
-    *("run.pictures=0", "run.checkpoint_period=2", "run.eval_period=0", "run.loss_period=3"),
+    *("run.pictures=0", "run.checkpoint_period=2", "run.eval_period=-1", "run.loss_period=3"),
     *("train_mapper.num_sem_seg_classes=19", "model.detection_head.num_classes=10"),
     *("model.semantic_head.num_classes=19", "tokenizer.vocab_size=60"),
     *("run.channels_last=False", "schedule.warmup_iters=2", "evaluators.meteor=False"),

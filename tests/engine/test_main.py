@@ -13,12 +13,16 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor
 
 from yolor_d2.checkpoint.run_folder import RunFolder
 from yolor_d2.engine.launch.arguments import argument_parser
 from yolor_d2.engine.launch.processes import WRONG_USE
 from yolor_d2.engine.main import main
+from yolor_d2.engine.run import Run
+from yolor_d2.engine.starting_point import StartingPoint
+from yolor_d2.engine.trainer import Trainer, read_yacs
 from yolor_d2.modeling.meta_arch import YOLOR
 
 from .conftest import Configure
@@ -71,6 +75,55 @@ def test_train_then_evaluate(configure: Configure, tmp_path: Path) -> None:
     assert evaluated == metrics
 
 
+@pytest.mark.parametrize(
+    ("keys", "evaluations"),
+    [((0, "DATASETS.TEST", ("engine_val",)), 1), ((0, "DATASETS.TEST", ()), 0), ((-1,), 0)],
+)
+def test_period_zero_evaluates_at_the_end(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch, keys: tuple[Any, ...], evaluations: int
+) -> None:
+    """As in detectron2, and without test sets there is nothing to do."""
+    finished = []
+
+    def evaluate(run: Run) -> dict[str, Any]:
+        finished.append(run.finished)
+        return {"bbox": {"AP": 1.0}}
+
+    monkeypatch.setattr(Run, "evaluate", evaluate)
+    trainer = Trainer(configure("run", "SOLVER.MAX_ITER", 2, "TEST.EVAL_PERIOD", *keys))
+    trainer.train()
+    assert finished == [2] * evaluations
+
+
+def test_missing_gpu_is_one_warning(
+    configure: Configure,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device, expected in (("cuda", 1), ("cpu", 0)):
+        overrides = ("SOLVER.MAX_ITER", 0, "MODEL.DEVICE", device)
+        args = arguments(configure(device, *overrides), tmp_path / "c.yaml")
+        start = StartingPoint()
+        logging.getLogger("yolor_d2").addHandler(caplog.handler)
+        try:
+            caplog.clear()
+            read_yacs(args).parts(start)
+        finally:
+            logging.getLogger("yolor_d2").removeHandler(caplog.handler)
+        warnings = [m for m in caplog.messages if "there is no GPU: the CPU is used" in m]
+        assert len(set(warnings)) == expected
+
+
+def test_numbers_of_evaluators_and_data_sets_must_be_equal(configure: Configure) -> None:
+    cfg = configure("run")
+    with pytest.raises(ValueError, match=r"DATASETS\.TEST has 1 data sets, but there are 2 eval"):
+        Trainer.test(cfg, torch.nn.Linear(1, 1), [DatasetEvaluator(), DatasetEvaluator()])
+    with pytest.raises(ValueError, match="there are 0 evaluators"):
+        Trainer.test(cfg, torch.nn.Linear(1, 1), [])
+
+
 def test_refusals(configure: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "c.yaml"
     cfg = configure("run", "SOLVER.MAX_ITER", 1)
@@ -79,6 +132,11 @@ def test_refusals(configure: Configure, tmp_path: Path, caplog: pytest.LogCaptur
         return complaint(caplog, arguments(cfg, file, *more))
 
     assert "SOLVER.BASE_RL" in refusal("SOLVER.BASE_RL", "1")
+    misspelt = "there is no data set engine_trian; did you mean engine_train?"
+    assert refusal("DATASETS.TRAIN", "('engine_trian',)") == misspelt
+    assert "no data set engine_vla; did" in refusal(
+        "--eval-only", "DATASETS.TEST", "('engine_vla',)"
+    )
     assert "no_such.pth" in refusal("MODEL.WEIGHTS", str(tmp_path / "no_such.pth"))
     assert "no_such.pth" in refusal("--eval-only", "MODEL.WEIGHTS", str(tmp_path / "no_such.pth"))
     assert "MODEL.WEIGHTS is empty" in refusal("--eval-only")

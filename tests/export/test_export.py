@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -22,7 +23,7 @@ from benchmarks.__main__ import main as run_benchmark
 from benchmarks.model_setting import calibrate, random_images
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data.views.transforms import resize_long_side, to_planes
-from yolor_d2.export import bundle
+from yolor_d2.export import bundle, graphs
 from yolor_d2.export.parity import largest_error
 from yolor_d2.inference.loading import load_network
 from yolor_d2.modeling.meta_arch import YOLOR
@@ -218,6 +219,13 @@ def test_a_graph_with_other_outputs_is_reported(
     monkeypatch.setattr(bundle, "open_graph", off)
     assert export.main(["--weights", str(checkpoint), "--output", str(tmp_path)]) == 1
     assert "outputs of the graphs differ from the network's" in capsys.readouterr().err
+
+
+def test_example_inputs_are_padded_like_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "PAD_VALUE", 7)
+    model: Any = SimpleNamespace(caption_head=None)
+    images = graphs.random_inputs(model, batch=2, height=64, width=96)["images"]
+    assert (images[1, :, :, :4] == 7).all()
 
 
 def test_largest_error() -> None:

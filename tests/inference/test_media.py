@@ -117,6 +117,19 @@ def test_a_folder_gives_its_images_sorted_by_name(tmp_path: Path) -> None:
     assert [Path(p.name).name for p in media.pictures(raise_error)] == ["a.jpg", "b.PNG", "c.jpeg"]
 
 
+def test_skipped_videos_of_a_folder_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.mp4", "b.AVI"):
+        (tmp_path / name).touch()
+    with pytest.raises(BadFileError, match="has no images; its videos must be named one by one"):
+        open_media(tmp_path)
+    Image.fromarray(gradient()).save(tmp_path / "a.jpg")
+    with caplog.at_level("WARNING", logger="yolor_d2"):
+        assert open_media(tmp_path).count == 1
+    assert caplog.messages == [f"{tmp_path}: 2 videos are skipped: name them one by one"]
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -116,6 +116,12 @@ def test_classes_have_the_ids_of_their_data_set(saved: Saved, predictor: Predict
     assert predictor.metadata.name not in MetadataCatalog.list()
 
 
+def test_configuration_names_no_temporary_file(saved: Saved, predictor: Predictor) -> None:
+    assert predictor.cfg.TOKENIZER.MODEL == ""
+    own = Predictor(saved.cfg, weights=saved.path, device="cpu")
+    assert own.cfg.TOKENIZER.MODEL == saved.cfg.TOKENIZER.MODEL
+
+
 def test_metadata_of_a_registered_data_set_is_used(saved: Saved) -> None:
     with own_scenes(saved.path.parent / "scenes"):
         known = Predictor(saved.path, device="cpu").metadata

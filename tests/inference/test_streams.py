@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 
 from yolor_d2.inference.media import newest, open_media, raise_error
 
@@ -42,6 +43,15 @@ def test_skipped_frames_are_never_returned() -> None:
     first = next(frames)
     assert sent.wait(10)
     assert list(frames) == [9] * (first < 9)
+
+
+def test_errors_of_the_reading_thread_reach_the_caller() -> None:
+    def camera() -> Iterator[int]:
+        yield 0
+        raise OSError("unplugged")
+
+    with pytest.raises(OSError, match="unplugged"):
+        list(newest(camera()))
 
 
 def test_a_stream_until_it_is_closed() -> None:

@@ -34,13 +34,24 @@ def test_unknown_name(dataset, check):
     code, out, err = check(dataset.name + "x")
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    assert dataset.name in err
-    assert check("qqqqqqqq")[2].endswith("similar names: none\n")
+    expected = f"there is no data set {dataset.name}x; did you mean {dataset.name}?"
+    assert err == f"check_data: {expected}\n"
+    assert check("qqqqqqqq")[2].endswith("qqqqqqqq; is its module imported?\n")
 
 
 def test_a_data_set_without_images(check):
     DatasetCatalog.register("check_data_empty", list)
     assert check("check_data_empty")[::2] == (2, "check_data: check_data_empty: has no images\n")
+
+
+def test_a_data_set_without_objects(dataset, check):
+    crowds = [a for a in dataset.instances["annotations"] if a["iscrowd"]]
+    dataset.instances["annotations"] = crowds
+    dataset.register()
+    code, out, err = check(dataset.name)
+    assert (code, err) == (1, "")
+    assert "objects: no object in any image: 1\n" in out
+    assert out.endswith(f"{dataset.name}: 1 problem\n")
 
 
 def test_limit(dataset, check):

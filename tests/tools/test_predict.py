@@ -1,6 +1,7 @@
 """Output files and error messages of `predict`."""
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -198,7 +199,29 @@ def test_inputs_are_never_overwritten(saved: Saved, tmp_path: Path, run: Any) ->
     (out / "x.jpg").symlink_to(tmp_path / "in/x.jpg")
     assert run(tmp_path / "in")[0] == 0
     assert (tmp_path / "in/x.jpg").read_bytes() == image
-    assert not (out / "x.jpg").is_symlink()
+    assert (out / "x.jpg").is_symlink()
+    assert [line["picture"] for line in lines(tmp_path)] == ["x_2.jpg"]
+
+
+def test_earlier_pictures_are_removed_and_other_files_kept(
+    saved: Saved, tmp_path: Path, run: Any
+) -> None:
+    out = tmp_path / "out"
+    write_video(tmp_path / "film.avi", saved.images[:1], fps=5)
+    assert run(tmp_path / "film.avi", *saved.images[:3])[0] == 0
+    names = [path.name for path in saved.images[:3]]
+    assert {path.name for path in out.iterdir()} == {*names, "film.mp4", "predictions.jsonl"}
+    (out / "notes.jpg").write_text("mine")
+    (out / names[1]).write_text("changed")
+    later = (out / "predictions.jsonl").stat().st_mtime + 1
+    os.utime(out / names[1], (later, later))
+    assert run(*saved.images[1:2])[0] == 0
+    (line,) = lines(tmp_path)
+    new = f"{saved.images[1].stem}_2.jpg"
+    assert line["picture"] == new
+    kept = {names[1], "notes.jpg"}
+    assert {path.name for path in out.iterdir()} == {*kept, new, "predictions.jsonl"}
+    assert (out / names[1]).read_text() == "changed"
 
 
 def test_wrong_weights_are_one_line(saved: Saved, tmp_path: Path, run: Any) -> None:

@@ -23,11 +23,14 @@ MAY_DIFFER = (
     "TOKENIZER.MODEL",  # the checkpoint has the tokenizer itself
 )
 
+# Values of keys that were added, in runs of earlier versions.
+EARLIER = {"SOLVER.CLIP_GRADIENTS.FULL_MODEL": True}
+
 
 def yacs_changes(before: str, now: str) -> list[str]:
     """One line for each relevant key that differs between two configurations in YAML."""
     return differences(
-        _flat(CfgNode.load_cfg(before)), _flat(CfgNode.load_cfg(now)), ignore=MAY_DIFFER
+        EARLIER | _flat(CfgNode.load_cfg(before)), _flat(CfgNode.load_cfg(now)), ignore=MAY_DIFFER
     )
 
 

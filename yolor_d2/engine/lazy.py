@@ -16,16 +16,18 @@ from detectron2.evaluation import DatasetEvaluator
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from ..data.catalog.registered import require_registered
 from ..data.loading.build import make_test_loader, make_train_loader, train_tokenizer
 from ..data.loading.validation import PlainViews
 from ..earlier_names import canonical_name, group_arguments, grouped_name, is_group
+from ..model_zoo import find_config
 from ..modeling.deploy import best_device
 from ..modeling.test_time_augmentation import TestTimeAugmentation
 from ..tokenizer import Tokenizer
 from .config_diff import differences
 from .evaluation import EvaluationJob, Results, evaluate_datasets
 from .options import MAY_CHANGE, RunOptions, run_options
-from .parts import ConfigText, Configuration, DataParts, RunParts
+from .parts import ConfigText, Configuration, DataParts, MemorySettings, RunParts
 from .starting_point import StartingPoint
 from .tokenizing import choose_tokenizer, share_tokenizer
 
@@ -42,15 +44,23 @@ MAY_DIFFER = (
     "evaluators",
 )
 
+MEMORY_SETTINGS = MemorySettings(
+    batch="data.batch_size={}",
+    accum="run.accum_steps={}",
+    amp="run.precision=bf16",
+    canvas="train_mapper.strong.size={0} train_mapper.weak_size={0}",
+)
+
 
 def read_lazy(args: Namespace) -> Configuration:
     """Read a LazyConfig with the overrides of the command line."""
-    cfg: DictConfig = LazyConfig.load(args.config_file)
+    cfg: DictConfig = LazyConfig.load(find_config(args.config_file))
     group_arguments(cfg)
     check_overrides(cfg, args.opts)
     LazyConfig.apply_overrides(cfg, args.opts)
     group_arguments(cfg)
     augmented_views(cfg)  # so that its errors are raised here
+    require_registered([*(() if args.eval_only else cfg.data.train), *cfg.data.test])
     options = instantiate(cfg.run).on(best_device())
     return Configuration(
         options=options,
@@ -99,6 +109,7 @@ class LazyTranslator:
                 file_name="config.py",
                 changes=lazy_changes,
                 weights_key="init.weights",
+                memory=MEMORY_SETTINGS,
             ),
             data=DataParts(
                 train=cfg.data.train,
@@ -134,7 +145,7 @@ class LazyTranslator:
             mapper=self._train_mapper(),
             batch_size=data.batch_size,
             num_workers=data.num_workers,
-            seed=max(self.cfg.init.seed, 0),
+            seed=self.cfg.init.seed,
             start=iteration * per_iteration,
             mosaic_until=(self.options.max_iter - data.close_mosaic_iters) * per_iteration,
             output_dir=self.options.output_dir,

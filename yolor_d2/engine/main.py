@@ -91,6 +91,7 @@ def train(run: Run) -> Results:
             canvas=run.parts.data.canvas,
             amp=bool(run.options.precision),
             processes=comm.get_world_size(),
+            settings=run.parts.config.memory,
         )
         log_error(advice)
     raise SystemExit(1)

@@ -42,6 +42,7 @@ class RunOptions:
     )
     clip_value: float = option("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 0.0)
     clip_norm_type: float = option("SOLVER.CLIP_GRADIENTS.NORM_TYPE", 2.0)
+    clip_full_model: bool = option("SOLVER.CLIP_GRADIENTS.FULL_MODEL", True)
     ema_decay: float = option("SOLVER.EMA.DECAY", 0.0, switch="SOLVER.EMA.ENABLED")
     ema_tau: float = option("SOLVER.EMA.TAU", 2000.0)
     freeze: Sequence[str] = option("SOLVER.FREEZE", ())
@@ -97,6 +98,7 @@ class RunOptions:
             kind=self.clip_type or None,
             value=self.clip_value,
             norm_type=self.clip_norm_type,
+            full_model=self.clip_full_model,
         )
 
     @classmethod

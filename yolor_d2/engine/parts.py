@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -37,6 +37,22 @@ class DataParts:
     canvas: int
 
 
+class MemorySettings(NamedTuple):
+    """Settings that memory depends on, as they are typed; {} stands for the value.
+
+    Attributes:
+        batch: images of a batch, over all processes.
+        accum: batches of a step.
+        amp: turns AMP on.
+        canvas: sides of the training views.
+    """
+
+    batch: str
+    accum: str
+    amp: str
+    canvas: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConfigText:
     """A configuration as text.
@@ -46,12 +62,14 @@ class ConfigText:
         file_name: in the output folder.
         changes: returns a line for each relevant difference between an earlier text and this one.
         weights_key: key of the weights to start from, for messages.
+        memory: settings that memory depends on, for messages.
     """
 
     text: str
     file_name: str
     changes: Callable[[str, str], list[str]]
     weights_key: str
+    memory: MemorySettings
 
 
 @dataclass(frozen=True, kw_only=True)

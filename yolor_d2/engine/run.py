@@ -14,7 +14,6 @@ from torch import nn
 from ..checkpoint.provenance import write_provenance
 from ..checkpoint.run_folder import RunFolder
 from ..checkpoint.saving import CheckpointError, Content
-from ..checkpoint.weights import load_stored
 from ..modeling import deploy
 from .evaluation import Results, verify
 from .launch import signals
@@ -271,8 +270,8 @@ class Run(TrainerBase):
         if start.checkpoint is not None:
             self.load(start.checkpoint)
             logger.info("%s: resumed after %d steps", start.path, self.start_iter)
-        elif start.stored is not None and start.path is not None:
-            logger.info("%s", load_stored(self.model, start.stored, start.path))
+        elif start.stored is not None:
+            logger.info("%s", start.load_into(self.model))
             self.reset_ema()
 
     def load(self, data: Content) -> None:

@@ -4,7 +4,7 @@ A file is read and hashed once per process; tokenizer, weights and state are tak
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from detectron2.utils import comm
@@ -13,10 +13,13 @@ from torch import nn
 from ..checkpoint.release import StoredWeights
 from ..checkpoint.run_folder import RunFolder
 from ..checkpoint.saving import CheckpointError, Content, load_checkpoint
-from ..checkpoint.weights import load_stored, read_weights, stored_in_checkpoint
+from ..checkpoint.weights import LoadReport, load_stored, read_weights, stored_in_checkpoint
 from ..modeling import deploy
 
 logger = logging.getLogger(__name__)
+
+# Buffers of PanopticMerger. Only inference from a checkpoint alone uses the stored ones.
+PANOPTIC_TABLES = "panoptic."
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,30 @@ class StartingPoint:
         """The serialized tokenizer that the weights were trained with, if any."""
         return None if self.stored is None else self.stored.tokenizer
 
+    def load_into(self, model: nn.Module, *, strict: bool = False) -> LoadReport:
+        """Load the weights that fit a model, whose panoptic tables are those of its data.
+
+        Args:
+            model: layers of other shapes keep their values.
+            strict: whether all weights of the model must be loaded.
+
+        Raises:
+            CheckpointError: no tensor fits, or, if strict, not all are loaded.
+        """
+        assert self.stored is not None
+        assert self.path is not None
+        tensors = self.stored.tensors.items()
+        kept = {name: tensor for name, tensor in tensors if not name.startswith(PANOPTIC_TABLES)}
+        return load_stored(model, replace(self.stored, tensors=kept), self.path, strict=strict)
+
     def load_trained(self, model: nn.Module) -> nn.Module:
         """Load all weights of a model; return a copy that is folded for inference.
 
         Raises:
             CheckpointError: a weight is missing or has another shape.
         """
-        assert self.stored is not None
-        assert self.path is not None
         logger.info("evaluating %s", self.path)
-        load_stored(model, self.stored, self.path, strict=True)
+        self.load_into(model, strict=True)
         return deploy(model)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..data import build_test_loader, build_train_loader
+from ..data.catalog.registered import require_registered
 from ..data.loading.validation import build_validation_loader
 from ..evaluation import build_evaluator
 from ..model_zoo import load_config
@@ -28,7 +29,7 @@ from .hooks.standard import standard_hooks
 from .optim.optimizer import build_optimizer
 from .optim.schedule import Schedule, build_schedule
 from .options import RunOptions
-from .parts import ConfigText, Configuration, DataParts, RunParts
+from .parts import ConfigText, Configuration, DataParts, MemorySettings, RunParts
 from .run import Run
 from .starting_point import StartingPoint, find_starting_point
 from .tokenizing import resolve_tokenizer
@@ -36,6 +37,12 @@ from .tokenizing import resolve_tokenizer
 logger = logging.getLogger(__name__)
 
 WEIGHTS_KEY = "MODEL.WEIGHTS"
+MEMORY_SETTINGS = MemorySettings(
+    batch="SOLVER.IMS_PER_BATCH {}",
+    accum="SOLVER.ACCUM_STEPS {}",
+    amp="SOLVER.AMP.ENABLED True",
+    canvas="INPUT.STRONG.SIZE {0} INPUT.WEAK.SIZE {0}",
+)
 
 
 class Trainer(Run, DefaultTrainer):
@@ -73,6 +80,7 @@ class Trainer(Run, DefaultTrainer):
                 file_name="config.yaml",
                 changes=yacs_changes,
                 weights_key=WEIGHTS_KEY,
+                memory=MEMORY_SETTINGS,
             ),
             data=DataParts(
                 train=cfg.DATASETS.TRAIN,
@@ -148,7 +156,7 @@ class Trainer(Run, DefaultTrainer):
         cls,
         cfg: CfgNode,
         model: nn.Module,
-        evaluators: Sequence[DatasetEvaluator] | None = None,
+        evaluators: Sequence[DatasetEvaluator] | DatasetEvaluator | None = None,
     ) -> Results:
         """Evaluate a model in evaluation mode on DATASETS.TEST; see `evaluate_datasets`.
 
@@ -156,7 +164,17 @@ class Trainer(Run, DefaultTrainer):
             cfg: of the data and the metrics.
             model: returns predictions in detectron2's format.
             evaluators: one for each data set, instead of those of `build_evaluator`.
+
+        Raises:
+            ValueError: the number of evaluators is not that of the data sets.
         """
+        if isinstance(evaluators, DatasetEvaluator):
+            evaluators = [evaluators]
+        if evaluators is not None and len(evaluators) != len(cfg.DATASETS.TEST):
+            raise ValueError(
+                f"DATASETS.TEST has {len(cfg.DATASETS.TEST)} data sets, but there are "
+                f"{len(evaluators)} evaluators"
+            )
         if cfg.TEST.TTA.ENABLED:
             model = TestTimeAugmentation.from_config(cfg, model)
         given = dict(zip(cfg.DATASETS.TEST, evaluators or (), strict=False))
@@ -175,12 +193,16 @@ class Trainer(Run, DefaultTrainer):
 def read_yacs(args: Namespace) -> Configuration:
     """Read a *.yaml file with the overrides of the command line."""
     cfg = load_config(args.config_file, args.opts)
-    if cfg.MODEL.DEVICE == "cuda":
-        cfg.MODEL.DEVICE = best_device()
+    lacks_gpu = cfg.MODEL.DEVICE == "cuda" and best_device() == "cpu"
+    if lacks_gpu:
+        cfg.MODEL.DEVICE = "cpu"
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK and not args.eval_only
 
     def parts(start: StartingPoint) -> RunParts:
+        if lacks_gpu:
+            logger.warning("MODEL.DEVICE is cuda, but there is no GPU: the CPU is used")
+        require_registered([*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST])
         resolve_tokenizer(cfg, start)
         cfg.freeze()
         return Trainer.parts_of(cfg)

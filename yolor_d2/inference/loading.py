@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from ..checkpoint.release import StoredWeights
 from ..checkpoint.weights import load_stored, read_weights
 from ..data.catalog.class_tables import find_metadata, make_metadata, registered
-from ..model_zoo import get_config_file, load_config
+from ..model_zoo import find_config, load_config
 from ..modeling import YOLOR, deploy
 from ..modeling.deploy import best_device
 from ..tasks import check_tasks
@@ -90,8 +90,8 @@ def _read_config(source: PathLike | Config) -> Config:
         return source.copy()
     path = Path(source)
     if path.suffix == ".py":
-        return read_lazy(path)
-    return load_config(str(path if path.is_file() else get_config_file(str(path))))
+        return read_lazy(Path(find_config(str(path))))
+    return load_config(str(path))
 
 
 def _stored_config(stored: StoredWeights, path: Path) -> Config:

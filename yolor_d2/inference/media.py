@@ -1,5 +1,6 @@
 """Inputs of predictions: arrays, image files, folders, videos, cameras and streams."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -23,6 +24,8 @@ IMAGE_SUFFIXES = frozenset(
 VIDEO_SUFFIXES = frozenset(
     ".avi .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv .flv .3gp".split()  # noqa: SIM905
 )
+
+logger = logging.getLogger(__name__)
 
 OneSource = str | os.PathLike[str] | int | np.ndarray | Image.Image
 Source = OneSource | Sequence[OneSource]
@@ -68,7 +71,7 @@ def open_media(source: Source) -> Media:
     Args:
         source: the path of an image, folder or video; the URL of a stream; the number of a camera;
             an RGB array; a PIL image; or a list of images. Images of a folder are sorted by name;
-            its subfolders are ignored.
+            its subfolders are ignored, its videos with a warning.
 
     Raises:
         BadFileError: the source does not exist, is empty or cannot be read.
@@ -164,11 +167,16 @@ def _from_pil(image: Image.Image) -> Picture:
 def _open_path(path: Path) -> Media:
     if os.path.isdir(path):  # False, not an error, for names that are too long
         try:
-            files = sorted(f for f in path.iterdir() if _is_image_name(f))
+            names = list(path.iterdir())
         except OSError as error:
             raise BadFileError(str(path), error.strerror or str(error)) from None
+        files = sorted(f for f in names if _is_image_name(f))
+        videos = [f for f in names if f.suffix.lower() in VIDEO_SUFFIXES and f.is_file()]
         if not files:
-            raise BadFileError(str(path), "has no images")
+            hint = "; its videos must be named one by one" if videos else ""
+            raise BadFileError(str(path), f"has no images{hint}")
+        if videos:
+            logger.warning("%s: %d videos are skipped: name them one by one", path, len(videos))
         return _images(files)
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return _video(str(path), kind="video")
@@ -243,14 +251,18 @@ def newest(items: Iterator[T]) -> Iterator[T]:
     """Read items in a thread; while the caller is busy, all but the newest are skipped."""
     waiting: Queue[T] = Queue(maxsize=1)
     has_stopped = Event()
+    errors: list[Exception] = []
 
     def keep_newest() -> None:
-        for item in items:
-            if has_stopped.is_set():
-                return
-            with suppress(Empty):
-                waiting.get_nowait()
-            waiting.put(item)
+        try:
+            for item in items:
+                if has_stopped.is_set():
+                    return
+                with suppress(Empty):
+                    waiting.get_nowait()
+                waiting.put(item)
+        except Exception as error:  # raised again in the caller's thread
+            errors.append(error)
 
     reader = Thread(target=keep_newest, name=newest.__name__, daemon=True)
     reader.start()
@@ -261,3 +273,5 @@ def newest(items: Iterator[T]) -> Iterator[T]:
     finally:
         has_stopped.set()
         reader.join()  # before the caller closes its source
+    if errors:
+        raise errors[0]

@@ -46,7 +46,8 @@ class Output:
     """A context manager that writes predictions to a folder.
 
     Args:
-        folder: created if missing. It must not contain inputs, which could be overwritten.
+        folder: created if missing. It must not contain inputs. Pictures of earlier predictions are
+            removed if they have not been changed since; no other file is removed or overwritten.
         inputs: paths, camera numbers and URLs.
         layers: layers to draw.
         opacity: opacity of masks and maps, 0 to 1.
@@ -76,12 +77,15 @@ class Output:
     def __enter__(self) -> "Output":
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / LINES
+        for picture in earlier_pictures(path):
+            picture.unlink()
         path.unlink(missing_ok=True)  # it may be a link to a file elsewhere
         self._lines: TextIO = path.open("w", encoding="utf-8")
         return self
 
     def __exit__(self, *error: object) -> None:
         self._lines.close()
+        os.utime(self.folder / LINES)  # not older than a video, which is complete after its lines
 
     @contextmanager
     def sink(self, media: Media) -> Iterator[Sink]:
@@ -116,11 +120,29 @@ class Output:
         """Return an unused file name with the stem of the source."""
         stem = "stream" if "://" in source else Path(source).stem.replace(" ", "_")
         name, number = f"{stem}{suffix}", 1
-        while name.lower() in self._taken:  # file systems can be case-insensitive
+        # File systems can be case-insensitive.
+        while name.lower() in self._taken or os.path.lexists(self.folder / name):
             number += 1
             name = f"{stem}_{number}{suffix}"
         self._taken.add(name.lower())
         return name
+
+
+def earlier_pictures(lines: Path) -> list[Path]:
+    """Pictures that earlier predictions wrote and that are not newer than their file of lines."""
+    found: set[Path] = set()
+    if lines.is_symlink() or not lines.is_file():
+        return []
+    for line in lines.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            name = json.loads(line)["picture"]
+        except (ValueError, KeyError, TypeError):
+            return []  # another program wrote it
+        path = lines.parent / str(name)
+        is_inside = path.parent == lines.parent and path.is_file() and not path.is_symlink()
+        if is_inside and path.stat().st_mtime_ns <= lines.stat().st_mtime_ns:
+            found.add(path)
+    return sorted(found)
 
 
 class Video:

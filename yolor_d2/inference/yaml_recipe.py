@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import yaml
@@ -78,12 +77,13 @@ class YamlRecipe:
             cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (metadata.name,), ()
         if classes and not any(name.startswith("panoptic.") for name in stored.tensors):
             cfg.MODEL.PANOPTIC_FPN.COMBINE.ENABLED = False  # as in training
-        with ExitStack() as stack:
-            if stored.tokenizer is not None:
-                folder = stack.enter_context(tempfile.TemporaryDirectory())
-                cfg.TOKENIZER.MODEL = f"{folder}/tokenizer.model"
-                Tokenizer(stored.tokenizer).save(cfg.TOKENIZER.MODEL)
+        if stored.tokenizer is None:
             return build_model(cfg)
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = cfg.clone()
+            temporary.TOKENIZER.MODEL = f"{folder}/tokenizer.model"
+            Tokenizer(stored.tokenizer).save(temporary.TOKENIZER.MODEL)
+            return build_model(temporary)
 
 
 def parse_yaml(text: str) -> CfgNode | None:

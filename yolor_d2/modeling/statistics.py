@@ -12,7 +12,7 @@ from fvcore.nn import FlopCountAnalysis
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from ..model_zoo import load_config
+from ..model_zoo import find_config, load_config
 from .backbone import PAN
 from .meta_arch import YOLOR
 
@@ -49,7 +49,7 @@ def build_network(path: str, overrides: list[str]) -> nn.Module:
     """
     try:
         if path.endswith(".py"):
-            cfg = LazyConfig.apply_overrides(LazyConfig.load(path), overrides)
+            cfg = LazyConfig.apply_overrides(LazyConfig.load(find_config(path)), overrides)
             return instantiate(cfg.model)
         cfg = load_config(path, overrides)
         cfg.MODEL.DEVICE = "cpu"

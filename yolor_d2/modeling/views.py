@@ -118,6 +118,12 @@ def make_view(
     )
 
 
+def view_instances(batch: Sequence[Sample], view: View) -> list[Instances | None]:
+    """The samples' own annotations of a view; None for an image without annotations."""
+    prefix = WEAK if view.is_weak else STRONG
+    return [sample.get(f"{prefix}instances") for sample in batch]
+
+
 def group_by_canvas(batch: Sequence[Sample], *, divisor: int) -> list[list[int]]:
     """Indices of the images that share a canvas size, whose sides are multiples of the divisor."""
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)

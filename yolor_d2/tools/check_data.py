@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.checks.dataset import ProblemList, check_dataset, open_report, require_registered
+from ..data.catalog.registered import require_registered
+from ..data.checks.dataset import ProblemList, check_dataset, open_report
 from ..data.checks.summary import class_table, problem_lines, task_table
 from ..data.errors import DataError
 from .errors import FAILED, WRONG_USE, one_line_errors, print_error
@@ -51,8 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     for module in options.modules:
         importlib.import_module(module)
-    for name in options.dataset:
-        require_registered(name)
+    require_registered(options.dataset)
     with open_report(options.report) as writer:
         return max([check(name, ProblemList(writer), options) for name in options.dataset])
 

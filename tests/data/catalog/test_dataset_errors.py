@@ -244,6 +244,21 @@ def test_a_data_set_without_annotations(tmp_path: Path) -> None:
         register_coco_multitask("nothing", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("keyword", "meant"),
+    [
+        ("instance_json", "instances_json"),
+        ("captions", "captions_json"),
+        ("semseg_root", "sem_seg_root"),
+        ("skip_mising", "skip_missing"),
+    ],
+)
+def test_misspelt_arguments_are_refused(tmp_path: Path, keyword: str, meant: str) -> None:
+    with pytest.raises(DataError, match=f"no argument {keyword}; did you mean {meant}"):
+        register_coco_multitask("x", tmp_path, **{keyword: "a"})
+    assert "x" not in DatasetCatalog
+
+
 def test_too_many_semantic_classes(tmp_path: Path) -> None:
     names = [f"class {k}" for k in range(300)]
     with pytest.raises(DataError, match="many: has 300 semantic classes, at most 254 are possible"):

@@ -223,6 +223,25 @@ def test_given_categories_define_the_order_of_classes(album: Album) -> None:
     assert [a["category_id"] for a in annotations] == [1, 0, 1]
 
 
+@pytest.mark.parametrize("annotated", [False, True])
+def test_parent_category_without_objects_is_dropped(
+    album: Album, annotated: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Roboflow exports one, which would become an empty class."""
+    with album.changed("instances") as content:
+        children = [{**category, "supercategory": "pets"} for category in content["categories"]]
+        content["categories"] = [{"id": 0, "name": "pets", "supercategory": "none"}, *children]
+        if annotated:
+            content["annotations"][0]["category_id"] = 0
+    with caplog.at_level("WARNING", logger="yolor_d2"):
+        album.register("pets", "instances")
+    classes = MetadataCatalog.get("pets").thing_classes
+    assert classes == ["pets"] * annotated + ["cat", "dog", "kite"]
+    assert len(DatasetCatalog.get("pets")) == 2
+    expected = f"{album.path('instances')}: left out the class pets, which has no objects"
+    assert caplog.messages == [expected] * (not annotated)
+
+
 # Several data sets
 
 

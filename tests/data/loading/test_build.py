@@ -153,6 +153,25 @@ def test_classes_must_agree(register: Register, tmp_path: Path, key: str, where:
         first_items(config(tmp_path, "six", "seven"), 1)
 
 
+def test_targets_without_class_names_are_skipped(register: Register, tmp_path: Path) -> None:
+    """Their number is then that of MODEL.SEM_SEG_HEAD.NUM_CLASSES."""
+    register("unnamed", 4)
+    MetadataCatalog.remove("unnamed")
+    MetadataCatalog.get("unnamed").set(sem_seg_root="x", json_file="y")
+    assert len(first_items(config(tmp_path, "unnamed"), 1)) == 4
+    assert shared_classes(["unnamed"], "stuff_classes", where="sem_seg_root") is None
+
+
+def test_negative_seed_is_random_and_kept_for_resumed_runs(
+    register: Register, tmp_path: Path
+) -> None:
+    register("drawn")
+    runs = [config(tmp_path / name, "drawn", SEED=-1) for name in ("one", "two")]
+    first, second = (first_items(cfg, 6) for cfg in runs)
+    assert [item["image_id"] for item in first] != [item["image_id"] for item in second]
+    assert_same(first_items(runs[0], 3, start_iteration=3), first[12:])
+
+
 def test_task_without_targets(register: Register, tmp_path: Path) -> None:
     for record in register("mute"):
         del record["captions"]

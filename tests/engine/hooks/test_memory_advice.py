@@ -5,16 +5,30 @@ import re
 import pytest
 import torch
 
+from yolor_d2.engine import lazy, trainer
 from yolor_d2.engine.hooks import explain_out_of_memory, is_out_of_memory
+from yolor_d2.engine.parts import MemorySettings
 
 ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")
 
 
 def advice(
-    *, batch: int = 16, accum: int = 1, canvas: int = 640, amp: bool = False, processes: int = 1
+    *,
+    batch: int = 16,
+    accum: int = 1,
+    canvas: int = 640,
+    amp: bool = False,
+    processes: int = 1,
+    settings: MemorySettings = trainer.MEMORY_SETTINGS,
 ) -> str:
     return explain_out_of_memory(
-        ERROR, batch=batch, accum=accum, canvas=canvas, amp=amp, processes=processes
+        ERROR,
+        batch=batch,
+        accum=accum,
+        canvas=canvas,
+        amp=amp,
+        processes=processes,
+        settings=settings,
     )
 
 
@@ -24,7 +38,15 @@ def test_advice_is_one_paragraph_with_the_reason() -> None:
     assert "16 images of 640 px" in text
     assert "Tried to allocate 2.00 GiB)" in text
     assert "SOLVER.AMP.ENABLED True" in text
-    assert "SIZE 480, for 56% of the memory" in text
+    assert "INPUT.STRONG.SIZE 480 INPUT.WEAK.SIZE 480, for 56% of the memory" in text
+
+
+def test_advice_for_a_lazy_config_has_its_names() -> None:
+    text = advice(settings=lazy.MEMORY_SETTINGS)
+    assert "data.batch_size=8 with run.accum_steps=2, for" in text
+    assert "run.precision=bf16, which" in text
+    assert "train_mapper.strong.size=480 train_mapper.weak_size=480, for 56%" in text
+    assert not re.search(r"SOLVER|INPUT", text)
 
 
 @pytest.mark.parametrize(

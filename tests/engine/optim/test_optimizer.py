@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from detectron2.solver.build import get_default_optimizer_params
+from detectron2.config import get_cfg
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from torch import Tensor, nn
 
+from yolor_d2.config import add_yolor_config
 from yolor_d2.engine.optim.optimizer import (
     build_optimizer,
     clip_gradients,
@@ -237,11 +239,29 @@ def test_clipping_by_config(
     enabled: bool, kind: str, norm_type: float, norm: float, left: list[float]
 ) -> None:
     keys = {"ENABLED": enabled, "CLIP_TYPE": kind, "NORM_TYPE": norm_type, "CLIP_VALUE": 1.0}
+    keys["FULL_MODEL"] = True
     pairs = ((f"SOLVER.CLIP_GRADIENTS.{key}", value) for key, value in keys.items())
     cfg = default_config(*(item for pair in pairs for item in pair))
     parameters = parameters_with([3.0, -4.0], None)
     assert RunOptions.from_config(cfg).clip(parameters) == norm
     torch.testing.assert_close(parameters[0].grad, torch.tensor(left))
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 2.0, float("inf")])
+@pytest.mark.parametrize("kind", ["norm", "value"])
+def test_clip_type_has_detectron2s_meaning(kind: str, norm_type: float) -> None:
+    """By default, the norm of each parameter's gradient is limited."""
+    cfg = get_cfg()
+    add_yolor_config(cfg)
+    node = cfg.SOLVER.CLIP_GRADIENTS
+    node.ENABLED, node.CLIP_TYPE, node.NORM_TYPE = True, kind, norm_type
+    values = [3.0, -4.0], [0.1, 0.2], [5.0]
+    ours, theirs = parameters_with(*values), parameters_with(*values)
+    RunOptions.from_config(cfg).clip(ours)
+    optimizer = maybe_add_gradient_clipping(cfg, torch.optim.SGD)(theirs, lr=0.0)
+    optimizer.step()
+    for our, their in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(our.grad, their.grad)
 
 
 @pytest.mark.parametrize("kind", ["norm", "value", None])
@@ -250,6 +270,17 @@ def test_clipping_does_not_synchronize(kind: str | None) -> None:
     with Counting() as counting:
         clip_gradients(parameters, kind=kind, value=1.0)
     assert counting.waits == {}
+
+
+def test_parts_that_are_left_out_are_no_error() -> None:
+    """A configuration for all tasks can be used for some of them."""
+    model = tiny_model(("detection",))
+    freeze_parts(model, ["mask_head"])
+    factors = [("caption_head.text", 0.5), ("detection_head", 0.5)]
+    groups = parameter_groups(model, **{**SETTINGS, "lr_factors": factors})
+    assert {group["lr"] for group in groups} == {0.01, 0.005}
+    with pytest.raises(ValueError, match="caption_haed"):
+        parameter_groups(model, **{**SETTINGS, "lr_factors": [("caption_haed", 0.5)]})
 
 
 def test_nothing_to_clip() -> None:

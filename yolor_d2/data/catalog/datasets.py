@@ -1,12 +1,14 @@
 """Registers data sets of several tasks in detectron2's catalogs."""
 
+import difflib
 import functools
 import json
+import logging
 import mmap
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,15 @@ from ..errors import DataError
 from .categories import IGNORE_LABEL, MAX_CLASSES, Categories
 from .coco_join import CocoFiles, load_coco_multitask
 
+logger = logging.getLogger(__name__)
+
 PathLike = str | os.PathLike[str]
+
+# Arguments that a keyword of metadata could be meant for.
+ARGUMENTS = (
+    *("instances_json", "captions_json", "sem_seg_root", "panoptic_root", "panoptic_json"),
+    *("things", "sem_seg", "panoptic", "skip_missing"),
+)
 
 
 def register_coco_multitask(
@@ -46,13 +56,18 @@ def register_coco_multitask(
         captions_json: COCO captions.
         sem_seg_root: folder of PNGs named like the images, with class indices; 255 is ignored.
         panoptic_root, panoptic_json: COCO panoptic PNGs and their JSON; both or neither.
-        things: object categories; None reads them from instances_json now.
+        things: object categories; None reads them from instances_json now, without a first one that
+            only groups the others, as Roboflow exports it.
         sem_seg: classes of the semantic maps in the order of their indices, as categories or, if
             ids are not needed, as names; None takes those of the panoptic file.
         panoptic: panoptic categories; None reads them from panoptic_json now.
         skip_missing: warn about missing annotation files instead of raising an error.
-        **metadata: further metadata; overrides the metadata set here.
+        **metadata: further metadata; overrides that of things, captions and semantic maps.
+
+    Raises:
+        DataError: a keyword is similar to an argument, or the files contradict each other.
     """
+    _check_keywords(name, metadata)
     files = CocoFiles(
         Path(image_root),
         *(
@@ -65,7 +80,7 @@ def register_coco_multitask(
     if (files.panoptic_root is None) != (files.panoptic_json is None):
         raise DataError(f"{name}: panoptic_root and panoptic_json go together")
     if things is None and files.instances_json is not None:
-        things = Categories.from_coco(read_categories(files.instances_json))
+        things = Categories.from_coco(_used_categories(files.instances_json))
     if panoptic is None and files.panoptic_json is not None:
         panoptic = Categories.from_coco(read_categories(files.panoptic_json))
     leaves = _sem_seg_table(name, files, panoptic if sem_seg is None else sem_seg)
@@ -75,6 +90,14 @@ def register_coco_multitask(
     _set_metadata(name, files, things, leaves, metadata)
     if panoptic is not None:
         _set_panoptic_metadata(name, files, panoptic)
+
+
+def _check_keywords(name: str, metadata: Iterable[str]) -> None:
+    """Refuse metadata whose name is most likely that of a misspelt argument."""
+    for key in metadata:
+        near = difflib.get_close_matches(key, ARGUMENTS, n=1, cutoff=0.75)
+        if near and not key.endswith(ARGUMENTS):  # "sixth_captions_json" is meant
+            raise DataError(f"{name}: there is no argument {key}; did you mean {near[0]}?")
 
 
 def _sem_seg_table(
@@ -150,6 +173,20 @@ def _set_panoptic_metadata(name: str, files: CocoFiles, panoptic: Categories) ->
         label_divisor=1000,
         ignore_label=IGNORE_LABEL,
     )
+
+
+def _used_categories(path: Path) -> list[dict[str, Any]]:
+    """The categories of a COCO file, without an unannotated one that all others belong to."""
+    categories = read_categories(path)
+    for parent in categories:
+        others = [category for category in categories if category is not parent]
+        if others and all(other.get("supercategory") == parent["name"] for other in others):
+            key = re.escape(json.dumps(parent["id"]))
+            if re.search(rf'"category_id"\s*:\s*{key}\s*[,}}]'.encode(), path.read_bytes()):
+                continue
+            logger.warning("%s: left out the class %s, which has no objects", path, parent["name"])
+            return others
+    return categories
 
 
 def read_categories(path: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """Checks of whole registered data sets: every file, every annotation."""
 
 import csv
-import difflib
 import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -57,14 +56,6 @@ class ProblemList:
         return sum(count for (of_task, _), count in self.counts.items() if of_task == task)
 
 
-def require_registered(name: str) -> None:
-    """Raise a DataError with similar names if detectron2's catalog has no such data set."""
-    names = DatasetCatalog.list()
-    if name not in names:
-        near = ", ".join(difflib.get_close_matches(name, names, n=5)) or "none"
-        raise DataError(f"unknown data set {name}; similar names: {near}")
-
-
 def check_dataset(
     name: str, problems: ProblemList, *, workers: int = 0, limit: int | None = None
 ) -> tuple[Report, int, ClassTables]:
@@ -100,7 +91,16 @@ def check_dataset(
                 problems.add(problem)
             total.add(report)
             progress.update(size)
+    if limit is None and total.images["objects"] and not _has_objects(total):
+        source = str(metadata.get("json_file") or name)
+        problems.add(
+            Problem("objects", "no object in any image", source, "all", "nothing to learn")
+        )
     return total, len(records), tables
+
+
+def _has_objects(report: Report) -> bool:
+    return any(task == "objects" for (task, _), count in report.class_counts.items() if count)
 
 
 def _load(name: str) -> list[Record]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import SystemRandom
 
 import torch
 from detectron2.config import CfgNode
@@ -19,6 +20,8 @@ from .sampling import IndexStream, RunSampler, check_ratios
 from .sets import Mapper, TestSet, TrainingSet
 from .workers import prepare_worker
 
+SEED_FILE = "data_seed.txt"
+
 
 def build_train_loader(
     cfg: CfgNode,
@@ -27,7 +30,7 @@ def build_train_loader(
     tokenizer: Tokenizer | None = None,
     start_iteration: int = 0,
 ) -> DataLoader[Record]:
-    """Call `make_train_loader` with the settings of a configuration (a negative SEED counts as 0).
+    """Call `make_train_loader` with the settings of a configuration.
 
     Args:
         cfg: an iteration is an optimizer step of SOLVER.ACCUM_STEPS batches.
@@ -46,7 +49,7 @@ def build_train_loader(
         mapper=mapper or _build_train_mapper(cfg, tokenizer),
         batch_size=cfg.SOLVER.IMS_PER_BATCH,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        seed=max(cfg.SEED, 0),
+        seed=cfg.SEED,
         ratios=cfg.DATASETS.TRAIN_RATIOS,
         start=start_iteration * per_iteration,
         mosaic_until=(cfg.SOLVER.MAX_ITER - cfg.INPUT.CLOSE_MOSAIC_ITERS) * per_iteration,
@@ -77,13 +80,14 @@ def make_train_loader(
         mapper: maps a record to a sample.
         batch_size: batch size over all processes.
         num_workers: workers per process.
-        seed: random seed of the run.
+        seed: random seed of the run; negative: drawn at the start of the run, and kept in a file
+            in output_dir, so that a resumed run has the same samples.
         ratios: share of the samples from each data set; empty weights all images equally.
         start: position of the first sample in the run. The samples are those that a loader
             started at 0 yields from this position on.
         mosaic_until: position from which no mosaics are made.
         filter_empty: leave out images without objects.
-        output_dir: folder of the list of files that cannot be used.
+        output_dir: folder of the list of files that cannot be used, and of a drawn seed.
         max_bad_files: largest share of such images before the run stops.
     """
     datasets = [_training_records(name, filter_empty=filter_empty) for name in names]
@@ -94,6 +98,8 @@ def make_train_loader(
     bad_files = _bad_files(output_dir, "bad_files.txt", sum(sizes), max_bad_files)
     if start == 0:
         _reset(bad_files)
+    if seed < 0:
+        seed = _drawn_seed(Path(output_dir) / SEED_FILE, is_new=start == 0)
     shares = list(ratios) or None
     sampler = RunSampler(
         IndexStream(sizes, ratios=shares, seed=seed),
@@ -114,6 +120,19 @@ def make_train_loader(
         generator=torch.Generator(),
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def _drawn_seed(path: Path, *, is_new: bool) -> int:
+    """The random seed of a run, the same in all processes; 0 for a run without a file."""
+    seed = 0  # as in earlier versions
+    if comm.is_main_process():
+        if is_new:
+            seed = SystemRandom().getrandbits(31)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(f"{seed}\n")
+        elif path.is_file():
+            seed = int(path.read_text())
+    return comm.all_gather(seed)[0]
 
 
 def build_test_loader(
@@ -283,17 +302,17 @@ def _check_targets(
 
 
 def shared_classes(names: Sequence[str], key: str, *, where: str) -> list[str] | None:
-    """Return the classes of data sets, which must be the same; None if no data set has targets.
+    """Return the classes of data sets, which must be the same; None if no data set has any.
 
     Args:
         names: names of the data sets.
         key: metadata key of the classes.
-        where: metadata key of the targets; data sets without it are skipped.
+        where: metadata key of the targets; data sets without it or without classes are skipped.
     """
     found = {}
     for name in names:
         metadata = MetadataCatalog.get(name)
-        if metadata.get(where) is not None:
+        if metadata.get(where) is not None and metadata.get(key):
             found[name] = tuple(metadata.get(key))
     if len(set(found.values())) > 1:
         raise DataError(f"the {key} of {' and '.join(found)} differ")

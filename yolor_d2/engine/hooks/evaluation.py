@@ -19,18 +19,20 @@ class EvaluationHooks(HookBase):
 
     Args:
         hooks: work in `after_step`.
-        periods: of the hooks, in steps; 0: never.
+        periods: of the hooks, in steps; 0: after the last step only.
     """
 
     def __init__(self, hooks: Sequence[HookBase], *, periods: Sequence[int]) -> None:
         self.hooks = list(hooks)
-        self.periods = [period for period in periods if period > 0]
+        self.periods = list(periods)
         self.done = 0  # finished steps at the last evaluation
 
     def is_due(self, finished: int) -> bool:
         """Whether a hook has work to do after a number of finished steps."""
         is_last = finished == self.trainer.max_iter
-        return bool(self.periods) and (is_last or any(finished % p == 0 for p in self.periods))
+        return bool(self.periods) and (
+            is_last or any(period and finished % period == 0 for period in self.periods)
+        )
 
     def before_train(self) -> None:
         for hook in self.hooks:
@@ -75,7 +77,7 @@ class Evaluation(HookBase):
 
     Args:
         evaluate: returns nested results, the same on all processes.
-        period: in steps; the last step is evaluated as well. 0: never.
+        period: in steps; the last step is evaluated as well. 0: the last step only.
     """
 
     def __init__(self, evaluate: Callable[[], Results], *, period: int) -> None:
@@ -84,7 +86,8 @@ class Evaluation(HookBase):
 
     def after_step(self) -> None:
         finished = self.trainer.iter + 1
-        if not self.period or (finished % self.period and finished != self.trainer.max_iter):
+        is_last = finished == self.trainer.max_iter
+        if not is_last and (not self.period or finished % self.period):
             return
         metrics = flatten_results_dict(headline(self.evaluate()))
         self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)

@@ -2,6 +2,8 @@
 
 import torch
 
+from ..parts import MemorySettings
+
 CANVAS_DIVISOR = 32
 # Messages of errors that are no OutOfMemoryError.
 OTHER_MESSAGES = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
@@ -17,17 +19,25 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def explain_out_of_memory(
-    error: BaseException, *, batch: int, accum: int, canvas: int, amp: bool, processes: int = 1
+    error: BaseException,
+    *,
+    batch: int,
+    accum: int,
+    canvas: int,
+    amp: bool,
+    processes: int = 1,
+    settings: MemorySettings,
 ) -> str:
     """A paragraph on how to reduce memory, instead of a stack trace.
 
     Args:
         error: that was raised.
-        batch: SOLVER.IMS_PER_BATCH, over all processes.
-        accum: SOLVER.ACCUM_STEPS.
+        batch: images of a batch, over all processes.
+        accum: batches of a step.
         canvas: side of a training view, in pixels.
         amp: whether AMP is enabled.
         processes: number of processes that share the batch.
+        settings: how these values are set.
     """
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     images = batch // processes
@@ -36,17 +46,15 @@ def explain_out_of_memory(
         # The smallest split of the batch, with the same number of images in a step.
         parts = next(n for n in range(2, images + 1) if images % n == 0)
         advice.append(
-            f"SOLVER.IMS_PER_BATCH {batch // parts} with SOLVER.ACCUM_STEPS {accum * parts}, for "
-            "the same number of images in a step"
+            f"{settings.batch.format(batch // parts)} with {settings.accum.format(accum * parts)}, "
+            "for the same number of images in a step"
         )
     if not amp:
-        advice.append("SOLVER.AMP.ENABLED True, which halves most tensors on a GPU")
+        advice.append(f"{settings.amp}, which halves most tensors on a GPU")
     smaller = canvas * 3 // 4 // CANVAS_DIVISOR * CANVAS_DIVISOR
     if smaller:
         share = (smaller / canvas) ** 2
-        advice.append(
-            f"INPUT.STRONG.SIZE and INPUT.WEAK.SIZE {smaller}, for {share:.0%} of the memory"
-        )
+        advice.append(f"{settings.canvas.format(smaller)}, for {share:.0%} of the memory")
     return (
         f"Out of memory with {images} images of {canvas} px at a time ({reason}). "
         f"Remedies: {'; or '.join(advice)}."

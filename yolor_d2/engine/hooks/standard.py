@@ -17,9 +17,10 @@ from .validation_loss import ValidationLoss
 def standard_hooks(run: Run) -> list[HookBase]:
     """The hooks of a run, in their order."""
     options = run.options
-    evaluation_hooks = EvaluationHooks(
-        _evaluation_hooks(run), periods=[options.eval_period, options.loss_period]
-    )
+    periods = [options.eval_period] if _evaluates(run) else []
+    if options.loss_period:
+        periods.append(options.loss_period)
+    evaluation_hooks = EvaluationHooks(_evaluation_hooks(run), periods=periods)
     before: list[HookBase] = [
         DataWait(limit=options.max_data_wait),
         *([] if run.reward is None else [RewardMetrics(run.reward)]),
@@ -39,6 +40,11 @@ def standard_hooks(run: Run) -> list[HookBase]:
     return [*before, write, evaluation_hooks, *reports]
 
 
+def _evaluates(run: Run) -> bool:
+    """Whether the run is evaluated at all; as in detectron2, period 0 is the end of the run."""
+    return bool(run.parts.data.test) and run.options.eval_period >= 0
+
+
 def _evaluation_hooks(run: Run) -> list[HookBase]:
     options = run.options
     found: list[HookBase] = []
@@ -52,7 +58,8 @@ def _evaluation_hooks(run: Run) -> list[HookBase]:
                 autocast=run.autocast,
             )
         )
-    found.append(Evaluation(run.evaluate, period=options.eval_period))
+    if _evaluates(run):
+        found.append(Evaluation(run.evaluate, period=options.eval_period))
     if options.best_metric:
         found.append(
             BestCheckpoint(save=run.try_save_as, metric=options.best_metric, mode=options.best_mode)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
 from ...checks import check_choice
 from ...modeling.layers.modes import BATCH_NORMS
@@ -133,10 +133,12 @@ def _parameters(model: nn.Module) -> Iterable[tuple[str, nn.Module, nn.Parameter
 
 
 def check_prefixes(key: str, model: nn.Module, prefixes: Iterable[str]) -> None:
-    """Refuse a prefix that no parameter's name starts with."""
+    """Refuse a prefix that no parameter's name starts with, except a part that is not built."""
     names = [name for name, _ in model.named_parameters()]
     for prefix in prefixes:
-        if not any(name.startswith(prefix) for name in names):
+        part = prefix.partition(".")[0]
+        is_left_out = getattr(model, part, model) is None  # as the head of a task that is left out
+        if not is_left_out and not any(name.startswith(prefix) for name in names):
             parts = dict.fromkeys(name.partition(".")[0] for name in names)
             raise ValueError(
                 f"{key} has {prefix!r}, which no parameter's name starts with; the model's parts "
@@ -216,23 +218,27 @@ def clip_gradients(
     kind: str | None = "norm",
     value: float,
     norm_type: float = 2.0,
+    full_model: bool = True,
 ) -> Tensor:
     """Clip gradients in place.
 
     Args:
         parameters: those without a gradient are ignored.
-        kind: "norm" limits the norm of all gradients together, "value" limits each element, None
-            changes nothing.
+        kind: "norm" limits norms, "value" limits each element, None changes nothing.
         value: the limit.
         norm_type: order of the norm.
+        full_model: "norm" limits the norm of all gradients together, not that of each parameter.
 
     Returns:
         The norm of all gradients together before clipping, a scalar on their device.
     """
     parameters = list(parameters)
     norm = get_total_norm([p.grad for p in parameters if p.grad is not None], norm_type)
-    if kind == "norm":
+    if kind == "norm" and full_model:
         clip_grads_with_norm_(parameters, value, norm)
+    elif kind == "norm":
+        for parameter in parameters:
+            clip_grad_norm_(parameter, value, norm_type)
     elif kind == "value":
         clip_grad_value_(parameters, value)
     return norm
