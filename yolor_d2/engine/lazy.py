@@ -111,7 +111,7 @@ class LazyTranslator:
             ),
             model=self._model,
             optimizer=lambda model: make(cfg.optimizer, model=model),
-            schedule=instantiate(cfg.schedule),
+            schedule=lambda _: instantiate(cfg.schedule),
             test=self._test,
             tokenizer=self.tokenizer,
         )

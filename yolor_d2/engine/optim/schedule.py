@@ -121,6 +121,9 @@ class Schedule:
                 momentum = group.setdefault("initial_momentum", _momentum(group))
                 _set_momentum(group, self._warm(iteration, self.warmup_momentum, momentum))
 
+    def step(self) -> None:
+        """Do nothing: `apply` sets the values of each step. For detectron2's hook LRScheduler."""
+
     def factor(self, iteration: int, *, is_bias: bool = False) -> float:
         """Factor on the learning rate at a step, with warm-up."""
         if iteration >= self.warmup_iters:
