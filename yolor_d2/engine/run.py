@@ -324,6 +324,10 @@ class Run(TrainerBase):
         self._trainer.skipped = data.get("skipped", 0)  # missing in earlier checkpoints
         if isinstance(self.scheduler, Schedule):
             self.scheduler.apply(self.optimizer, self.finished - 1)
+        else:
+            saved = data["optimizer"]["param_groups"]
+            for group, before in zip(self.optimizer.param_groups, saved, strict=True):
+                group["lr"] = before["lr"]
 
     def _check_changes(self, before: Content) -> None:
         changes = self.parts.config.changes(before["config"], self.provenance["config"])

@@ -143,9 +143,13 @@ class Schedule:
 def build_schedule(cfg: CfgNode) -> Schedule:
     """The schedule of SOLVER."""
     solver = cfg.SOLVER
+    name = solver.LR_SCHEDULER_NAME
+    if name == COSINE and solver.LR_CURVE:
+        check_choice("SOLVER.LR_CURVE", solver.LR_CURVE, tuple(_FALLS))
+        name = solver.LR_CURVE
     bias, momentum = solver.WARMUP_FACTOR_BIAS, solver.WARMUP_MOMENTUM
     return Schedule(
-        solver.LR_SCHEDULER_NAME,
+        name,
         total=solver.MAX_ITER,
         final=solver.LR_FINAL,
         steps=solver.STEPS,
