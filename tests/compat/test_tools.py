@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import pytest
 import torch
-from detectron2.config import CfgNode, LazyConfig
+from detectron2.config import LazyConfig
 from detectron2.engine import DefaultPredictor, DefaultTrainer
 from detectron2.solver import build_lr_scheduler, build_optimizer
 
@@ -34,15 +34,15 @@ SIZES = [
 ]
 
 
-def overrides(coco_set: str, folder: Path) -> list[Any]:
-    sets = ("DATASETS.TRAIN", (coco_set,), "DATASETS.TEST", (coco_set,))
+def overrides(train: str, test: str, folder: Path) -> list[Any]:
+    sets = ("DATASETS.TRAIN", (train,), "DATASETS.TEST", (test,))
     return [*SMALL, *NARROW, *WITH_DETECTRON2, *SIZES, *sets, "OUTPUT_DIR", str(folder)]
 
 
-def small(name: str, coco_set: str, folder: Path) -> CfgNode:
-    cfg = get_config(name)
-    cfg.merge_from_list(overrides(coco_set, folder))
-    return cfg
+@pytest.fixture
+def opts(toy_sets: tuple[str, str], coco_set: str, tmp_path: Path) -> list[Any]:
+    """Overrides: all tasks train; detectron2's evaluator of the COCO format evaluates."""
+    return overrides(toy_sets[1], coco_set, tmp_path)
 
 
 @pytest.fixture
@@ -73,8 +73,9 @@ def test_solver_of_detectron2_understands_every_configuration(name: str) -> None
     assert scheduler.get_last_lr()[0] <= cfg.SOLVER.BASE_LR
 
 
-def test_default_trainer(coco_set: str, tmp_path: Path) -> None:
-    cfg = small(TOY, coco_set, tmp_path)
+def test_default_trainer(opts: list[Any], tmp_path: Path) -> None:
+    cfg = get_config(TOY)
+    cfg.merge_from_list(opts)
     trainer = DefaultTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
@@ -84,50 +85,52 @@ def test_default_trainer(coco_set: str, tmp_path: Path) -> None:
     assert (tmp_path / "model_final.pth").is_file()
 
 
-def test_default_predictor(coco_set: str, tmp_path: Path, toy_root: Path) -> None:
-    cfg = small(TOY, coco_set, tmp_path)
+def test_default_predictor(opts: list[Any], toy_root: Path) -> None:
+    cfg = get_config(TOY)
+    cfg.merge_from_list(opts)
     image = cv2.imread(str(next((toy_root / "toy_scenes/val").glob("*.*"))))
     result = DefaultPredictor(cfg)(image)
     assert result["instances"].image_size == image.shape[:2]
     assert {"sem_seg", "panoptic_seg"} <= result.keys()
 
 
-def test_plain_train_net(run_tool: Callable[..., Any], coco_set: str, tmp_path: Path) -> None:
-    flags = ["--config-file", get_config_file(TOY), *overrides(coco_set, tmp_path)]
-    run_tool("plain_train_net.py", *flags)
+def test_plain_train_net(
+    run_tool: Callable[..., Any], opts: list[Any], coco_set: str, tmp_path: Path
+) -> None:
+    run_tool("plain_train_net.py", "--config-file", get_config_file(TOY), *opts)
     assert (tmp_path / "model_final.pth").is_file()
     found = tmp_path / "inference" / coco_set / "coco_instances_results.json"
     assert found.is_file()
 
 
 def test_analyze_model(
-    run_tool: Callable[..., Any], coco_set: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run_tool: Callable[..., Any], opts: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All tasks but captions: their search cannot be traced, which counting needs."""
-    flags = ["--config-file", get_config_file(TOY), "--num-inputs", 2, "--tasks"]
-    tasks = ["MODEL.YOLOR.TASKS", ["detection", "mask", "semantic"]]
-    with caplog.at_level(logging.INFO, logger="detectron2"):
-        logging.getLogger("detectron2").addHandler(caplog.handler)
-        try:
+    """It counts operations by tracing, which needs results that consist of tensors."""
+    boxes = ["MODEL.YOLOR.TASKS", ["detection", "mask"]]
+    logger = logging.getLogger("detectron2")
+    logger.addHandler(caplog.handler)
+    try:
+        for tasks, more in ((("parameter", "structure"), []), (("flop", "activation"), boxes)):
             run_tool(
                 "analyze_model.py",
-                *[*flags, "parameter", "structure", "flop", "activation"],
-                *[*overrides(coco_set, tmp_path), *tasks],
+                *("--config-file", get_config_file(TOY), "--tasks", *tasks, "--num-inputs", 2),
+                *(*opts, *more),
             )
-        finally:
-            logging.getLogger("detectron2").removeHandler(caplog.handler)
+    finally:
+        logger.removeHandler(caplog.handler)
     assert "Parameter Count" in caplog.text
+    assert "caption_head" in caplog.text
     assert "Total GFlops" in caplog.text
+    assert "Total (Million) Activations" in caplog.text
 
 
-def test_visualize_data(
-    run_tool: Callable[..., Any], toy_sets: tuple[str, str], coco_set: str, tmp_path: Path
-) -> None:
-    for name in (toy_sets[1], coco_set):
-        folder = tmp_path / name
-        flags = ["--source", "annotation", "--config-file", get_config_file(TOY)]
-        run_tool("visualize_data.py", *flags, "--output-dir", folder, *overrides(name, tmp_path))
-        assert len(list(folder.iterdir())) == 5
+def test_visualize_data(run_tool: Callable[..., Any], coco_set: str, tmp_path: Path) -> None:
+    """A data set without panoptic maps, for which it needs panopticapi."""
+    flags = ["--source", "annotation", "--config-file", get_config_file(TOY), "--output-dir"]
+    opts = overrides(coco_set, coco_set, tmp_path)
+    run_tool("visualize_data.py", *flags, tmp_path / "drawn", *opts)
+    assert len(list((tmp_path / "drawn").iterdir())) == 5
 
 
 def test_lazyconfig_train_net(run_tool: Callable[..., Any], coco_set: str, tmp_path: Path) -> None:
