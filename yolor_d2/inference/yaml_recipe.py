@@ -109,7 +109,8 @@ def parse_yaml(text: str) -> CfgNode | None:
         return None
     if unknown:
         raise ValueError(
-            f"its configuration has keys that are unknown here ({', '.join(unknown)}): pass one"
+            f"its configuration has keys that are unknown here ({', '.join(unknown)}): pass a "
+            "configuration"
         )
     cfg.TOKENIZER.MODEL = ""  # a path on the machine of the training
     return cfg
