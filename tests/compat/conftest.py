@@ -25,7 +25,9 @@ def detectron2_main(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("main")
     with tarfile.open(archive) as tar:
         tar.extractall(folder, filter="data")
-    return next(folder.rglob("tools")).parent
+    main = next(folder.rglob("tools")).parent
+    (main / "detectron2/model_zoo/configs").symlink_to(main / "configs")  # as its setup.py does
+    return main
 
 
 @pytest.fixture(scope="session")
