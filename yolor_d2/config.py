@@ -274,9 +274,12 @@ def _add_solver(cfg: CfgNode) -> None:
     # Learning rate multipliers of parameters with a name prefix, for instance
     # [["backbone.bottom_up", 0.1], ["caption_head", 2.0]]. The last matching prefix applies.
     cfg.SOLVER.LR_FACTORS = []
-    # Final learning rate, as a fraction of BASE_LR, of four additional LR_SCHEDULER_NAMEs:
-    # "flat_cosine" (constant for the first half of the run), "cosine", "linear" and "poly". The
-    # additional name "fixed" is a constant learning rate.
+    # Curve of the learning rate instead of the half cosine of LR_SCHEDULER_NAME WarmupCosineLR, a
+    # name that detectron2's own tools know as well: "flat_cosine" (constant for the first half of
+    # the run), "cosine", "linear" or "poly", which end at LR_FINAL, or "fixed". "": detectron2's.
+    # These can be given as LR_SCHEDULER_NAME as well.
+    cfg.SOLVER.LR_CURVE = ""
+    # Final learning rate of these curves, as a fraction of BASE_LR.
     cfg.SOLVER.LR_FINAL = 0.01
     # WARMUP_FACTOR of biases; negative: WARMUP_FACTOR, as for other parameters.
     cfg.SOLVER.WARMUP_FACTOR_BIAS = -1.0

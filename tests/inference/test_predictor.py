@@ -274,7 +274,7 @@ def test_contradictory_arguments_are_refused(saved: Saved, tmp_path: Path) -> No
     for arguments, message in [
         ((tmp_path / "nothing.pth",), "no such file"),
         ((tmp_path / "bare.pth",), "contains no configuration"),
-        ((tmp_path / "newer.pth",), "contains the configuration of another version"),
+        ((tmp_path / "newer.pth",), r"unknown here \(MODEL.NO_SUCH_KEY 1\): pass a configuration"),
         (("COCO/yolor_elan_mtl.yaml",), "a configuration needs weights"),
         (("COCO/yolor_elan_mlt.yaml",), "there is COCO/yolor_elan_mtl.yaml|no configuration"),
     ]:

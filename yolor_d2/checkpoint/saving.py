@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,7 +27,7 @@ FORMAT = 1
 # Functions that convert a checkpoint of a format to the next one.
 UPGRADES: dict[int, Callable[[Content], Content]] = {}
 PLAIN = (str, int, float, bool, type(None))
-CONTAINERS = (dict, OrderedDict, list, tuple)
+CONTAINERS = (dict, OrderedDict, Counter, list, tuple)  # all mappings are saved as dict
 
 
 class CheckpointError(ValueError):

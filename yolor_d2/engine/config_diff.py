@@ -5,6 +5,8 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from ..compat import remove_main_keys
+from .optim.schedule import COSINE
 from .options import KEYS, MAY_CHANGE
 
 # Prefixes of keys that can differ when a run is resumed: training is the same.
@@ -29,9 +31,18 @@ EARLIER = {"SOLVER.CLIP_GRADIENTS.FULL_MODEL": True}
 
 def yacs_changes(before: str, now: str) -> list[str]:
     """One line for each relevant key that differs between two configurations in YAML."""
-    return differences(
-        EARLIER | _flat(CfgNode.load_cfg(before)), _flat(CfgNode.load_cfg(now)), ignore=MAY_DIFFER
-    )
+    old, new = CfgNode.load_cfg(before), CfgNode.load_cfg(now)
+    for cfg in (old, new):  # the other version of detectron2 may lack them
+        remove_main_keys(cfg)
+    return differences(_one_curve(EARLIER | _flat(old)), _one_curve(_flat(new)), ignore=MAY_DIFFER)
+
+
+def _one_curve(values: dict[str, Any]) -> dict[str, Any]:
+    """Values with the curve as the name of the schedule, as in earlier versions."""
+    curve = values.pop("SOLVER.LR_CURVE", "")
+    if curve and values.get("SOLVER.LR_SCHEDULER_NAME") == COSINE:
+        values["SOLVER.LR_SCHEDULER_NAME"] = curve
+    return values
 
 
 def differences(

@@ -21,10 +21,14 @@ Results = dict[str, Any]
 
 
 class EvaluationJob(NamedTuple):
-    """Factories of the loader and the evaluator of a data set."""
+    """Factories of the loader and the evaluator of a data set.
+
+    As in detectron2, an evaluator of None only runs the model, and a factory that raises
+    NotImplementedError skips the data set.
+    """
 
     loader: Callable[[], Any]
-    evaluator: Callable[[], DatasetEvaluator]
+    evaluator: Callable[[], DatasetEvaluator | None]
 
 
 def evaluate_datasets(
@@ -45,9 +49,14 @@ def evaluate_datasets(
         model = to_channels_last(model)
     results: Results = {}
     for name, job in jobs.items():
-        evaluator = interruptible(job.evaluator())
-        loader = InterruptibleLoader(job.loader())
-        found = inference_on_dataset(model, loader, evaluator)
+        found: Results = {}
+        try:
+            evaluator = interruptible(job.evaluator())
+        except NotImplementedError as error:
+            logger.warning("%s is not evaluated: %s", name, str(error).strip() or "no evaluator")
+        else:
+            loader = InterruptibleLoader(job.loader())
+            found = inference_on_dataset(model, loader, evaluator)
         if comm.is_main_process():
             results[name] = found
             write_report(found, Path(output_dir), dataset_name=name)
@@ -77,11 +86,13 @@ class InterruptibleLoader:
             yield batch
 
 
-def interruptible(evaluator: DatasetEvaluator) -> EvaluatorList:
+def interruptible(evaluator: DatasetEvaluator | None) -> EvaluatorList:
     """Evaluators that end all processes between two of them if one process was asked to stop.
 
     During training the state has been saved before.
     """
+    if evaluator is None:
+        return EvaluatorList([])
     parts = evaluator.evaluators if isinstance(evaluator, EvaluatorList) else [evaluator]
     return EvaluatorList([each for part in parts for each in (_StopIfRequested(), part)])
 

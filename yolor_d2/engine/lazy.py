@@ -122,7 +122,7 @@ class LazyTranslator:
             ),
             model=self._model,
             optimizer=lambda model: make(cfg.optimizer, model=model),
-            schedule=instantiate(cfg.schedule),
+            schedule=lambda _: instantiate(cfg.schedule),
             evaluate=self._evaluate,
             tokenizer=self.tokenizer,
         )

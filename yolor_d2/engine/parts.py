@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from fvcore.common.param_scheduler import ParamScheduler
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from ..tokenizer import Tokenizer
 from .evaluation import Results
@@ -13,6 +15,8 @@ from .optim.schedule import Schedule
 from .options import RunOptions
 from .starting_point import StartingPoint
 from .step import Batch
+
+Scheduler: TypeAlias = Schedule | LRScheduler | ParamScheduler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +83,7 @@ class RunParts:
     Attributes:
         model: makes a model, on its device.
         optimizer: makes the optimizer of a prepared model.
+        schedule: makes the schedule of an optimizer.
         evaluate: evaluates a model on all test sets.
         tokenizer: of the captions; None without captions.
     """
@@ -88,7 +93,7 @@ class RunParts:
     data: DataParts
     model: Callable[[], nn.Module]
     optimizer: Callable[[nn.Module], torch.optim.Optimizer]
-    schedule: Schedule
+    schedule: Callable[[torch.optim.Optimizer], Scheduler]
     evaluate: Callable[[nn.Module], Results]
     tokenizer: Tokenizer | None = None
 

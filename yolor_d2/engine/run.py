@@ -19,6 +19,7 @@ from .evaluation import Results, verify
 from .launch import signals
 from .optim.ema import ModelEMA
 from .optim.optimizer import load_by_names, names_of
+from .optim.schedule import Schedule
 from .parallel import parallelize, prepare_for_training, share_state, unwrap
 from .parts import RunParts
 from .provenance import build_provenance
@@ -46,7 +47,8 @@ class Run(TrainerBase):
         finished: number of finished steps, including those before a resume.
         reward: of sampled captions in self-critical training, else None.
         results: of the last evaluation, on all processes.
-        loader: the training batches; None if no step is left.
+        loader: the training batches; None before they are needed.
+        scheduler: our Schedule, or one of torch or fvcore, which the hook LRScheduler steps.
         stop_reason: why no further step is made; "": none.
     """
 
@@ -66,6 +68,7 @@ class Run(TrainerBase):
         self.finished = 0
         self.results: Results = {}
         self.loader: Iterable[Batch] | None = None
+        self._loader_start = -1
         self.stop_reason = ""
         self._is_ready = False
 
@@ -78,10 +81,12 @@ class Run(TrainerBase):
             channels_last=options.channels_last,
             compile=options.compile,
         )
+        optimizer = parts.optimizer(model)
+        self.scheduler = parts.schedule(optimizer)
         self._trainer = TrainStep(
             model=parallelize(model),
-            optimizer=parts.optimizer(model),
-            schedule=parts.schedule,
+            optimizer=optimizer,
+            schedule=self.scheduler if isinstance(self.scheduler, Schedule) else None,
             options=options,
             stop_requested=lambda: signals.requested() is not None,
             reward=self.reward,
@@ -96,6 +101,11 @@ class Run(TrainerBase):
     @property
     def optimizer(self) -> torch.optim.Optimizer:
         return self._trainer.optimizer
+
+    @property
+    def data_loader(self) -> Iterable[Batch]:
+        """The training batches from the first step of this process on, made when needed."""
+        return self.open_data()
 
     @property
     def ema(self) -> ModelEMA | None:
@@ -164,7 +174,7 @@ class Run(TrainerBase):
             ValueError: the data cannot be used.
         """
         if self.start_iter < self.max_iter:
-            self.loader = self.parts.data.train_loader(self.start_iter)
+            self.open_data()
         if comm.is_main_process():
             self.folder.check_writable(2 * self._checkpoint_bytes())
             self.folder.lock()
@@ -176,10 +186,17 @@ class Run(TrainerBase):
         comm.synchronize()
         self._is_ready = True
 
+    def open_data(self) -> Iterable[Batch]:
+        """Make the loader of the training batches from `start_iter` on, or return it if made."""
+        if self.loader is None or self._loader_start != self.start_iter:
+            self.loader = self.parts.data.train_loader(self.start_iter)
+            self._loader_start = self.start_iter
+        return self.loader
+
     def _steps(self) -> None:
         logger.info("steps %d to %d", self.start_iter, self.max_iter)
-        if self.loader is not None:
-            self._trainer.batches = iter(self.loader)
+        if self.start_iter < self.max_iter:
+            self._trainer.batches = iter(self.open_data())
         for iteration in range(self.start_iter, self.max_iter):
             self.iter = iteration
             if self.stop_reason:
@@ -187,6 +204,7 @@ class Run(TrainerBase):
                 return
             self.before_step()
             self.run_step()
+            self.finished = iteration + 1
             self.after_step()
             if self._trainer.stop_agreed:
                 self._interrupt()
@@ -194,7 +212,6 @@ class Run(TrainerBase):
     def run_step(self) -> None:
         self._trainer.iter = self.iter
         self._trainer.run_step()
-        self.finished = self.iter + 1
 
     def _interrupt(self) -> None:
         self.save()
@@ -205,8 +222,13 @@ class Run(TrainerBase):
     def checkpoint(self) -> Content | None:
         """The whole state, on the main process; all processes must call this."""
         random = comm.gather(random_state())
-        if not comm.is_main_process():
-            return None
+        return self._content(random) if comm.is_main_process() else None
+
+    def own_checkpoint(self) -> Content:
+        """The whole state, with the random state of this process only."""
+        return self._content([random_state()])
+
+    def _content(self, random: list[Content]) -> Content:
         data: Content = {
             "iteration": self.finished,
             "skipped": self._trainer.skipped,
@@ -299,7 +321,12 @@ class Run(TrainerBase):
             )
         self.start_iter = self.iter = self.finished = data["iteration"]
         self._trainer.skipped = data.get("skipped", 0)  # missing in earlier checkpoints
-        self._trainer.schedule.apply(self.optimizer, self.finished - 1)
+        if isinstance(self.scheduler, Schedule):
+            self.scheduler.apply(self.optimizer, self.finished - 1)
+        else:
+            saved = data["optimizer"]["param_groups"]
+            for group, before in zip(self.optimizer.param_groups, saved, strict=True):
+                group["lr"] = before["lr"]
 
     def _check_changes(self, before: Content) -> None:
         changes = self.parts.config.changes(before["config"], self.provenance["config"])

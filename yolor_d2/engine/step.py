@@ -41,7 +41,8 @@ class TrainStep(TrainerBase):
     Args:
         model: returns a dict of losses; may be wrapped for several processes.
         optimizer: of its parameters.
-        schedule: sets learning rates and momenta as a function of the iteration.
+        schedule: sets learning rates and momenta as a function of the iteration; None: a hook
+            sets them.
         options: of the run.
         stop_requested: returns whether this process was asked to stop.
         reward: of sampled captions; passed to the model if given.
@@ -59,7 +60,7 @@ class TrainStep(TrainerBase):
         *,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
-        schedule: Schedule,
+        schedule: Schedule | None,
         options: RunOptions,
         stop_requested: Callable[[], bool] = lambda: False,
         reward: Reward | None = None,
@@ -85,7 +86,8 @@ class TrainStep(TrainerBase):
     def run_step(self) -> None:
         started = time.perf_counter()
         watch = Stopwatch(self.device)
-        self.schedule.apply(self.optimizer, self.iter)
+        if self.schedule is not None:
+            self.schedule.apply(self.optimizer, self.iter)
         self.statistics.save()
         losses, batches = self._gradients(watch)
         self.scaler.unscale_(self.optimizer)

@@ -2,8 +2,9 @@
 
 import logging
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,6 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from torch import nn
-from torch.utils.data import DataLoader
 
 from ..data import build_test_loader, build_train_loader
 from ..data.catalog.registered import require_registered
@@ -23,13 +23,22 @@ from ..model_zoo import load_config
 from ..modeling.deploy import best_device
 from ..modeling.test_time_augmentation import TestTimeAugmentation
 from ..tokenizer import Tokenizer
+from .checkpointer import RunCheckpointer
 from .config_diff import yacs_changes
 from .evaluation import EvaluationJob, Results, evaluate_datasets
 from .hooks.standard import standard_hooks
 from .optim.optimizer import build_optimizer
-from .optim.schedule import Schedule, build_schedule
+from .optim.schedule import build_schedule
 from .options import RunOptions
-from .parts import ConfigText, Configuration, DataParts, MemorySettings, RunParts
+from .overrides import accepts, call
+from .parts import (
+    ConfigText,
+    Configuration,
+    DataParts,
+    MemorySettings,
+    RunParts,
+    Scheduler,
+)
 from .run import Run
 from .starting_point import StartingPoint, find_starting_point
 from .tokenizing import resolve_tokenizer
@@ -50,10 +59,11 @@ class Trainer(Run, DefaultTrainer):
 
     Its parts can be replaced as in DefaultTrainer, by overriding `build_model`, `build_optimizer`,
     `build_lr_scheduler`, `build_train_loader`, `build_test_loader`, `build_evaluator`, `test`,
-    `build_hooks`, or `build_writers`.
+    `build_hooks`, or `build_writers`. Overrides get detectron2's arguments, and the additional
+    ones of the methods below (`tokenizer`, `start_iteration`) if their signatures have them.
 
     Args:
-        cfg: of the run. If it is not frozen, the tokenizer is chosen and set.
+        cfg: of the run. The tokenizer is chosen and set, in a copy if it is frozen.
         allow_changes: resume although the configuration differs.
         overwrite: remove the files of an earlier run in OUTPUT_DIR.
     """
@@ -61,12 +71,14 @@ class Trainer(Run, DefaultTrainer):
     def __init__(
         self, cfg: CfgNode, *, allow_changes: bool = False, overwrite: bool = False
     ) -> None:
+        if "YOLOR" not in cfg.MODEL:
+            raise ValueError(
+                "the configuration lacks the keys of yolor_d2: call yolor_d2.add_yolor_config(cfg)"
+            )
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        if not cfg.is_frozen() and "caption" in cfg.MODEL.YOLOR.TASKS:
-            start = find_starting_point(cfg.OUTPUT_DIR, weights=cfg.MODEL.WEIGHTS, resume=False)
-            resolve_tokenizer(cfg, start)
-        self.cfg = cfg
-        super().__init__(self.parts_of(cfg), allow_changes=allow_changes, overwrite=overwrite)
+        self.cfg = _with_tokenizer(cfg) if _needs_tokenizer(cfg) else cfg
+        super().__init__(self.parts_of(self.cfg), allow_changes=allow_changes, overwrite=overwrite)
+        self.checkpointer = RunCheckpointer(self)
         self.register_hooks(self.build_hooks())
 
     @classmethod
@@ -85,7 +97,7 @@ class Trainer(Run, DefaultTrainer):
             data=DataParts(
                 train=cfg.DATASETS.TRAIN,
                 test=cfg.DATASETS.TEST,
-                train_loader=partial(cls.build_train_loader, cfg, tokenizer),
+                train_loader=partial(cls._train_loader, cfg, tokenizer),
                 validation_loaders=partial(cls.build_validation_loaders, cfg, tokenizer),
                 image_format=cfg.INPUT.FORMAT,
                 batch_size=cfg.SOLVER.IMS_PER_BATCH,
@@ -93,7 +105,7 @@ class Trainer(Run, DefaultTrainer):
             ),
             model=partial(cls.build_model, cfg),
             optimizer=partial(cls.build_optimizer, cfg),
-            schedule=cls.build_lr_scheduler(cfg),
+            schedule=partial(cls.build_lr_scheduler, cfg),
             evaluate=partial(cls.test, cfg),
             tokenizer=tokenizer,
         )
@@ -111,14 +123,39 @@ class Trainer(Run, DefaultTrainer):
         return build_optimizer(cfg, model)
 
     @classmethod
-    def build_lr_scheduler(cls, cfg: CfgNode) -> Schedule:
+    def build_lr_scheduler(
+        cls, cfg: CfgNode, optimizer: torch.optim.Optimizer | None = None
+    ) -> Scheduler:
+        """A schedule of ours, or one of torch or fvcore, which the hook LRScheduler steps."""
         return build_schedule(cfg)
 
     @classmethod
     def build_train_loader(
-        cls, cfg: CfgNode, tokenizer: Tokenizer | None, start_iteration: int
-    ) -> DataLoader[Any]:
+        cls, cfg: CfgNode, tokenizer: Tokenizer | None = None, start_iteration: int = 0
+    ) -> Iterable[Any]:
+        """An endless loader of the training batches.
+
+        Args:
+            cfg: of the run.
+            tokenizer: of the captions; None: that of TOKENIZER.MODEL.
+            start_iteration: step of the first batch, above 0 if the run is resumed.
+        """
+        if tokenizer is None and _needs_tokenizer(cfg) and cfg.TOKENIZER.MODEL:
+            tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL)
         return build_train_loader(cfg, tokenizer=tokenizer, start_iteration=start_iteration)
+
+    @classmethod
+    def _train_loader(
+        cls, cfg: CfgNode, tokenizer: Tokenizer | None, start_iteration: int
+    ) -> Iterable[Any]:
+        build = cls.build_train_loader
+        if not accepts(build, "start_iteration"):
+            logger.warning(
+                "%s.build_train_loader has no argument start_iteration: a resumed run gets other "
+                "batches than one that was not interrupted",
+                cls.__name__,
+            )
+        return call(build, cfg, tokenizer=tokenizer, start_iteration=start_iteration)
 
     @classmethod
     def build_validation_loaders(
@@ -140,8 +177,11 @@ class Trainer(Run, DefaultTrainer):
         return build_test_loader(cfg, dataset_name, batch_size=cfg.TEST.BATCH_SIZE)
 
     @classmethod
-    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        return build_evaluator(cfg, dataset_name)
+    def build_evaluator(
+        cls, cfg: CfgNode, dataset_name: str, output_folder: str | None = None
+    ) -> DatasetEvaluator:
+        """The evaluators of a data set; by default, they write to OUTPUT_DIR/inference/<set>."""
+        return build_evaluator(cfg, dataset_name, output_folder)
 
     def build_hooks(self) -> list[HookBase]:
         return standard_hooks(self)
@@ -168,26 +208,58 @@ class Trainer(Run, DefaultTrainer):
         Raises:
             ValueError: the number of evaluators is not that of the data sets.
         """
+        names = cfg.DATASETS.TEST
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
-        if evaluators is not None and len(evaluators) != len(cfg.DATASETS.TEST):
+        if evaluators is not None and len(evaluators) != len(names):
             raise ValueError(
-                f"DATASETS.TEST has {len(cfg.DATASETS.TEST)} data sets, but there are "
+                f"DATASETS.TEST has {len(names)} data sets, but there are "
                 f"{len(evaluators)} evaluators"
             )
-        if cfg.TEST.TTA.ENABLED:
+        if cfg.TEST.TTA.ENABLED and not isinstance(model, TestTimeAugmentation):
             model = TestTimeAugmentation.from_config(cfg, model)
-        given = dict(zip(cfg.DATASETS.TEST, evaluators or (), strict=False))
+        factories: list[Callable[[], DatasetEvaluator | None]]
+        if evaluators is None:
+            factories = [partial(cls.build_evaluator, cfg, name) for name in names]
+        else:
+            factories = [partial(_same, evaluator) for evaluator in evaluators]
         jobs = {
             name: EvaluationJob(
-                loader=partial(cls.build_test_loader, cfg, name),
-                evaluator=partial(given.__getitem__, name)
-                if name in given
-                else partial(cls.build_evaluator, cfg, name),
+                loader=partial(cls.build_test_loader, cfg, name), evaluator=evaluator
             )
-            for name in cfg.DATASETS.TEST
+            for name, evaluator in zip(names, factories, strict=True)
         }
         return evaluate_datasets(model, jobs, output_dir=cfg.OUTPUT_DIR)
+
+    @classmethod
+    def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> Results:
+        """Evaluate with test-time augmentation (TEST.TTA); the names of results end in _TTA."""
+        folder = str(Path(cfg.OUTPUT_DIR) / "inference_TTA")
+        names = cfg.DATASETS.TEST
+        evaluators = [cls.build_evaluator(cfg, name, output_folder=folder) for name in names]
+        results = cls.test(cfg, TestTimeAugmentation.from_config(cfg, model), evaluators)
+        return {f"{name}_TTA": value for name, value in results.items()}
+
+
+def _needs_tokenizer(cfg: CfgNode) -> bool:
+    return "caption" in cfg.MODEL.YOLOR.TASKS
+
+
+def _with_tokenizer(cfg: CfgNode) -> CfgNode:
+    """Choose the tokenizer of a run that is begun; set it in a copy if cfg is frozen."""
+    was_frozen = cfg.is_frozen()
+    if was_frozen:
+        cfg = cfg.clone()
+        cfg.defrost()
+    start = find_starting_point(cfg.OUTPUT_DIR, weights=cfg.MODEL.WEIGHTS, resume=False)
+    resolve_tokenizer(cfg, start)
+    if was_frozen:
+        cfg.freeze()
+    return cfg
+
+
+def _same(evaluator: DatasetEvaluator | None) -> DatasetEvaluator | None:
+    return evaluator
 
 
 def read_yacs(args: Namespace) -> Configuration:

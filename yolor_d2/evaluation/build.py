@@ -29,8 +29,16 @@ GROUND_TRUTH = {
 }
 
 
-def build_evaluator(cfg: CfgNode, dataset_name: str) -> EvaluatorList:
-    """Build the evaluators of a configuration, which write to OUTPUT_DIR/inference/<data set>."""
+def build_evaluator(
+    cfg: CfgNode, dataset_name: str, output_folder: str | None = None
+) -> EvaluatorList:
+    """Build the evaluators of a configuration.
+
+    Args:
+        cfg: of the tasks and the metrics.
+        dataset_name: name in detectron2's catalogs.
+        output_folder: of result files; None: OUTPUT_DIR/inference/<data set>.
+    """
     if cfg.TEST.COCO_PROCESSES < 1:
         raise ValueError(f"TEST.COCO_PROCESSES must be at least 1, is {cfg.TEST.COCO_PROCESSES}")
     tasks = set(cfg.MODEL.YOLOR.TASKS)
@@ -39,7 +47,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str) -> EvaluatorList:
     return build_evaluators(
         dataset_name,
         tasks,
-        output_dir=str(Path(cfg.OUTPUT_DIR) / "inference" / dataset_name),
+        output_dir=output_folder or str(Path(cfg.OUTPUT_DIR) / "inference" / dataset_name),
         coco_processes=cfg.TEST.COCO_PROCESSES,
         meteor=cfg.TEST.METEOR,
         spice=cfg.TEST.SPICE,

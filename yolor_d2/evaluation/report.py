@@ -24,15 +24,16 @@ logger = logging.getLogger(__name__)
 Results = Mapping[str, Mapping[str, float]]
 
 
-def write_report(results: Results, folder: Path, *, dataset_name: str) -> None:
+def write_report(results: Mapping[str, Any], folder: Path, *, dataset_name: str) -> None:
     """Log the results of a data set as tables and write them to files.
 
     Args:
-        results: numbers of all evaluators.
+        results: numbers of all evaluators; also {name: number}, without a task.
         folder: output folder. metrics.json in it is overwritten for each data set;
             inference/<data set> below it gets a copy and per_class.csv.
         dataset_name: name in detectron2's catalogs.
     """
+    results = {task: m if isinstance(m, Mapping) else {"": m} for task, m in results.items()}
     own_folder = folder / "inference" / dataset_name
     metrics = flat_metrics(results)
     for path in (own_folder, folder):
@@ -56,7 +57,7 @@ def flat_metrics(results: Results) -> dict[str, Any]:
     "reasons" has the reasons of missing numbers, where known.
     """
     numbers = {
-        f"{task}/{name}": number
+        f"{task}/{name}".rstrip("/"): number
         for task, metrics in headline(results).items()
         for name, number in metrics.items()
     }

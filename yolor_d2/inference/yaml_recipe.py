@@ -10,6 +10,7 @@ from detectron2.data import Metadata
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 
 from ..checkpoint.release import StoredWeights
+from ..compat import remove_main_keys
 from ..config import add_yolor_config
 from ..modeling import YOLOR
 from ..tokenizer import Tokenizer
@@ -89,15 +90,28 @@ class YamlRecipe:
 def parse_yaml(text: str) -> CfgNode | None:
     """Parse the configuration of a checkpoint; keys added since then have their defaults.
 
+    Keys that only another version of detectron2 has are left out if they have their defaults.
+
     Returns:
-        The configuration; None if the text is not YAML of this project, or of another version.
+        The configuration; None if the text is not YAML of this project.
+
+    Raises:
+        ValueError: the configuration has other keys that are unknown here.
     """
     cfg = get_cfg()
     add_yolor_config(cfg)
     try:
-        cfg.merge_from_other_cfg(CfgNode.load_cfg(text))
-    except (AssertionError, AttributeError, KeyError, ValueError, yaml.YAMLError):
+        stored = CfgNode.load_cfg(text)
+        unknown = remove_main_keys(stored, cfg) if "MODEL" in stored else []
+        if not unknown:
+            cfg.merge_from_other_cfg(stored)
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError):
         return None
+    if unknown:
+        raise ValueError(
+            f"its configuration has keys that are unknown here ({', '.join(unknown)}): pass a "
+            "configuration"
+        )
     cfg.TOKENIZER.MODEL = ""  # a path on the machine of the training
     return cfg
 

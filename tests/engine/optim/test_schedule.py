@@ -69,6 +69,19 @@ def test_schedules_of_detectron2(name: str, method: str, warmup: int) -> None:
         scheduler.step()
 
 
+@pytest.mark.parametrize("name", ["flat_cosine", "linear", "fixed"])
+def test_curve_instead_of_the_cosine(name: str) -> None:
+    """The curve can be given beside or as the name of the schedule."""
+    both = ["SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR", "SOLVER.LR_CURVE", name]
+    beside = build_schedule(solver_config(*both))
+    alone = build_schedule(solver_config("SOLVER.LR_SCHEDULER_NAME", name))
+    assert [beside.factor(i) for i in range(40)] == [alone.factor(i) for i in range(40)]
+    steps = solver_config(*both, "SOLVER.LR_SCHEDULER_NAME", "WarmupMultiStepLR")
+    assert build_schedule(steps).factor(25) == pytest.approx(0.1)
+    with pytest.raises(ValueError, match=r"SOLVER\.LR_CURVE must be one of"):
+        build_schedule(solver_config(*both, "SOLVER.LR_CURVE", "spiral"))
+
+
 def test_warm_up_by_hand() -> None:
     """As published: the rate of biases decreases in the warm-up, other rates increase."""
     cfg = solver_config(

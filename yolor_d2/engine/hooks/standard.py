@@ -3,6 +3,7 @@
 from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 
+from ..optim.schedule import Schedule
 from ..run import Run
 from .best_checkpoint import BestCheckpoint
 from .curves import MetricCurves
@@ -22,6 +23,7 @@ def standard_hooks(run: Run) -> list[HookBase]:
         periods.append(options.loss_period)
     evaluation_hooks = EvaluationHooks(_evaluation_hooks(run), periods=periods)
     before: list[HookBase] = [
+        *([] if isinstance(run.scheduler, Schedule) else [hooks.LRScheduler()]),
         DataWait(limit=options.max_data_wait),
         *([] if run.reward is None else [RewardMetrics(run.reward)]),
         SaveRegularly(

@@ -121,6 +121,9 @@ class Schedule:
                 momentum = group.setdefault("initial_momentum", _momentum(group))
                 _set_momentum(group, self._warm(iteration, self.warmup_momentum, momentum))
 
+    def step(self) -> None:
+        """Do nothing: `apply` sets the values of each step. For detectron2's hook LRScheduler."""
+
     def factor(self, iteration: int, *, is_bias: bool = False) -> float:
         """Factor on the learning rate at a step, with warm-up."""
         if iteration >= self.warmup_iters:
@@ -140,9 +143,13 @@ class Schedule:
 def build_schedule(cfg: CfgNode) -> Schedule:
     """The schedule of SOLVER."""
     solver = cfg.SOLVER
+    name = solver.LR_SCHEDULER_NAME
+    if name == COSINE and solver.LR_CURVE:
+        check_choice("SOLVER.LR_CURVE", solver.LR_CURVE, tuple(_FALLS))
+        name = solver.LR_CURVE
     bias, momentum = solver.WARMUP_FACTOR_BIAS, solver.WARMUP_MOMENTUM
     return Schedule(
-        solver.LR_SCHEDULER_NAME,
+        name,
         total=solver.MAX_ITER,
         final=solver.LR_FINAL,
         steps=solver.STEPS,

@@ -1,0 +1,1 @@
+"""Tests with detectron2's own programs, projects and main branch."""
