@@ -2,8 +2,8 @@
 
 import importlib
 from collections.abc import Collection
-from importlib.util import find_spec
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 from detectron2.evaluation import (
@@ -16,12 +16,22 @@ from detectron2.evaluation import (
 
 from ..data.catalog.records import read_metadata
 
-# By the evaluator_type of the metadata: predictions that are required, and the package.
+SCRIPTS = "cityscapesscripts.evaluation"
+
+
+class Requirement(NamedTuple):
+    """What an evaluator needs: a predicted task, and a module of an optional package; "": none."""
+
+    task: str
+    module: str = ""
+
+
+# By the evaluator_type of the metadata.
 REQUIREMENTS = {
-    "pascal_voc": ("detection", ""),
-    "lvis": ("detection", "lvis"),
-    "cityscapes_instance": ("mask", "cityscapesscripts"),
-    "cityscapes_sem_seg": ("semantic", "cityscapesscripts"),
+    "pascal_voc": Requirement("detection"),
+    "lvis": Requirement("detection", "lvis.eval"),
+    "cityscapes_instance": Requirement("mask", f"{SCRIPTS}.evalInstanceLevelSemanticLabeling"),
+    "cityscapes_sem_seg": Requirement("semantic", f"{SCRIPTS}.evalPixelLevelSemanticLabeling"),
 }
 
 
@@ -39,11 +49,15 @@ def build_official_evaluator(
     Raises:
         ValueError: a task is not predicted, or a package is missing.
     """
-    task, package = REQUIREMENTS[kind]
+    task, module = REQUIREMENTS[kind]
     if task not in tasks:
         raise ValueError(f"{dataset_name}: nothing to evaluate: {kind} evaluates {task}")
-    if package and find_spec(package) is None:
-        raise ValueError(f"{dataset_name}: its evaluation needs the package {package}")
+    if module:
+        try:
+            _supply_numpy(importlib.import_module(module))
+        except ModuleNotFoundError as error:
+            message = f"{dataset_name}: its evaluation needs the package {error.name}"
+            raise ValueError(message) from error
     read_metadata(dataset_name)
     if kind == "pascal_voc":
         return PascalVOCDetectionEvaluator(dataset_name)
@@ -51,13 +65,18 @@ def build_official_evaluator(
         return CityscapesInstanceEvaluator(dataset_name)
     if kind == "cityscapes_sem_seg":
         return CityscapesSemSegEvaluator(dataset_name)
-    _supply_float()
     iou_types = ("bbox", "segm") if "mask" in tasks else ("bbox",)
     return LVISEvaluator(dataset_name, tasks=iou_types, output_dir=output_dir)
 
 
-def _supply_float() -> None:
-    """Give lvis 0.5.3, the newest release, its np.float, which NumPy 1.24 removed."""
-    if not hasattr(np, "float"):
-        module = importlib.import_module("lvis.eval")
-        module.__dict__["np"] = SimpleNamespace(**vars(np), float=float)
+def _supply_numpy(module: ModuleType) -> None:
+    """Give a module the NumPy that lvis 0.5.3 and cityscapesscripts 2.3, the newest, expect.
+
+    `float` and `in1d` were removed, and `count_nonzero` returned an int, which json accepts.
+    """
+    earlier = {
+        "float": float,
+        "in1d": np.isin,
+        "count_nonzero": lambda values: int(np.count_nonzero(values)),
+    }
+    module.__dict__["np"] = SimpleNamespace(**{**vars(np), **earlier})
