@@ -22,6 +22,7 @@ from detectron2.structures import BoxMode
 
 from yolor_d2.data.catalog import records
 from yolor_d2.engine.trainer import Trainer
+from yolor_d2.inference.predictor import Predictor
 
 from ..data.coco_files import restored_catalogues
 from ..data.official_files import (
@@ -84,10 +85,14 @@ def write_coco_set(root: Path) -> tuple[str, str]:
 
 def test_coco_instances(tmp_path: Path) -> None:
     register_coco_instances("robo", {}, *write_coco_set(tmp_path))
-    results = train(tmp_path, "robo", MASKS)
+    options = ["LOG.PICTURES", 2, "TEST.LOSS_PERIOD", 1, "TEST.EVAL_PERIOD", 1, "TEST.PLOTS", True]
+    results = train(tmp_path, "robo", MASKS, *options)
     assert is_share(results["bbox"]["AP"])
     assert is_share(results["segm"]["AP-dog"])
-    assert MetadataCatalog.get("robo").thing_classes == NAMES
+    assert list((tmp_path / "run").glob("**/*.jpg"))
+    MetadataCatalog.data = {}
+    predictor = Predictor(tmp_path / "run/model_final.pth", device="cpu")
+    assert predictor.metadata.thing_classes == NAMES
 
 
 def panoptic_metadata() -> dict[str, Any]:
@@ -130,7 +135,7 @@ def test_coco_panoptic(tmp_path: Path) -> None:
     }
     maps = [str(tmp_path / "panoptic"), str(tmp_path / "panoptic.json")]
     register_coco_panoptic("park", metadata, images, *maps, instances)
-    results = train(tmp_path, "park", ALL)
+    results = train(tmp_path, "park", ALL, "LOG.PICTURES", 2, "TEST.LOSS_PERIOD", 1)
     assert results.keys() == {"bbox", "segm", "sem_seg", "panoptic_seg"}
     assert is_share(results["sem_seg"]["IoU-grass"])
 
