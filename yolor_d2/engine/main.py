@@ -8,6 +8,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoint.saving import CheckpointError
+from ..data.catalog.records import reading_once
 from .evaluation import Results, verify
 from .hooks.memory_advice import explain_out_of_memory, is_out_of_memory
 from .hooks.standard import standard_hooks
@@ -22,7 +23,7 @@ from .trainer import read_yacs
 
 def main(args: Namespace) -> Results:
     """Train or evaluate; return the results of the last evaluation."""
-    with one_line_errors():
+    with one_line_errors(), reading_once():
         work = prepare(args)
     return work()
 

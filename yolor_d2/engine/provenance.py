@@ -3,11 +3,10 @@
 import sys
 from collections.abc import Iterable
 
-from detectron2.data import MetadataCatalog
-
 from ..checkpoint.provenance import Provenance, describe_run
 from ..data.catalog.class_tables import describe_classes
 from ..data.catalog.fingerprint import dataset_fingerprint
+from ..data.catalog.records import read_metadata
 
 
 def build_provenance(config_text: str, names: Iterable[str]) -> Provenance:
@@ -22,5 +21,5 @@ def build_provenance(config_text: str, names: Iterable[str]) -> Provenance:
         config_text,
         argv=sys.argv[1:],
         data={name: dataset_fingerprint(name) for name in unique},
-        **describe_classes(map(MetadataCatalog.get, unique)),
+        **describe_classes(map(read_metadata, unique)),
     )

@@ -6,9 +6,9 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from detectron2.data import DatasetCatalog
 from torch import Tensor, nn
 
+from ..data.catalog.records import read_records
 from ..evaluation.caption.cider import CiderD
 from ..evaluation.caption.metrics import tokenize
 from ..tokenizer import Tokenizer
@@ -86,7 +86,7 @@ def build_reward(
         return None
     if tokenizer is None:
         raise ValueError("MODEL.CAPTION_HEAD.SCST.SAMPLES is not 0, but there is no tokenizer")
-    records = (record for name in dataset_names for record in DatasetCatalog.get(name))
+    records = (record for name in dataset_names for record in read_records(name))
     return CaptionReward(
         references_by_image(records), tokenizer=tokenizer, end_token=options.end_token
     )

@@ -1,18 +1,20 @@
 """Choosing evaluators by predicted tasks and available ground truth."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
-from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
+from ..data.catalog.records import COMPLETE, known_tasks, read_records
 from ..tasks import TASKS
 from .caption.evaluator import CaptionEvaluator
 from .coco.evaluator import InstanceEvaluator
 from .evaluator_list import EvaluatorList
+from .official import REQUIREMENTS, build_official_evaluator
 from .panoptic.evaluator import PanopticEvaluator
 from .semantic import SemanticEvaluator
 
@@ -25,7 +27,7 @@ GROUND_TRUTH = {
     "mask": ("json_file",),
     "semantic": ("sem_seg_root",),
     "caption": ("captions_json",),
-    "panoptic": ("panoptic_json", "panoptic_root", "panoptic_classes"),
+    "panoptic": ("panoptic_json", "panoptic_root"),
 }
 
 
@@ -68,6 +70,9 @@ def build_evaluators(
 ) -> EvaluatorList:
     """Build evaluators for the tasks that are predicted and have ground truth.
 
+    Data sets with official metrics of their own (Pascal VOC, LVIS, Cityscapes) have detectron2's
+    evaluator of their evaluator_type.
+
     Args:
         dataset_name: name in detectron2's catalogs.
         tasks: predicted tasks, a subset of PREDICTIONS.
@@ -77,6 +82,10 @@ def build_evaluators(
         plots: draw precision-recall curves and confusion matrices.
         save_predictions: write predicted semantic and panoptic maps.
     """
+    kind = _evaluator_type(MetadataCatalog.get(dataset_name))
+    if kind in REQUIREMENTS:
+        official = build_official_evaluator(kind, dataset_name, tasks, output_dir=output_dir)
+        return EvaluatorList([official])
     annotated = _annotated_tasks(dataset_name, tasks)
     map_options: dict[str, Any] = {"output_dir": output_dir, "save_predictions": save_predictions}
     evaluators: list[DatasetEvaluator] = []
@@ -102,16 +111,34 @@ def build_evaluators(
     return EvaluatorList(evaluators)
 
 
+def _evaluator_type(metadata: Metadata) -> str:
+    """Return evaluator_type; detectron2's `register_pascal_voc` does not set it."""
+    is_voc = all(metadata.get(key) for key in ("dirname", "split", "year"))
+    return metadata.get("evaluator_type", "pascal_voc" if is_voc else "")
+
+
 def _annotated_tasks(dataset_name: str, tasks: Collection[str]) -> set[str]:
     """Return the tasks for which a data set has ground truth, with a warning about the others."""
     metadata = MetadataCatalog.get(dataset_name)
     missing = {task: _missing_truth(metadata, task) for task in PREDICTIONS if task in tasks}
+    if _needs_records(metadata, missing):
+        annotated = known_tasks(read_records(dataset_name))
+        unnamed = {t for t in annotated if all(metadata.get(k) is None for k in GROUND_TRUTH[t])}
+        missing |= dict.fromkeys(missing.keys() & unnamed, "")
     reasons = [f"{task} ({reason})" for task, reason in missing.items() if reason]
     if len(reasons) == len(missing):
         raise ValueError(f"{dataset_name}: nothing to evaluate: {', '.join(reasons)}")
     if reasons:
         logger.warning("%s: not evaluated: %s", dataset_name, ", ".join(reasons))
     return {task for task, reason in missing.items() if not reason}
+
+
+def _needs_records(metadata: Metadata, missing: Mapping[str, str]) -> bool:
+    """Whether ground truth can be in the records although the metadata names no file of it."""
+    kind = _evaluator_type(metadata)
+    if kind == COMPLETE or metadata.name not in DatasetCatalog.list():
+        return False
+    return all(missing.values()) or (kind.endswith("panoptic_seg") and any(missing.values()))
 
 
 def _missing_truth(metadata: Metadata, task: str) -> str:
@@ -122,4 +149,7 @@ def _missing_truth(metadata: Metadata, task: str) -> str:
             return f"no {key} in its metadata"
         if isinstance(value, str) and not Path(value).exists():
             return f"{value} does not exist"
+    keys = ("panoptic_classes", "stuff_dataset_id_to_contiguous_id")
+    if task == "panoptic" and not any(metadata.get(key) for key in keys):
+        return f"no {keys[0]} in its metadata"
     return ""

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import Metadata
 from detectron2.evaluation import DatasetEvaluator
 from pycocotools import mask as coco_mask
 
+from ..data.catalog.categories import IGNORE_LABEL
+from ..data.catalog.records import read_metadata, read_records
+from ..data.files.panoptic_maps import segment_ids, segment_labels
 from ..files import write_json
 from .gathering import gather
 from .missing import Missing
@@ -47,7 +50,8 @@ class SemanticEvaluator(DatasetEvaluator):
             save_predictions: write sem_seg_predictions.json in COCO's stuff format (large).
             plots: draw a confusion matrix.
         """
-        metadata = MetadataCatalog.get(dataset_name)
+        records = read_records(dataset_name)
+        metadata = read_metadata(dataset_name)
         self._dataset_name = dataset_name
         self._class_names = list(metadata.stuff_classes)
         self._is_thing = thing_flags(metadata)
@@ -58,8 +62,14 @@ class SemanticEvaluator(DatasetEvaluator):
         self._plots = plots
         self._maps = {
             record["file_name"]: record["sem_seg_file_name"]
-            for record in DatasetCatalog.get(dataset_name)
+            for record in records
             if "sem_seg_file_name" in record
+        }
+        # Without semantic maps, labels are those of the panoptic maps.
+        self._panoptic = {
+            record["file_name"]: (record["pan_seg_file_name"], record["segments_info"])
+            for record in records
+            if record.get("from_panoptic") and "sem_seg_file_name" not in record
         }
         count = len(self._class_names)
         if count > MAX_CLASSES:
@@ -69,7 +79,7 @@ class SemanticEvaluator(DatasetEvaluator):
         # Label of a pixel -> row of the counts: the classes, then ignored, then invalid.
         self._rows = np.full(256, count + 1)
         self._rows[:count] = np.arange(count)
-        self._rows[metadata.ignore_label] = count
+        self._rows[metadata.get("ignore_label", IGNORE_LABEL)] = count
         self.reset()
 
     def reset(self) -> None:
@@ -82,17 +92,31 @@ class SemanticEvaluator(DatasetEvaluator):
     def process(self, inputs: Sequence[Json], outputs: Sequence[Json]) -> None:
         """Count the pixels of a batch."""
         for sample, output in zip(inputs, outputs, strict=True):
-            path = self._maps.get(sample["file_name"])
-            if path is None:
+            name = sample["file_name"]
+            if name not in self._maps and name not in self._panoptic:
                 continue
             predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()  # (H, W)
-            truth = read_map(path, shape=predicted.shape)
+            truth = self._read_truth(name, predicted.shape)
             if truth is None:
                 continue
-            self._confusion += self._count(predicted, truth, path)
+            self._confusion += self._count(predicted, truth, self._path(name))
             self._images += 1
             if self._save_predictions:
                 self._predictions += self._to_coco_stuff(predicted, sample["file_name"])
+
+    def _path(self, file_name: str) -> str:
+        """Return the file of the labels of an image."""
+        return self._maps[file_name] if file_name in self._maps else self._panoptic[file_name][0]
+
+    def _read_truth(self, file_name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Return the labels of an image, (H, W); None if its map is broken."""
+        if file_name in self._maps:
+            return read_map(self._maps[file_name], shape=shape)
+        path, segments = self._panoptic[file_name]
+        colors = read_map(path, shape=shape, mode="RGB")  # (H, W, 3)
+        if colors is None:
+            return None
+        return segment_labels(segment_ids(colors), segments)
 
     def _count(self, predicted: np.ndarray, truth: np.ndarray, path: str) -> np.ndarray:
         """Return the confusion matrix of one image."""

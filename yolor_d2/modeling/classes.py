@@ -1,7 +1,8 @@
 """Number of classes of a head: from the configuration, or else from the training data."""
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+
+from ..data.catalog.records import read_metadata
 
 
 def number_of_classes(cfg: CfgNode, node: str, names: str) -> int:
@@ -34,4 +35,4 @@ def number_of_classes(cfg: CfgNode, node: str, names: str) -> int:
 def named_classes(cfg: CfgNode, names: str) -> dict[str, int]:
     """Number of classes in the metadata of each data set; 0 without class names."""
     data_sets = cfg.DATASETS.TRAIN or cfg.DATASETS.TEST
-    return {name: len(MetadataCatalog.get(name).get(names) or ()) for name in data_sets}
+    return {name: len(read_metadata(name).get(names) or ()) for name in data_sets}

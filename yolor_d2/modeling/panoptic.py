@@ -6,10 +6,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
-from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data import Metadata
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
+from ..data.catalog.records import read_metadata
 from ..structures import SemanticMap
 
 Segment = dict[str, Any]
@@ -50,7 +51,7 @@ class PanopticMerger(nn.Module):
         """Merger for the training data; None if disabled or if they lack things or stuff."""
         node = cfg.MODEL.PANOPTIC_FPN.COMBINE
         names = cfg.DATASETS.TRAIN or cfg.DATASETS.TEST
-        tables = panoptic_tables(MetadataCatalog.get(names[0])) if names else None
+        tables = panoptic_tables(read_metadata(names[0])) if names else None
         if tables is None or not node.ENABLED:
             return None
         return cls(
@@ -89,7 +90,8 @@ def panoptic_tables(metadata: Metadata) -> tuple[list[int], list[int]] | None:
     Panoptic classes are indices into `panoptic_classes` of the data set, the classes of
     `<name>_panoptic`. Semantic classes are matched by `leaf_to_panoptic`, or by name without it.
     Data sets without panoptic classes use detectron2's convention: a thing has the index of its
-    class, stuff that of its label.
+    class, stuff that of its label. Its "standard" panoptic sets have one table of all classes, and
+    the tables of category ids tell things from stuff.
 
     Args:
         metadata: of the data set.
@@ -103,6 +105,8 @@ def panoptic_tables(metadata: Metadata) -> tuple[list[int], list[int]] | None:
     if not things or not leaves:
         return None
     classes = metadata.get("panoptic_classes")
+    if classes is None and list(things) == list(leaves):
+        return _rows_of(metadata, "thing", len(things)), _rows_of(metadata, "stuff", len(leaves))
     if classes is None:
         # detectron2's stuff classes of COCO begin with "things", which stands for all things.
         no_stuff = {*things, "things"}
@@ -119,6 +123,12 @@ def panoptic_tables(metadata: Metadata) -> tuple[list[int], list[int]] | None:
         is_stuff = set(indices[False].values())
         stuff = [index if index in is_stuff else -1 for index in leaf_to_panoptic]
     return [indices[True].get(name, -1) for name in things], stuff
+
+
+def _rows_of(metadata: Metadata, kind: str, number: int) -> list[int]:
+    """Return the index of each class that is a "thing" or "stuff", and -1 of the others."""
+    table = metadata.get(f"{kind}_dataset_id_to_contiguous_id") or {}
+    return [index if index in table.values() else -1 for index in range(number)]
 
 
 def merge(

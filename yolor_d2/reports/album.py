@@ -12,6 +12,7 @@ import torch
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
+from ..data.catalog.records import read_records
 from ..data.files.contents import read_json
 from ..structures import RLEMasks
 from ..visualization import draw_results, side_by_side
@@ -159,7 +160,7 @@ def read_results(folder: Path, test_sets: Sequence[str], *, threshold: float) ->
     captions = _read_list(folder / CAPTIONS_FILE, {"image_id", "caption"})
     if objects is None and captions is None:
         raise ValueError(f"{folder}: has neither {OBJECTS_FILE} nor {CAPTIONS_FILE}")
-    records = {record["image_id"]: record for record in DatasetCatalog.get(name)}
+    records = {record["image_id"]: record for record in read_records(name)}
     found = {result["image_id"] for result in [*(objects or ()), *(captions or ())]}
     if found and found.isdisjoint(records):
         raise ValueError(f"{folder}: has no results for images of {name}")

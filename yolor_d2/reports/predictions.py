@@ -8,11 +8,12 @@ from typing import Any
 import cv2
 import numpy as np
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from torch import nn
 from tqdm import tqdm
 
 from ..data import build_test_loader
+from ..data.catalog.records import read_records
 from ..engine.trainer import build_for_inference
 from ..visualization import BACKGROUND, CAPTION_PANEL, PANELS, draw_panels, side_by_side, stack
 from .ground_truth import record_image, true_result
@@ -34,7 +35,7 @@ def draw_test_set(cfg: CfgNode, *, number: int, threshold: float) -> int:
     model = build_for_inference(cfg)
     name = cfg.DATASETS.TEST[0]
     items = islice(chain.from_iterable(build_test_loader(cfg, name)), number)
-    records = {record["file_name"]: record for record in DatasetCatalog.get(name)}
+    records = {record["file_name"]: record for record in read_records(name)}
     pictures = compare_all(
         model, items, records=records, metadata=MetadataCatalog.get(name), threshold=threshold
     )

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 
 from ..data import build_tokenizer, build_train_loader
+from ..data.catalog.records import read_records
 from ..visualization import draw_panels, draw_results, sample_pictures
 from .ground_truth import record_image, true_result
 from .html_page import Figure, Section
@@ -26,7 +27,7 @@ def draw_samples(cfg: CfgNode, number: int) -> Iterator[Section]:
     records = {
         record["file_name"]: (record, MetadataCatalog.get(name))
         for name in cfg.DATASETS.TRAIN
-        for record in DatasetCatalog.get(name)
+        for record in read_records(name)
     }
     loader = build_train_loader(cfg, tokenizer=tokenizer)
     items = itertools.islice(itertools.chain.from_iterable(loader), number)

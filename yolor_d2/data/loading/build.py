@@ -6,12 +6,13 @@ from random import SystemRandom
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, DatasetFromList, DatasetMapper, MetadataCatalog
+from detectron2.data import DatasetFromList, DatasetMapper
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from ...tokenizer import Tokenizer
+from ..catalog.records import COMPLETE, read_metadata, read_records
 from ..errors import DataError
 from ..files.images import BadFiles
 from ..views.mapper import MultiTaskMapper, known_targets
@@ -171,7 +172,7 @@ def make_test_loader(
         output_dir, max_bad_files: see `make_train_loader`.
         max_images: number of images, evenly spread over the data set; 0 takes all.
     """
-    records = DatasetCatalog.get(dataset_name)
+    records = read_records(dataset_name)
     if max_images:
         number = min(max_images, len(records))
         records = [records[k * len(records) // number] for k in range(number)]
@@ -222,7 +223,7 @@ def build_tokenizer(cfg: CfgNode) -> Tokenizer:
 
 def train_tokenizer(names: Sequence[str], *, vocab_size: int) -> Tokenizer:
     """Train a tokenizer on the captions of data sets."""
-    records = (record for name in names for record in DatasetCatalog.get(name))
+    records = (record for name in names for record in read_records(name))
     captions = [caption for record in records for caption in record.get("captions", [])]
     if not captions:
         raise DataError(
@@ -232,7 +233,7 @@ def train_tokenizer(names: Sequence[str], *, vocab_size: int) -> Tokenizer:
 
 
 def _training_records(name: str, *, filter_empty: bool) -> list[Record]:
-    records = DatasetCatalog.get(name)
+    records = read_records(name)
     if filter_empty:
         records = [
             r
@@ -307,12 +308,14 @@ def shared_classes(names: Sequence[str], key: str, *, where: str) -> list[str] |
     Args:
         names: names of the data sets.
         key: metadata key of the classes.
-        where: metadata key of the targets; data sets without it or without classes are skipped.
+        where: metadata key of the targets. Data sets of `register_coco_multitask` without it are
+            skipped, others without classes.
     """
     found = {}
     for name in names:
-        metadata = MetadataCatalog.get(name)
-        if metadata.get(where) is not None and metadata.get(key):
+        metadata = read_metadata(name)
+        is_complete = metadata.get("evaluator_type") == COMPLETE
+        if metadata.get(where if is_complete else key) is not None and metadata.get(key):
             found[name] = tuple(metadata.get(key))
     if len(set(found.values())) > 1:
         raise DataError(f"the {key} of {' and '.join(found)} differ")

@@ -27,7 +27,7 @@ def known_targets(record: Record) -> frozenset[str]:
 
     Masks count as known if every object has one; a record's `has_masks` takes precedence.
     """
-    known = set()
+    known = {"detection", "mask", "semantic"} if record.get("from_panoptic") else set()
     if "annotations" in record:
         known.add("detection")
         if record.get("has_masks", all("segmentation" in a for a in record["annotations"])):

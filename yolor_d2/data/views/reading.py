@@ -1,11 +1,14 @@
 """Reading the files of a data set dict: pixels, semantic labels, objects."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from detectron2.structures import BoxMode
 
 from ..errors import BadFileError
 from ..files.images import ArrayCache, read_image
+from ..files.panoptic_maps import read_segment_ids, segment_annotations, segment_labels
 from ..files.semantic_files import read_index_png
 from .targets import Objects, read_objects
 
@@ -38,10 +41,7 @@ class RecordReader:
             size = {"width": record["width"], "height": record["height"]}
             return read_image(path, **size, reduction=reduction)
 
-        key = (path, reduction)
-        if key not in self._sample:
-            self._sample[key] = self._cache.get(key, read)
-        return self._sample[key]
+        return self._cached((path, reduction), read)
 
     def labels(self, record: Record) -> np.ndarray:
         """Return the semantic map, uint8 (height, width)."""
@@ -57,12 +57,38 @@ class RecordReader:
                 raise BadFileError(path, f"has label {last}, of {self.num_sem_seg_classes} classes")
             return labels
 
+        if "sem_seg_file_name" not in record:
+            return segment_labels(self._segment_ids(record), record["segments_info"])
         path = record["sem_seg_file_name"]
-        key = (path, 0)
-        if key not in self._sample:
-            self._sample[key] = self._cache.get(key, read)
-        return self._sample[key]
+        return self._cached((path, 0), read)
 
     def objects(self, record: Record) -> Objects:
         """Return the objects of a record, without crowds."""
+        if record.get("from_panoptic"):
+            record = {**record, "annotations": self.annotations(record)}
         return read_objects(record)
+
+    def annotations(self, record: Record) -> list[Record]:
+        """Return the annotations of a record, crowds included; [] if it has none."""
+        if not record.get("from_panoptic"):
+            return record.get("annotations", [])
+        found = segment_annotations(self._segment_ids(record), record["segments_info"])
+        return [{**each, "bbox_mode": BoxMode.XYXY_ABS} for each in found]
+
+    def _segment_ids(self, record: Record) -> np.ndarray:
+        """Return the panoptic map, int32 (height, width)."""
+        path = record["pan_seg_file_name"]
+
+        def read() -> np.ndarray:
+            ids = read_segment_ids(path)
+            expected = (record["height"], record["width"])
+            if ids.shape != expected:
+                raise BadFileError(path, f"is {ids.shape}, its image is {expected}")
+            return ids
+
+        return self._cached((path, 0), read)
+
+    def _cached(self, key: tuple[str, int], read: Callable[[], np.ndarray]) -> np.ndarray:
+        if key not in self._sample:
+            self._sample[key] = self._cache.get(key, read)
+        return self._sample[key]

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
-from ...data.files.contents import read_json
+from ...data.catalog.records import read_metadata
 from ...files import write_json
 from ...structures import instances_to_coco_json
 from ..gathering import gather
 from ..mistakes.box_confusion import box_confusion
 from ..mistakes.plots import draw_confusion, draw_precision_recall
+from .ground_truth import read_ground_truth
 from .scoring import Json, Scores, score
 
 logger = logging.getLogger(__name__)
@@ -38,15 +38,15 @@ class InstanceEvaluator(DatasetEvaluator):
     ) -> None:
         """
         Args:
-            dataset_name: data set with the metadata "json_file".
+            dataset_name: data set with the metadata "json_file", or with annotated records.
             tasks: "bbox", "segm"; masks are skipped if the data set has none.
             output_dir: folder of coco_instances_results.json, in COCO's result format, and of
                 plots; None writes nothing.
             processes: number of scoring processes.
             plots: draw precision-recall curves, and a confusion matrix of boxes.
         """
-        self._metadata = MetadataCatalog.get(dataset_name)
-        self._dataset: Json = read_json(Path(self._metadata.json_file))
+        self._metadata = read_metadata(dataset_name)
+        self._dataset: Json = read_ground_truth(dataset_name)
         self._image_ids = {image["id"] for image in self._dataset["images"]}
         self._tasks = tuple(tasks)
         self._folder = None if output_dir is None else Path(output_dir)
@@ -77,11 +77,11 @@ class InstanceEvaluator(DatasetEvaluator):
             write_json(self._folder / "coco_instances_results.json", results)
         annotations = self._dataset.get("annotations")
         if annotations is None:
-            logger.warning("%s has no annotations: nothing is scored", self._metadata.json_file)
+            logger.warning("%s has no annotations: nothing is scored", self._metadata.name)
             return {}
         tasks = set(self._tasks)
         if "segm" in tasks and not any(a.get("segmentation") for a in annotations):
-            logger.info("%s has no masks: masks are not scored", self._metadata.json_file)
+            logger.info("%s has no masks: masks are not scored", self._metadata.name)
             tasks.remove("segm")
         return {task: self._score(results, task) for task in sorted(tasks)}
 
@@ -101,11 +101,13 @@ class InstanceEvaluator(DatasetEvaluator):
             return results
         ids = {index: category_id for category_id, index in to_index.items()}
         unknown = {result["category_id"] for result in results} - ids.keys()
-        if unknown:
+        # In detectron2's panoptic sets, thing_classes includes stuff, which is not scored here.
+        if max(unknown, default=-1) >= len(self._metadata.get("thing_classes") or ids):
             raise ValueError(
                 f"class {max(unknown)} is predicted, "
                 f"but {self._metadata.name} has {len(ids)} classes"
             )
+        results = [result for result in results if result["category_id"] not in unknown]
         return [{**result, "category_id": ids[result["category_id"]]} for result in results]
 
     def _score(self, results: list[Json], task: str) -> dict[str, float]:

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from PIL import Image
 
+from ...data.catalog.records import read_metadata
 from ...data.files.contents import read_json
 from ...files import write_json
 from ..gathering import gather
 from ..truth_maps import read_map
+from .classes import PanopticClasses
 from .quality import Quality, Segments, count_segments
 
 logger = logging.getLogger(__name__)
@@ -40,14 +41,17 @@ class PanopticEvaluator(DatasetEvaluator):
         """
         Args:
             dataset_name: data set with the metadata "panoptic_json", "panoptic_root" and the
-                panoptic classes that `register_coco_multitask` sets.
+                panoptic classes that `register_coco_multitask` sets, or else the tables of
+                category ids of detectron2's panoptic sets.
             output_dir: folder for the optional output below; None writes nothing.
             save_predictions: write the predicted maps in COCO's format, panoptic_seg/*.png and
                 panoptic_seg/predictions.json.
         """
-        self._metadata = MetadataCatalog.get(dataset_name)
-        self._class_names: list[str] = self._metadata.panoptic_classes
-        annotations = read_json(Path(self._metadata.panoptic_json))["annotations"]
+        self._metadata = read_metadata(dataset_name)
+        content = read_json(Path(self._metadata.panoptic_json))
+        annotations = content["annotations"]
+        self._classes = PanopticClasses.of(self._metadata, content.get("categories", ()))
+        self._class_names = self._classes.names
         self._truth = {annotation["image_id"]: annotation for annotation in annotations}
         self._folder = (
             Path(output_dir) / "panoptic_seg" if save_predictions and output_dir else None
@@ -71,7 +75,7 @@ class PanopticEvaluator(DatasetEvaluator):
             predicted = Segments.of(
                 ids,
                 [segment["id"] for segment in segments],
-                [segment["category_id"] for segment in segments],
+                [self._classes.index_of(segment) for segment in segments],
                 [False] * len(segments),
             )
             if self._folder is not None:
@@ -97,22 +101,20 @@ class PanopticEvaluator(DatasetEvaluator):
         )
 
     def _class_indices(self, segments: Sequence[Json]) -> list[int]:
-        table = self._metadata.panoptic_dataset_id_to_contiguous_id
-        return [table[segment["category_id"]] for segment in segments]
+        return [self._classes.indices[segment["category_id"]] for segment in segments]
 
     def _save(self, folder: Path, image_id: Any, ids: np.ndarray, segments: list[Json]) -> None:
         name = Path(self._truth[image_id]["file_name"]).with_suffix(".png").name
         colors = np.stack([ids % 256, ids // 256 % 256, ids // 256**2], axis=2)  # (H, W, 3)
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(colors.astype(np.uint8)).save(folder / name)
-        table = self._metadata.panoptic_dataset_id_to_contiguous_id
-        coco_ids = {index: category_id for category_id, index in table.items()}
+        coco_ids = {index: category_id for category_id, index in self._classes.indices.items()}
         self._predictions.append(
             {
                 "image_id": image_id,
                 "file_name": name,
                 "segments_info": [
-                    {"id": segment["id"], "category_id": coco_ids[segment["category_id"]]}
+                    {"id": segment["id"], "category_id": coco_ids[self._classes.index_of(segment)]}
                     for segment in segments
                 ],
             }
@@ -132,7 +134,7 @@ class PanopticEvaluator(DatasetEvaluator):
         if self._folder is not None:
             predictions = [prediction for _, _, part in parts for prediction in part]
             write_json(self._folder / "predictions.json", {"annotations": predictions})
-        is_thing = np.array(self._metadata.panoptic_is_thing, bool)
+        is_thing = np.array(self._classes.is_thing, bool)
         quality = Quality.of(counts)
         groups = {"": np.ones_like(is_thing), "_th": is_thing, "_st": ~is_thing}
         headline = {
