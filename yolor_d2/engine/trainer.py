@@ -105,7 +105,7 @@ class Trainer(Run, DefaultTrainer):
             ),
             model=partial(cls.build_model, cfg),
             optimizer=partial(cls.build_optimizer, cfg),
-            schedule=partial(cls.build_lr_scheduler, cfg),
+            schedule=lambda optimizer: call(cls.build_lr_scheduler, cfg, optimizer=optimizer),
             evaluate=partial(cls.test, cfg),
             tokenizer=tokenizer,
         )
