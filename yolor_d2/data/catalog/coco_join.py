@@ -6,6 +6,7 @@ Inconsistencies raise a DataError that names the file and the id.
 import json
 import logging
 import math
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 
 from ..errors import BadFileError, DataError
+from ..files.contents import read_bytes
 from ..files.images import image_size
 from ..files.rle import covers
 from ..files.semantic_files import png_size
@@ -59,7 +61,7 @@ def load_coco_multitask(
     if skip_missing:
         files = _present(files)
     for folder in (files.image_root, files.sem_seg_root, files.panoptic_root):
-        if folder is not None and not folder.is_dir():
+        if folder is not None and not folder.is_dir() and not zipfile.is_zipfile(folder):
             raise DataError(f"{folder}: there is no such folder")
     records: dict[Any, Record] = {}
     if files.instances_json is not None:
@@ -99,10 +101,9 @@ def _present(files: CocoFiles) -> CocoFiles:
 def read_json(path: Path) -> Json:
     """Read a JSON file; raise a DataError if that fails."""
     try:
-        with path.open("rb") as file:
-            return json.load(file)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}") from None
+        return json.loads(read_bytes(str(path)))
+    except BadFileError as error:
+        raise DataError(str(error)) from None
     except ValueError as error:
         raise DataError(f"{path}: is not valid JSON ({error})") from None
 
