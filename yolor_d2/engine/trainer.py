@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from ..checkpoint.provenance import Provenance
 from ..data import build_test_loader, build_train_loader
+from ..data.formats.registration import register_configured
 from ..data.loading.validation import build_validation_loader
 from ..evaluation import build_evaluator
 from ..model_zoo import load_config
@@ -177,6 +178,7 @@ class Trainer(Run, DefaultTrainer):
 def read_yacs(args: Namespace) -> Configuration:
     """Read a *.yaml file with the overrides of the command line."""
     cfg = load_config(args.config_file, args.opts)
+    register_configured(cfg)
     if cfg.MODEL.DEVICE == "cuda":
         cfg.MODEL.DEVICE = best_device()
     cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())

@@ -101,9 +101,15 @@ def _present(files: CocoFiles) -> CocoFiles:
 def read_json(path: Path) -> Json:
     """Read a JSON file; raise a DataError if that fails."""
     try:
-        return json.loads(read_bytes(str(path)))
+        try:
+            content = path.read_bytes()
+        except NotADirectoryError:  # in an archive
+            content = read_bytes(str(path))
+        return json.loads(content)
     except BadFileError as error:
         raise DataError(str(error)) from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise DataError(f"{path}: is not valid JSON ({error})") from None
 

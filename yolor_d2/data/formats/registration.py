@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pycocotools.mask as mask_util
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...files import write_json
@@ -56,6 +57,15 @@ def register_own_data(path: str, *, truth_folder: Path | None = None) -> Registe
         DatasetCatalog.register(NAMES[part], partial(list, records))
         MetadataCatalog.get(NAMES[part]).set(**metadata)
     return RegisteredData(path, source, data, is_split)
+
+
+def register_configured(cfg: CfgNode) -> None:
+    """Register the data of DATASETS.DATA, if it is set; see `register_own_data`.
+
+    Annotations for evaluators are written to OUTPUT_DIR/data.
+    """
+    if cfg.DATASETS.DATA:
+        register_own_data(cfg.DATASETS.DATA, truth_folder=Path(cfg.OUTPUT_DIR) / "data")
 
 
 def _metadata(data: OwnData, records: list[Record]) -> dict[str, Any]:
