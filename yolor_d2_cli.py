@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SUMMARIES = {
-    "train": "train a configuration (train_net.py)",
+    "train": "train on your data (--data), or a configuration (train_net.py)",
     "eval": "evaluate a checkpoint on the test sets (train_net.py --eval-only)",
     "predict": "predict on images, folders, videos or cameras; draw the results and write JSON",
     "export": "export a network as ONNX, TorchScript or torch.export graphs",
@@ -21,6 +21,7 @@ SUMMARIES = {
     "web": "serve a web page for predictions",
 }
 MODULES = {
+    "train": "train",
     "predict": "predict",
     "export": "export",
     "check-data": "check_data",
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"yolor-d2: unknown command {name}{hint}", file=sys.stderr)
         return WRONG_USE
     sys.argv = [f"yolor-d2 {name}", *rest]  # shown in help, errors and checkpoints
-    return run_training(name, rest) if name in ("train", "eval") else run_tool(name, rest)
+    is_training = name == "eval" or (name == "train" and not has_data(rest))
+    return run_training(name, rest) if is_training else run_tool(name, rest)
 
 
 def version() -> str:
@@ -63,6 +65,11 @@ def usage() -> str:
     lines = [f"  {name:<12}{summary}" for name, summary in SUMMARIES.items()]
     last = "yolor-d2 COMMAND --help: flags of a command; yolor-d2 --version"
     return "\n".join(["usage: yolor-d2 COMMAND ...", "", *lines, "", last])
+
+
+def has_data(arguments: Sequence[str]) -> bool:
+    """Whether `train` gets labeled data instead of a configuration."""
+    return any(word.partition("=")[0] == "--data" for word in arguments)
 
 
 def run_training(name: str, arguments: Sequence[str]) -> int:

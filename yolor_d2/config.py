@@ -246,6 +246,9 @@ def _add_input(cfg: CfgNode) -> None:
 def _add_loading(cfg: CfgNode) -> None:
     # Fraction of the samples drawn from each of DATASETS.TRAIN; []: all images equally often.
     cfg.DATASETS.TRAIN_RATIOS = []
+    # File or folder of labeled data in a format of docs/own_data.md, whose parts are registered as
+    # "own_train", "own_val" and "own_test"; "": none. `yolor-d2 train --data` sets it.
+    cfg.DATASETS.DATA = ""
     # Size of each worker's cache of decoded images in MB, useful if the data set fits; 0: no cache.
     cfg.DATALOADER.IMAGE_CACHE_MB = 0
     # Maximum fraction of training images that cannot be used. A run stops when it is exceeded.

@@ -71,7 +71,8 @@ def run_command(words: Sequence[str], overrides: Sequence[str]) -> None:
         case ["python", "-m", module, *arguments]:
             assert not import_module(module).main(arguments)
         case ["yolor-d2", *arguments]:
-            assert not yolor_d2_cli.main(arguments)
+            more = overrides if arguments[:2] == ["train", "--data"] else []
+            assert not yolor_d2_cli.main([*arguments, *more])
         case ["python", script, *arguments]:
             more = [] if "--eval-only" in arguments else overrides
             with pytest.MonkeyPatch.context() as patch:

@@ -28,6 +28,7 @@ ELSEWHERE = {  # files that documents or commands create, and similar files of t
     "exported/runner.py": "yolor_d2/export/runner/runner.py",
     "train.py": "train_net.py",
     "my_config.yaml": "configs/Base-YOLOR.yaml",
+    "output/shapes/training.yaml": "configs/Base-YOLOR.yaml",
 }
 
 
@@ -155,7 +156,7 @@ def check_console(arguments: Sequence[str]) -> None:
     if command == "--help":
         return
     assert command in yolor_d2_cli.SUMMARIES
-    if command in ("train", "eval"):
+    if command in ("train", "eval") and not yolor_d2_cli.has_data(rest):
         check_configuration(argument_parser().parse_args(rest))
     else:
         check_configuration(parsed(yolor_d2_cli.main, arguments if rest else [command, "--help"]))

@@ -9,7 +9,11 @@ import cv2
 import pytest
 import torch
 
+from yolor_d2.data.formats.registration import register_own_data
+from yolor_d2.data.formats.summary import summary
+
 from ..data.coco_files import restored_catalogs
+from ..data.formats.samples import WRITERS
 from .documents import ROOT, Names, read_blocks, run_blocks
 
 DOCUMENT = "docs/own_data.md"
@@ -39,10 +43,32 @@ def test_document_has_the_expected_blocks() -> None:
     ]
     languages = [block.language for block in read_blocks(DOCUMENT)]
     assert {name: languages.count(name) for name in set(languages)} == {
-        "python": 7,
+        "python": 8,
         "yaml": 1,
-        "bash": 4,
+        "bash": 5,
+        "": 1,
     }
+
+
+def test_one_command(names: Names) -> None:
+    folder: Path = names["folder"]
+    assert len(list((folder / "output/shapes/pictures").glob("*.png"))) == 8
+    metrics = json.loads((folder / "output/shapes/metrics.json").read_text())
+    assert "bbox/AP" in metrics
+    lines = (folder / "output/shapes/predicted/predictions.jsonl").read_text().splitlines()
+    assert len(lines) == 8
+
+
+def test_five_lines_of_each_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    printed = []
+    with restored_catalogs():
+        for name, writer in WRITERS.items():
+            Path(name).mkdir()
+            writer(Path(name))
+            printed.append("\n".join(summary(register_own_data(name))) + "\n")
+    (block,) = [block for block in read_blocks(DOCUMENT) if not block.language]
+    assert block.code == "\n".join(printed)
 
 
 def test_the_record(names: Names) -> None:

@@ -26,7 +26,7 @@ from yolor_d2.data.catalog import records
 from yolor_d2.engine.trainer import Trainer
 from yolor_d2.inference.predictor import Predictor
 
-from ..data.coco_files import restored_catalogues
+from ..data.coco_files import restored_catalogs
 from ..data.official_files import (
     BOXES,
     HEIGHT,
@@ -54,7 +54,7 @@ CITY_CLASSES = ((7, "road"), (26, "car"), (24, "person"))
 
 @pytest.fixture(autouse=True)
 def empty_catalogs() -> Iterator[None]:
-    with restored_catalogues():
+    with restored_catalogs():
         DatasetCatalog.clear()
         MetadataCatalog.data = {}
         yield

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..data import build_test_loader, build_train_loader
 from ..data.catalog.registered import require_registered
+from ..data.formats.registration import register_configured
 from ..data.loading.validation import build_validation_loader
 from ..evaluation import build_evaluator
 from ..model_zoo import load_config
@@ -265,6 +266,7 @@ def _same(evaluator: DatasetEvaluator | None) -> DatasetEvaluator | None:
 def read_yacs(args: Namespace) -> Configuration:
     """Read a *.yaml file with the overrides of the command line."""
     cfg = load_config(args.config_file, args.opts)
+    register_configured(cfg)
     lacks_gpu = cfg.MODEL.DEVICE == "cuda" and best_device() == "cpu"
     if lacks_gpu:
         cfg.MODEL.DEVICE = "cpu"

@@ -1,6 +1,9 @@
 """Check whole data sets before training: every file, every annotation.
 
     python -m yolor_d2.tools.check_data --dataset coco_2017_val_multitask --report problems.csv
+    yolor-d2 check-data DATA
+
+DATA is a file or folder in a format of docs/own_data.md.
 
 Exit code 0: no problems. 1: problems were found. 2: a data set is not registered or cannot be
 loaded. Crowds and images without objects or captions are not problems.
@@ -16,7 +19,9 @@ from pathlib import Path
 from ..data.catalog.registered import require_registered
 from ..data.checks.dataset import ProblemList, check_dataset, open_report
 from ..data.checks.summary import class_table, problem_lines, task_table
-from ..data.errors import DataError
+from ..data.errors import BadFileError, DataError
+from ..data.formats.registration import NAMES, register_own_data
+from ..data.formats.summary import summary
 from .errors import FAILED, WRONG_USE, one_line_errors, print_error
 
 
@@ -24,7 +29,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--dataset", action="append", required=True, metavar="NAME")
+    parser.add_argument("data", nargs="?", metavar="DATA", help="file or folder of labeled data")
+    parser.add_argument("--dataset", action="append", default=[], metavar="NAME")
     parser.add_argument(
         "--import",
         dest="modules",
@@ -39,6 +45,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--limit", type=int, metavar="N", help="check only the first N images")
     parser.add_argument("--report", type=Path, metavar="FILE.csv", help="write all problems")
     options = parser.parse_args(arguments)
+    if not options.dataset and options.data is None:
+        parser.error("DATA or --dataset is required")
     if options.workers < 0:
         parser.error("--workers must not be negative")
     if options.limit is not None and options.limit < 1:
@@ -46,15 +54,25 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-@one_line_errors("check_data", ImportError)
+@one_line_errors("check_data", ImportError, BadFileError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check data sets and print the result; returns the exit code."""
     options = parse_arguments(arguments)
     for module in options.modules:
         importlib.import_module(module)
-    require_registered(options.dataset)
+    names = [*options.dataset, *(register_data(options.data) if options.data else ())]
+    require_registered(names)
     with open_report(options.report) as writer:
-        return max([check(name, ProblemList(writer), options) for name in options.dataset])
+        return max([check(name, ProblemList(writer), options) for name in names])
+
+
+def register_data(path: str) -> list[str]:
+    """Register labeled data and print what was found; returns the names of its parts."""
+    found = register_own_data(path)
+    for line in summary(found):
+        print(line)
+    print()
+    return [NAMES[part] for part in found.data.parts]
 
 
 def check(name: str, problems: ProblemList, options: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from ..data.errors import BadFileError
+from ..data.formats.registration import register_configured
 from ..model_zoo import load_config
 from ..reports.predictions import draw_test_set
 from .errors import one_line_errors
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_score_threshold(parser)
     args = parser.parse_args(arguments)
     cfg = load_config(args.config_file, args.opts)
+    register_configured(cfg)
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     cfg.OUTPUT_DIR = str(args.output)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from tqdm import tqdm
 
 from ..data.errors import BadFileError
+from ..data.formats.registration import register_configured
 from ..model_zoo import load_config
 from ..reports.html_page import write_page
 from ..reports.training_samples import NOTE, draw_samples
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_picture_options(parser, number=8, counted="number of samples")
     args = parser.parse_args(arguments)
     cfg = load_config(args.config_file, args.opts)
+    register_configured(cfg)
     cfg.OUTPUT_DIR = str(args.output)
     args.output.mkdir(parents=True, exist_ok=True)
     sections = tqdm(draw_samples(cfg, args.number), total=args.number)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.errors import BadFileError
+from ..data.formats.registration import register_configured
 from ..model_zoo import load_config
 from ..reports.album import read_results
 from ..reports.html_page import write_page
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_score_threshold(parser)
     args = parser.parse_args(arguments)
     cfg = load_config(args.config_file, args.opts)
+    register_configured(cfg)
     album = read_results(args.results, cfg.DATASETS.TEST, threshold=args.score_threshold)
     sections = [*object_sections(album, args.number), *caption_sections(album, args.number)]
     path = write_page(

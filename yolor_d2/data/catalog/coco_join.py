@@ -5,6 +5,7 @@ Inconsistencies raise a DataError that names the file and the id.
 
 import logging
 import math
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,7 +60,7 @@ def load_coco_multitask(
     if skip_missing:
         files = _present(files)
     for folder in (files.image_root, files.sem_seg_root, files.panoptic_root):
-        if folder is not None and not folder.is_dir():
+        if folder is not None and not folder.is_dir() and not zipfile.is_zipfile(folder):
             raise DataError(f"{folder}: there is no such folder")
     records: dict[Any, Record] = {}
     if files.instances_json is not None:
@@ -108,7 +109,7 @@ def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Jso
         file_name = str(image_root / image["file_name"])
         if "height" not in image or "width" not in image:
             known = records.get(image_id)
-            size = (known["width"], known["height"]) if known else _header_size(file_name)
+            size = (known["width"], known["height"]) if known else header_size(file_name)
             image["width"], image["height"] = size
         record = {
             "file_name": file_name,
@@ -125,7 +126,7 @@ def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Jso
     return content
 
 
-def _header_size(path: str) -> tuple[int, int]:
+def header_size(path: str) -> tuple[int, int]:
     """Return (width, height) of an image whose size is in no annotation file."""
     try:
         return image_size(path)

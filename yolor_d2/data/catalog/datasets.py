@@ -16,7 +16,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import DataError
 from .categories import IGNORE_LABEL, MAX_CLASSES, Categories
-from .coco_join import CocoFiles, load_coco_multitask
+from .coco_join import CocoFiles, load_coco_multitask, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +196,8 @@ def read_categories(path: Path) -> list[dict[str, Any]]:
             categories = _last_member(data, "categories")
             if categories is None:
                 categories = _member(data[:].decode("utf-8-sig"), "categories")
+    except NotADirectoryError:  # in an archive
+        categories = read_json(path).get("categories")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     except ValueError as error:  # also raised by mmap for an empty file

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import BadFileError, DataError
-from .contents import read_bytes
+from .contents import open_header, read_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 def image_size(path: str) -> tuple[int, int]:
     """Return (width, height) after EXIF rotation, reading only the header."""
     try:
-        with Image.open(path) as image:
+        with open_header(path) as file, Image.open(file) as image:
             width, height = image.size
             # Orientations 5..8 swap the sides; OpenCV ignores them in TIFF.
             is_rotated = image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5

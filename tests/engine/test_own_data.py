@@ -1,0 +1,84 @@
+"""The configuration chosen for labeled data."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from detectron2.config import CfgNode
+
+from yolor_d2.data.formats.registration import register_own_data
+from yolor_d2.engine import own_data
+from yolor_d2.engine.own_data import SIZES, choose_config, describe_config
+from yolor_d2.model_zoo import load_config
+
+from ..data.formats.conftest import Make, make
+
+__all__ = ["make"]  # a fixture
+
+
+@pytest.fixture(autouse=True)
+def cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_data, "best_device", lambda: "cpu")
+
+
+def choose(root: Path, **wishes: object) -> CfgNode:
+    return choose_config(register_own_data(str(root)), output_dir=Path("out"), **wishes)
+
+
+def test_tasks_and_classes_are_those_of_the_data(make: Make) -> None:
+    cfg = choose(make("labelme"))
+    assert cfg.MODEL.YOLOR.TASKS == ["detection", "mask"]
+    assert cfg.MODEL.DETECTION_HEAD.NUM_CLASSES == 2
+    assert (cfg.DATASETS.TRAIN, cfg.DATASETS.TEST) == (("own_train",), ("own_val",))
+    cfg = choose(make("semantic_png"))
+    assert (cfg.MODEL.YOLOR.TASKS, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES) == (["semantic"], 3)
+    assert choose(make("coco_folders"), tasks=["caption"]).MODEL.YOLOR.TASKS == ["caption"]
+
+
+def test_wrong_tasks(make: Make) -> None:
+    root = make("labelme")
+    with pytest.raises(ValueError, match=r"--tasks caption: labelme has no such labels; it has de"):
+        choose(root, tasks=["detection", "caption"])
+    with pytest.raises(ValueError, match='has "mask", which needs "detection"'):
+        choose(root, tasks=["mask"])
+    for file in root.glob("*.json"):
+        file.write_text('{"shapes": []}')
+    with pytest.raises(ValueError, match="have no objects, maps or captions"):
+        choose(root)
+
+
+def test_steps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make("yolo")  # 6 images for training
+    assert choose(root, epochs=50).SOLVER.MAX_ITER == 50
+    assert choose(root).SOLVER.MAX_ITER == own_data.MOST_EPOCHS
+    monkeypatch.setattr(own_data, "seconds_per_step", lambda cfg: 0.5)
+    cfg = choose(root, minutes=10)
+    assert cfg.SOLVER.MAX_ITER == 960
+    assert cfg.SOLVER.WARMUP_ITERS == 96
+    assert describe_config(cfg, 6) == (
+        "detection on cpu: 960 steps of 6 images (960 epochs), 64 pixels"
+    )
+    assert choose(root, minutes=0.001).SOLVER.MAX_ITER == own_data.FEWEST_STEPS
+
+
+def test_trial_steps(make: Make) -> None:
+    cfg = choose(make("coco_folders"), epochs=1, overrides=["DATALOADER.NUM_WORKERS", "0"])
+    assert 0 < own_data.seconds_per_step(cfg) < 60
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes(size: str, make: Make) -> None:
+    cfg = choose(make("yolo"), size=size, epochs=1)
+    assert SIZES[size].width == cfg.MODEL.YOLOR_ELAN.WIDTH
+    assert cfg.MODEL.CAPTION_HEAD.DIM % cfg.MODEL.CAPTION_HEAD.NUM_HEADS == 0
+
+
+def test_the_dumped_configuration_is_complete(make: Make) -> None:
+    cfg = choose(make("yolo"), epochs=3, overrides=["SEED", "5"])
+    Path("training.yaml").write_text(cfg.dump())
+    loaded = load_config("training.yaml").dump()
+    assert yaml.safe_load(loaded) == yaml.safe_load(cfg.dump())
+    assert Path(cfg.DATASETS.DATA).is_absolute()
+    assert cfg.SEED == 5
+    with pytest.raises(ValueError, match="configuration: Non-existent key: NOTHING"):
+        choose(Path("yolo"), epochs=3, overrides=["NOTHING", "5"])

@@ -1,0 +1,1 @@
+"""Data in the layouts of labeling tools: recognized, read and registered."""

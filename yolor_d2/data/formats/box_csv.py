@@ -1,0 +1,99 @@
+"""CSV: a line for each box, with the names of the columns in the first line."""
+
+import csv
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..errors import DataError
+from .lines import line_error, read_text
+from .source import Collected, LabeledObject, OwnData, corner_box, list_files, part_of
+
+IMAGE = ("filename", "file_name", "image", "image_name", "image_path", "path", "file")
+CLASS = ("class", "label", "class_name", "category", "name")
+CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
+SIZES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
+
+
+def find_tables(path: Path) -> list[Path]:
+    """Return the path if it is a CSV file of boxes, or all such files of a folder."""
+    files = [path] if path.is_file() else list_files(path, (".csv",))
+    return [f for f in files if f.suffix.lower() == ".csv" and _columns(_header(f)) is not None]
+
+
+def read(path: Path) -> OwnData:
+    """Read the boxes of all tables; empty coordinates stand for an image without objects."""
+    root = path if path.is_dir() else path.parent
+    found: dict[tuple[str, Path], list[LabeledObject]] = {}
+    missing: dict[str, None] = {}
+    for file in find_tables(path):
+        part = part_of(file, root)
+        for name, thing in _read_rows(file):
+            image = _find_image(file, name)
+            if image is None:
+                missing.setdefault(name)
+            else:
+                objects = found.setdefault((part, image), [])
+                objects += [] if thing is None else [thing]
+    collected = Collected(root, missing=list(missing))
+    for (part, image), objects in found.items():
+        collected.add(part, image, objects=objects)
+    return collected.finish(list_files(root))
+
+
+def _header(file: Path) -> list[str]:
+    with file.open(encoding="utf-8-sig", errors="replace") as lines:
+        return [name.strip().lower() for name in next(csv.reader([lines.readline()]), [])]
+
+
+def _columns(header: list[str]) -> tuple[str, str, tuple[str, ...]] | None:
+    """Return the columns of image, class and box; None if one is missing."""
+    image = next((name for name in IMAGE if name in header), None)
+    category = next((name for name in CLASS if name in header), None)
+    box = next((names for names in (*CORNERS, *SIZES) if set(names) <= set(header)), None)
+    return None if image is None or category is None or box is None else (image, category, box)
+
+
+def _find_image(file: Path, name: str) -> Path | None:
+    places = (file.parent / name, file.parent / "images" / name)
+    return next((place for place in places if place.is_file()), None)
+
+
+def _read_rows(file: Path) -> list[tuple[str, LabeledObject | None]]:
+    header = _header(file)
+    columns = _columns(header)
+    assert columns is not None
+    rows = csv.reader(read_text(file).splitlines())
+    next(rows)
+    found = []
+    for values in rows:
+        if not any(value.strip() for value in values):
+            continue
+        if len(values) != len(header):
+            raise line_error(file, rows.line_num, f"has {len(values)} fields, not {len(header)}")
+        row = dict(zip(header, (value.strip() for value in values), strict=True))
+        try:
+            found.append(_read_row(row, *columns))
+        except DataError as error:
+            raise line_error(file, rows.line_num, str(error)) from None
+    return found
+
+
+def _read_row(
+    row: Mapping[str, str], image: str, category: str, box: tuple[str, ...]
+) -> tuple[str, LabeledObject | None]:
+    if not row[image]:
+        raise DataError(f"has no {image}")
+    texts = [row[name] for name in box]
+    if not any(texts):
+        return row[image], None
+    if not row[category]:
+        raise DataError(f"has no {category}")
+    try:
+        a, b, c, d = map(float, texts)
+    except ValueError:
+        raise DataError(f"{', '.join(box)} are {', '.join(texts)}, not numbers") from None
+    corners = (a, b, c, d) if box in CORNERS else (a, b, a + c, b + d)
+    if not all(map(math.isfinite, corners)) or corners[0] >= corners[2] or corners[1] >= corners[3]:
+        raise DataError(f"has an empty box: {', '.join(texts)}")
+    return row[image], LabeledObject(row[category], corner_box(*corners))

@@ -1,0 +1,151 @@
+"""Registers labeled data of any recognized format in detectron2's catalogs."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pycocotools.mask as mask_util
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ...files import write_json
+from ..catalog.categories import IGNORE_LABEL, Categories
+from .recognize import DataSource, recognize
+from .source import TEST, TRAIN, VAL, OwnData, Record
+from .split import with_validation
+
+NAMES = {TRAIN: "own_train", VAL: "own_val", TEST: "own_test"}
+
+
+class RegisteredData(NamedTuple):
+    """Labeled data in detectron2's catalogs.
+
+    Attributes:
+        path: of the data, as given.
+        source: its format.
+        data: its records, with a part for validation.
+        is_split: whether that part was split off.
+    """
+
+    path: str
+    source: DataSource
+    data: OwnData
+    is_split: bool
+
+
+def register_own_data(path: str, *, truth_folder: Path | None = None) -> RegisteredData:
+    """Read labeled data and register its parts as own_train, own_val and own_test.
+
+    Earlier data sets of these names are replaced.
+
+    Args:
+        path: file or folder in a format of `recognize`.
+        truth_folder: gets the annotations of validation and test images in COCO's format, which
+            evaluators read; None writes nothing.
+    """
+    source = recognize(Path(path).absolute())
+    data, is_split = with_validation(source.read(source.path))
+    for name in NAMES.values():
+        if name in DatasetCatalog.list():
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+    for part, records in data.parts.items():
+        metadata = _metadata(data, records)
+        if truth_folder is not None and part != TRAIN:
+            metadata |= _write_truth(truth_folder, part, records, data.things)
+        DatasetCatalog.register(NAMES[part], partial(list, records))
+        MetadataCatalog.get(NAMES[part]).set(**metadata)
+    return RegisteredData(path, source, data, is_split)
+
+
+def register_configured(cfg: CfgNode) -> None:
+    """Register the data of DATASETS.DATA, if it is set; see `register_own_data`.
+
+    Annotations for evaluators are written to OUTPUT_DIR/data.
+    """
+    if cfg.DATASETS.DATA:
+        register_own_data(cfg.DATASETS.DATA, truth_folder=Path(cfg.OUTPUT_DIR) / "data")
+
+
+def _metadata(data: OwnData, records: list[Record]) -> dict[str, Any]:
+    """Return the metadata that detectron2's evaluators and Visualizer read."""
+    found: dict[str, Any] = {
+        "image_root": str(data.root),
+        "evaluator_type": "coco_multitask",
+        "ignore_label": IGNORE_LABEL,
+    }
+    if data.things is not None:
+        found["thing_classes"] = list(data.things.names)
+        found["thing_colors"] = list(data.things.colors)
+        found["thing_dataset_id_to_contiguous_id"] = dict(data.things.id_to_index)
+    if data.sem_seg is not None:
+        found["stuff_classes"] = list(data.sem_seg.names)
+        found["stuff_colors"] = list(data.sem_seg.colors)
+        found["stuff_dataset_id_to_contiguous_id"] = dict(data.sem_seg.id_to_index)
+        if any("sem_seg_file_name" in record for record in records):
+            found["sem_seg_root"] = str(data.root)
+    return found
+
+
+def _write_truth(
+    folder: Path, part: str, records: list[Record], things: Categories | None
+) -> dict[str, str]:
+    """Write the annotations in COCO's format; returns the metadata that names the files."""
+    written = {}
+    with_objects = [record for record in records if "annotations" in record]
+    if with_objects and things is not None:
+        annotations = [
+            _coco_object(annotation, record, things)
+            for record in with_objects
+            for annotation in record["annotations"]
+        ]
+        table = zip(things.ids, things.names, strict=True)
+        content = {
+            "images": [_coco_image(record) for record in with_objects],
+            "annotations": annotations,
+            "categories": [{"id": number, "name": name} for number, name in table],
+        }
+        written["json_file"] = str(folder / f"{part}_instances.json")
+        write_json(Path(written["json_file"]), content)
+    with_captions = [record for record in records if record.get("captions")]
+    if with_captions:
+        pairs = [(r["image_id"], text) for r in with_captions for text in r["captions"]]
+        content = {
+            "images": [_coco_image(record) for record in with_captions],
+            "annotations": [
+                {"id": number, "image_id": image_id, "caption": text}
+                for number, (image_id, text) in enumerate(pairs, start=1)
+            ],
+        }
+        written["captions_json"] = str(folder / f"{part}_captions.json")
+        write_json(Path(written["captions_json"]), content)
+    return written
+
+
+def _coco_image(record: Record) -> Record:
+    keys = ("file_name", "width", "height")
+    return {"id": record["image_id"], **{key: record[key] for key in keys}}
+
+
+def _coco_object(annotation: Mapping[str, Any], record: Record, things: Categories) -> Record:
+    segmentation = annotation.get("segmentation")
+    area = annotation["bbox"][2] * annotation["bbox"][3]
+    if isinstance(segmentation, list):
+        size = (record["height"], record["width"])
+        outline = mask_util.merge(mask_util.frPyObjects(segmentation, *size))
+        area = float(mask_util.area(outline))
+    elif segmentation is not None:
+        area = float(mask_util.area(segmentation))
+        if isinstance(segmentation["counts"], bytes):
+            counts = segmentation["counts"].decode("ascii")
+            segmentation = {**segmentation, "counts": counts}
+    entry = {
+        "id": annotation["id"],
+        "image_id": record["image_id"],
+        "category_id": things.ids[annotation["category_id"]],
+        "bbox": annotation["bbox"],
+        "area": area,
+        "iscrowd": annotation["iscrowd"],
+    }
+    return entry if segmentation is None else {**entry, "segmentation": segmentation}

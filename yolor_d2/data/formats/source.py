@@ -1,0 +1,223 @@
+"""The content of labeled data, independent of its format."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detectron2.structures import BoxMode
+
+from ..catalog.categories import Categories
+from ..catalog.coco_join import IMAGE_SUFFIXES, header_size
+from ..errors import BadFileError, DataError
+from ..files.contents import ARCHIVE_SUFFIX, archive_names
+
+Record = dict[str, Any]
+
+TRAIN, VAL, TEST = "train", "val", "test"
+# Names of folders and keys, and the part that they contain.
+PART_NAMES = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), VAL),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnData:
+    """The records of labeled data.
+
+    Attributes:
+        root: the folder of the data.
+        parts: records of "train", "val" and "test"; "val" and "test" can be missing.
+        things: classes of objects; None without objects.
+        sem_seg: classes of semantic maps; None without maps.
+        unlabeled: number of images without labels, which are left out.
+        missing: label files, or names in them, without an image, which are left out.
+    """
+
+    root: Path
+    parts: dict[str, list[Record]]
+    things: Categories | None = None
+    sem_seg: Categories | None = None
+    unlabeled: int = 0
+    missing: tuple[str, ...] = ()
+
+    def records(self) -> list[Record]:
+        """Return the records of all parts."""
+        return [record for records in self.parts.values() for record in records]
+
+
+class LabeledObject(NamedTuple):
+    """A labeled object, in pixels.
+
+    Attributes:
+        name: of its class.
+        box: (x, y, width, height).
+        polygons: lists of x, y, x, y, ...; None without an outline.
+    """
+
+    name: str
+    box: tuple[float, float, float, float]
+    polygons: list[list[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Images and labels, collected file by file.
+
+    Args:
+        root: the folder of the data.
+    """
+
+    root: Path
+    items: dict[tuple[str, str], Record] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    def add(self, part: str, image: Path, **labels: Any) -> None:
+        """Add an image of a part ("" if the data has no parts) with its labels.
+
+        Args:
+            part: of PART_NAMES' values, or "".
+            image: path of the file.
+            labels: `objects`, a list of LabeledObject; `captions`; `sem_seg_file_name`.
+        """
+        if (part, str(image)) in self.items:
+            raise DataError(f"{image}: is labeled twice")
+        self.items[part, str(image)] = labels
+
+    def finish(
+        self,
+        images: Iterable[Path],
+        *,
+        names: Sequence[str] | None = None,
+        sem_seg: Categories | None = None,
+    ) -> OwnData:
+        """Return the data, with contiguous ids.
+
+        Args:
+            images: all images, to count those without labels.
+            names: classes of objects in order; None sorts the names that occur.
+            sem_seg: classes of semantic maps.
+        """
+        if not self.items:
+            raise DataError(f"{self.root}: no image has labels")
+        objects = [o for labels in self.items.values() for o in labels.get("objects", ())]
+        has_objects = any("objects" in labels for labels in self.items.values())
+        if names is None:
+            names = sorted({o.name for o in objects})
+        index = {name: number for number, name in enumerate(names)}
+        parts: dict[str, list[Record]] = {}
+        count = 0
+        for number, ((part, image), labels) in enumerate(sorted(self.items.items()), start=1):
+            record = new_record(image, number)
+            for key, value in labels.items():
+                if key != "objects":
+                    record[key] = value
+                    continue
+                record["annotations"] = [
+                    _annotation(o, index[o.name], count + k) for k, o in enumerate(value, start=1)
+                ]
+                count += len(value)
+            parts.setdefault(part or TRAIN, []).append(record)
+        labeled = {image for _, image in self.items}
+        return OwnData(
+            root=self.root,
+            parts=parts,
+            things=table_of_things(names) if has_objects else None,
+            sem_seg=sem_seg,
+            unlabeled=sum(str(image) not in labeled for image in images),
+            missing=tuple(self.missing),
+        )
+
+
+def table_of_things(names: Sequence[str]) -> Categories:
+    """Return classes of objects whose ids count from 1, as in COCO."""
+    return Categories.from_coco({"id": i, "name": name} for i, name in enumerate(names, start=1))
+
+
+def new_record(image: str, image_id: int) -> Record:
+    """Return the record of an image without labels; its size is read from the file."""
+    width, height = header_size(image)
+    return {"file_name": image, "image_id": image_id, "height": height, "width": width}
+
+
+def _annotation(thing: LabeledObject, category: int, number: int) -> Record:
+    annotation = {
+        "id": number,
+        "bbox": list(thing.box),
+        "bbox_mode": BoxMode.XYWH_ABS,
+        "category_id": category,
+        "iscrowd": 0,
+    }
+    if thing.polygons is not None:
+        annotation["segmentation"] = thing.polygons
+    return annotation
+
+
+def polygon_box(polygons: Iterable[Sequence[float]]) -> tuple[float, float, float, float]:
+    """Return the box (x, y, width, height) around polygons."""
+    points = list(polygons)
+    xs = [x for polygon in points for x in polygon[::2]]
+    ys = [y for polygon in points for y in polygon[1::2]]
+    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+
+
+def corner_box(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float, float, float]:
+    """Return the box (x, y, width, height) between two corners."""
+    return min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1)
+
+
+def list_files(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """Return the files with these suffixes below a folder or in an archive, sorted.
+
+    Hidden files and folders are left out.
+    """
+    if folder.suffix.lower() == ARCHIVE_SUFFIX:
+        try:
+            names = archive_names(folder)
+        except BadFileError as error:
+            raise DataError(str(error)) from None
+    else:
+        names = [
+            os.path.join(os.path.relpath(path, folder), name)
+            for path, _, files in os.walk(folder, followlinks=False)
+            for name in files
+        ]
+    paths = [Path(name) for name in names if name.lower().endswith(tuple(suffixes))]
+    return sorted(folder / path for path in paths if not any(p[0] == "." for p in path.parts))
+
+
+def part_of(path: Path, root: Path) -> str:
+    """Return the part that a folder in a path stands for, such as valid/; "" for none."""
+    for name in path.relative_to(root).parts[:-1]:
+        if name.lower() in PART_NAMES:
+            return PART_NAMES[name.lower()]
+    return ""
+
+
+class ImageFinder:
+    """Finds the image of a label file by its name.
+
+    Args:
+        root: folder of images and labels.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.images = list_files(root)
+        self._by_path = {image.with_suffix(""): image for image in self.images}
+        self._by_name: dict[tuple[str, str], list[Path]] = {}
+        for image in self.images:
+            self._by_name.setdefault((part_of(image, root), image.stem), []).append(image)
+
+    def find(self, label: Path) -> Path | None:
+        """Return the image of a label file: beside it, or the only one of that name in its part."""
+        beside = self._by_path.get(label.with_suffix(""))
+        if beside is not None:
+            return beside
+        found = self._by_name.get((part_of(label, self.root), label.stem), [])
+        if len(found) > 1:
+            raise DataError(f"{label}: has the name of {found[0]} and of {found[1]}")
+        return found[0] if found else None

@@ -1,0 +1,174 @@
+"""YOLO: a data.yaml, images, and a text file of boxes or polygons for each image."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..catalog.coco_join import IMAGE_SUFFIXES, header_size
+from ..errors import DataError
+from .lines import line_error, read_lines, read_text
+from .source import TEST, TRAIN, VAL, Collected, LabeledObject, OwnData, list_files, polygon_box
+
+TOLERANCE = 0.01  # of coordinates outside of the image, which are clipped
+PARTS = {"train": TRAIN, "val": VAL, "valid": VAL, "test": TEST}
+
+
+def find_yaml(path: Path) -> Path | None:
+    """Return the path if it is a *.yaml of data, or the only such file of a folder."""
+    files = [path] if path.is_file() else sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
+    found = [f for f in files if f.suffix in (".yaml", ".yml") and _has_names(f)]
+    return found[0] if len(found) == 1 else None
+
+
+def read(path: Path) -> OwnData:
+    """Read the images that a data.yaml names, with their labels."""
+    file = find_yaml(path)
+    assert file is not None
+    content = _content(file)
+    names = _names(content, file)
+    root = _root(content, file)
+    collected = Collected(root)
+    images_of = {PARTS[key]: _images(content[key], key, file, root) for key in _keys(content)}
+    for part, images in images_of.items():
+        labels = {image: _label_file(image) for image in images}
+        for image, label in labels.items():
+            if label.is_file():
+                collected.add(part, image, objects=_read_labels(label, image, names))
+        used = set(labels.values())
+        for folder in sorted({label.parent for label in used}):
+            files = (f for f in sorted(folder.glob("*.txt")) if f not in used)
+            collected.missing.extend(str(f) for f in files if _is_label(f))
+    everything = [image for images in images_of.values() for image in images]
+    return collected.finish(everything, names=names)
+
+
+def _has_names(file: Path) -> bool:
+    try:
+        content = yaml.safe_load(file.read_bytes())
+    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+        return file.name in ("data.yaml", "data.yml")  # read to report the error
+    return isinstance(content, dict) and "names" in content
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(read_text(file))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        raise DataError(f"{file}{where}: is not valid YAML") from None
+    if not isinstance(content, dict) or not isinstance(content.get("names"), list | dict):
+        raise DataError(f"{file}: has no names, the list of classes")
+    if not _keys(content):
+        raise DataError(f"{file}: has no train, the folder of images")
+    return content
+
+
+def _keys(content: dict[str, Any]) -> list[str]:
+    return [key for key in PARTS if content.get(key)]
+
+
+def _names(content: dict[str, Any], file: Path) -> list[str]:
+    names = content["names"]
+    if isinstance(names, dict):
+        if sorted(names) != list(range(len(names))):
+            raise DataError(f"{file}: the keys of names are not 0 to {len(names) - 1}")
+        names = [names[index] for index in range(len(names))]
+    names = [str(name) for name in names]
+    if len(set(names)) < len(names):
+        raise DataError(f"{file}: names has a class twice")
+    if content.get("nc", len(names)) != len(names):
+        raise DataError(f"{file}: nc is {content['nc']}, but there are {len(names)} names")
+    return names
+
+
+def _root(content: dict[str, Any], file: Path) -> Path:
+    """Return the folder that other paths are relative to."""
+    given = Path(str(content.get("path") or "."))
+    places = [given] if given.is_absolute() else [file.parent / given, given]
+    # A path that was valid on another machine: the folder of the file.
+    return next((place for place in places if place.is_dir()), file.parent)
+
+
+def _images(entry: Any, key: str, file: Path, root: Path) -> list[Path]:
+    images: list[Path] = []
+    for name in entry if isinstance(entry, list) else [entry]:
+        place = _place(str(name), file, root)
+        if place is None:
+            raise DataError(f"{file}: {key} names {name}, which does not exist")
+        images += _listed(place, root) if place.is_file() else list_files(place)
+    return images
+
+
+def _place(name: str, file: Path, root: Path) -> Path | None:
+    """Return the path that an entry means; exports write ../train/images for train/images."""
+    places = [root / name, file.parent / name]
+    if name.startswith("../"):
+        places += [root / name[3:], file.parent / name[3:]]
+    return next((place for place in places if place.exists()), None)
+
+
+def _listed(file: Path, root: Path) -> list[Path]:
+    """Return the images that a text file lists."""
+    images = []
+    for number, name in read_lines(file):
+        if not name.lower().endswith(IMAGE_SUFFIXES):
+            raise line_error(file, number, f"{name} is not an image")
+        base = file.parent if name.startswith("./") else root
+        image = base / name
+        if not image.is_file():
+            raise line_error(file, number, f"{name} does not exist")
+        images.append(image)
+    return images
+
+
+def _label_file(image: Path) -> Path:
+    """Return the path with the last folder images replaced by labels."""
+    parts = list(image.parts)
+    for index in range(len(parts) - 2, -1, -1):
+        if parts[index] == "images":
+            parts[index] = "labels"
+            break
+    return Path(*parts).with_suffix(".txt")
+
+
+def _is_label(file: Path) -> bool:
+    return file.name not in ("classes.txt", "train.txt", "val.txt", "test.txt")
+
+
+def _read_labels(file: Path, image: Path, names: list[str]) -> list[LabeledObject]:
+    lines = read_lines(file)
+    width, height = header_size(str(image)) if lines else (0, 0)
+    objects = []
+    for number, line in lines:
+        category, numbers = _numbers(line, file, number)
+        if not 0 <= category < len(names):
+            raise line_error(file, number, f"class {category} is not in the {len(names)} names")
+        scaled = [value * (width, height)[k % 2] for k, value in enumerate(numbers)]
+        if len(numbers) == 4:
+            x, y, w, h = scaled
+            left, top = max(x - w / 2, 0), max(y - h / 2, 0)
+            box = (left, top, min(x + w / 2, width) - left, min(y + h / 2, height) - top)
+            objects.append(LabeledObject(names[category], box))
+        else:
+            objects.append(LabeledObject(names[category], polygon_box([scaled]), [scaled]))
+    return objects
+
+
+def _numbers(line: str, file: Path, number: int) -> tuple[int, list[float]]:
+    words = line.split()
+    try:
+        category, values = float(words[0]), [float(word) for word in words[1:]]
+    except ValueError:
+        raise line_error(file, number, f"{line[:60]!r} has a word that is not a number") from None
+    if not category.is_integer():
+        raise line_error(file, number, f"class {words[0]} is not an integer")
+    if len(values) != 4 and (len(values) < 6 or len(values) % 2):
+        raise line_error(
+            file, number, f"has {len(values)} numbers after the class, not 4 or at least 3 points"
+        )
+    if not all(math.isfinite(v) and -TOLERANCE <= v <= 1 + TOLERANCE for v in values):
+        raise line_error(file, number, "has a coordinate that is not between 0 and 1")
+    return int(category), [min(max(value, 0.0), 1.0) for value in values]

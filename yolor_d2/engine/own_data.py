@@ -1,0 +1,207 @@
+"""Chooses a configuration for labeled data and this machine."""
+
+import math
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+from ..data import build_tokenizer, build_train_loader
+from ..data.formats.registration import NAMES, RegisteredData
+from ..data.formats.source import TRAIN, VAL
+from ..data.formats.summary import labeled_tasks
+from ..model_zoo import get_config
+from ..modeling.deploy import best_device
+from ..tasks import check_tasks
+
+STRIDE = 32  # of canvas sides
+
+
+class Size(NamedTuple):
+    """A network size: factors of channels and layers, and the caption head's channels.
+
+    `memory` is a rough estimate of the GB that an image of 640 pixels takes in training.
+    """
+
+    width: float
+    depth: float
+    caption_dim: int
+    memory: float
+
+
+SIZES = {
+    "n": Size(0.25, 0.5, 128, 0.5),
+    "s": Size(0.5, 0.5, 256, 1.0),
+    "m": Size(0.75, 1.0, 512, 2.0),
+    "l": Size(1.0, 1.0, 512, 3.0),
+}
+SMALLEST_CANVAS = 64
+LARGEST_CANVAS = {"cpu": 320, "cuda": 640}
+DEFAULT_SIZE = {"cpu": "n", "cuda": "s"}
+CPU_BATCH = 8
+LARGEST_BATCH = 64
+
+SAMPLES = 30_000  # of a run, if neither epochs nor minutes are given
+FEWEST_EPOCHS, MOST_EPOCHS = 30, 300
+FEWEST_STEPS = 10
+
+TRIAL_STEPS = 3
+TRAINING_SHARE = 0.8  # of the minutes; the rest is for starting and evaluating
+
+LARGEST_CACHE = 1000  # MB
+
+
+def choose_config(
+    found: RegisteredData,
+    *,
+    output_dir: Path,
+    tasks: Sequence[str] = (),
+    size: str | None = None,
+    epochs: int | None = None,
+    minutes: float | None = None,
+    overrides: Sequence[str] = (),
+) -> CfgNode:
+    """Return a complete configuration.
+
+    Args:
+        found: the registered data.
+        output_dir: of the run.
+        tasks: to train; empty: all for which there are labels.
+        size: a key of SIZES; None: "n" on a CPU, "s" on a GPU.
+        epochs: passes over the training images; None: from minutes, or from the number of images.
+        minutes: time of the run, from which the number of steps is estimated by a few trial steps.
+        overrides: KEY, VALUE, ... of the configuration, which take precedence.
+    """
+    cfg = get_config("Base-YOLOR.yaml")
+    cfg.DATASETS.DATA = str(found.source.path)
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (NAMES[TRAIN],), (NAMES[VAL],)
+    cfg.OUTPUT_DIR = str(output_dir)
+    cfg.MODEL.DEVICE = best_device()
+    cfg.MODEL.YOLOR.TASKS = _choose_tasks(found, tasks)
+    _set_network(cfg, found, SIZES[size or DEFAULT_SIZE[cfg.MODEL.DEVICE]])
+    _set_input(cfg, found, SIZES[size or DEFAULT_SIZE[cfg.MODEL.DEVICE]])
+    number = len(found.data.parts[TRAIN])
+    steps = _steps_of(epochs or _default_epochs(number), number, cfg)
+    _set_schedule(cfg, steps)
+    _override(cfg, overrides)
+    if minutes is not None:
+        steps = int(minutes * 60 * TRAINING_SHARE / seconds_per_step(cfg))
+        _set_schedule(cfg, max(steps, FEWEST_STEPS))
+        _override(cfg, overrides)
+    return cfg
+
+
+def describe_config(cfg: CfgNode, number: int) -> str:
+    """Return a line about a run on a number of images."""
+    epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / number
+    return (
+        f"{', '.join(cfg.MODEL.YOLOR.TASKS)} on {cfg.MODEL.DEVICE}: {cfg.SOLVER.MAX_ITER} steps of "
+        f"{cfg.SOLVER.IMS_PER_BATCH} images ({epochs:.0f} epochs), {cfg.INPUT.TEST_SIZE} pixels"
+    )
+
+
+def seconds_per_step(cfg: CfgNode) -> float:
+    """Return the time of a training step, with data, measured on this machine."""
+    has_captions = "caption" in cfg.MODEL.YOLOR.TASKS
+    loader = build_train_loader(cfg, tokenizer=build_tokenizer(cfg) if has_captions else None)
+    model = build_model(cfg).train()
+    device = cfg.MODEL.DEVICE
+    is_gpu = device.startswith("cuda")
+    start = 0.0
+    for step, batch in enumerate(islice(loader, TRIAL_STEPS + 1)):
+        if step == 1:  # the first step includes starting workers and choosing kernels
+            start = time.perf_counter()
+        with torch.autocast("cuda", torch.bfloat16, enabled=is_gpu and cfg.SOLVER.AMP.ENABLED):
+            losses = model(batch)
+        sum(losses.values()).backward()
+        if is_gpu:
+            torch.cuda.synchronize()
+    return (time.perf_counter() - start) / TRIAL_STEPS
+
+
+def _choose_tasks(found: RegisteredData, tasks: Sequence[str]) -> list[str]:
+    labeled = labeled_tasks(found.data.parts[TRAIN])
+    if not labeled:
+        raise ValueError(f"{found.path}: the images for training have no objects, maps or captions")
+    missing = [task for task in tasks if task not in labeled]
+    if missing:
+        raise ValueError(
+            f"--tasks {missing[0]}: {found.path} has no such labels; it has {', '.join(labeled)}"
+        )
+    chosen = [task for task in labeled if not tasks or task in tasks]
+    check_tasks(chosen, ())
+    return chosen
+
+
+def _set_network(cfg: CfgNode, found: RegisteredData, size: Size) -> None:
+    cfg.MODEL.YOLOR_ELAN.WIDTH, cfg.MODEL.YOLOR_ELAN.DEPTH = size.width, size.depth
+    head = cfg.MODEL.CAPTION_HEAD
+    head.DIM, head.FFN_DIM = size.caption_dim, 4 * size.caption_dim
+    head.NUM_HEADS = size.caption_dim // 32
+    if found.data.things is not None:
+        cfg.MODEL.DETECTION_HEAD.NUM_CLASSES = len(found.data.things)
+    if found.data.sem_seg is not None:
+        cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = len(found.data.sem_seg)
+
+
+def _set_input(cfg: CfgNode, found: RegisteredData, size: Size) -> None:
+    """Set the input size from the images, and the batch from the memory."""
+    records = found.data.parts[TRAIN]
+    side = statistics.median(max(record["width"], record["height"]) for record in records)
+    canvas = min(math.ceil(side / STRIDE) * STRIDE, LARGEST_CANVAS[cfg.MODEL.DEVICE])
+    canvas = max(canvas, SMALLEST_CANVAS)
+    cfg.INPUT.STRONG.SIZE = cfg.INPUT.WEAK.SIZE = cfg.INPUT.TEST_SIZE = canvas
+    cfg.SOLVER.IMS_PER_BATCH = _batch(cfg.MODEL.DEVICE, canvas, size.memory, len(records))
+    cfg.TEST.BATCH_SIZE = min(cfg.SOLVER.IMS_PER_BATCH, CPU_BATCH)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cfg.DATALOADER.NUM_WORKERS = min(cores or 1, 8) if len(records) > CPU_BATCH else 0
+    megabytes = sum(r["width"] * r["height"] * 3 for r in found.data.records()) / 1e6
+    cfg.DATALOADER.IMAGE_CACHE_MB = math.ceil(megabytes) if megabytes < LARGEST_CACHE else 0
+
+
+def _batch(device: str, canvas: int, memory: float, number: int) -> int:
+    """Return the batch size over all GPUs; a power of two on each."""
+    if device == "cpu":
+        return min(CPU_BATCH, number)
+    count = torch.cuda.device_count()
+    free = min(torch.cuda.mem_get_info(index)[0] for index in range(count)) / 1e9
+    fits = free / (memory * (canvas / 640) ** 2)
+    each = 2 ** int(math.log2(min(max(fits, 1), LARGEST_BATCH, max(number // count, 1))))
+    return each * count
+
+
+def _default_epochs(number: int) -> int:
+    return max(FEWEST_EPOCHS, min(MOST_EPOCHS, round(SAMPLES / number)))
+
+
+def _steps_of(epochs: int, number: int, cfg: CfgNode) -> int:
+    return max(math.ceil(epochs * number / cfg.SOLVER.IMS_PER_BATCH), 1)
+
+
+def _set_schedule(cfg: CfgNode, steps: int) -> None:
+    """Set everything that depends on the number of steps."""
+    solver = cfg.SOLVER
+    solver.MAX_ITER = steps
+    solver.WARMUP_ITERS = min(1000, steps // 10)
+    solver.CHECKPOINT_PERIOD = max(min(5000, steps // 5), 1)
+    cfg.TEST.EVAL_PERIOD = max(steps // 5, 1) if steps >= 500 else steps
+    cfg.INPUT.CLOSE_MOSAIC_ITERS = steps // 5
+    # The mean is over the last eighth of the run.
+    window = max(min(steps / 8, 10_000.0), 2.0)
+    solver.EMA.DECAY, solver.EMA.TAU = 1 - 1 / window, window / 5
+    cfg.LOG.PERIOD = max(1, min(20, steps // 20))
+    cfg.TEST.METEOR = False  # with Java it takes longer than the rest of the evaluation
+
+
+def _override(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    try:
+        cfg.merge_from_list(list(overrides))
+    except (AssertionError, KeyError) as error:  # raised by yacs
+        raise ValueError(f"configuration: {error.args[0]}") from None

@@ -1,0 +1,108 @@
+"""Train on labeled data in any known format, with a configuration chosen for it.
+
+    yolor-d2 train --data DATA [--tasks TASK ...] [--size n|s|m|l] [--minutes M | --epochs E]
+        [--output DIR] [KEY VALUE ...]
+
+Formats: COCO (JSON, export folders, official zip files), YOLO, Pascal VOC, LabelMe, CSV of boxes,
+metadata.jsonl of captions, semantic PNGs; see docs/own_data.md. Writes the configuration, the
+checkpoints, metrics.json and pictures to the output folder. Exit code 2: wrong use or bad data.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+
+from ..checkpoint.run_folder import RunFolder
+from ..checkpoint.saving import CheckpointError
+from ..data.errors import BadFileError
+from ..data.formats.registration import RegisteredData, register_own_data
+from ..data.formats.source import TRAIN, VAL
+from ..data.formats.summary import summary
+from ..engine.launch.arguments import argument_parser
+from ..engine.launch.processes import launch
+from ..engine.main import main as train_or_evaluate
+from ..engine.own_data import SIZES, choose_config, describe_config
+from ..engine.setup import check_new_run
+from ..files import write_text
+from ..reports.predictions import draw_test_set
+from ..tasks import TASKS
+from .errors import one_line_errors
+from .options import add_overrides, positive
+
+CONFIG_FILE = "training.yaml"
+PICTURES = 8
+SCORE_THRESHOLD = 0.25
+
+
+def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, metavar="DATA", help="file or folder")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[], help="default: all")
+    parser.add_argument("--size", choices=SIZES, help="of the network; default: n, on a GPU s")
+    time = parser.add_mutually_exclusive_group()
+    time.add_argument("--minutes", type=float, metavar="M", help="time of the run, roughly")
+    time.add_argument("--epochs", type=positive, metavar="E", help="passes over the images")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: output/<data>")
+    parser.add_argument("--overwrite", action="store_true", help="remove the run in the output")
+    add_overrides(parser)
+    args = parser.parse_args(arguments)
+    if args.minutes is not None and not 0 < args.minutes < 1e6:
+        parser.error("--minutes must be positive")
+    return args
+
+
+@one_line_errors("train", BadFileError, CheckpointError)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, evaluate and draw; returns the exit code."""
+    args = parse_args(arguments)
+    output = args.output or Path("output") / Path(args.data).absolute().stem
+    check_new_run(RunFolder(output), overwrite=args.overwrite, sources=())
+    found = register_own_data(args.data)
+    for line in summary(found):
+        print(line, flush=True)
+    cfg = choose_config(
+        found,
+        output_dir=output,
+        tasks=args.tasks,
+        size=args.size,
+        epochs=args.epochs,
+        minutes=args.minutes,
+        overrides=args.opts,
+    )
+    config_file = output / CONFIG_FILE
+    write_text(config_file, cfg.dump())
+    print(describe_config(cfg, len(found.data.parts[TRAIN])))
+    print(f"the configuration is in {config_file}", flush=True)
+    flags = [
+        "--config-file",
+        str(config_file),
+        "--num-gpus",
+        str(max(torch.cuda.device_count(), 1)),
+    ]
+    flags += ["--overwrite"] if args.overwrite else []
+    launch(train_or_evaluate, argument_parser().parse_args(flags))
+    print_results(cfg, found)
+    return 0
+
+
+def print_results(cfg: CfgNode, found: RegisteredData) -> None:
+    """Draw pictures, and print where they are and how to predict."""
+    output = Path(cfg.OUTPUT_DIR)
+    weights, pictures = output / "model_final.pth", output / "pictures"
+    pictures.mkdir(exist_ok=True)
+    cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(weights), str(pictures)
+    count = draw_test_set(cfg, number=PICTURES, threshold=SCORE_THRESHOLD)
+    print(f"{count} pictures, labels above predictions, are in {pictures}")
+    image = Path(found.data.parts[VAL][0]["file_name"])
+    shown = image if image.is_file() else "IMAGE"  # it may be in an archive
+    print(f"yolor-d2 predict --weights {weights} --input {shown} --output {output / 'predicted'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
