@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -32,13 +33,13 @@ TWO_VIEWS = [
 ]
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkout", type=Path, default=ROOT, metavar="DIR")
     parser.add_argument("--views", choices=("one", "two"), default="one")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     settings = [*SETTINGS, *(TWO_VIEWS if args.views == "two" else [])]
     with tempfile.TemporaryDirectory() as folder:
         run_toy(args.checkout.resolve(), Path(folder), settings)

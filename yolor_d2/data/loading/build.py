@@ -99,8 +99,7 @@ def make_train_loader(
     bad_files = _bad_files(output_dir, "bad_files.txt", sum(sizes), max_bad_files)
     if start == 0:
         _reset(bad_files)
-    if seed < 0:
-        seed = _drawn_seed(Path(output_dir) / SEED_FILE, is_new=start == 0)
+    seed = seed if seed >= 0 else _drawn_seed(Path(output_dir) / SEED_FILE, is_new=start == 0)
     shares = list(ratios) or None
     sampler = RunSampler(
         IndexStream(sizes, ratios=shares, seed=seed),
