@@ -153,7 +153,7 @@ def check_configuration(found: argparse.Namespace) -> None:
 def check_console(arguments: Sequence[str]) -> None:
     """Check the arguments of `yolor-d2 COMMAND ...`."""
     command, *rest = arguments
-    if command == "--help":
+    if command in ("--help", "--version"):
         return
     assert command in yolor_d2_cli.SUMMARIES
     if command in ("train", "eval") and not yolor_d2_cli.has_data(rest):

@@ -84,8 +84,8 @@ def register_coco_multitask(
     if panoptic is None and files.panoptic_json is not None:
         panoptic = Categories.from_coco(read_categories(files.panoptic_json))
     leaves = _sem_seg_table(name, files, panoptic if sem_seg is None else sem_seg)
-    options = {"things": things, "panoptic": panoptic, "skip_missing": skip_missing}
-    DatasetCatalog.register(name, functools.partial(load_coco_multitask, files, **options))
+    load = functools.partial(load_coco_multitask, files, things=things, panoptic=panoptic)
+    DatasetCatalog.register(name, functools.partial(load, skip_missing=skip_missing))
     _set_metadata(name, files, things, leaves, metadata)
     if panoptic is not None:
         _set_panoptic_metadata(name, files, panoptic)
