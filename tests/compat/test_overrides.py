@@ -267,7 +267,7 @@ def test_evaluators_of_test(coco_config: CfgNode) -> None:
     model = Trainer.build_model(coco_config).eval()
     assert Trainer.test(coco_config, model, Count()).keys() == {"count"}
     assert Trainer.test(coco_config, model, [None]) == {}
-    with pytest.raises(ValueError, match="2 evaluators for 1 data sets"):
+    with pytest.raises(ValueError, match="has 1 data sets, but there are 2 evaluators"):
         Trainer.test(coco_config, model, [Count(), Count()])
 
     class Without(Trainer):

@@ -60,6 +60,7 @@ def test_tta_uses_thresholds_of_the_head(
     album: Album, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TTA uses the thresholds of the detection head."""
+    album.register("album", "instances")
     examined: list[TestTimeAugmentation] = []
     monkeypatch.setattr(lazy, "evaluate_datasets", lambda model, *_, **__: examined.append(model))
     head = [

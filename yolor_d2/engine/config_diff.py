@@ -26,7 +26,7 @@ MAY_DIFFER = (
 )
 
 # Values of keys that were added, in runs of earlier versions.
-EARLIER = {"SOLVER.CLIP_GRADIENTS.FULL_MODEL": True}
+EARLIER = {"SOLVER.CLIP_GRADIENTS.FULL_MODEL": True, "DATASETS.DATA": ""}
 
 
 def yacs_changes(before: str, now: str) -> list[str]:

@@ -143,11 +143,11 @@ def test_unknown_prefixes_are_refused() -> None:
     parts = "backbone, semantic_head"
     for key, call in {
         "LR_FACTORS": lambda: make_optimizer(
-            model, lr=0.1, weight_decay=0, lr_factors=[("backbone", 0.1), ("caption_head", 2.0)]
+            model, lr=0.1, weight_decay=0, lr_factors=[("backbone", 0.1), ("caption_haed", 2.0)]
         ),
-        "FREEZE": lambda: freeze_parts(model, ["caption_head"]),
+        "FREEZE": lambda: freeze_parts(model, ["caption_haed"]),
     }.items():
-        with pytest.raises(ValueError, match=rf"SOLVER\.{key} has 'caption_head'.*{parts}"):
+        with pytest.raises(ValueError, match=rf"SOLVER\.{key} has 'caption_haed'.*{parts}"):
             call()
     with pytest.raises(ValueError, match=r"SOLVER\.OPTIMIZER must be one of AdamW, SGD, not Lion"):
         build_optimizer(tiny_config((), "SOLVER.OPTIMIZER", "Lion"), model)

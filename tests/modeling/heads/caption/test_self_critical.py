@@ -91,8 +91,8 @@ def test_cross_entropy_is_added() -> None:
     tokens = head(make_features())
     torch.manual_seed(5)
     alone = head.losses(tokens, targets(), count_rewarded)["loss_caption"]
-    cross_entropy = head.losses(tokens, targets())["loss_caption"]
-    head.self_critical = SelfCritical(samples=6, ce_weight=0.25)
+    cross_entropy = head.eval().losses(tokens, targets())["loss_caption"]
+    head.train().self_critical = SelfCritical(samples=6, ce_weight=0.25)
     torch.manual_seed(5)
     both = head.losses(tokens, targets(), count_rewarded)["loss_caption"]
     torch.testing.assert_close(both, alone + 0.25 * cross_entropy)
