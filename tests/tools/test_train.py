@@ -48,6 +48,11 @@ def test_train_predict_and_train_again(make: Make, capsys: pytest.CaptureFixture
 
     assert yolor_d2_cli.main(["train", *flags]) == 2
     assert "has a run already" in capsys.readouterr().err
+    truth = Path("again/data/val_instances.json")
+    truth.unlink()
+    with pytest.raises(SystemExit):
+        yolor_d2_cli.main(["train", *again])
+    assert not truth.exists()  # a refused run writes nothing
 
 
 def test_errors_write_nothing(make: Make, capsys: pytest.CaptureFixture[str]) -> None:

@@ -266,7 +266,6 @@ def _same(evaluator: DatasetEvaluator | None) -> DatasetEvaluator | None:
 def read_yacs(args: Namespace) -> Configuration:
     """Read a *.yaml file with the overrides of the command line."""
     cfg = load_config(args.config_file, args.opts)
-    register_configured(cfg)
     lacks_gpu = cfg.MODEL.DEVICE == "cuda" and best_device() == "cpu"
     if lacks_gpu:
         cfg.MODEL.DEVICE = "cpu"
@@ -276,6 +275,7 @@ def read_yacs(args: Namespace) -> Configuration:
     def parts(start: StartingPoint) -> RunParts:
         if lacks_gpu:
             logger.warning("MODEL.DEVICE is cuda, but there is no GPU: the CPU is used")
+        register_configured(cfg)  # writes to OUTPUT_DIR, which has been checked now
         require_registered([*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST])
         resolve_tokenizer(cfg, start)
         cfg.freeze()

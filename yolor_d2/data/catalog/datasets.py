@@ -15,8 +15,9 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..errors import DataError
+from ..files.contents import read_json
 from .categories import IGNORE_LABEL, MAX_CLASSES, Categories
-from .coco_join import CocoFiles, load_coco_multitask, read_json
+from .coco_join import CocoFiles, load_coco_multitask
 
 logger = logging.getLogger(__name__)
 

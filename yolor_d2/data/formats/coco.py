@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..catalog.categories import Categories
-from ..catalog.coco_join import CocoFiles, load_coco_multitask, read_json
+from ..catalog.coco_join import CocoFiles, load_coco_multitask
 from ..catalog.datasets import read_categories
 from ..errors import BadFileError, DataError
-from ..files.contents import archive_names
+from ..files.contents import archive_names, read_json
 from .source import PART_NAMES, TRAIN, OwnData, Record, list_files
 
 EXPORT_FILE = "_annotations.coco.json"

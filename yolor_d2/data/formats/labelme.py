@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..catalog.coco_join import read_json
 from ..errors import DataError
+from ..files.contents import read_json
 from .source import (
     Collected,
     ImageFinder,
