@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from yolor_d2.toy_scenes.builtin import register_toy_scenes
 from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
 from .saved_networks import Saved, save_network
+from .small_runs import Configure, register, small_config
 
 cv2.setNumThreads(0)
 torch.set_num_threads(1)
@@ -43,3 +46,34 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)
     MetadataCatalog.remove(f"{name}_panoptic")
+
+
+@pytest.fixture(scope="session")
+def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for DETECTRON2_DATASETS with toy_scenes: 14 to train on, 5 to evaluate on."""
+    root = tmp_path_factory.mktemp("datasets")
+    generate_toy_scenes(
+        root / "toy_scenes", train=14, val=5, width=96, height=64, max_size=50, progress=False
+    )
+    return root
+
+
+@pytest.fixture(scope="session")
+def toy_sets(toy_root: Path) -> Iterator[tuple[str, str]]:
+    """Names of the two data sets, registered in this process."""
+    names = register(toy_root)
+    yield names
+    for name in names:
+        DatasetCatalog.remove(name)
+        for suffix in ("", "_panoptic"):
+            MetadataCatalog.remove(name + suffix)
+
+
+@pytest.fixture
+def configure(toy_sets: tuple[str, str], tmp_path: Path) -> Configure:
+    """A configuration of a small run into a folder below tmp_path."""
+
+    def make(folder: str = "run", *overrides: Any) -> CfgNode:
+        return small_config(toy_sets, tmp_path / folder, *overrides)
+
+    return make

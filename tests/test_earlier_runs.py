@@ -19,8 +19,7 @@ from yolor_d2.engine.launch.arguments import argument_parser
 from yolor_d2.engine.main import main
 
 from .data.coco_files import restored_catalogs
-from .engine.conftest import register
-from .engine.conftest import toy_root as toy_root  # a fixture
+from .small_runs import register
 
 FOLDER = Path(__file__).parent / "earlier"
 EXPECTED = json.loads((FOLDER / "expected.json").read_text())

@@ -8,10 +8,6 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
-from ..engine.conftest import configure, toy_root, toy_sets
-
-__all__ = ["configure", "toy_root", "toy_sets"]
-
 ARCHIVE = "third_party/detectron2-main-02b5c4e2.tar.gz"
 COCO = "compat_coco"
 

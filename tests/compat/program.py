@@ -19,7 +19,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_H
 from yolor_d2 import Predictor
 from yolor_d2.engine.trainer import Trainer
 
-from ..engine.conftest import register, small_config
+from ..small_runs import register, small_config
 
 
 class StopAfterTwo(HookBase):

@@ -20,7 +20,7 @@ from yolor_d2.engine.optim.schedule import Schedule
 from yolor_d2.engine.overrides import call
 from yolor_d2.engine.trainer import Trainer
 
-from ..engine.conftest import Configure
+from ..small_runs import Configure
 
 BOXES = [
     *("MODEL.YOLOR.TASKS", ["detection", "mask"], "INPUT.WEAK_VIEW_TASKS", []),

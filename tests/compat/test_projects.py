@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from yolor_d2.engine.trainer import Trainer
 
-from ..engine.conftest import Configure
+from ..small_runs import Configure
 from .test_overrides import BOXES
 
 PROJECTS = ("PointRend", "DeepLab", "PointSup", "TridentNet")

@@ -19,8 +19,8 @@ from detectron2.solver import build_lr_scheduler, build_optimizer
 from yolor_d2 import add_yolor_config
 from yolor_d2.model_zoo import config_folder, get_config, get_config_file
 
-from ..engine.conftest import SMALL
 from ..engine.test_configs import NAMES, NARROW
+from ..small_runs import SMALL
 
 TOY = "toy/yolor_elan_n_toy.yaml"
 # One image for all tasks, without AMP; masks as run lengths.

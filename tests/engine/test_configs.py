@@ -8,7 +8,7 @@ import pytest
 from yolor_d2.engine.trainer import Trainer
 from yolor_d2.model_zoo import config_folder, get_config
 
-from .conftest import SMALL
+from ..small_runs import SMALL
 
 NAMES = sorted(
     str(path.relative_to(config_folder()))

@@ -42,7 +42,7 @@ from ..data.official_files import (
     write_voc,
 )
 from ..modeling.factory import tiny_config
-from .conftest import SMALL
+from ..small_runs import SMALL
 
 NAMES = ["cat", "dog"]
 MASKS = ("detection", "mask")

@@ -9,7 +9,7 @@ from yolor_d2.checkpoint.saving import load_checkpoint, save_checkpoint
 from yolor_d2.checkpoint.weights import read_weights
 from yolor_d2.engine.trainer import Trainer, build_for_inference
 
-from .conftest import Configure
+from ..small_runs import Configure
 from .optim.test_ema import assert_same, copied
 from .test_resume import run
 from .test_step import Gradients

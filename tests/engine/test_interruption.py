@@ -22,7 +22,7 @@ from yolor_d2.engine.trainer import Trainer
 from yolor_d2.evaluation.evaluator_list import EvaluatorList
 
 from ..processes import wait_for
-from .conftest import SMALL, Configure
+from ..small_runs import SMALL, Configure
 from .test_main import arguments
 from .test_resume import assert_equal
 

@@ -25,7 +25,7 @@ from yolor_d2.engine.starting_point import StartingPoint
 from yolor_d2.engine.trainer import Trainer, read_yacs
 from yolor_d2.modeling.meta_arch import YOLOR
 
-from .conftest import Configure
+from ..small_runs import Configure
 
 
 def arguments(cfg: CfgNode, path: Path, *more: str) -> Namespace:

@@ -11,7 +11,7 @@ from detectron2.engine import HookBase
 from yolor_d2.engine.nonfinite import NonFiniteError
 from yolor_d2.engine.trainer import Trainer
 
-from .conftest import Configure
+from ..small_runs import Configure
 from .test_resume import Kill, KillAfter, assert_equal
 
 

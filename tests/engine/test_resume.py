@@ -12,7 +12,7 @@ from detectron2.utils import comm
 from yolor_d2.engine.setup import seed_everything
 from yolor_d2.engine.trainer import Trainer
 
-from .conftest import Configure
+from ..small_runs import Configure
 
 
 class Kill(BaseException):

@@ -13,7 +13,7 @@ from yolor_d2.evaluation.caption.metrics import score
 from yolor_d2.modeling import deploy
 from yolor_d2.tokenizer import Tokenizer
 
-from .conftest import Configure
+from ..small_runs import Configure
 
 REFERENCES = {
     "a": ["A red ball is on the grass.", "There is a red ball!"],

@@ -11,8 +11,8 @@ import torch
 from yolor_d2.checkpoint import saving
 from yolor_d2.engine.main import main
 
+from ..small_runs import Configure
 from . import test_lazy, test_main
-from .conftest import Configure
 
 Start = Callable[..., None]
 CAPTIONS = ("MODEL.YOLOR.TASKS", ["detection", "caption"], "SOLVER.MAX_ITER", 2)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from yolor_d2.engine.optim.optimizer import keep_statistics
 from yolor_d2.engine.trainer import Trainer
 
-from .conftest import Configure
+from ..small_runs import Configure
 
 STILL = [
     *("MODEL.CAPTION_HEAD.DROPOUT", 0.0, "SOLVER.WARMUP_ITERS", 0),

@@ -13,7 +13,7 @@ from yolor_d2.engine.starting_point import StartingPoint, find_starting_point
 from yolor_d2.engine.tokenizing import choose_tokenizer, resolve_tokenizer
 from yolor_d2.tokenizer import Tokenizer
 
-from .conftest import Configure
+from ..small_runs import Configure
 
 SIZES = {"run": 50, "weights": 55, "model": 60, "trained": 65}  # different for each source
 CAPTIONS = [f"{a} {b} {c}" for a in "abcdefgh" for b in "ijklmnop" for c in "qrstuvwxyz"]

@@ -14,7 +14,7 @@ from yolor_d2.engine.nonfinite import NonFiniteError
 from yolor_d2.engine.trainer import Trainer
 
 from ..processes import in_two_processes
-from .conftest import register, small_config
+from ..small_runs import register, small_config
 from .test_nonfinite import Poison
 from .test_resume import assert_equal, run
 

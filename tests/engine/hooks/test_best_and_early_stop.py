@@ -8,7 +8,7 @@ import torch
 from yolor_d2.engine.trainer import Trainer
 from yolor_d2.engine.writers import read_csv
 
-from ..conftest import Configure
+from ...small_runs import Configure
 from ..test_resume import assert_equal, run
 
 #         step 1   2   3   4   5   6   7   8   9

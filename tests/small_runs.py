@@ -1,41 +1,18 @@
-"""Fixtures: toy scenes, and configurations of small runs on them."""
+"""Small runs on toy scenes; the fixtures of tests/conftest.py make both."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog
 
 from yolor_d2.toy_scenes.builtin import register_toy_scenes
-from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
-from ..modeling.factory import tiny_config
+from .modeling.factory import tiny_config
 
 Configure = Callable[..., CfgNode]
 TRAIN, VAL = "engine_train", "engine_val"
-
-
-@pytest.fixture(scope="session")
-def toy_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for DETECTRON2_DATASETS with toy_scenes: 14 to train on, 5 to evaluate on."""
-    root = tmp_path_factory.mktemp("datasets")
-    generate_toy_scenes(
-        root / "toy_scenes", train=14, val=5, width=96, height=64, max_size=50, progress=False
-    )
-    return root
-
-
-@pytest.fixture(scope="session")
-def toy_sets(toy_root: Path) -> Iterator[tuple[str, str]]:
-    """Names of the two data sets, registered in this process."""
-    names = register(toy_root)
-    yield names
-    for name in names:
-        DatasetCatalog.remove(name)
-        for suffix in ("", "_panoptic"):
-            MetadataCatalog.remove(name + suffix)
 
 
 def register(toy_root: Path) -> tuple[str, str]:
@@ -44,16 +21,6 @@ def register(toy_root: Path) -> tuple[str, str]:
         if name not in DatasetCatalog:  # another fixture may have registered it
             register_toy_scenes(name, toy_root / "toy_scenes", split)
     return TRAIN, VAL
-
-
-@pytest.fixture
-def configure(toy_sets: tuple[str, str], tmp_path: Path) -> Configure:
-    """A configuration of a small run into a folder below tmp_path."""
-
-    def make(folder: str = "run", *overrides: Any) -> CfgNode:
-        return small_config(toy_sets, tmp_path / folder, *overrides)
-
-    return make
 
 
 def small_config(toy_sets: tuple[str, str], folder: Path, *overrides: Any) -> CfgNode:
