@@ -21,6 +21,8 @@ PARAMETERS = {  # without and in implicit vectors; from published networks and f
     "COCO/yolor_elan_seg.yaml": (45_928_432, 1_680),
     "COCO/yolor_elan_pan.yaml": (46_087_131, 1_915),
     "COCO/yolor_elan_mtl_paper.yaml": (79_983_893, 1_915),
+    "COCO/gelan_c_seg.yaml": (27_634_704, 1_680),
+    "COCO/gelan_c_pan.yaml": (27_793_403, 1_915),
 }
 PAPER_VOCABULARY = 30_522
 
@@ -43,7 +45,7 @@ def test_numbers_of_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_narrow_networks_train_a_step(name: str) -> None:
     cfg = get_config(name)
-    cfg.MODEL.YOLOR_ELAN.WIDTH = 0.125
+    cfg.MODEL.YOLOR_ELAN.WIDTH = cfg.MODEL.GELAN.WIDTH = 0.125
     if cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE == PAPER_VOCABULARY:
         cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE = 0
     train_step(cfg)
@@ -75,9 +77,12 @@ def train_step(cfg) -> None:
 
 def test_configurations_are_complete() -> None:
     coco = {Path(name).stem for name in NAMES if Path(name).parent.name == "COCO"}
+    kinds = ("mtl", "mtl_paper", "mtl_scst", "det", "seg", "pan", "cap")
+    gelan = ("c_det", "c_seg", "c_pan", "c_mtl")
     assert coco == {
-        f"yolor_elan_{kind}"
-        for kind in ("mtl", "mtl_paper", "mtl_scst", "det", "seg", "pan", "cap")
+        *(f"yolor_elan_{kind}" for kind in kinds),
+        *(f"gelan_{kind}" for kind in gelan),
+        *(f"v9_{size}" for size in ("t", "s", "m", "c")),
     }
     ablations = {Path(name).stem.split("_")[0] for name in NAMES if "ablations" in name}
     assert ablations == {"sem", "cap", "aug", "lr", "tasks"}
