@@ -1,7 +1,7 @@
 """One folder for each task: network, losses, inference."""
 
 from .caption import TransformerCaptionHead, VisualTokens
-from .detection import AnchorFreeHead, PointPredictions
+from .detection import AnchorFreeHead, OneToOneHead, PointPredictions
 from .mask import MaskPredictions, PrototypeMaskHead
 from .registry import (
     CAPTION_HEAD_REGISTRY,
@@ -20,6 +20,7 @@ __all__ = [
     "AnchorFreeHead",
     "MaskPredictions",
     "MultiScaleSemanticHead",
+    "OneToOneHead",
     "PlainSemanticHead",
     "PointPredictions",
     "PrototypeMaskHead",

@@ -2,7 +2,7 @@
 
 from .conv import ConvBlock
 from .elan import SPPCSPC, Elan, Transition
-from .implicit import ImplicitConv1x1
+from .implicit import ImplicitConv1x1, Tower
 from .modes import frozen_statistics, is_trainable, training_flag
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "ConvBlock",
     "Elan",
     "ImplicitConv1x1",
+    "Tower",
     "Transition",
     "frozen_statistics",
     "is_trainable",
