@@ -10,7 +10,7 @@ NORM_MOMENTUM = 0.03
 
 
 class ConvBlock(nn.Module):
-    """Convolution without bias, batch norm, SiLU, with "same" padding."""
+    """Convolution without bias, batch norm, SiLU (optional), with "same" padding."""
 
     def __init__(
         self,
@@ -20,6 +20,7 @@ class ConvBlock(nn.Module):
         stride: int = 1,
         *,
         groups: int = 1,
+        activation: bool = True,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
@@ -32,7 +33,7 @@ class ConvBlock(nn.Module):
             bias=False,
         )
         self.norm: nn.Module = nn.BatchNorm2d(out_channels, eps=NORM_EPS, momentum=NORM_MOMENTUM)
-        self.activation = nn.SiLU(inplace=True)
+        self.activation = nn.SiLU(inplace=True) if activation else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.norm(self.conv(x)))
