@@ -70,10 +70,14 @@ def _add_backbone(cfg: CfgNode) -> None:
 
     cfg.MODEL.PAN = CfgNode()
     # Outputs of backbone and neck (build_yolor_elan_pan_backbone, build_gelan_pan_backbone): "c2"
-    # to "c5", "p3" to "p5", of GELAN also "n5", the coarsest map at which the neck starts.
+    # to "c5", "p3" to "p5"; of GELAN also "n5", the coarsest map, at which the neck starts.
     # []: those in the heads' IN_FEATURES; with a META_ARCHITECTURE other than YOLOR, "p3" to "p5".
     # Outputs that no head reads get no gradient, which is an error in DistributedDataParallel.
     cfg.MODEL.PAN.OUT_FEATURES = []
+    # Backbone below the neck of build_yolor_elan_pan_backbone: a name of detectron2's registry, for
+    # instance "build_resnet_backbone", whose maps of strides 8, 16 and 32 the neck reads. "":
+    # YOLOR-ELAN. The neck keeps MODEL.YOLOR_ELAN.WIDTH and DEPTH.
+    cfg.MODEL.PAN.BOTTOM_UP = ""
 
 
 def _add_detection_head(cfg: CfgNode) -> None:

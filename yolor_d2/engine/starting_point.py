@@ -13,7 +13,13 @@ from torch import nn
 from ..checkpoint.release import StoredWeights
 from ..checkpoint.run_folder import RunFolder
 from ..checkpoint.saving import CheckpointError, Content, load_checkpoint
-from ..checkpoint.weights import LoadReport, load_stored, read_weights, stored_in_checkpoint
+from ..checkpoint.weights import (
+    LoadReport,
+    load_stored,
+    local_path,
+    read_weights,
+    stored_in_checkpoint,
+)
 from ..modeling import deploy
 
 logger = logging.getLogger(__name__)
@@ -89,7 +95,8 @@ def find_starting_point(
             return StartingPoint(path, stored_in_checkpoint(content, prefer), content)
         logger.warning("%s has no checkpoint to resume", output_dir)
     if weights:
-        return StartingPoint(Path(weights), read_weights(weights, prefer=prefer))
+        path = local_path(weights)
+        return StartingPoint(path, read_weights(path, prefer=prefer))
     return StartingPoint()
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from ..checkpoint.published import find_network
 from ..checkpoint.published.configuration import configuration_of
 from ..checkpoint.release import StoredWeights
-from ..checkpoint.weights import load_stored, read_weights
+from ..checkpoint.weights import load_stored, local_path, read_weights
 from ..data.catalog.class_tables import find_metadata, make_metadata, registered
 from ..model_zoo import find_config, load_config
 from ..modeling import YOLOR, deploy
@@ -66,7 +66,7 @@ def load_network(
     }
     if isinstance(source, CfgNode | DictConfig) or Path(source).suffix in CONFIG_SUFFIXES:
         recipe = _recipe(_read_config(source), shared)
-        path = Path(weights or recipe.weights)
+        path = local_path(weights or recipe.weights)
         if not path.name:
             raise ValueError(f"{_name(source)}: a configuration needs weights")
         stored = read_weights(path)
