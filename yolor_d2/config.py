@@ -249,6 +249,13 @@ def _add_loading(cfg: CfgNode) -> None:
     # File or folder of labeled data in a format of docs/own_data.md, whose parts are registered as
     # "own_train", "own_val" and "own_test"; "": none. `yolor-d2 train --data` sets it.
     cfg.DATASETS.DATA = ""
+    # Names of the object classes, for data sets with different classes: all of TRAIN and TEST are
+    # renumbered by name, and a class that a data set lacks is unlabeled in it. [] requires that
+    # all data sets have the same classes in the same order.
+    cfg.DATASETS.THING_CLASSES = []
+    # Labeled object classes of data sets in which not all are labeled, for instance
+    # [["my_boxes", ["ball", "box"]]]; see docs/own_data.md.
+    cfg.DATASETS.LABELED_CLASSES = []
     # Size of each worker's cache of decoded images in MB, useful if the data set fits; 0: no cache.
     cfg.DATALOADER.IMAGE_CACHE_MB = 0
     # Maximum fraction of training images that cannot be used. A run stops when it is exceeded.

@@ -17,6 +17,7 @@ from torch import nn
 
 from ..data import build_test_loader, build_train_loader
 from ..data.catalog.registered import require_registered
+from ..data.catalog.shared_classes import set_configured_classes
 from ..data.formats.registration import register_configured
 from ..data.loading.validation import build_validation_loader
 from ..evaluation import build_evaluator
@@ -85,6 +86,7 @@ class Trainer(Run, DefaultTrainer):
     @classmethod
     def parts_of(cls, cfg: CfgNode) -> RunParts:
         """The parts of a run, made by the class methods below; TOKENIZER.MODEL must be resolved."""
+        set_configured_classes(cfg)
         tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL) if cfg.TOKENIZER.MODEL else None
         return RunParts(
             options=RunOptions.from_config(cfg),
