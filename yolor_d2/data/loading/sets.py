@@ -49,6 +49,7 @@ class TrainingSet(Dataset[Record]):
         sources = np.repeat(np.arange(len(datasets)), [len(dataset) for dataset in datasets])
         tasks = mapper.strong_tasks if isinstance(mapper, MultiTaskMapper) else frozenset()
         self.partners = PartnerPool(_required_targets(records, tasks), sources, ratios=ratios)
+        self.object_counts = np.array([_count_objects(record) for record in records])
         self.records = DatasetFromList(records, copy=False, serialize=True)
 
     def __len__(self) -> int:
@@ -68,6 +69,12 @@ class TrainingSet(Dataset[Record]):
             index = self.partners.draw(index, rng)
         raise DataError(f"{MAX_REPLACEMENTS} images in a row gave no sample, the last one {index}")
 
+    def hardest(self, number: int) -> list[Record]:
+        """Return samples of the images with the most objects, which take the most memory."""
+        images = np.argsort(-self.object_counts, kind="stable")[:number]
+        requests = (SampleRequest(k, int(i), mosaic=True) for k, i in enumerate(images))
+        return [self[request] for request in requests]
+
     def _make(self, index: int, request: SampleRequest, rng: np.random.Generator) -> Record | None:
         record = self.records[index]
         if isinstance(self.mapper, MultiTaskMapper):
@@ -77,6 +84,10 @@ class TrainingSet(Dataset[Record]):
 
             return self.mapper(record, Draw(rng, partner, request.mosaic, self.bad_files.report))
         return call_detectron2_mapper(self.mapper, record, seed=int(rng.integers(2**31)))
+
+
+def _count_objects(record: Record) -> int:
+    return len(record.get("annotations") or record.get("segments_info") or ())
 
 
 def _required_targets(records: Sequence[Record], tasks: frozenset[str]) -> list[frozenset[str]]:
