@@ -279,6 +279,13 @@ def _add_loading(cfg: CfgNode) -> None:
     # File or folder of labeled data in a format of docs/own_data.md, whose parts are registered as
     # "own_train", "own_val" and "own_test"; "": none. `yolor-d2 train --data` sets it.
     cfg.DATASETS.DATA = ""
+    # Names of the object classes, for data sets with different classes: all of TRAIN and TEST are
+    # renumbered by name, and a class that a data set lacks is unlabeled in it. [] requires that
+    # all data sets have the same classes in the same order.
+    cfg.DATASETS.THING_CLASSES = []
+    # Labeled object classes of data sets in which not all are labeled, for instance
+    # [["my_boxes", ["ball", "box"]]]; see docs/own_data.md.
+    cfg.DATASETS.LABELED_CLASSES = []
     # Size of each worker's cache of decoded images in MB, useful if the data set fits; 0: no cache.
     cfg.DATALOADER.IMAGE_CACHE_MB = 0
     # Maximum fraction of training images that cannot be used. A run stops when it is exceeded.
@@ -296,6 +303,10 @@ def _add_loading(cfg: CfgNode) -> None:
 
 def _add_solver(cfg: CfgNode) -> None:
     """Add keys beside detectron2's own.
+
+    IMS_PER_BATCH 0 is the largest batch whose training step fits into the memory of the GPUs, found
+    by trial steps of about a minute; on a CPU it is 8. The saved configuration has the number, and a
+    resumed run keeps it. BASE_LR and MAX_ITER are not changed.
 
     MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count optimizer steps. As in
     detectron2, EVAL_PERIOD 0 evaluates after the last step; a negative period never does.

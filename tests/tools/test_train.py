@@ -25,7 +25,17 @@ def arguments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_train_predict_and_train_again(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
     make("coco_folders")
-    flags = ["--data", "coco_folders", "--epochs", "1", "--output", "out", *QUICK]
+    flags = [
+        "--data",
+        "coco_folders",
+        "--epochs",
+        "1",
+        "--output",
+        "out",
+        "--batch",
+        "auto",
+        *QUICK,
+    ]
     assert yolor_d2_cli.main(["train", *flags]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "data:    COCO, coco_folders"
@@ -78,6 +88,8 @@ def test_wrong_flags(make: Make) -> None:
         ["--minutes", "-1"],
         ["--minutes", "1", "--epochs", "1"],
         ["--size", "x"],
+        ["--batch", "0"],
+        ["--batch", "many"],
     ):
         with pytest.raises(SystemExit) as stop:
             yolor_d2_cli.main(["train", "--data", "yolo", *flags])

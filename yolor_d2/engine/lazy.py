@@ -13,6 +13,7 @@ from typing import Any
 
 from detectron2.config import LazyConfig, instantiate
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -62,12 +63,20 @@ def read_lazy(args: Namespace) -> Configuration:
     augmented_views(cfg)  # so that its errors are raised here
     require_registered([*(() if args.eval_only else cfg.data.train), *cfg.data.test])
     options = instantiate(cfg.run).on(best_device())
+    is_trained = not (args.eval_only or args.check_cluster)
+
+    def parts(start: StartingPoint) -> RunParts:
+        translator = LazyTranslator(cfg, options, _tokenizer(cfg, options, start))
+        if cfg.data.batch_size == 0 and is_trained:
+            cfg.data.batch_size = translator.batch_size(start)
+        return translator.parts()
+
     return Configuration(
         options=options,
         seed=cfg.init.seed,
         weights=cfg.init.weights,
         sources=[cfg.init.weights, cfg.tokenizer.model],
-        parts=lambda start: LazyTranslator(cfg, options, _tokenizer(cfg, options, start)).parts(),
+        parts=parts,
     )
 
 
@@ -126,6 +135,15 @@ class LazyTranslator:
             evaluate=self._evaluate,
             tokenizer=self.tokenizer,
         )
+
+    def batch_size(self, start: StartingPoint) -> int:
+        """That of the run to resume, or else the largest that fits."""
+        if start.checkpoint is not None:
+            return int(_flat(start.checkpoint["provenance"]["config"])["data.batch_size"])
+        trial = copy.deepcopy(self.cfg)
+        trial.data.batch_size = comm.get_world_size()
+        parts = LazyTranslator(trial, self.options, self.tokenizer).parts()
+        return parts.largest_batch(device=best_device())
 
     def _model(self) -> nn.Module:
         config = copy.deepcopy(self.cfg.model)

@@ -9,8 +9,9 @@ from torch import nn
 
 from ..checkpoint.saving import CheckpointError
 from ..data.catalog.records import reading_once
+from .batch_size import is_out_of_memory
 from .evaluation import Results, verify
-from .hooks.memory_advice import explain_out_of_memory, is_out_of_memory
+from .hooks.memory_advice import explain_out_of_memory
 from .hooks.standard import standard_hooks
 from .launch.preflight import check_cluster
 from .nonfinite import NonFiniteError

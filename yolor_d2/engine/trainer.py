@@ -17,6 +17,7 @@ from torch import nn
 
 from ..data import build_test_loader, build_train_loader
 from ..data.catalog.registered import require_registered
+from ..data.catalog.shared_classes import set_configured_classes
 from ..data.formats.registration import register_configured
 from ..data.loading.validation import build_validation_loader
 from ..evaluation import build_evaluator
@@ -64,7 +65,8 @@ class Trainer(Run, DefaultTrainer):
     ones of the methods below (`tokenizer`, `start_iteration`) if their signatures have them.
 
     Args:
-        cfg: of the run. The tokenizer is chosen and set, in a copy if it is frozen.
+        cfg: of the run. The tokenizer, and the batch size if it is 0, are chosen and set, in a copy
+            if it is frozen.
         allow_changes: resume although the configuration differs.
         overwrite: remove the files of an earlier run in OUTPUT_DIR.
     """
@@ -77,14 +79,46 @@ class Trainer(Run, DefaultTrainer):
                 "the configuration lacks the keys of yolor_d2: call yolor_d2.add_yolor_config(cfg)"
             )
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        self.cfg = _with_tokenizer(cfg) if _needs_tokenizer(cfg) else cfg
+        is_complete = not _needs_tokenizer(cfg) and cfg.SOLVER.IMS_PER_BATCH != 0
+        self.cfg = cfg if is_complete else self._completed(cfg)
         super().__init__(self.parts_of(self.cfg), allow_changes=allow_changes, overwrite=overwrite)
         self.checkpointer = RunCheckpointer(self)
         self.register_hooks(self.build_hooks())
 
     @classmethod
+    def complete(cls, cfg: CfgNode, start: StartingPoint) -> None:
+        """Set the tokenizer and, if it is 0, the batch size of a run with this starting point."""
+        resolve_tokenizer(cfg, start)
+        if cfg.SOLVER.IMS_PER_BATCH == 0:
+            cfg.SOLVER.IMS_PER_BATCH = cls._batch_size(cfg, start)
+
+    @classmethod
+    def _batch_size(cls, cfg: CfgNode, start: StartingPoint) -> int:
+        """That of the run to resume, or else the largest that fits."""
+        if start.checkpoint is not None:
+            before = CfgNode.load_cfg(start.checkpoint["provenance"]["config"])
+            return before.SOLVER.IMS_PER_BATCH
+        trial = cfg.clone()
+        trial.SOLVER.IMS_PER_BATCH = comm.get_world_size()
+        return cls.parts_of(trial).largest_batch(device=cfg.MODEL.DEVICE)
+
+    @classmethod
+    def _completed(cls, cfg: CfgNode) -> CfgNode:
+        """Complete the configuration of a run that is begun; a copy if it is frozen."""
+        was_frozen = cfg.is_frozen()
+        if was_frozen:
+            cfg = cfg.clone()
+            cfg.defrost()
+        start = find_starting_point(cfg.OUTPUT_DIR, weights=cfg.MODEL.WEIGHTS, resume=False)
+        cls.complete(cfg, start)
+        if was_frozen:
+            cfg.freeze()
+        return cfg
+
+    @classmethod
     def parts_of(cls, cfg: CfgNode) -> RunParts:
-        """The parts of a run, made by the class methods below; TOKENIZER.MODEL must be resolved."""
+        """The parts of a run, made by the class methods below, of a complete configuration."""
+        set_configured_classes(cfg)
         tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL) if cfg.TOKENIZER.MODEL else None
         return RunParts(
             options=RunOptions.from_config(cfg),
@@ -246,19 +280,6 @@ def _needs_tokenizer(cfg: CfgNode) -> bool:
     return "caption" in cfg.MODEL.YOLOR.TASKS
 
 
-def _with_tokenizer(cfg: CfgNode) -> CfgNode:
-    """Choose the tokenizer of a run that is begun; set it in a copy if cfg is frozen."""
-    was_frozen = cfg.is_frozen()
-    if was_frozen:
-        cfg = cfg.clone()
-        cfg.defrost()
-    start = find_starting_point(cfg.OUTPUT_DIR, weights=cfg.MODEL.WEIGHTS, resume=False)
-    resolve_tokenizer(cfg, start)
-    if was_frozen:
-        cfg.freeze()
-    return cfg
-
-
 def _same(evaluator: DatasetEvaluator | None) -> DatasetEvaluator | None:
     return evaluator
 
@@ -277,7 +298,10 @@ def read_yacs(args: Namespace) -> Configuration:
             logger.warning("MODEL.DEVICE is cuda, but there is no GPU: the CPU is used")
         register_configured(cfg)  # writes to OUTPUT_DIR, which has been checked now
         require_registered([*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST])
-        resolve_tokenizer(cfg, start)
+        if args.eval_only or args.check_cluster:
+            resolve_tokenizer(cfg, start)
+        else:
+            Trainer.complete(cfg, start)
         cfg.freeze()
         return Trainer.parts_of(cfg)
 

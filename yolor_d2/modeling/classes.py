@@ -23,9 +23,10 @@ def number_of_classes(cfg: CfgNode, node: str, names: str) -> int:
     counts = named_classes(cfg, names)
     most = max(counts.values(), default=0)
     if number == 0 and (most == 0 or len(set(counts.values()) - {0}) > 1):
+        hint = "; DATASETS.THING_CLASSES matches them by name" * (names == "thing_classes")
         raise ValueError(
             f"{key} is 0, but the data sets do not have one number of classes: "
-            f"{counts or 'DATASETS.TRAIN is empty'}"
+            f"{counts or 'DATASETS.TRAIN is empty'}{hint * bool(counts)}"
         )
     if 0 < number < most:
         raise ValueError(f"{key} is {number}, but the data have {most} classes: {counts}")

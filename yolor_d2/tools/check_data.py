@@ -88,6 +88,8 @@ def check(name: str, problems: ProblemList, options: argparse.Namespace) -> int:
     print(f"{name}: {num_images} images\n\n{task_table(report, num_images, problems)}\n")
     if classes := class_table(report, tables):
         print(classes)
+    if tables.labeled is not None:
+        print(f"labeled classes: {', '.join(tables.labeled) or 'none'}")
     print()
     print_problems(problems)
     count = problems.counts.total()

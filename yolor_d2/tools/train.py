@@ -1,7 +1,7 @@
 """Train on labeled data in any known format, with a configuration chosen for it.
 
-    yolor-d2 train --data DATA [--tasks TASK ...] [--size n|s|m|l] [--minutes M | --epochs E]
-        [--output DIR] [KEY VALUE ...]
+    yolor-d2 train --data DATA [--tasks TASK ...] [--size n|s|m|l] [--batch N|auto]
+        [--minutes M | --epochs E] [--output DIR] [KEY VALUE ...]
 
 Formats: COCO (JSON, export folders, official zip files), YOLO, Pascal VOC, LabelMe, CSV of boxes,
 metadata.jsonl of captions, semantic PNGs; see docs/own_data.md. Writes the configuration, the
@@ -45,6 +45,12 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", required=True, metavar="DATA", help="file or folder")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[], help="default: all")
     parser.add_argument("--size", choices=SIZES, help="of the network; default: n, on a GPU s")
+    parser.add_argument(
+        "--batch",
+        type=batch_size,
+        metavar="N|auto",
+        help="images per step; auto: as many as fit, found by trial steps; default: estimated",
+    )
     time = parser.add_mutually_exclusive_group()
     time.add_argument("--minutes", type=float, metavar="M", help="time of the run, roughly")
     time.add_argument("--epochs", type=positive, metavar="E", help="passes over the images")
@@ -55,6 +61,11 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     if args.minutes is not None and not 0 < args.minutes < 1e6:
         parser.error("--minutes must be positive")
     return args
+
+
+def batch_size(text: str) -> int:
+    """Convert the value of --batch; "auto" is 0."""
+    return 0 if text == "auto" else positive(text)
 
 
 @one_line_errors("train", BadFileError, CheckpointError)
@@ -71,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output_dir=output,
         tasks=args.tasks,
         size=args.size,
+        batch=args.batch,
         epochs=args.epochs,
         minutes=args.minutes,
         overrides=args.opts,

@@ -48,9 +48,38 @@ def read_records(name: str) -> list[Record]:
     if kept is not None and name in kept:
         return kept[name]
     records = _complete(name, _load(name))
+    labeled = labeled_classes(MetadataCatalog.get(name))
+    if labeled is not None:
+        records = [{**record, "labeled_classes": labeled} for record in records]
     if kept is not None:
         kept[name] = records
     return records
+
+
+def forget_records(name: str) -> None:
+    """Make `reading_once` read a data set again, which has been registered anew."""
+    kept = _kept.get()
+    if kept is not None:
+        kept.pop(name, None)
+
+
+def labeled_classes(metadata: Metadata) -> tuple[bool, ...] | None:
+    """Return which of the "thing_classes" are labeled in a data set; None if all are.
+
+    They are those of the metadata's "labeled_thing_classes", a list of names.
+    """
+    names = metadata.get("labeled_thing_classes")
+    if names is None:
+        return None
+    classes = metadata.get("thing_classes") or ()
+    unknown = [name for name in names if name not in classes]
+    if unknown:
+        raise DataError(
+            f"{metadata.name}: the labeled class {unknown[0]} is not one of its classes, "
+            f"{', '.join(classes)}"
+        )
+    labeled = tuple(name in names for name in classes)
+    return None if all(labeled) else labeled
 
 
 def read_metadata(name: str) -> Metadata:

@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...files import write_json
 from ..catalog.categories import IGNORE_LABEL, Categories
+from ..catalog.shared_classes import set_configured_classes
 from .recognize import DataSource, recognize
 from .source import TEST, TRAIN, VAL, OwnData, Record
 from .split import with_validation
@@ -60,12 +61,14 @@ def register_own_data(path: str, *, truth_folder: Path | None = None) -> Registe
 
 
 def register_configured(cfg: CfgNode) -> None:
-    """Register the data of DATASETS.DATA, if it is set; see `register_own_data`.
+    """Register the data of DATASETS.DATA, if it is set, and set the classes of all data sets.
 
-    Annotations for evaluators are written to OUTPUT_DIR/data.
+    Annotations for evaluators are written to OUTPUT_DIR/data. See `register_own_data` and
+    `set_configured_classes`.
     """
     if cfg.DATASETS.DATA:
         register_own_data(cfg.DATASETS.DATA, truth_folder=Path(cfg.OUTPUT_DIR) / "data")
+    set_configured_classes(cfg)
 
 
 def _metadata(data: OwnData, records: list[Record]) -> dict[str, Any]:
