@@ -171,15 +171,7 @@ class LazyTranslator:
         return make(self.cfg.evaluators, dataset_name=name, output_dir=folder)
 
     def _evaluate(self, model: nn.Module) -> Results:
-        views = augmented_views(self.cfg)
-        if views is not None:
-            head: Any = model.detection_head
-            model = TestTimeAugmentation(
-                model,
-                nms_threshold=head.suppression.nms_thresh,
-                max_detections=head.suppression.detections_per_image,
-                **views,
-            )
+        model = with_augmentation(self.cfg, model)
         jobs = {
             name: EvaluationJob(
                 loader=partial(self._test_loader, name, instantiate(self.cfg.test_mapper)),
@@ -188,6 +180,20 @@ class LazyTranslator:
             for name in self.cfg.data.test
         }
         return evaluate_datasets(model, jobs, output_dir=self.options.output_dir)
+
+
+def with_augmentation(cfg: DictConfig, model: nn.Module) -> nn.Module:
+    """The model with test-time augmentation, if the configuration has it."""
+    views = augmented_views(cfg)
+    if views is None:
+        return model
+    head: Any = model.detection_head
+    return TestTimeAugmentation(
+        model,
+        nms_threshold=head.suppression.nms_thresh,
+        max_detections=head.suppression.detections_per_image,
+        **views,
+    )
 
 
 def augmented_views(cfg: DictConfig) -> dict[str, Any] | None:

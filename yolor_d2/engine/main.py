@@ -12,6 +12,7 @@ from ..data.catalog.records import reading_once
 from .evaluation import Results, verify
 from .hooks.memory_advice import explain_out_of_memory, is_out_of_memory
 from .hooks.standard import standard_hooks
+from .launch.arguments import import_modules
 from .launch.preflight import check_cluster
 from .nonfinite import NonFiniteError
 from .parts import Configuration, RunParts
@@ -30,6 +31,7 @@ def main(args: Namespace) -> Results:
 
 def prepare(args: Namespace) -> Callable[[], Results]:
     """Read configuration, checkpoint and data, and build the model; return the remaining work."""
+    import_modules(args.modules)
     config = read_configuration(args)
     options = config.options
     open_folder(options.output_dir, args, sources=config.sources)

@@ -67,6 +67,7 @@ class LazyRecipe:
         self.kind: str = (cfg.get("run") or {}).get("eval_weights", "ema")
         data = cfg.get("data") or {}
         self.datasets: list[str] = [*data.get("train", ()), *data.get("test", ())]
+        self.test_datasets: list[str] = [*data.get("test", ())]
         self.class_counts: dict[str, int] = {
             f"{kind}_classes": (heads[task] or {}).get("num_classes", 0)
             for kind, task in (("thing", "detection"), ("stuff", "semantic"))

@@ -18,9 +18,10 @@ import cv2
 from tqdm import tqdm
 
 from ..data.errors import BadFileError
+from ..engine.launch.errors import print_error
 from ..inference.output import Output, layers_to_draw, milliseconds, write_predictions
 from ..visualization import LAYERS
-from .errors import FAILED, one_line_errors, print_error
+from .errors import FAILED, one_line_errors
 from .options import add_network_options, load_predictor
 
 
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def on_error(error: BadFileError) -> None:
         failures.append(error)
         with tqdm.external_write_mode(file=sys.stderr):
-            print_error("predict", error)
+            print_error(error, program="predict")
 
     output = Output(args.output, inputs=args.input, layers=layers, opacity=args.opacity)
     with output:
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     time = f", {milliseconds(output.seconds)} ms an image" if count else ""
     print(f"{count} predictions are in {args.output}{time}")
     if failures:
-        print_error("predict", f"{len(failures)} of the inputs could not be read")
+        print_error(f"{len(failures)} of the inputs could not be read", program="predict")
         return FAILED
     return 0
 

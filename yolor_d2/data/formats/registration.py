@@ -1,16 +1,18 @@
 """Registers labeled data of any recognized format in detectron2's catalogs."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pycocotools.mask as mask_util
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from ...files import write_json
 from ..catalog.categories import IGNORE_LABEL, Categories
+from .class_match import with_classes_of
 from .recognize import DataSource, recognize
 from .source import TEST, TRAIN, VAL, OwnData, Record
 from .split import with_validation
@@ -46,6 +48,37 @@ def register_own_data(path: str, *, truth_folder: Path | None = None) -> Registe
     """
     source = recognize(Path(path).absolute())
     data, is_split = with_validation(source.read(source.path))
+    _register(data, truth_folder)
+    return RegisteredData(path, source, data, is_split)
+
+
+def register_test_data(
+    path: str, network: Metadata, *, truth_folder: Path, is_own: bool
+) -> dict[str, int]:
+    """Read labeled data and register the parts that a network is evaluated on.
+
+    These are own_val and own_test. Data without parts are evaluated as a whole, except those that
+    the network was trained on: of them, only the images that were split off for validation.
+
+    Args:
+        path, truth_folder: as for `register_own_data`.
+        network: metadata with the class names of the network.
+        is_own: whether the network was trained on these data.
+
+    Returns:
+        The number of images of each data set.
+    """
+    source = recognize(Path(path).absolute())
+    data = source.read(source.path)
+    if is_own:
+        data, _ = with_validation(data)
+    parts = {part: records for part, records in data.parts.items() if part != TRAIN and records}
+    data = replace(data, parts=parts or {VAL: data.parts[TRAIN]})
+    _register(with_classes_of(data, network), truth_folder)
+    return {NAMES[part]: len(records) for part, records in data.parts.items()}
+
+
+def _register(data: OwnData, truth_folder: Path | None) -> None:
     for name in NAMES.values():
         if name in DatasetCatalog.list():
             DatasetCatalog.remove(name)
@@ -56,7 +89,6 @@ def register_own_data(path: str, *, truth_folder: Path | None = None) -> Registe
             metadata |= _write_truth(truth_folder, part, records, data.things)
         DatasetCatalog.register(NAMES[part], partial(list, records))
         MetadataCatalog.get(NAMES[part]).set(**metadata)
-    return RegisteredData(path, source, data, is_split)
 
 
 def register_configured(cfg: CfgNode) -> None:

@@ -81,7 +81,7 @@ class EvaluationHooks(HookBase):
 
 
 class Evaluation(HookBase):
-    """Evaluates the weights and logs the metrics, and a table of the main ones with the best so far.
+    """Evaluates the weights; logs the metrics, and a table of the main ones with the best so far.
 
     Args:
         evaluate: returns nested results, the same on all processes.
