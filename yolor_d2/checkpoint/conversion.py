@@ -8,10 +8,10 @@ import torch
 from detectron2.modeling import build_model
 from torch import Tensor
 
+from ..files import replacing
 from ..model_zoo import get_config
 from .foreign import convert_state_dict
 from .published import read_state_dict
-from .saving import replacing
 
 CONFIGS = {
     "yolov7-af": "COCO/yolor_elan_det.yaml",
@@ -52,7 +52,7 @@ def convert_file(source: str, path: Path, output: Path, *, version: str) -> int:
         "sha256": digest,
         "yolor_d2": version,
     }
-    with replacing(output) as file:
+    with replacing(output, sync=True) as file:
         torch.save({"model": model, "__author__": "yolor_d2", "provenance": provenance}, file)
     return len(model)
 

@@ -20,6 +20,7 @@ from ..data.catalog.registered import require_registered
 from ..data.loading.build import make_test_loader, make_train_loader, train_tokenizer
 from ..data.loading.validation import PlainViews
 from ..earlier_names import canonical_name, group_arguments, grouped_name, is_group
+from ..inference.lazy_recipe import set_usable_vocab
 from ..model_zoo import find_config
 from ..modeling.deploy import best_device
 from ..modeling.test_time_augmentation import TestTimeAugmentation
@@ -206,12 +207,6 @@ def augmented_views(cfg: DictConfig) -> dict[str, Any] | None:
     if isinstance(views.get("sizes"), int):
         raise ValueError(f"tta.sizes must be a list: tta.sizes=[{views['sizes']}]")
     return views
-
-
-def set_usable_vocab(caption_head: DictConfig, size: int) -> None:
-    """Set the number of ids that a caption head can generate, if it has a vocabulary group."""
-    if caption_head.get("vocabulary") is not None:
-        caption_head.vocabulary.usable_vocab = size
 
 
 def make(node: DictConfig, **arguments: Any) -> Any:

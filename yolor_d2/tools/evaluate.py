@@ -20,14 +20,14 @@ from detectron2.utils import comm
 from ..data.catalog.records import reading_once
 from ..data.catalog.registered import require_registered
 from ..data.formats.registration import register_test_data
-from ..engine.launch.arguments import add_import, argument_parser, import_modules
+from ..engine.launch.arguments import argument_parser, import_modules
 from ..engine.launch.processes import launch
 from ..engine.network_evaluation import evaluate_network
 from ..engine.setup import one_line_errors, open_folder
 from ..inference.loading import Network, load_network
 from .options import add_network_options, loading_options
 
-EPILOG = """Without --weights, this is `train_net.py --eval-only`, with the flags of `yolor-d2 train`:
+EPILOG = """Without --weights, this is train_net.py --eval-only, with the flags of yolor-d2 train:
 
     yolor-d2 eval --config-file FILE MODEL.WEIGHTS FILE
 """
@@ -78,6 +78,8 @@ def find_data(network: Network, path: str | None, *, folder: Path) -> list[str]:
     own = cfg.DATASETS.DATA if isinstance(cfg, CfgNode) else ""
     source = path or own
     if source:
+        if path is None and not Path(own).exists():
+            raise ValueError(f"{own}: the checkpoint's own data are not there; pass --data DATA")
         sizes = register_test_data(
             source,
             network.metadata,

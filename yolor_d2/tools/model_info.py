@@ -14,6 +14,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from torch import nn
+
 from ..engine.launch.arguments import add_import, import_modules
 from ..inference.loading import load_network
 from ..modeling.backbone import SIZE_DIVISIBILITY
@@ -27,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    network = parser.add_mutually_exclusive_group(required=True)
-    network.add_argument("--config-file", metavar="FILE", help="a file, or a name of the model zoo")
-    network.add_argument("--weights", metavar="FILE", help="checkpoint or release")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config-file", metavar="FILE", help="a file, or a name of the model zoo")
+    source.add_argument("--weights", metavar="FILE", help="checkpoint or release")
     parser.add_argument("--size", type=int, default=640, help="side of the square image (640)")
     add_import(parser)
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
@@ -39,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import_modules(args.modules)
     if args.weights:
         opts = args.overrides
-        model = load_network(args.weights, device="cpu", opts=opts, folded=False).model
+        network: nn.Module = load_network(args.weights, device="cpu", opts=opts, folded=False).model
     else:
-        model = build_network(args.config_file, args.overrides)
-    print(statistics_table(model, size=args.size))
+        network = build_network(args.config_file, args.overrides)
+    print(statistics_table(network, size=args.size))
     return 0
 
 

@@ -4,9 +4,11 @@
         [--output DIR] [--resume | --overwrite] [KEY VALUE ...]
     yolor-d2 train --config-file FILE ...
 
-The second is train_net.py, whose flags are at the end of this help. Formats of DATA: COCO (JSON, export folders, official zip files), YOLO, Pascal VOC, LabelMe, CSV of boxes,
-metadata.jsonl of captions, semantic PNGs; see docs/own_data.md. Writes the configuration, the
-checkpoints, metrics.json and pictures to the output folder. Exit code 2: wrong use or bad data.
+The second is train_net.py, whose flags are at the end of this help.
+
+Formats of DATA: COCO (JSON, export folders, official zip files), YOLO, Pascal VOC, LabelMe, CSV of
+boxes, metadata.jsonl of captions, semantic PNGs; see docs/own_data.md. Writes the configuration,
+the checkpoints, metrics.json and pictures to the output folder. Exit code 2: wrong use or bad data.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from ..data.formats.summary import summary
 from ..engine.launch.arguments import add_import, argument_parser, import_modules
 from ..engine.launch.processes import launch
 from ..engine.main import main as train_or_evaluate
-from ..engine.own_data import SIZES, choose_config, describe_config
+from ..engine.own_data import SIZES, choose_config, describe_config, shortages
 from ..engine.setup import check_new_run
 from ..files import write_text
 from ..model_zoo import load_config
@@ -92,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         write_text(config_file, cfg.dump())
     print(describe_config(cfg, len(found.data.parts[TRAIN])))
+    for line in shortages(cfg, found):
+        print(line)
     print(f"the configuration is in {config_file}", flush=True)
     launch(train_or_evaluate, argument_parser().parse_args(flags_of_run(config_file, args)))
     print_results(cfg, found)

@@ -18,6 +18,7 @@ from .source import TEST, TRAIN, VAL, OwnData, Record
 from .split import with_validation
 
 NAMES = {TRAIN: "own_train", VAL: "own_val", TEST: "own_test"}
+ORIGIN = "own_data"  # metadata key: path of the data, folder of the annotations for evaluators
 
 
 class RegisteredData(NamedTuple):
@@ -49,6 +50,8 @@ def register_own_data(path: str, *, truth_folder: Path | None = None) -> Registe
     source = recognize(Path(path).absolute())
     data, is_split = with_validation(source.read(source.path))
     _register(data, truth_folder)
+    folder = None if truth_folder is None else str(truth_folder.absolute())
+    MetadataCatalog.get(NAMES[TRAIN]).set(**{ORIGIN: (str(source.path), folder)})
     return RegisteredData(path, source, data, is_split)
 
 
@@ -97,7 +100,28 @@ def register_configured(cfg: CfgNode) -> None:
     Annotations for evaluators are written to OUTPUT_DIR/data.
     """
     if cfg.DATASETS.DATA:
-        register_own_data(cfg.DATASETS.DATA, truth_folder=Path(cfg.OUTPUT_DIR) / "data")
+        register_own_data(cfg.DATASETS.DATA, truth_folder=_truth_folder(cfg))
+
+
+def ensure_registered(cfg: CfgNode, *, truth: bool = True) -> None:
+    """Call `register_configured`, except if the same data are registered already.
+
+    Args:
+        cfg: the configuration.
+        truth: whether evaluators need annotations; False writes nothing.
+    """
+    if not cfg.DATASETS.DATA:
+        return
+    name = NAMES[TRAIN]
+    path, folder = str(Path(cfg.DATASETS.DATA).absolute()), _truth_folder(cfg)
+    is_registered = name in DatasetCatalog.list()
+    known = MetadataCatalog.get(name).get(ORIGIN) if is_registered else None
+    if known is None or known[0] != path or (truth and known[1] != str(folder.absolute())):
+        register_own_data(path, truth_folder=folder if truth else None)
+
+
+def _truth_folder(cfg: CfgNode) -> Path:
+    return Path(cfg.OUTPUT_DIR) / "data"
 
 
 def _metadata(data: OwnData, records: list[Record]) -> dict[str, Any]:
