@@ -82,10 +82,9 @@ def register_test_data(
 
 
 def _register(data: OwnData, truth_folder: Path | None) -> None:
-    for name in NAMES.values():
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        for name in set(NAMES.values()) & set(catalog.list()):
+            catalog.remove(name)
     for part, records in data.parts.items():
         metadata = _metadata(data, records)
         if truth_folder is not None and part != TRAIN:
