@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..engine.launch.errors import print_error
-from .errors import WRONG_USE
+from .errors import WRONG_USE, one_line_errors
 
 CHECKOUT = Path(__file__).parents[2]
 
 
+@one_line_errors("benchmark")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks of the checkout; returns the exit code."""
     if not (CHECKOUT / "benchmarks/__main__.py").is_file():
