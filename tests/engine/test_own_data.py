@@ -8,7 +8,7 @@ from detectron2.config import CfgNode
 
 from yolor_d2.data.formats.registration import register_own_data
 from yolor_d2.engine import batch_size, own_data
-from yolor_d2.engine.own_data import SIZES, choose_config, describe_config
+from yolor_d2.engine.own_data import SIZES, choose_config, describe_config, shortages
 from yolor_d2.model_zoo import load_config
 
 from ..data.formats.conftest import Make, make
@@ -74,6 +74,20 @@ def test_batch(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER) == (4, 6)
     with pytest.raises(ValueError, match=r"instead of SOLVER\.IMS_PER_BATCH 0, use --batch auto"):
         choose(root, overrides=["SOLVER.IMS_PER_BATCH", "0"])
+
+
+def test_shortages(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = register_own_data(str(make("yolo")))  # 6 images of 2 classes for training
+    cfg = choose_config(found, output_dir=Path("out"), epochs=9)
+    (line,) = shortages(cfg, found)
+    assert "6 of 400 images, 9 of 2,000 steps, 9 of 10 epochs that random weights need" in line
+    cfg.SOLVER.MAX_ITER = own_data.NEEDED_STEPS
+    (line,) = shortages(cfg, found)
+    assert line.startswith("expect little of photos: 6 of 400 images that")
+    monkeypatch.setattr(own_data, "NEEDED_IMAGES", 3)
+    assert shortages(cfg, found) == []
+    cfg.SOLVER.MAX_ITER, cfg.MODEL.WEIGHTS = 1, "weights.pth"
+    assert shortages(cfg, found) == []
 
 
 def test_trial_steps(make: Make) -> None:

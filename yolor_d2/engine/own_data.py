@@ -55,6 +55,10 @@ SAMPLES = 30_000  # of a run, if neither epochs nor minutes are given
 FEWEST_EPOCHS, MOST_EPOCHS = 30, 300
 FEWEST_STEPS = 10
 
+# What photos need, roughly, to learn from random weights; images are per class.
+NEEDED_IMAGES, NEEDED_IMAGES_AT_MOST = 200, 5000
+NEEDED_STEPS, NEEDED_EPOCHS = 2000, 10
+
 TRIAL_STEPS = 3
 TRAINING_SHARE = 0.8  # of the minutes; the rest is for starting and evaluating
 
@@ -113,6 +117,28 @@ def describe_config(cfg: CfgNode, number: int) -> str:
         f"{', '.join(cfg.MODEL.YOLOR.TASKS)} on {cfg.MODEL.DEVICE}: {cfg.SOLVER.MAX_ITER} steps of "
         f"{cfg.SOLVER.IMS_PER_BATCH} images ({epochs:.0f} epochs), {cfg.INPUT.TEST_SIZE} pixels"
     )
+
+
+def shortages(cfg: CfgNode, found: RegisteredData) -> list[str]:
+    """Return a line if photos would need more than a run has; [] with weights to start from."""
+    if cfg.MODEL.WEIGHTS:
+        return []
+    number = len(found.data.parts[TRAIN])
+    tables = (found.data.things, found.data.sem_seg)
+    classes = max([1, *(len(table) for table in tables if table is not None)])
+    epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / number
+    needed = (
+        ("images", number, min(NEEDED_IMAGES * classes, NEEDED_IMAGES_AT_MOST)),
+        ("steps", cfg.SOLVER.MAX_ITER, NEEDED_STEPS),
+        ("epochs", int(epochs), NEEDED_EPOCHS),
+    )
+    short = [f"{few} of {enough:,} {what}" for what, few, enough in needed if few < enough]
+    if not short:
+        return []
+    return [
+        f"expect little of photos: {', '.join(short)} that random weights need, roughly; published "
+        "weights need fewer: --size l MODEL.WEIGHTS FILE (docs/model_zoo.md)"
+    ]
 
 
 def seconds_per_step(cfg: CfgNode) -> float:

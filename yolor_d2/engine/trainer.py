@@ -16,9 +16,10 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..data import build_test_loader, build_train_loader
+from ..data.catalog.records import reading_once
 from ..data.catalog.registered import require_registered
 from ..data.catalog.shared_classes import set_configured_classes
-from ..data.formats.registration import register_configured
+from ..data.formats.registration import ensure_registered, register_configured
 from ..data.loading.validation import build_validation_loader
 from ..evaluation import build_evaluator
 from ..model_zoo import load_config
@@ -78,10 +79,14 @@ class Trainer(Run, DefaultTrainer):
             raise ValueError(
                 "the configuration lacks the keys of yolor_d2: call yolor_d2.add_yolor_config(cfg)"
             )
+        ensure_registered(cfg)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        is_complete = not _needs_tokenizer(cfg) and cfg.SOLVER.IMS_PER_BATCH != 0
-        self.cfg = cfg if is_complete else self._completed(cfg)
-        super().__init__(self.parts_of(self.cfg), allow_changes=allow_changes, overwrite=overwrite)
+        self._records: dict[str, list[Any]] = {}  # until the training data are opened
+        with reading_once(self._records):
+            is_complete = not _needs_tokenizer(cfg) and cfg.SOLVER.IMS_PER_BATCH != 0
+            self.cfg = cfg if is_complete else self._completed(cfg)
+            parts = self.parts_of(self.cfg)
+            super().__init__(parts, allow_changes=allow_changes, overwrite=overwrite)
         self.checkpointer = RunCheckpointer(self)
         self.register_hooks(self.build_hooks())
 
@@ -218,6 +223,11 @@ class Trainer(Run, DefaultTrainer):
         """The evaluators of a data set; by default, they write to OUTPUT_DIR/inference/<set>."""
         return build_evaluator(cfg, dataset_name, output_folder)
 
+    def make_ready(self) -> None:
+        with reading_once(self._records):
+            super().make_ready()
+        self._records = {}
+
     def build_hooks(self) -> list[HookBase]:
         return standard_hooks(self)
 
@@ -319,8 +329,10 @@ def build_for_inference(cfg: CfgNode) -> nn.Module:
     start = find_starting_point(
         cfg.OUTPUT_DIR, weights=cfg.MODEL.WEIGHTS, resume=False, prefer=cfg.TEST.WEIGHTS
     )
-    if start.stored is None:
-        raise ValueError(f"{WEIGHTS_KEY} is empty: there is nothing to evaluate")
-    if not cfg.is_frozen():
-        resolve_tokenizer(cfg, start)
-    return start.load_trained(Trainer.build_model(cfg))
+
+    def build() -> nn.Module:
+        if not cfg.is_frozen():
+            resolve_tokenizer(cfg, start)
+        return Trainer.build_model(cfg)
+
+    return start.trained_model(build, weights_key=WEIGHTS_KEY)

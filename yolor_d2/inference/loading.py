@@ -35,7 +35,7 @@ class Network(NamedTuple):
     """A network ready for inference.
 
     Attributes:
-        model: the deployed network.
+        model: the network, deployed if it is folded.
         tasks: tasks to predict.
         recipe: configuration of the network.
         metadata: names, colors and ids of the classes, as in detectron2's catalog.
@@ -55,8 +55,13 @@ def load_network(
     tasks: Sequence[str] | None = None,
     score_threshold: float = 0.0,
     opts: Sequence[Any] = (),
+    folded: bool = True,
 ) -> Network:
-    """Load a network; see `Predictor` for the arguments."""
+    """Load a network; see `Predictor` for the other arguments.
+
+    Args:
+        folded: whether batch norms and implicit vectors are folded for inference.
+    """
     if not 0 <= score_threshold <= 1:
         raise ValueError(f"score_threshold must be between 0 and 1, not {score_threshold}")
     shared: Any = {
@@ -83,7 +88,7 @@ def load_network(
     with _classes(recipe, stored) as metadata:
         model = recipe.build(needed, stored, metadata)
     load_stored(model, stored, path, strict=True)
-    return Network(deploy(model), wanted, recipe, metadata)
+    return Network(deploy(model) if folded else model, wanted, recipe, metadata)
 
 
 def _read_config(source: PathLike | Config) -> Config:

@@ -15,6 +15,7 @@ from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from ..errors import BadFileError, DataError
 from ..files.images import image_size
 from .categories import IGNORE_LABEL
+from .registered import require_registered
 
 Record = dict[str, Any]
 
@@ -26,12 +27,16 @@ _kept: ContextVar[dict[str, list[Record]] | None] = ContextVar("_kept", default=
 
 
 @contextmanager
-def reading_once() -> Iterator[None]:
-    """Read each data set at most once inside the context, which keeps the records in memory."""
+def reading_once(kept: dict[str, list[Record]] | None = None) -> Iterator[None]:
+    """Read each data set at most once inside the context, which keeps the records in memory.
+
+    Args:
+        kept: records of earlier contexts by data set, to which those of this one are added.
+    """
     if _kept.get() is not None:
         yield
         return
-    token = _kept.set({})
+    token = _kept.set({} if kept is None else kept)
     try:
         yield
     finally:
@@ -47,7 +52,7 @@ def read_records(name: str) -> list[Record]:
     kept = _kept.get()
     if kept is not None and name in kept:
         return kept[name]
-    records = _complete(name, _load(name))
+    records = _complete(name, load_records(name))
     labeled = labeled_classes(MetadataCatalog.get(name))
     if labeled is not None:
         records = [{**record, "labeled_classes": labeled} for record in records]
@@ -95,9 +100,13 @@ def read_metadata(name: str) -> Metadata:
     return metadata
 
 
-def _load(name: str) -> list[Record]:
-    if name not in DatasetCatalog.list():
-        raise DataError(f"there is no data set {name}")
+def load_records(name: str) -> list[Record]:
+    """Return the records of a registered data set as its function returns them.
+
+    Raises:
+        DataError: there is no such data set, or its function fails.
+    """
+    require_registered([name])
     try:
         return list(DatasetCatalog.get(name))
     except (DataError, OSError, MemoryError):
