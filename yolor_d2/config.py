@@ -52,8 +52,22 @@ def _add_backbone(cfg: CfgNode) -> None:
     # Outputs of the backbone alone (build_yolor_elan_backbone): "c2" to "c5", strides 4 to 32.
     cfg.MODEL.YOLOR_ELAN.OUT_FEATURES = ["c2", "c3", "c4", "c5"]
 
+    cfg.MODEL.GELAN = CfgNode()
+    # The backbone of YOLOv9 and gyolo: published network, "t", "s", "m" or "c" (also of gyolo).
+    cfg.MODEL.GELAN.SIZE = "c"
+    # Multipliers of its channels (WIDTH) and bottlenecks (DEPTH), in the backbone and in the neck.
+    cfg.MODEL.GELAN.WIDTH = 1.0
+    cfg.MODEL.GELAN.DEPTH = 1.0
+    # Outputs of the backbone alone (build_gelan_backbone): "c2" to "c5", strides 4 to 32.
+    cfg.MODEL.GELAN.OUT_FEATURES = ["c2", "c3", "c4", "c5"]
+    # Parts of gyolo's neck: self-attention on the coarsest map, and separate convolutions for the
+    # second half of the output channels, whose gradient stays out of all other layers.
+    cfg.MODEL.GELAN.ATTENTION = False
+    cfg.MODEL.GELAN.DETACHED_HALF = False
+
     cfg.MODEL.PAN = CfgNode()
-    # Outputs of backbone and neck (build_yolor_elan_pan_backbone): "c2" to "c5", "p3" to "p5".
+    # Outputs of backbone and neck (build_yolor_elan_pan_backbone, build_gelan_pan_backbone): "c2" to
+    # "c5", "p3" to "p5", of GELAN also "n5", the coarsest map at which the neck starts.
     # []: those in the heads' IN_FEATURES; with a META_ARCHITECTURE other than YOLOR, "p3" to "p5".
     # Outputs that no head reads get no gradient, which is an error in DistributedDataParallel.
     cfg.MODEL.PAN.OUT_FEATURES = []

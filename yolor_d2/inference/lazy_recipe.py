@@ -21,13 +21,13 @@ from ..checkpoint.release import StoredWeights
 from ..data import MultiTaskMapper
 from ..earlier_names import group_arguments
 from ..modeling import YOLOR
-from ..modeling.backbone import elan_shapes, pan_shapes
+from ..modeling.backbone import elan_shapes, gelan_pan_shapes, gelan_shapes, pan_shapes
 from ..modeling.heads.detection import Suppression
 from ..tasks import TASKS
 from ..tokenizer import Tokenizer
 
 PARTS = f"{YOLOR.__module__.rpartition('.')[0]}."
-FUNCTIONS = (elan_shapes, pan_shapes)
+FUNCTIONS = (elan_shapes, gelan_pan_shapes, gelan_shapes, pan_shapes)
 MAPPER = MultiTaskMapper.__name__
 
 

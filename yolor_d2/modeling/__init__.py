@@ -3,8 +3,8 @@
 Importing it registers all parts with detectron2.
 """
 
-from .backbone import PAN, YOLORELAN
+from .backbone import GELAN, GELANPAN, PAN, YOLORELAN
 from .deploy import deploy, to_channels_last
 from .meta_arch import YOLOR
 
-__all__ = ["PAN", "YOLOR", "YOLORELAN", "deploy", "to_channels_last"]
+__all__ = ["GELAN", "GELANPAN", "PAN", "YOLOR", "YOLORELAN", "deploy", "to_channels_last"]

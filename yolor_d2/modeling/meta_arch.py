@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..letterbox import Content, pad_images
 from ..tasks import check_tasks
 from ..tokenizer import Tokenizer
-from .backbone import PAN, SIZE_DIVISIBILITY, YOLORELAN
+from .backbone import SIZE_DIVISIBILITY, SelectiveBackbone
 from .heads import (
     VisualTokens,
     build_caption_head,
@@ -267,7 +267,7 @@ class YOLOR(nn.Module):
     def extract(self, images: Tensor, names: set[str]) -> Features:
         """The maps of images (N, 3, H, W) in 0..255; our own backbones compute only these maps."""
         normalized = (images - self.pixel_mean) / self.pixel_std  # (N, 3, H, W)
-        if isinstance(self.backbone, PAN | YOLORELAN):
+        if isinstance(self.backbone, SelectiveBackbone):
             return self.backbone(normalized, names)
         return self.backbone(normalized)
 

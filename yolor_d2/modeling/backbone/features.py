@@ -35,8 +35,8 @@ def scaled_shapes(published: Mapping[str, tuple[int, int]], width: float) -> dic
     }
 
 
-def check_factors(width: float, depth: float) -> None:
-    """Refuse factors that are not positive."""
+def check_factors(width: float, depth: float, *, node: str) -> None:
+    """Refuse factors that are not positive; `node` is the configuration node of both."""
     for key, factor in (("WIDTH", width), ("DEPTH", depth)):
         if not factor > 0:
-            raise ValueError(f"MODEL.YOLOR_ELAN.{key} must be positive, not {factor}")
+            raise ValueError(f"{node}.{key} must be positive, not {factor}")

@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling import BACKBONE_REGISTRY
 from torch import Tensor
 
 from ..layers import SPPCSPC, ConvBlock, Elan, Transition
-from .features import SIZE_DIVISIBILITY, chosen_features, requested_features, scaled, scaled_shapes
+from .features import chosen_features, requested_features, scaled, scaled_shapes
+from .selective import SelectiveBackbone
 from .yolor_elan import YOLORELAN, elan_shapes
 
 # Channels of each map of the neck at width 1, and its stride.
@@ -32,7 +33,7 @@ def pan_shapes(width: float = 1.0) -> dict[str, ShapeSpec]:
     return elan_shapes(width) | scaled_shapes(FEATURES, width)
 
 
-class PAN(Backbone):
+class PAN(SelectiveBackbone):
     """YOLORELAN and a path aggregation network: maps "p3" to "p5" and those of the backbone.
 
     The neck has a path from coarse to fine (`top_down4`, `top_down3`) and one back (`aggregate4`,
@@ -58,10 +59,8 @@ class PAN(Backbone):
             depth: factor of the published numbers of chained convolutions.
             in_channels: channels of the image.
         """
-        super().__init__()
-        shapes = pan_shapes(width)
-        names = chosen_features(out_features, shapes, key="MODEL.PAN.OUT_FEATURES")
-        self._output_shape = {name: shapes[name] for name in names}
+        super().__init__(pan_shapes(width), out_features, key="MODEL.PAN.OUT_FEATURES")
+        names = list(self._output_shape)
         self.bottom_up = YOLORELAN(
             out_features=_bottom_up_names(names),
             width=width,
@@ -98,19 +97,13 @@ class PAN(Backbone):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict[str, Any]:
         return {
-            "out_features": pan_features(cfg),
+            "out_features": pan_features(cfg, pan_shapes()),
             "width": cfg.MODEL.YOLOR_ELAN.WIDTH,
             "depth": cfg.MODEL.YOLOR_ELAN.DEPTH,
             "in_channels": input_shape.channels,
         }
 
     def forward(self, x: Tensor, features: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Feature maps of images.
-
-        Args:
-            x: images (N, 3, H, W); H and W are multiples of 32.
-            features: names of the maps to compute; None: all of `out_features`.
-        """
         requested = requested_features(features, self._output_shape)
         maps = self.bottom_up(x, _bottom_up_names(requested))
         if _needs_neck(requested):
@@ -132,13 +125,6 @@ class PAN(Backbone):
             results["p5"] = self.output5(self.aggregate5(self.down5(middle4, top5)))
         return results
 
-    @property
-    def size_divisibility(self) -> int:
-        return SIZE_DIVISIBILITY
-
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        return dict(self._output_shape)
-
 
 def _needs_neck(names: Sequence[str]) -> bool:
     return any(name in FEATURES for name in names)
@@ -155,8 +141,12 @@ def _upsample_and_concat(fine: Tensor, coarse: Tensor) -> Tensor:
     return torch.cat([fine, F.interpolate(coarse, scale_factor=2.0, mode="nearest")], dim=1)
 
 
-def pan_features(cfg: CfgNode) -> list[str]:
+def pan_features(cfg: CfgNode, shapes: Collection[str]) -> list[str]:
     """MODEL.PAN.OUT_FEATURES; if it is empty, the maps that the heads of YOLOR read.
+
+    Args:
+        cfg: configuration.
+        shapes: names of all maps that the neck can compute.
 
     Raises:
         ValueError: a head reads a map that does not exist; the message names its key.
@@ -164,7 +154,7 @@ def pan_features(cfg: CfgNode) -> list[str]:
     names = cfg.MODEL.PAN.OUT_FEATURES
     if cfg.MODEL.META_ARCHITECTURE != "YOLOR":
         return names or list(FEATURES)
-    known = names or list(pan_shapes())
+    known = names or list(shapes)
     read = set()
     for key in dict.fromkeys(key for task in cfg.MODEL.YOLOR.TASKS for key in TASK_KEYS[task]):
         value = reduce(getattr, key.split("."), cfg)

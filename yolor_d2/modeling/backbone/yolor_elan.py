@@ -6,19 +6,13 @@ from typing import Any
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
-from torch import Tensor, nn
+from detectron2.modeling import BACKBONE_REGISTRY, FPN
+from torch import nn
 
 from ..layers import ConvBlock, Elan, Transition
-from .features import (
-    SIZE_DIVISIBILITY,
-    check_factors,
-    chosen_features,
-    requested_features,
-    scaled,
-    scaled_shapes,
-)
+from .features import check_factors, scaled, scaled_shapes
+from .fpn import build_fpn, build_retinanet_fpn, fpn_bottom_up
+from .selective import StagedBackbone
 
 # Channels of each map at width 1, and its stride.
 FEATURES = {"c2": (256, 4), "c3": (512, 8), "c4": (1024, 16), "c5": (1024, 32)}
@@ -31,7 +25,7 @@ def elan_shapes(width: float = 1.0) -> dict[str, ShapeSpec]:
     return scaled_shapes(FEATURES, width)
 
 
-class YOLORELAN(Backbone):
+class YOLORELAN(StagedBackbone):
     """Four stages of efficient layer aggregation: maps "c2" to "c5" of strides 4 to 32.
 
     Only the stages that `out_features` need are built, so that every parameter gets a gradient.
@@ -55,11 +49,8 @@ class YOLORELAN(Backbone):
             depth: factor of the published numbers of chained convolutions.
             in_channels: channels of the image.
         """
-        super().__init__()
-        check_factors(width, depth)
-        shapes = elan_shapes(width)
-        names = chosen_features(out_features, shapes, key="MODEL.YOLOR_ELAN.OUT_FEATURES")
-        self._output_shape = {name: shapes[name] for name in names}
+        check_factors(width, depth, node="MODEL.YOLOR_ELAN")
+        super().__init__(elan_shapes(width), out_features, key="MODEL.YOLOR_ELAN.OUT_FEATURES")
 
         stem, channels = scaled(32, width), scaled(64, width)
         self.stem = nn.Sequential(
@@ -67,10 +58,7 @@ class YOLORELAN(Backbone):
             ConvBlock(stem, channels, 3, stride=2),
             ConvBlock(channels, channels, 3),
         )
-        self._stages: dict[str, str] = {}  # map -> name of the module that computes it
-        for name, shape in shapes.items():
-            if shape.stride > shapes[names[-1]].stride:
-                break
+        for name, shape in self.needed_shapes().items():
             branch, elan = (scaled(number, width) for number in STAGES[name])
             halved, down = (
                 (branch, ConvBlock(channels, branch, 3, stride=2))
@@ -88,8 +76,7 @@ class YOLORELAN(Backbone):
                     keep_every=2,
                 ),
             }
-            self._stages[name] = f"stage{name[1]}"
-            self.add_module(self._stages[name], nn.Sequential(OrderedDict(stage)))
+            self.add_stage(name, nn.Sequential(OrderedDict(stage)))
             channels = shape.channels
 
     @classmethod
@@ -101,31 +88,6 @@ class YOLORELAN(Backbone):
             "in_channels": input_shape.channels,
         }
 
-    def forward(self, x: Tensor, features: Collection[str] | None = None) -> dict[str, Tensor]:
-        """Feature maps of images.
-
-        Args:
-            x: images (N, 3, H, W); H and W are multiples of 32.
-            features: names of the maps to compute; None: all of `out_features`.
-        """
-        requested = requested_features(features, self._output_shape)
-        maps = {}
-        x = self.stem(x)
-        for name, stage in self._stages.items():
-            x = getattr(self, stage)(x)
-            if name in requested:
-                maps[name] = x
-            if len(maps) == len(requested):
-                break
-        return maps
-
-    @property
-    def size_divisibility(self) -> int:
-        return SIZE_DIVISIBILITY
-
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        return dict(self._output_shape)
-
 
 @BACKBONE_REGISTRY.register()
 def build_yolor_elan_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> YOLORELAN:
@@ -136,33 +98,10 @@ def build_yolor_elan_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> YOLORELAN
 @BACKBONE_REGISTRY.register()
 def build_yolor_elan_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """detectron2's FPN on the maps of MODEL.FPN.IN_FEATURES, with "p6", a max-pooled "p5"."""
-    return _fpn(cfg, _bottom_up(cfg, input_shape), LastLevelMaxPool())
+    return build_fpn(cfg, fpn_bottom_up(YOLORELAN, cfg, input_shape))
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_yolor_elan_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
     """detectron2's FPN on the maps of MODEL.FPN.IN_FEATURES, with "p6" and "p7" from "c5"."""
-    bottom_up = _bottom_up(cfg, input_shape)
-    channels = bottom_up.output_shape()["c5"].channels
-    return _fpn(cfg, bottom_up, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS, "c5"))
-
-
-def _bottom_up(cfg: CfgNode, input_shape: ShapeSpec) -> YOLORELAN:
-    """Backbone with only the maps that the FPN reads."""
-    key = "MODEL.FPN.IN_FEATURES"
-    names = chosen_features(cfg.MODEL.FPN.IN_FEATURES, FEATURES, key=key)
-    if "c5" not in names:
-        raise ValueError(f"{key} must have c5, which the coarsest levels are computed from")
-    arguments = YOLORELAN.from_config(cfg, input_shape)
-    return YOLORELAN(**(arguments | {"out_features": names}))
-
-
-def _fpn(cfg: CfgNode, bottom_up: YOLORELAN, top_block: nn.Module) -> FPN:
-    return FPN(
-        bottom_up=bottom_up,
-        in_features=list(bottom_up.output_shape()),
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
-        top_block=top_block,
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
-    )
+    return build_retinanet_fpn(cfg, fpn_bottom_up(YOLORELAN, cfg, input_shape))

@@ -2,14 +2,23 @@
 
 from .conv import ConvBlock
 from .elan import SPPCSPC, Elan, Transition
+from .gelan import PSA, SPPELAN, AConv, ADown, Elan3x3, RepConv, RepNCSP, RepNCSPELAN
 from .implicit import ImplicitConv1x1
 from .modes import frozen_statistics, is_trainable, training_flag
 
 __all__ = [
+    "PSA",
     "SPPCSPC",
+    "SPPELAN",
+    "AConv",
+    "ADown",
     "ConvBlock",
     "Elan",
+    "Elan3x3",
     "ImplicitConv1x1",
+    "RepConv",
+    "RepNCSP",
+    "RepNCSPELAN",
     "Transition",
     "frozen_statistics",
     "is_trainable",
