@@ -135,7 +135,14 @@ def _describe_captions(model: YOLOR) -> Facts:
     if head is None:
         return {}
     decoding = head.decoding
-    options = ("beam_size", "max_tokens", "min_tokens", "length_penalty", "no_repeat_ngram")
+    options = (
+        "beam_size",
+        "max_tokens",
+        "min_tokens",
+        "length_penalty",
+        "no_repeat_ngram",
+        "finished_in_beam",
+    )
     return {
         "caption": {
             **head.vocabulary._asdict(),

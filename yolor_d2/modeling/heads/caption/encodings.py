@@ -23,6 +23,10 @@ class TextEmbedding(nn.Module):
         with torch.no_grad():
             self.words.weight[pad_id] = 0
 
+    @property
+    def max_positions(self) -> int:
+        return len(self.positions.weight)
+
     def forward(self, ids: Tensor, positions: slice | int) -> Tensor:
         """ids (N, T) at a slice of positions, or (N, K) at one position -> (N, T or K, D)."""
         return self.dropout(self.norm(self.words(ids) + self.positions.weight[positions]))
@@ -41,6 +45,10 @@ class FixedPositionEmbedding(nn.Module):
         super().__init__()
         self.words = nn.Embedding(vocab_size, dim, padding_idx=pad_id)
         self.register_buffer("positions", sinusoids(max_positions + 1, dim))
+
+    @property
+    def max_positions(self) -> int:
+        return len(self.positions) - 1
 
     def forward(self, ids: Tensor, positions: slice | int) -> Tensor:
         """ids (N, T) at a slice of positions, or (N, K) at one position -> (N, T or K, D)."""
