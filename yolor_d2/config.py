@@ -30,6 +30,9 @@ def _add_meta_arch(cfg: CfgNode) -> None:
     # Whether each prediction branch has implicit knowledge: a learned vector that is added before
     # its last convolution, and one that multiplies the output.
     cfg.MODEL.YOLOR.IMPLICIT = True
+    # Where boxes, classes and masks add the first vector: before the "predictor", the last
+    # convolution, or before the whole "tower" of a branch, as published in yolov7-u6.
+    cfg.MODEL.YOLOR.IMPLICIT_PLACEMENT = "predictor"
     # Position of a test image on its canvas, whose sides are multiples of 32: "corner" (top left)
     # or "center" (as in published networks). Training views are padded at the right and bottom.
     cfg.MODEL.YOLOR.PAD = "corner"
@@ -76,6 +79,7 @@ def _add_backbone(cfg: CfgNode) -> None:
 def _add_detection_head(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTION_HEAD = CfgNode()
     # Class in the registry of detection heads.
+    # "OneToOneHead" has a second set of branches, whose predictions need no suppression.
     cfg.MODEL.DETECTION_HEAD.NAME = "AnchorFreeHead"
     # Each pixel of these maps predicts one object. The mask head uses the same maps for its
     # coefficients.
@@ -84,6 +88,11 @@ def _add_detection_head(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTION_HEAD.NUM_CLASSES = 0
     # The distance to each side of a box is a distribution over 0 to REG_MAX - 1 strides.
     cfg.MODEL.DETECTION_HEAD.REG_MAX = 16
+    # Groups of the last two convolutions of box branches (4: one for each side of a box), and
+    # whether class branches use depthwise 3 x 3 convolutions. The published v9 heads have 4 groups,
+    # gyolo has both.
+    cfg.MODEL.DETECTION_HEAD.BOX_GROUPS = 1
+    cfg.MODEL.DETECTION_HEAD.DEPTHWISE_CLASSES = False
     # Each object is assigned the TOPK points inside it with the largest score^ALPHA * IoU^BETA.
     cfg.MODEL.DETECTION_HEAD.ASSIGN = CfgNode()
     cfg.MODEL.DETECTION_HEAD.ASSIGN.TOPK = 10
@@ -97,6 +106,9 @@ def _add_detection_head(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTION_HEAD.TEST = CfgNode()
     # Predictions with a lower score are dropped. 0.001 suits evaluation, 0.25 visualization.
     cfg.MODEL.DETECTION_HEAD.TEST.SCORE_THRESH = 0.001
+    # Of OneToOneHead: whether its second set of branches predicts, without suppression, or the
+    # first one, with suppression.
+    cfg.MODEL.DETECTION_HEAD.TEST.ONE_TO_ONE = True
     # IoU threshold of the non-maximum suppression within each class.
     cfg.MODEL.DETECTION_HEAD.TEST.NMS_THRESH = 0.7
     # Whether a point can predict several classes, or only its best class.

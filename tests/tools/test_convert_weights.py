@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 import yolor_d2
-from yolor_d2.checkpoint.foreign import convert_state_dict, published_names
+from yolor_d2.checkpoint.published import NETWORKS, convert_state_dict
 from yolor_d2.model_zoo import get_config
 from yolor_d2.tools import convert_weights
 
@@ -44,7 +44,7 @@ def published(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     state = {
         name: torch.rand(()).half().expand(shapes[ours])
-        for name, ours in published_names(SOURCE).items()
+        for name, ours in NETWORKS[SOURCE].names.items()
         if ours is not None
     }
     path = tmp_path / "published.pt"
@@ -93,7 +93,12 @@ def test_provenance_is_stored(published: Path, tmp_path: Path) -> None:
         ("yolov7-af", "published.pt", "w.pth", "not a yolov7-af: unexpected model.105.cv4.0."),
         (SOURCE, "absent.pt", "w.pth", "No such file or directory"),
         (SOURCE, "damaged.pt", "w.pth", "damaged.pt: damaged, or not readable"),
-        (SOURCE, "published.pt", "w.pkl", "w.pkl: must end in .pth"),
+        (
+            SOURCE,
+            "published.pt",
+            "w.pkl",
+            "w.pkl: must end in .safetensors, or in .pth for detectron2",
+        ),
         (SOURCE, "published.pt", "absent/w.pth", "No such file or directory"),
     ],
 )

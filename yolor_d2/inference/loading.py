@@ -8,9 +8,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import Metadata
+from detectron2.data import Metadata, MetadataCatalog
 from omegaconf import DictConfig
 
+from ..checkpoint.published import find_network
+from ..checkpoint.published.configuration import configuration_of
 from ..checkpoint.release import StoredWeights
 from ..checkpoint.weights import load_stored, read_weights
 from ..data.catalog.class_tables import find_metadata, make_metadata, registered
@@ -21,6 +23,7 @@ from ..tasks import check_tasks
 from .lazy_recipe import LazyRecipe, parse_lazy, read_lazy
 from .yaml_recipe import YamlRecipe, parse_yaml
 
+COCO = "coco_2017_val"  # of which published networks have the classes
 CONFIG_SUFFIXES = (".yaml", ".yml", ".py")
 
 PathLike = str | os.PathLike[str]
@@ -96,6 +99,8 @@ def _read_config(source: PathLike | Config) -> Config:
 
 def _stored_config(stored: StoredWeights, path: Path) -> Config:
     text = stored.provenance.get("config")
+    if not text and "network" in stored.provenance:
+        return _published_config(stored)
     if not text:
         raise ValueError(
             f"{path}: contains no configuration: pass one, with this file as its weights"
@@ -109,6 +114,18 @@ def _stored_config(stored: StoredWeights, path: Path) -> Config:
             f"{path}: contains the configuration of another version: pass a configuration, with "
             "this file as its weights"
         )
+    return cfg
+
+
+def _published_config(stored: StoredWeights) -> CfgNode:
+    """The configuration of a published network; its data sets are COCO's if its classes are."""
+    cfg = configuration_of(find_network(stored.provenance["network"]), stored.tensors)
+    coco = MetadataCatalog.get(COCO)
+    names = stored.provenance.get("classes", {}).get("thing_classes", coco.thing_classes)
+    if names == coco.thing_classes and len(names) == cfg.MODEL.DETECTION_HEAD.NUM_CLASSES:
+        stored.provenance.pop("classes", None)
+    else:
+        cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
     return cfg
 
 

@@ -47,12 +47,19 @@ def check_heads(heads: Mapping[str, Any]) -> None:
 @torch.no_grad()
 def head_outputs(heads: Mapping[str, Any], features: Features, detection: Any) -> HeadOutputs:
     """Outputs of the other heads; `detection` is that of the detection head, None if unknown."""
+    detector, semantic = heads["detection"], heads["semantic"]
     if detection is None:
-        detection = _detect(heads["detection"], features)
-    semantic = heads["semantic"]
+        detection = _detect(detector, features)
     with frozen_statistics(semantic):
         shared = semantic.shared_map(features)
-        return HeadOutputs(detection.logits.detach(), semantic.maps_from(shared), shared)
+        logits = _chosen_branches(detector, detection).logits.detach()
+        return HeadOutputs(logits, semantic.maps_from(shared), shared)
+
+
+def _chosen_branches(detector: Any, detection: Any) -> Any:
+    """Predictions of the branches that also predict at inference."""
+    second = getattr(detection, "one_to_one", None)
+    return second if second is not None and detector.predicts_one_to_one else detection
 
 
 def regions(

@@ -236,7 +236,8 @@ class YOLOR(nn.Module):
         losses: dict[str, Tensor] = {}
         detection = None
         if "detection" in view.tasks:
-            detection = self.detection_head(features)
+            with training_flag(self.detection_head):
+                detection = self.detection_head(features)
             assignment = self.detection_head.assign(detection, view.objects)
             losses |= self.detection_head.losses(detection, view.objects, assignment)
             if "mask" in view.tasks:

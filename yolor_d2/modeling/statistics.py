@@ -32,7 +32,11 @@ class TracedNetwork(nn.Module):
     def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
         raw = self.model.raw_outputs(images)
         outputs = [
-            tensor for head in (raw.detection, raw.mask) if head is not None for tensor in head
+            tensor
+            for head in (raw.detection, raw.mask)
+            if head is not None
+            for tensor in head
+            if tensor is not None
         ]
         if raw.semantic is not None:
             outputs.append(raw.semantic)
@@ -67,6 +71,7 @@ def part_names(model: nn.Module) -> dict[str, str]:
         parts |= {"backbone": "neck", "backbone.bottom_up": "backbone"}
     for name in ("box", "class"):
         parts |= {f"detection_head.{name}_{kind}": f"detection head: {name}" for kind in BRANCHES}
+    parts["detection_head.one_to_one"] = "detection head: one-to-one"
     parts |= {f"mask_head.coefficient_{kind}": "mask head: coefficients" for kind in BRANCHES}
     parts["mask_head.prototype_net"] = "mask head: prototypes"
     return parts

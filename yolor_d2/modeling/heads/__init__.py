@@ -1,7 +1,7 @@
 """One folder for each task: network, losses, inference."""
 
 from .caption import CaptionHead, GridRegionCaptionHead, TransformerCaptionHead, VisualTokens
-from .detection import AnchorFreeHead, PointPredictions
+from .detection import AnchorFreeHead, OneToOneHead, PointPredictions
 from .mask import MaskPredictions, PrototypeMaskHead
 from .registry import (
     CAPTION_HEAD_REGISTRY,
@@ -29,6 +29,7 @@ __all__ = [
     "GridRegionCaptionHead",
     "MaskPredictions",
     "MultiScaleSemanticHead",
+    "OneToOneHead",
     "PlainSemanticHead",
     "PointPredictions",
     "PrototypeMaskHead",

@@ -4,7 +4,7 @@ from .conv import ConvBlock
 from .dense_neck import DenseNeck
 from .elan import SPPCSPC, Elan, Transition
 from .gelan import PSA, SPPELAN, AConv, ADown, Elan3x3, RepConv, RepNCSP, RepNCSPELAN
-from .implicit import ImplicitConv1x1
+from .implicit import ImplicitConv1x1, Tower
 from .modes import frozen_statistics, is_trainable, training_flag
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "RepConv",
     "RepNCSP",
     "RepNCSPELAN",
+    "Tower",
     "Transition",
     "frozen_statistics",
     "is_trainable",

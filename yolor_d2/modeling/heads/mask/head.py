@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ....checks import check_choice, check_names, check_range
 from ....letterbox import Content
 from ....structures import RLEMasks
-from ...layers import ConvBlock, DenseNeck, ImplicitConv1x1
+from ...layers import ConvBlock, DenseNeck
 from ...objects import Assignment, GroundTruthMasks, Objects
-from ..branch import by_point, make_tower
+from ..branch import adds_before_tower, by_point, make_predictor, make_tower
 from ..registry import MASK_HEAD_REGISTRY
 from .full_size import FORMATS, RESOLUTIONS, full_masks
 from .loss import mask_loss
@@ -75,6 +75,7 @@ class PrototypeMaskHead(nn.Module):
         num_prototypes: int = 32,
         prototype_net: str = "convolutions",
         implicit: bool = True,
+        implicit_placement: str = "predictor",
         loss_weight: float = 2.5,
         resolution: str = "input",
         mask_format: str = "dense",
@@ -86,7 +87,8 @@ class PrototypeMaskHead(nn.Module):
             proto_feature: map that prototypes are computed from.
             num_prototypes: number of prototypes.
             prototype_net: layers that compute them, "convolutions" or "dense_neck".
-            implicit: whether the predictors (last convolutions) have implicit vectors.
+            implicit: whether the coefficient branches have implicit vectors.
+            implicit_placement: where one of them is added, "predictor" or "tower"; see `branch`.
             loss_weight: factor of the loss.
             resolution: where masks are cropped and binarized, "input" or "fast"; see `full_masks`.
             mask_format: format of the results, "dense" or "rle".
@@ -109,10 +111,13 @@ class PrototypeMaskHead(nn.Module):
         channels = input_shape[in_features[0]].channels
         width = max(channels // 4, num_prototypes)
         self.coefficient_towers, self.coefficient_predictors = nn.ModuleDict(), nn.ModuleDict()
+        in_tower = adds_before_tower(implicit=implicit, placement=implicit_placement)
         for level in in_features:
-            self.coefficient_towers[level] = make_tower(input_shape[level].channels, width)
-            self.coefficient_predictors[level] = ImplicitConv1x1(
-                width, num_prototypes, implicit=implicit
+            self.coefficient_towers[level] = make_tower(
+                input_shape[level].channels, width, implicit_add=in_tower
+            )
+            self.coefficient_predictors[level] = make_predictor(
+                width, num_prototypes, implicit=implicit, placement=implicit_placement
             )
         proto_channels = input_shape[proto_feature].channels
         self.prototype_net = (
@@ -131,6 +136,7 @@ class PrototypeMaskHead(nn.Module):
             "num_prototypes": node.NUM_PROTOTYPES,
             "prototype_net": node.PROTOTYPE_NET,
             "implicit": cfg.MODEL.YOLOR.IMPLICIT,
+            "implicit_placement": cfg.MODEL.YOLOR.IMPLICIT_PLACEMENT,
             "loss_weight": node.LOSS_WEIGHT,
             "resolution": node.RESOLUTION,
             "mask_format": node.MASK_FORMAT,

@@ -7,29 +7,24 @@ import torch
 from detectron2.modeling import build_model
 from torch import Tensor
 
-from yolor_d2.checkpoint.foreign import SOURCES, convert_state_dict, published_names
+from yolor_d2.checkpoint.published import NETWORKS, convert_state_dict
 from yolor_d2.model_zoo import get_config
 from yolor_d2.modeling.backbone import PAN
 
-from ..modeling.golden import manifest
+from ...modeling.golden import manifest
 
-CONFIGS = {
-    "yolov7-af": "COCO/yolor_elan_det.yaml",
-    "yolov7-af-seg": "COCO/yolor_elan_seg.yaml",
-    "yolov7-af-pan": "COCO/yolor_elan_pan.yaml",
-}
 DFL = "model.105.dfl.conv.weight"
 
 
 def tiny_state(source: str = "yolov7-af") -> dict[str, Tensor]:
     """Published names with small tensors."""
-    state = {name: torch.rand(3, 2, 1, 1) for name in published_names(source)}
+    state = {name: torch.rand(3, 2, 1, 1) for name in NETWORKS[source].names}
     return state | {DFL: torch.arange(16.0).view(1, 16, 1, 1)}
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", NETWORKS)
 def test_names_match_the_manifest(shared_dir: Path, source: str) -> None:
-    names = published_names(source)
+    names = NETWORKS[source].names
 
     assert names.keys() == manifest(shared_dir, source).keys()
     ours = [name for name in names.values() if name is not None]
@@ -37,10 +32,10 @@ def test_names_match_the_manifest(shared_dir: Path, source: str) -> None:
     assert names[DFL] is None
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", NETWORKS)
 def test_result_is_a_state_dict_of_our_network(shared_dir: Path, source: str) -> None:
     """Names and shapes; golden tests compare values."""
-    cfg = get_config(CONFIGS[source])
+    cfg = get_config(NETWORKS[source].config)
     cfg.MODEL.DEVICE = "meta"
     cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES = 173
     with torch.device("meta"):
@@ -62,7 +57,7 @@ def test_result_is_a_state_dict_of_our_network(shared_dir: Path, source: str) ->
 
 def test_trunk_is_the_backbone(shared_dir: Path) -> None:
     entries = manifest(shared_dir, "yolov7-af").items()
-    names = published_names("yolov7-af")
+    names = NETWORKS["yolov7-af"].names
     with torch.device("meta"):
         state = PAN().state_dict()
 
