@@ -214,6 +214,17 @@ def test_some_tasks(tasks: tuple[str, ...], tmp_path: Path) -> None:
     assert "caption" not in facts
 
 
+def test_gelan_exports_to_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ONNX:
+        pytest.importorskip(name)
+    network = ["MODEL.BACKBONE.NAME", "build_gelan_pan_backbone", "MODEL.GELAN.WIDTH", 0.125]
+    parts = ["MODEL.GELAN.ATTENTION", True, "MODEL.GELAN.DETACHED_HALF", True]
+    weights = write_checkpoint(tmp_path, *network, *parts, tasks=("detection",))
+    arguments = ["--weights", str(weights), "--output", str(tmp_path / "onnx")]
+    assert export.main(arguments) == 0
+    assert "2 x 96 x 64" in capsys.readouterr().out
+
+
 def test_a_graph_with_other_outputs_is_reported(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
