@@ -69,8 +69,8 @@ def _add_backbone(cfg: CfgNode) -> None:
     cfg.MODEL.GELAN.DETACHED_HALF = False
 
     cfg.MODEL.PAN = CfgNode()
-    # Outputs of backbone and neck (build_yolor_elan_pan_backbone, build_gelan_pan_backbone): "c2" to
-    # "c5", "p3" to "p5", of GELAN also "n5", the coarsest map at which the neck starts.
+    # Outputs of backbone and neck (build_yolor_elan_pan_backbone, build_gelan_pan_backbone): "c2"
+    # to "c5", "p3" to "p5", of GELAN also "n5", the coarsest map at which the neck starts.
     # []: those in the heads' IN_FEATURES; with a META_ARCHITECTURE other than YOLOR, "p3" to "p5".
     # Outputs that no head reads get no gradient, which is an error in DistributedDataParallel.
     cfg.MODEL.PAN.OUT_FEATURES = []

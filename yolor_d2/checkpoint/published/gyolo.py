@@ -5,7 +5,7 @@ branch of training, 43 to 46 and 51 to 54 the necks of semantic map and masks, 5
 caption head.
 """
 
-from ..gelan_names import LAYOUTS, YOLOV9, Layout, below, elan, trunk
+from .gelan_trunk import LAYOUTS, YOLOV9, Layout, below, elan, trunk
 from .heads import LEVELS, branch_names
 from .network import Names, Pairs, Publication, PublishedNetwork, block_names, conv_names
 
