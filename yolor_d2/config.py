@@ -36,6 +36,9 @@ def _add_meta_arch(cfg: CfgNode) -> None:
     # Position of a test image on its canvas, whose sides are multiples of 32: "corner" (top left)
     # or "center" (as in published networks). Training views are padded at the right and bottom.
     cfg.MODEL.YOLOR.PAD = "corner"
+    # Multiple of 32 that the sides of a test image's canvas are divisible by: with INPUT.TEST_SIZE,
+    # canvases are squares, as in the evaluation of the published gyolo.
+    cfg.MODEL.YOLOR.TEST_DIVISOR = 32
     # Whether the weak view updates the running statistics of batch norms: "update" or "frozen".
     cfg.MODEL.YOLOR.WEAK_BN = "update"
     # Use the channels_last memory format, which is faster on GPUs with AMP.

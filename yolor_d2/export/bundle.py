@@ -102,7 +102,7 @@ def describe(network: Network, parts: Mapping[str, Part], files: Mapping[str, st
         "outputs": {name: part.outputs for name, part in parts.items()},
         "input": {
             "size": recipe.test_size,
-            "divisor": model.canvas_divisor,
+            "divisor": model.test_divisor,
             "pad": model.pad,
             "pad_value": PAD_VALUE,
             "channels": recipe.image_format,

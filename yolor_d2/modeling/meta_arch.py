@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from math import lcm
 from typing import Any
 
 import torch
@@ -99,6 +100,7 @@ class YOLOR(nn.Module):
         self.pad = views.pad
         self.full_logits = full_logits
         self.canvas_divisor = max(SIZE_DIVISIBILITY, backbone.size_divisibility)
+        self.test_divisor = lcm(self.canvas_divisor, views.test_divisor)
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
@@ -109,6 +111,7 @@ class YOLOR(nn.Module):
             weak_view_tasks=cfg.INPUT.WEAK_VIEW_TASKS,
             weak_bn=cfg.MODEL.YOLOR.WEAK_BN,
             pad=cfg.MODEL.YOLOR.PAD,
+            test_divisor=cfg.MODEL.YOLOR.TEST_DIVISOR,
         )
         check_tasks(tasks, views.weak_view_tasks)
         both = "mask" in tasks and "semantic" in tasks
@@ -302,10 +305,10 @@ class YOLOR(nn.Module):
     def inference(self, batch: Sequence[Sample]) -> list[dict[str, Any]]:
         """Results of images of any sizes; images with the same canvas size are one batch."""
         results: dict[int, dict[str, Any]] = {}
-        for indices in group_by_canvas(batch, divisor=self.canvas_divisor):
+        for indices in group_by_canvas(batch, divisor=self.test_divisor):
             samples = [batch[index] for index in indices]
             images = [sample["image"].to(self.device) for sample in samples]
-            canvas, contents = pad_images(images, divisor=self.canvas_divisor, mode=self.pad)
+            canvas, contents = pad_images(images, divisor=self.test_divisor, mode=self.pad)
             raw = self.raw_outputs(canvas, contents)
             frames = make_frames(samples, contents, canvas)
             results |= zip(indices, self.results(raw, frames), strict=True)

@@ -99,7 +99,13 @@ NETWORKS = (
             "gyolo.pt",
             "WongKinYiu/GeneralistYOLO",
             "GPL-3.0",
-            {"bbox/AP": 52.4, "segm/AP": 43.0, "panoptic_seg/PQ": 44.2, "caption/CIDEr": 122.1},
+            {
+                "bbox/AP": 52.4,
+                "segm/AP": 43.0,
+                "sem_seg/mIoU": 44.7,
+                "panoptic_seg/PQ": 44.2,
+                "caption/CIDEr": 122.1,
+            },
         ),
     ),
 )
