@@ -36,6 +36,9 @@ def _add_meta_arch(cfg: CfgNode) -> None:
     # Position of a test image on its canvas, whose sides are multiples of 32: "corner" (top left)
     # or "center" (as in published networks). Training views are padded at the right and bottom.
     cfg.MODEL.YOLOR.PAD = "corner"
+    # Multiple of 32 that the sides of a test image's canvas are divisible by: with INPUT.TEST_SIZE,
+    # canvases are squares, as in the evaluation of the published gyolo.
+    cfg.MODEL.YOLOR.TEST_DIVISOR = 32
     # Whether the weak view updates the running statistics of batch norms: "update" or "frozen".
     cfg.MODEL.YOLOR.WEAK_BN = "update"
     # Use the channels_last memory format, which is faster on GPUs with AMP.
@@ -130,6 +133,8 @@ def _add_mask_head(cfg: CfgNode) -> None:
     cfg.MODEL.MASK_HEAD.NUM_PROTOTYPES = 32
     # Feature map that prototypes are computed from; they have twice its resolution.
     cfg.MODEL.MASK_HEAD.PROTO_FEATURE = "p3"
+    # Layers that compute the prototypes: "convolutions", or "dense_neck" as in the published gyolo.
+    cfg.MODEL.MASK_HEAD.PROTOTYPE_NET = "convolutions"
     # Weight of the mask loss.
     cfg.MODEL.MASK_HEAD.LOSS_WEIGHT = 2.5
     # Resolution at which predicted masks are cropped to their boxes: "input" (upsampled to the
@@ -157,7 +162,10 @@ def _add_semantic_head(cfg: CfgNode) -> None:
 
 def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD = CfgNode()
-    # Class in the registry of caption heads.
+    # Class in the registry of caption heads: "TransformerCaptionHead", or "GridRegionCaptionHead" as
+    # in the published gyolo, which reads the outputs of the detection and the semantic head. The
+    # latter needs one map in IN_FEATURES, TIED False and WORD_DROPOUT 0, and uses ENCODER_LAYERS for
+    # this map; it has no REGION_FEATURE.
     cfg.MODEL.CAPTION_HEAD.NAME = "TransformerCaptionHead"
     # Each pixel of these maps is a visual token, projected to DIM.
     cfg.MODEL.CAPTION_HEAD.IN_FEATURES = ["p5"]
@@ -166,10 +174,14 @@ def _add_caption_head(cfg: CfgNode) -> None:
     # Training uses the ground-truth objects if all images of a batch have them, else the detected
     # ones. The caption loss sends no gradient to the detection head.
     cfg.MODEL.CAPTION_HEAD.REGION_FEATURE = ""
-    # Maximum number of object tokens of an image.
+    # Maximum number of object tokens of an image. For GridRegionCaptionHead: of points with the
+    # best class scores (300 in gyolo).
     cfg.MODEL.CAPTION_HEAD.MAX_REGIONS = 20
     # 0: the vocabulary size of TOKENIZER.MODEL, or TOKENIZER.VOCAB_SIZE if that is "".
     cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE = 0
+    # Ids of padding, begin and end if TOKENIZER.MODEL is "", as with the published gyolo (0, 2, 3),
+    # whose vocabulary is a separate file.
+    cfg.MODEL.CAPTION_HEAD.SPECIAL_IDS = [0, 1, 2]
     # Number of position embeddings; at least TOKENIZER.MAX_TOKENS and CAPTION_HEAD.TEST.MAX_TOKENS.
     cfg.MODEL.CAPTION_HEAD.MAX_POSITIONS = 128
     # Sizes of the transformer layers: channels, attention heads, hidden channels of the MLP.
@@ -206,6 +218,9 @@ def _add_caption_decoding(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD.TEST.LENGTH_PENALTY = 0.0
     # Block repeated n-grams of this length; 0 disables it.
     cfg.MODEL.CAPTION_HEAD.TEST.NO_REPEAT_NGRAM = 0
+    # Whether finished captions keep their places in the beam, and captions of MAX_TOKENS need no
+    # end token, as in the published gyolo. False: other captions take their places.
+    cfg.MODEL.CAPTION_HEAD.TEST.FINISHED_IN_BEAM = False
     # Above 0, captions are sampled from the most probable tokens with this cumulative probability
     # (nucleus sampling) instead of searched. 0: beam search.
     # TEMPERATURE divides the logits: below 1 sharpens the distribution. For a given SEED, the
@@ -292,7 +307,8 @@ def _add_loading(cfg: CfgNode) -> None:
     cfg.DATALOADER.MAX_BAD_FILES = 0.05
 
     cfg.TOKENIZER = CfgNode()
-    # Path of a sentencepiece model (see datasets/prepare_tokenizer.py). "": train a model on the
+    # Path of a sentencepiece model (see datasets/prepare_tokenizer.py), or of a text file with one
+    # word per line that begins with [PAD] (see docs/captioning.md). "": train a model on the
     # captions of the training sets.
     cfg.TOKENIZER.MODEL = ""
     # Vocabulary size of a model that is trained. Small corpora result in fewer pieces.

@@ -148,6 +148,7 @@ def test_the_same_panoptic_map(files: SimpleNamespace) -> None:
     min_tokens=st.integers(0, 6),
     length_penalty=st.sampled_from([0.0, 0.7]),
     no_repeat_ngram=st.integers(0, 3),
+    finished_in_beam=st.booleans(),
 )
 def test_the_same_captions(
     files: SimpleNamespace, seed: int, ties: bool, beam_size: int, **how: Any

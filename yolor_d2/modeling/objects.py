@@ -1,4 +1,4 @@
-"""Training targets of a batch as tensors, and the assignment of points to objects."""
+"""What heads exchange: targets of a batch, the assignment of points to objects, outputs."""
 
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
@@ -85,3 +85,11 @@ class Assignment(NamedTuple):
     object: Tensor  # (P,) index among the G objects of the batch
     score: Tensor  # (P,) target of the object's class logit after the sigmoid, in 0..1
     counts: list[int]  # points of each image, on the host: the only synchronization of a step
+
+
+class HeadOutputs(NamedTuple):
+    """Outputs of other heads that a caption head reads, without gradients."""
+
+    class_logits: Tensor  # (N, A, C) of the detection head's points
+    semantic_logits: Tensor  # (N, S, h, w)
+    semantic_features: Tensor  # (N, X, h, w) the semantic head's `shared_map`

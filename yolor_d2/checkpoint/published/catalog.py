@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from . import gelan, yolov7
+from . import gelan, gyolo, yolov7
 from .network import PublishedNetwork
 
-NETWORKS = {network.name: network for network in (*yolov7.NETWORKS, *gelan.NETWORKS)}
+FAMILIES = (yolov7, gelan, gyolo)
+NETWORKS = {network.name: network for family in FAMILIES for network in family.NETWORKS}
 # Prefixes that training programs put before all names: Lightning, data-parallel training.
 WRAPPERS = ("model.model.", "module.")
 AVERAGED = "ema.model."  # prefix of the averaged weights beside those of Lightning

@@ -1,6 +1,6 @@
 """One folder for each task: network, losses, inference."""
 
-from .caption import TransformerCaptionHead, VisualTokens
+from .caption import CaptionHead, GridRegionCaptionHead, TransformerCaptionHead, VisualTokens
 from .detection import AnchorFreeHead, OneToOneHead, PointPredictions
 from .mask import MaskPredictions, PrototypeMaskHead
 from .registry import (
@@ -11,13 +11,22 @@ from .registry import (
     build_detection_head,
     build_mask_head,
 )
-from .semantic import MultiScaleSemanticHead, PlainSemanticHead, SemanticHead, UConvHead
+from .semantic import (
+    DenseNeckSemanticHead,
+    MultiScaleSemanticHead,
+    PlainSemanticHead,
+    SemanticHead,
+    UConvHead,
+)
 
 __all__ = [
     "CAPTION_HEAD_REGISTRY",
     "DETECTION_HEAD_REGISTRY",
     "MASK_HEAD_REGISTRY",
     "AnchorFreeHead",
+    "CaptionHead",
+    "DenseNeckSemanticHead",
+    "GridRegionCaptionHead",
     "MaskPredictions",
     "MultiScaleSemanticHead",
     "OneToOneHead",

@@ -62,7 +62,9 @@ Caption heads, constructed as `head(cfg, input_shape)`:
 
 Optional: a head that trains from rewards has `losses(tokens, captions, reward=None)`; the argument
 is passed when the trainer has a reward. A head that reads objects has `regions` (not None) and
-`max_regions`, and `forward(features, contents, regions: Regions)`.
+`max_regions`, and `forward(features, contents, regions: Regions)`. A head that reads the outputs of
+other heads has `reads`, the tasks {"detection", "semantic"}, and `forward(features, contents,
+outputs: HeadOutputs)`; the semantic head then has `shared_map` and `maps_from`.
 """
 
 

@@ -1,6 +1,7 @@
 """Blocks of the network. Blocks that can be folded for inference have a `fuse()`."""
 
 from .conv import ConvBlock
+from .dense_neck import DenseNeck
 from .elan import SPPCSPC, Elan, Transition
 from .gelan import PSA, SPPELAN, AConv, ADown, Elan3x3, RepConv, RepNCSP, RepNCSPELAN
 from .implicit import ImplicitConv1x1, Tower
@@ -13,6 +14,7 @@ __all__ = [
     "AConv",
     "ADown",
     "ConvBlock",
+    "DenseNeck",
     "Elan",
     "Elan3x3",
     "ImplicitConv1x1",
