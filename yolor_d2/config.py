@@ -73,10 +73,14 @@ def _add_backbone(cfg: CfgNode) -> None:
 
     cfg.MODEL.PAN = CfgNode()
     # Outputs of backbone and neck (build_yolor_elan_pan_backbone, build_gelan_pan_backbone): "c2"
-    # to "c5", "p3" to "p5", of GELAN also "n5", the coarsest map at which the neck starts.
+    # to "c5", "p3" to "p5"; of GELAN also "n5", the coarsest map, at which the neck starts.
     # []: those in the heads' IN_FEATURES; with a META_ARCHITECTURE other than YOLOR, "p3" to "p5".
     # Outputs that no head reads get no gradient, which is an error in DistributedDataParallel.
     cfg.MODEL.PAN.OUT_FEATURES = []
+    # Backbone below the neck of build_yolor_elan_pan_backbone: a name of detectron2's registry, for
+    # instance "build_resnet_backbone", whose maps of strides 8, 16 and 32 the neck reads. "":
+    # YOLOR-ELAN. The neck keeps MODEL.YOLOR_ELAN.WIDTH and DEPTH.
+    cfg.MODEL.PAN.BOTTOM_UP = ""
 
 
 def _add_detection_head(cfg: CfgNode) -> None:
@@ -290,6 +294,13 @@ def _add_loading(cfg: CfgNode) -> None:
     # File or folder of labeled data in a format of docs/own_data.md, whose parts are registered as
     # "own_train", "own_val" and "own_test"; "": none. `yolor-d2 train --data` sets it.
     cfg.DATASETS.DATA = ""
+    # Names of the object classes, for data sets with different classes: all of TRAIN and TEST are
+    # renumbered by name, and a class that a data set lacks is unlabeled in it. [] requires that
+    # all data sets have the same classes in the same order.
+    cfg.DATASETS.THING_CLASSES = []
+    # Labeled object classes of data sets in which not all are labeled, for instance
+    # [["my_boxes", ["ball", "box"]]]; see docs/own_data.md.
+    cfg.DATASETS.LABELED_CLASSES = []
     # Size of each worker's cache of decoded images in MB, useful if the data set fits; 0: no cache.
     cfg.DATALOADER.IMAGE_CACHE_MB = 0
     # Maximum fraction of training images that cannot be used. A run stops when it is exceeded.
@@ -308,6 +319,10 @@ def _add_loading(cfg: CfgNode) -> None:
 
 def _add_solver(cfg: CfgNode) -> None:
     """Add keys beside detectron2's own.
+
+    IMS_PER_BATCH 0 is the largest batch whose training step fits into the memory of the GPUs, found
+    by trial steps of about a minute; on a CPU it is 8. The saved configuration has the number, which
+    a resumed run keeps. BASE_LR and MAX_ITER are not changed.
 
     MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count optimizer steps. As in
     detectron2, EVAL_PERIOD 0 evaluates after the last step; a negative period never does.

@@ -22,7 +22,7 @@ from yolor_d2.modeling.layers import ImplicitConv1x1
 
 from ..modeling.factory import tiny_model
 from .published.files import Model, save_published
-from .test_foreign import tiny_state
+from .published.test_networks import tiny_state
 
 
 class Net(nn.Module):

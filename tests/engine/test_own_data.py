@@ -7,8 +7,8 @@ import yaml
 from detectron2.config import CfgNode
 
 from yolor_d2.data.formats.registration import register_own_data
-from yolor_d2.engine import own_data
-from yolor_d2.engine.own_data import SIZES, choose_config, describe_config
+from yolor_d2.engine import batch_size, own_data
+from yolor_d2.engine.own_data import SIZES, choose_config, describe_config, shortages
 from yolor_d2.model_zoo import load_config
 
 from ..data.formats.conftest import Make, make
@@ -59,6 +59,35 @@ def test_steps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         "detection on cpu: 960 steps of 6 images (960 epochs), 64 pixels"
     )
     assert choose(root, minutes=0.001).SOLVER.MAX_ITER == own_data.FEWEST_STEPS
+
+
+def test_batch(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of steps follows from it."""
+    root = make("coco_folders")  # 6 images for training, with captions
+    for batch, expected in ((None, 6), (2, 2), (0, 6)):
+        cfg = choose(root, epochs=4, batch=batch)
+        assert (expected, expected) == (cfg.SOLVER.IMS_PER_BATCH, cfg.TEST.BATCH_SIZE)
+        assert 4 * 6 // expected == cfg.SOLVER.MAX_ITER
+    monkeypatch.setattr(batch_size, "has_own_memory", lambda device: True)
+    monkeypatch.setattr(batch_size.TrialStep, "__call__", lambda trial, size: size < 5)
+    cfg = choose(root, epochs=4, batch=0, overrides=["MODEL.YOLOR.TASKS", ["detection"]])
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER) == (4, 6)
+    with pytest.raises(ValueError, match=r"instead of SOLVER\.IMS_PER_BATCH 0, use --batch auto"):
+        choose(root, overrides=["SOLVER.IMS_PER_BATCH", "0"])
+
+
+def test_shortages(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = register_own_data(str(make("yolo")))  # 6 images of 2 classes for training
+    cfg = choose_config(found, output_dir=Path("out"), epochs=9)
+    (line,) = shortages(cfg, found)
+    assert "6 of 400 images, 9 of 2,000 steps, 9 of 10 epochs that random weights need" in line
+    cfg.SOLVER.MAX_ITER = own_data.NEEDED_STEPS
+    (line,) = shortages(cfg, found)
+    assert line.startswith("expect little of photos: 6 of 400 images that")
+    monkeypatch.setattr(own_data, "NEEDED_IMAGES", 3)
+    assert shortages(cfg, found) == []
+    cfg.SOLVER.MAX_ITER, cfg.MODEL.WEIGHTS = 1, "weights.pth"
+    assert shortages(cfg, found) == []
 
 
 def test_trial_steps(make: Make) -> None:

@@ -21,6 +21,8 @@ PARAMETERS = {  # without and in implicit vectors; from published networks and f
     "COCO/yolor_elan_seg.yaml": (45_928_432, 1_680),
     "COCO/yolor_elan_pan.yaml": (46_087_131, 1_915),
     "COCO/yolor_elan_mtl_paper.yaml": (79_983_893, 1_915),
+    "COCO/gelan_c_seg.yaml": (27_634_704, 1_680),
+    "COCO/gelan_c_pan.yaml": (27_793_403, 1_915),
 }
 PAPER_VOCABULARY = 30_522
 
@@ -43,7 +45,8 @@ def test_numbers_of_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_narrow_networks_train_a_step(name: str) -> None:
     cfg = get_config(name)
-    cfg.MODEL.YOLOR_ELAN.WIDTH = 0.125
+    cfg.MODEL.YOLOR_ELAN.WIDTH = cfg.MODEL.GELAN.WIDTH = 0.125
+    cfg.MODEL.RESNETS.RES2_OUT_CHANNELS = 16
     if cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE == PAPER_VOCABULARY:
         cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE = 0
     train_step(cfg)
@@ -75,19 +78,25 @@ def train_step(cfg) -> None:
 
 def test_configurations_are_complete() -> None:
     coco = {Path(name).stem for name in NAMES if Path(name).parent.name == "COCO"}
+    kinds = ("mtl", "mtl_paper", "mtl_scst", "det", "seg", "pan", "cap")
+    gelan = ("c_det", "c_seg", "c_pan", "c_mtl")
     assert coco == {
-        f"yolor_elan_{kind}"
-        for kind in ("mtl", "mtl_paper", "mtl_scst", "det", "seg", "pan", "cap")
+        *(f"yolor_elan_{kind}" for kind in kinds),
+        *(f"gelan_{kind}" for kind in gelan),
+        *(f"v9_{size}" for size in ("t", "s", "m", "c")),
+        "resnet50_mtl",
     }
     ablations = {Path(name).stem.split("_")[0] for name in NAMES if "ablations" in name}
     assert ablations == {"sem", "cap", "aug", "lr", "tasks"}
 
 
-@pytest.mark.parametrize("kind", ["mtl", "mtl_paper", "pan"])
-def test_yaml_and_lazy_configs_build_the_same_network(kind: str) -> None:
-    cfg = get_config(f"COCO/yolor_elan_{kind}.yaml")
+@pytest.mark.parametrize(
+    "name", ["yolor_elan_mtl", "yolor_elan_mtl_paper", "yolor_elan_pan", "resnet50_mtl"]
+)
+def test_yaml_and_lazy_configs_build_the_same_network(name: str) -> None:
+    cfg = get_config(f"COCO/{name}.yaml")
     cfg.MODEL.DEVICE = "meta"
-    lazy = LazyConfig.load(str(config_folder() / f"lazy/yolor_elan_{kind}.py"))
+    lazy = LazyConfig.load(str(config_folder() / f"lazy/{name}.py"))
 
     with torch.device("meta"):
         ours, theirs = build_model(cfg).state_dict(), instantiate(lazy.model).state_dict()

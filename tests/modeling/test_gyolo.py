@@ -121,7 +121,11 @@ def test_results_on_square_canvases() -> None:
         (("semantic", "caption"), [], "MODEL.YOLOR.TASKS has no detection"),
         (TASKS, ["MODEL.SEM_SEG_HEAD.NAME", "UConvHead"], "a map that UConvHead does not share"),
         (TASKS, ["MODEL.CAPTION_HEAD.SPECIAL_IDS", [0, 1]], "SPECIAL_IDS needs 3 different ids"),
-        (TASKS, ["MODEL.MASK_HEAD.PROTOTYPE_NET", "x"], "PROTOTYPE_NET must be one of convolutions"),
+        (
+            TASKS,
+            ["MODEL.MASK_HEAD.PROTOTYPE_NET", "x"],
+            "PROTOTYPE_NET must be one of convolutions",
+        ),
         (TASKS, ["MODEL.YOLOR.TEST_DIVISOR", 0], "MODEL.YOLOR.TEST_DIVISOR is 0"),
     ],
 )

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..files import replacing
 from .published import PublishedNetwork, find_network, read_published, recognize, unwrapped
 from .published.configuration import check_shapes, configuration_of
 from .release import SUFFIX, StoredWeights, write_release
-from .saving import replacing
 
 
 def convert_file(
@@ -72,5 +72,5 @@ def _write_checkpoint(
     weights: Mapping[str, Tensor], provenance: Mapping[str, Any], output: Path
 ) -> None:
     content = {"model": dict(weights), "__author__": "yolor_d2", "provenance": dict(provenance)}
-    with replacing(output) as file:
+    with replacing(output, sync=True) as file:
         torch.save(content, file)

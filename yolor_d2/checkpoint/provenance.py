@@ -13,7 +13,8 @@ import numpy
 import torch
 import torchvision
 
-from .saving import unwritable, write_text
+from ..files import write_text
+from .saving import unwritable
 
 PACKAGE = Path(__file__).parents[1]
 GIT_SECONDS = 20
@@ -57,7 +58,7 @@ def write_provenance(folder: Path, provenance: Provenance) -> None:
     """Write provenance.json to a folder."""
     path = folder / "provenance.json"
     try:
-        write_text(path, json.dumps(provenance, indent=2) + "\n")
+        write_text(path, json.dumps(provenance, indent=2) + "\n", sync=True)
     except OSError as error:
         raise unwritable(path, error) from None
 

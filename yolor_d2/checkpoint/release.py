@@ -28,12 +28,14 @@ class StoredWeights:
         kind: "ema" or "raw"; "": unknown.
         provenance: as returned by `describe_run`; {}: unknown.
         tokenizer: serialized sentencepiece model; None: none.
+        lacks_prefixes: whether names are those of a part of the network, such as its backbone.
     """
 
     tensors: dict[str, Tensor]
     kind: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
     tokenizer: bytes | None = None
+    lacks_prefixes: bool = False
 
 
 def write_release(stored: StoredWeights, path: Path, *, dtype: str = "fp32") -> None:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
+from detectron2.utils.file_io import PathManager
 from tabulate import tabulate
 from torch import nn
 
 from ..checks import check_choice
+from . import detectron2_weights
 from .published import read_published, recognize, unwrapped
 from .release import SUFFIX, StoredWeights, read_release
 from .saving import CheckpointError, Content, check_digest, load_checkpoint
@@ -85,8 +88,8 @@ def load_weights(
     Args:
         model: layers of which a tensor has another shape, as with another number of classes, keep
             all their values.
-        path: our checkpoint or release (*.safetensors), a state dict, a checkpoint of detectron2,
-            or a file of the published networks.
+        path: our checkpoint or release (*.safetensors), a state dict, a checkpoint or ImageNet
+            weights (*.pkl) of detectron2, or a file of the published networks.
         prefer: "ema" or "raw", the weights of a checkpoint that has both.
         strict: whether all weights of the network must be loaded.
 
@@ -101,6 +104,9 @@ def load_stored(
 ) -> LoadReport:
     """As `load_weights`, from a file that has been read; the path is for messages."""
     own = model.state_dict()
+    if stored.lacks_prefixes:
+        tensors = align_and_update_state_dicts(own, stored.tensors, c2_conversion=False)
+        stored = replace(stored, tensors=tensors)
     mismatched = [
         Mismatch(name, tuple(stored.tensors[name].shape), tuple(value.shape))
         for name, value in own.items()
@@ -138,7 +144,7 @@ def read_weights(path: str | os.PathLike[str], *, prefer: str = "ema") -> Stored
     Raises:
         CheckpointError: it is not a file of weights.
     """
-    path = Path(path)
+    path = local_path(path)
     check_choice("TEST.WEIGHTS", prefer, KINDS)
     if not path.is_file():
         problem = "is a folder" if path.is_dir() else "there is no such file"
@@ -146,8 +152,36 @@ def read_weights(path: str | os.PathLike[str], *, prefer: str = "ema") -> Stored
     if path.suffix != SUFFIX and _is_ours(path):
         return stored_in_checkpoint(load_checkpoint(path), prefer)
     check_digest(path)
-    stored = read_release(path) if path.suffix == SUFFIX else _read_foreign(path)
+    if path.suffix == SUFFIX:
+        stored = read_release(path)
+    elif path.suffix == detectron2_weights.SUFFIX:
+        stored = _detectron2_weights(path)
+    else:
+        stored = _read_foreign(path)
     return _in_single_precision(stored)
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """The path of a file; an address of detectron2, such as detectron2://..., is downloaded.
+
+    Raises:
+        CheckpointError: the download fails.
+    """
+    if "://" not in str(path):
+        return Path(path)
+    try:
+        return Path(PathManager.get_local_path(str(path)))
+    except Exception as error:  # libraries of many protocols can raise any error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: cannot be downloaded: {reason}") from None
+
+
+def _detectron2_weights(path: Path) -> StoredWeights:
+    try:
+        tensors, lacks_prefixes = detectron2_weights.read_pickle(path)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from None
+    return StoredWeights(tensors, lacks_prefixes=lacks_prefixes)
 
 
 def stored_in_checkpoint(content: Content, prefer: str) -> StoredWeights:

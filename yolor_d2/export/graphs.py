@@ -163,7 +163,9 @@ def _vision_part(model: YOLOR) -> Part:
 
 def token_names(head: Captioner) -> list[str]:
     """Return names of the tensors that encode an image."""
-    return ["tokens", "padding"] if isinstance(head, TransformerCaptionHead) else ["grid", "regions"]
+    return (
+        ["tokens", "padding"] if isinstance(head, TransformerCaptionHead) else ["grid", "regions"]
+    )
 
 
 def _caption_parts(head: Captioner) -> dict[str, Part]:

@@ -70,6 +70,7 @@ class LazyRecipe:
         self.kind: str = (cfg.get("run") or {}).get("eval_weights", "ema")
         data = cfg.get("data") or {}
         self.datasets: list[str] = [*data.get("train", ()), *data.get("test", ())]
+        self.test_datasets: list[str] = [*data.get("test", ())]
         self.class_counts: dict[str, int] = {
             f"{kind}_classes": (heads[task] or {}).get("num_classes", 0)
             for kind, task in (("thing", "detection"), ("stuff", "semantic"))
@@ -87,8 +88,8 @@ class LazyRecipe:
         if not {"mask", "semantic"} <= set(tasks):
             node.panoptic = None
         tokenizer = self._tokenizer(stored) if "caption" in tasks else None
-        if tokenizer is not None and node.caption_head.get("vocabulary") is not None:
-            node.caption_head.vocabulary.usable_vocab = len(tokenizer)
+        if tokenizer is not None:
+            set_usable_vocab(node.caption_head, len(tokenizer))
         try:
             model = instantiate({**node, "tokenizer": tokenizer})
         except (TypeError, KeyError, AttributeError, OmegaConfBaseException) as error:
@@ -103,6 +104,12 @@ class LazyRecipe:
             return Tokenizer(stored.tokenizer)
         path = (self.cfg.get("tokenizer") or {}).get("model")
         return Tokenizer.load(path) if path else None
+
+
+def set_usable_vocab(caption_head: DictConfig, size: int) -> None:
+    """Set the number of ids that a caption head can generate, if it has a vocabulary group."""
+    if caption_head.get("vocabulary") is not None:
+        caption_head.vocabulary.usable_vocab = size
 
 
 def read_lazy(path: Path) -> DictConfig:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from ..checkpoint.published import find_network
 from ..checkpoint.published.configuration import configuration_of
 from ..checkpoint.release import StoredWeights
-from ..checkpoint.weights import load_stored, read_weights
+from ..checkpoint.weights import load_stored, local_path, read_weights
 from ..data.catalog.class_tables import find_metadata, make_metadata, registered
 from ..model_zoo import find_config, load_config
 from ..modeling import YOLOR, deploy
@@ -35,7 +35,7 @@ class Network(NamedTuple):
     """A network ready for inference.
 
     Attributes:
-        model: the deployed network.
+        model: the network, deployed if it is folded.
         tasks: tasks to predict.
         recipe: configuration of the network.
         metadata: names, colors and ids of the classes, as in detectron2's catalog.
@@ -55,8 +55,13 @@ def load_network(
     tasks: Sequence[str] | None = None,
     score_threshold: float = 0.0,
     opts: Sequence[Any] = (),
+    folded: bool = True,
 ) -> Network:
-    """Load a network; see `Predictor` for the arguments."""
+    """Load a network; see `Predictor` for the other arguments.
+
+    Args:
+        folded: whether batch norms and implicit vectors are folded for inference.
+    """
     if not 0 <= score_threshold <= 1:
         raise ValueError(f"score_threshold must be between 0 and 1, not {score_threshold}")
     shared: Any = {
@@ -66,7 +71,7 @@ def load_network(
     }
     if isinstance(source, CfgNode | DictConfig) or Path(source).suffix in CONFIG_SUFFIXES:
         recipe = _recipe(_read_config(source), shared)
-        path = Path(weights or recipe.weights)
+        path = local_path(weights or recipe.weights)
         if not path.name:
             raise ValueError(f"{_name(source)}: a configuration needs weights")
         stored = read_weights(path)
@@ -83,7 +88,7 @@ def load_network(
     with _classes(recipe, stored) as metadata:
         model = recipe.build(needed, stored, metadata)
     load_stored(model, stored, path, strict=True)
-    return Network(deploy(model), wanted, recipe, metadata)
+    return Network(deploy(model) if folded else model, wanted, recipe, metadata)
 
 
 def _read_config(source: PathLike | Config) -> Config:

@@ -32,6 +32,7 @@ class YamlRecipe:
         weights: MODEL.WEIGHTS; "" for none.
         kind: weights of a checkpoint to use, "ema" or "raw".
         datasets: names of data sets with the network's classes.
+        test_datasets: names of the data sets to evaluate on.
         class_counts: number of classes by "thing_classes" and "stuff_classes".
         test_size: long side of the network's input images.
         image_format: channel order of the network's input images, "RGB" or "BGR".
@@ -59,6 +60,7 @@ class YamlRecipe:
         self.weights: str = cfg.MODEL.WEIGHTS
         self.kind: str = cfg.TEST.WEIGHTS
         self.datasets: list[str] = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+        self.test_datasets: list[str] = list(cfg.DATASETS.TEST)
         self.class_counts: dict[str, int] = {
             "thing_classes": cfg.MODEL.DETECTION_HEAD.NUM_CLASSES,
             "stuff_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,

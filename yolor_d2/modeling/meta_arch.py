@@ -292,7 +292,9 @@ class YOLOR(nn.Module):
         if head is None:
             return None
         if reads_outputs(head):
-            return head(features, contents, outputs or head_outputs(self.heads, features, detection))
+            return head(
+                features, contents, outputs or head_outputs(self.heads, features, detection)
+            )
         if not tasks_read(head, self.heads):
             return head(features, contents)
         count, detector = head.max_regions, self.detection_head

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from fvcore.nn import FlopCountAnalysis
 from tabulate import tabulate
 from torch import Tensor, nn
 
+from ..data.formats.registration import ensure_registered
 from ..model_zoo import find_config, load_config
 from .backbone import PAN
 from .meta_arch import YOLOR
@@ -56,6 +58,8 @@ def build_network(path: str, overrides: list[str]) -> nn.Module:
             cfg = LazyConfig.apply_overrides(LazyConfig.load(find_config(path)), overrides)
             return instantiate(cfg.model)
         cfg = load_config(path, overrides)
+        if Path(cfg.DATASETS.DATA).exists():  # not needed if the numbers of classes are given
+            ensure_registered(cfg, truth=False)
         cfg.MODEL.DEVICE = "cpu"
         return build_model(cfg)
     except (ValueError, OSError):

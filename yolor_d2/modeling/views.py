@@ -101,7 +101,10 @@ def make_view(
     canvas, contents = pad_images(images, divisor=divisor)
     size = (canvas.shape[-2], canvas.shape[-1])
     instances = [sample.get(f"{prefix}instances") for sample in batch]
-    objects = Objects.from_instances(instances, device=device) if "detection" in tasks else None
+    objects = None
+    if "detection" in tasks:
+        labeled = [sample.get("labeled_classes") for sample in batch]
+        objects = Objects.from_instances(instances, labeled=labeled, device=device)
     masks = collate_masks(batch, prefix, size=size, device=device) if "mask" in tasks else None
     labels = captions = None
     if "semantic" in tasks:

@@ -245,11 +245,11 @@ def test_channels_last_is_preserved_and_gives_the_same_maps(size: str) -> None:
         assert tensor.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("features", [None, ["c2", "p3"], {"n5"}])
-def test_compiles_without_graph_breaks(features: Any) -> None:
+def test_compiles_without_graph_breaks() -> None:
     network = narrow().eval()
     compiled = torch.compile(network, fullgraph=True, backend="eager")
 
+    features = ["c2", "p3"]
     expected = network(IMAGE, features)
     torch.testing.assert_close(compiled(IMAGE, features), expected, atol=0, rtol=0)
 

@@ -167,8 +167,8 @@ class HalfDetachedConv(nn.Module):
         self.detached.fuse()
         first, second = self.attached.conv, self.detached.conv
         for name in ("weight", "bias"):
-            parts = [conv.get_parameter(name) for conv in (first, second)]
-            setattr(first, name, nn.Parameter(torch.cat(parts), parts[0].requires_grad))
+            upper, lower = first.get_parameter(name), second.get_parameter(name)
+            setattr(first, name, nn.Parameter(torch.cat([upper, lower]), upper.requires_grad))
         first.out_channels += second.out_channels
         self.detached = None
 

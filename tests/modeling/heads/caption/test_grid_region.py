@@ -108,9 +108,7 @@ def test_steps_equal_whole_texts(head: GridRegionCaptionHead, tokens: GridAndReg
 
 
 @torch.no_grad()
-def test_beams_continue_their_parents(
-    head: GridRegionCaptionHead, tokens: GridAndRegions
-) -> None:
+def test_beams_continue_their_parents(head: GridRegionCaptionHead, tokens: GridAndRegions) -> None:
     step = head._step(tokens, width=2, max_tokens=8)
     step(torch.tensor([[1, 3]] * 3), 0, None)
     parents = torch.tensor([[1, 1], [0, 1], [1, 0]])

@@ -209,9 +209,7 @@ class GridEncoder(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.layers = nn.Sequential(
             *(
-                PostNormEncoderLayer(
-                    dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, dropout=dropout
-                )
+                PostNormEncoderLayer(dim=dim, num_heads=num_heads, ffn_dim=ffn_dim, dropout=dropout)
                 for _ in range(num_layers)
             )
         )

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances
@@ -210,11 +211,13 @@ class AnchorFreeHead(nn.Module):
         true_boxes = objects.boxes[assignment.object].to(dtype) / stride
         boxes = distances_to_boxes(points, expected_distances(bins))
         distances = boxes_to_distances(points, true_boxes)
+        classes = objects.classes[assignment.object]
+        known, positive_known = objects.known, None
+        if objects.labeled is not None:
+            known = _known_classes(objects.known, objects.labeled, logits.shape[2])  # (N, C)
+            positive_known = known[image, classes]
         loss_cls = sparse_binary_cross_entropy(
-            logits,
-            logits[image, point, objects.classes[assignment.object]],
-            score,
-            known=objects.known,
+            logits, logits[image, point, classes], score, known, positive_known
         )
         loss_box = ((1 - complete_iou(boxes, true_boxes)) * score).sum()
         loss_dfl = (distribution_focal_loss(bins, distances) * score).sum()
@@ -269,6 +272,12 @@ def _chosen_maps(
             f"{key} must be ordered from fine to coarse, without repetition: {strides}"
         )
     return maps
+
+
+def _known_classes(known: Tensor, labeled: Tensor, num_classes: int) -> Tensor:
+    """Classes with a loss at all points of an image (N, C); beyond the data's, all are known."""
+    missing = num_classes - labeled.shape[1]
+    return known[:, None] & F.pad(labeled, (0, missing), value=True)
 
 
 def _with_bias(predictor: nn.Module, bias: float) -> nn.Module:

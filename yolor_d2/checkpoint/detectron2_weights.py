@@ -1,0 +1,73 @@
+"""Safe reading of detectron2's *.pkl files, such as its ImageNet weights.
+
+Unpickling can call any function that a file names. Here only NumPy arrays and containers are built.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
+from torch import Tensor
+
+SUFFIX = ".pkl"
+ALLOWED = frozenset(
+    {
+        ("_codecs", "encode"),
+        ("collections", "OrderedDict"),
+        ("numpy", "dtype"),
+        ("numpy", "ndarray"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy.core.multiarray", "scalar"),
+        ("numpy._core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "scalar"),
+    }
+)
+
+
+class _RestrictedUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f"names {module}.{name}")
+        return super().find_class(module, name)
+
+
+def read_pickle(path: Path) -> tuple[dict[str, Tensor], bool]:
+    """The weights of a file under detectron2's names, and whether they lack prefixes.
+
+    ImageNet weights have the names of a ResNet alone ("res2.0.conv1.weight"). Files with the names
+    of Caffe2 ("res2_0_branch2a_w") are converted.
+
+    Raises:
+        ValueError: the file has other content, or names anything but NumPy arrays.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _RestrictedUnpickler(file, encoding="latin1").load()
+    except OSError:
+        raise
+    except Exception as error:  # damaged and hostile files can raise any error
+        raise ValueError(f"{path}: damaged, or not readable without running it ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: has no weights")
+    if "model" in content and "__author__" in content:  # as detectron2 writes them
+        lacks_prefixes = bool(content.get("matching_heuristics", False))
+        return _tensors(content["model"], path), lacks_prefixes
+    tensors = _tensors(content.get("blobs", content), path)
+    weights = {name: t for name, t in tensors.items() if not name.endswith("_momentum")}
+    return convert_c2_detectron_names(weights)[0], True
+
+
+def _tensors(arrays: Any, path: Path) -> dict[str, Tensor]:
+    """The arrays of numbers; other entries, such as a learning rate, are ignored."""
+    entries = arrays.items() if isinstance(arrays, dict) else ()
+    tensors = {
+        name: torch.from_numpy(np.ascontiguousarray(array).reshape(array.shape))
+        for name, array in entries
+        if isinstance(name, str) and isinstance(array, np.ndarray) and array.dtype.kind in "fiu"
+    }
+    if not tensors:
+        raise ValueError(f"{path}: has no weights")
+    return tensors
