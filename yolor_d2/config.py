@@ -162,10 +162,10 @@ def _add_semantic_head(cfg: CfgNode) -> None:
 
 def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD = CfgNode()
-    # Class in the registry of caption heads: "TransformerCaptionHead", or "GridRegionCaptionHead" as
-    # in the published gyolo, which reads the outputs of the detection and the semantic head. The
-    # latter needs one map in IN_FEATURES, TIED False and WORD_DROPOUT 0, and uses ENCODER_LAYERS for
-    # this map; it has no REGION_FEATURE.
+    # Class in the registry of caption heads: "TransformerCaptionHead", or "GridRegionCaptionHead"
+    # of the published gyolo, which reads the outputs of the detection and the semantic head. The
+    # latter needs one map in IN_FEATURES, on which ENCODER_LAYERS work, TIED False and
+    # WORD_DROPOUT 0; it has no REGION_FEATURE.
     cfg.MODEL.CAPTION_HEAD.NAME = "TransformerCaptionHead"
     # Each pixel of these maps is a visual token, projected to DIM.
     cfg.MODEL.CAPTION_HEAD.IN_FEATURES = ["p5"]
@@ -307,8 +307,8 @@ def _add_loading(cfg: CfgNode) -> None:
     cfg.DATALOADER.MAX_BAD_FILES = 0.05
 
     cfg.TOKENIZER = CfgNode()
-    # Path of a sentencepiece model (see datasets/prepare_tokenizer.py), or of a text file with one
-    # word per line that begins with [PAD] (see docs/captioning.md). "": train a model on the
+    # Path of a sentencepiece model (see datasets/prepare_tokenizer.py), or of a text file with a
+    # word in each line that begins with [PAD] (see docs/captioning.md). "": train a model on the
     # captions of the training sets.
     cfg.TOKENIZER.MODEL = ""
     # Vocabulary size of a model that is trained. Small corpora result in fewer pieces.
