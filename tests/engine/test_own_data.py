@@ -7,6 +7,7 @@ import yaml
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
+from yolor_d2.data.catalog.records import read_records
 from yolor_d2.data.formats.registration import register_own_data
 from yolor_d2.engine import batch_size, own_data
 from yolor_d2.engine.own_data import SIZES, choose_config, describe_config, shortages
@@ -36,6 +37,16 @@ def test_tasks_and_classes_are_those_of_the_data(make: Make) -> None:
     cfg = choose(make("semantic_png"))
     assert (cfg.MODEL.YOLOR.TASKS, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES) == (["semantic"], 3)
     assert choose(make("coco_folders"), tasks=["caption"]).MODEL.YOLOR.TASKS == ["caption"]
+
+
+def test_classes_of_several_data_sets(make: Make) -> None:
+    labels = ["DATASETS.LABELED_CLASSES", [["own_train", ["ball"]]]]
+    cfg = choose(
+        make("yolo"), overrides=["DATASETS.THING_CLASSES", ["car", "box", "ball"], *labels]
+    )
+    assert cfg.MODEL.DETECTION_HEAD.NUM_CLASSES == 3
+    assert read_records("own_train")[0]["labeled_classes"] == (False, False, True)
+    assert read_records("own_val")[0]["labeled_classes"] == (False, True, True)
 
 
 def test_wrong_tasks(make: Make) -> None:
