@@ -29,8 +29,7 @@ def test_help_imports_no_torch() -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert time.perf_counter() - start < 2
     assert "torch" not in result.stderr
-    names = ("train", "eval", "predict", "label", "export", "check-data", "info", "benchmark", "web")
-    for name in names:
+    for name in "train eval predict label export check-data info benchmark web".split():
         assert f"\n  {name} " in result.stdout
 
 

@@ -140,11 +140,11 @@ class LabelWriter:
             write_json(annotations / f"{kind}_{IMAGES}.json", content)
         if self.classes.sem_seg is not None:
             rows = enumerate(self.classes.sem_seg.to_coco())
-            content = {
+            classes: dict[str, Any] = {
                 "ignore_label": IGNORE_LABEL,
                 "categories": [{"index": index, **entry} for index, entry in rows],
             }
-            write_json(annotations / f"semantic_{IMAGES}" / CLASS_FILE, content)
+            write_json(annotations / f"semantic_{IMAGES}" / CLASS_FILE, classes)
         write_json(annotations / MARK, self._description, indent=1)
         self._publish()
 
