@@ -29,7 +29,7 @@ def test_help_imports_no_torch() -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert time.perf_counter() - start < 2
     assert "torch" not in result.stderr
-    for name in ("train", "eval", "predict", "export", "check-data", "info", "benchmark", "web"):
+    for name in "train eval predict label export check-data info benchmark web".split():
         assert f"\n  {name} " in result.stdout
 
 
@@ -107,6 +107,7 @@ def test_every_command_imports_modules_of_the_current_folder(
         "train": ["--data", "nowhere"],
         "eval": ["--weights", "no.pth"],
         "predict": ["--weights", "no.pth", "--input", "a.jpg", "--output", "out"],
+        "label": ["a.jpg", "--weights", "no.pth", "--output", "out"],
         "export": ["--weights", "no.pth", "--output", "out", "--format", "torchscript"],
         "check-data": ["nowhere"],
         "info": ["--weights", "no.pth"],
@@ -139,7 +140,7 @@ def code_of(arguments: Sequence[str]) -> int:
         return stop.code
 
 
-@pytest.mark.parametrize("name", ["train", "eval", "predict", "export", "info", "web"])
+@pytest.mark.parametrize("name", ["train", "eval", "predict", "label", "export", "info", "web"])
 def test_configurations_by_name_from_any_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +153,7 @@ def test_configurations_by_name_from_any_folder(
         "train": ["MODEL.WEIGHTS", "no.pth"],
         "eval": ["MODEL.WEIGHTS", "no.pth"],
         "predict": [*weights, "--input", "a.jpg", "--output", "out"],
+        "label": ["a.jpg", *weights, "--output", "out"],
         "export": [*weights, "--output", "out", "--format", "torchscript"],
         "info": ["--size", "31"],
         "web": weights,

@@ -321,8 +321,8 @@ def _add_solver(cfg: CfgNode) -> None:
     """Add keys beside detectron2's own.
 
     IMS_PER_BATCH 0 is the largest batch whose training step fits into the memory of the GPUs, found
-    by trial steps of about a minute; on a CPU it is 8. The saved configuration has the number, which
-    a resumed run keeps. BASE_LR and MAX_ITER are not changed.
+    by trial steps of about a minute; 8 on a CPU. The saved configuration has the number, which a
+    resumed run keeps. BASE_LR and MAX_ITER are not changed.
 
     MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count optimizer steps. As in
     detectron2, EVAL_PERIOD 0 evaluates after the last step; a negative period never does.

@@ -67,7 +67,9 @@ def test_train(toy_sets: tuple[str, str], tmp_path: Path, kind: str) -> None:
 
 
 def test_another_backbone(toy_sets: tuple[str, str], tmp_path: Path) -> None:
-    run_lazy(toy_sets, tmp_path, "resnet50_mtl", "run.max_iter=2", "init.weights=")
+    options = ("run.max_iter=2", "run.checkpoint_period=9", "run.ema_decay=0.0")
+
+    run_lazy(toy_sets, tmp_path, "resnet50_mtl", "init.weights=", *options)
 
     state = load_checkpoint(tmp_path / "model_final.pth")["model"]
     assert "backbone.bottom_up.res5.2.conv3.weight" in state

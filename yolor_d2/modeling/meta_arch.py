@@ -48,6 +48,10 @@ class YOLOR(nn.Module):
 
     Each head exists or is None. A network with a mask head and a semantic head also predicts a
     panoptic map.
+
+    Attributes:
+        with_probabilities: whether semantic maps of labels have the probability of each label, at
+            inference.
     """
 
     pixel_mean: Tensor
@@ -99,6 +103,7 @@ class YOLOR(nn.Module):
         self.weak_bn = views.weak_bn
         self.pad = views.pad
         self.full_logits = full_logits
+        self.with_probabilities = False
         self.canvas_divisor = max(SIZE_DIVISIBILITY, backbone.size_divisibility)
         self.test_divisor = lcm(self.canvas_divisor, views.test_divisor)
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
@@ -361,7 +366,12 @@ class YOLOR(nn.Module):
                 )
         if raw.semantic is not None:
             for result, logits, frame in zip(results, raw.semantic, frames, strict=True):
-                result["sem_seg"] = place_map(logits, frame, full_logits=self.full_logits)
+                result["sem_seg"] = place_map(
+                    logits,
+                    frame,
+                    full_logits=self.full_logits,
+                    with_probabilities=self.with_probabilities,
+                )
         if self.panoptic is not None:
             for result in results:
                 result["panoptic_seg"] = self.panoptic(result["instances"], result["sem_seg"])

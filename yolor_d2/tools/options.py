@@ -18,6 +18,12 @@ def positive(text: str) -> int:
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Add weights, device, tasks, modules and, last, overrides of the configuration."""
+    add_weights_options(parser)
+    add_overrides(parser)
+
+
+def add_weights_options(parser: argparse.ArgumentParser) -> None:
+    """Add weights, device, tasks and modules."""
     parser.add_argument("--weights", required=True, metavar="FILE", help="checkpoint or release")
     parser.add_argument(
         "--config-file", metavar="FILE", help="for weights that contain no configuration"
@@ -25,7 +31,6 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all")
     parser.add_argument("--device", help="cuda, cpu, ...; default: a GPU if available")
     add_import(parser)
-    add_overrides(parser)
 
 
 def load_predictor(args: argparse.Namespace, **settings: Any) -> Predictor:
@@ -52,7 +57,7 @@ def add_picture_options(parser: argparse.ArgumentParser, *, number: int, counted
         number: default of --number.
         counted: what --number counts, for the help.
     """
-    parser.add_argument("--config-file", required=True, help="a file of configs/")
+    parser.add_argument("--config-file", required=True, help="a file, or a name of the model zoo")
     parser.add_argument("--output", type=Path, required=True, help="output folder")
     parser.add_argument(
         "--number", type=positive, default=number, metavar="N", help=f"{counted} ({number})"

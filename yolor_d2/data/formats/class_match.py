@@ -42,6 +42,9 @@ def with_classes_of(data: OwnData, network: Metadata) -> OwnData:
             f"{data.root}: the classes of its semantic maps are {', '.join(maps.names)}; those of "
             f"the network are {', '.join(known)}"
         )
+    panoptic, segmented = data.panoptic, list(network.get("panoptic_classes") or ())
+    if panoptic is not None and list(panoptic.names) != segmented:
+        data = replace(data, panoptic=None)  # not evaluated
     return data
 
 

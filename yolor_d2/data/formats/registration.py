@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from ...files import write_json
 from ..catalog.categories import IGNORE_LABEL, Categories
+from ..catalog.datasets import set_panoptic_metadata
 from ..catalog.shared_classes import set_configured_classes
 from .class_match import with_classes_of
 from .recognize import DataSource, recognize
@@ -83,15 +84,21 @@ def register_test_data(
 
 
 def _register(data: OwnData, truth_folder: Path | None) -> None:
+    names = {*NAMES.values(), *(f"{name}_panoptic" for name in NAMES.values())}
     for catalog in (DatasetCatalog, MetadataCatalog):
-        for name in set(NAMES.values()) & set(catalog.list()):
+        for name in names & set(catalog.list()):
             catalog.remove(name)
     for part, records in data.parts.items():
         metadata = _metadata(data, records)
         if truth_folder is not None and part != TRAIN:
-            metadata |= _write_truth(truth_folder, part, records, data.things)
+            metadata |= _write_truth(truth_folder, part, records, data)
+        json_file = metadata.pop("panoptic_json", None)
         DatasetCatalog.register(NAMES[part], partial(list, records))
         MetadataCatalog.get(NAMES[part]).set(**metadata)
+        maps = [r["pan_seg_file_name"] for r in records if "pan_seg_file_name" in r]
+        if data.panoptic is not None and maps:
+            root = str(Path(maps[0]).parent)
+            set_panoptic_metadata(NAMES[part], data.panoptic, root=root, json_file=json_file)
 
 
 def register_configured(cfg: CfgNode) -> None:
@@ -146,11 +153,10 @@ def _metadata(data: OwnData, records: list[Record]) -> dict[str, Any]:
     return found
 
 
-def _write_truth(
-    folder: Path, part: str, records: list[Record], things: Categories | None
-) -> dict[str, str]:
+def _write_truth(folder: Path, part: str, records: list[Record], data: OwnData) -> dict[str, str]:
     """Write the annotations in COCO's format; returns the metadata that names the files."""
     written = {}
+    things, panoptic = data.things, data.panoptic
     with_objects = [record for record in records if "annotations" in record]
     if with_objects and things is not None:
         annotations = [
@@ -178,7 +184,25 @@ def _write_truth(
         }
         written["captions_json"] = str(folder / f"{part}_captions.json")
         write_json(Path(written["captions_json"]), content)
+    with_maps = [record for record in records if "pan_seg_file_name" in record]
+    if with_maps and panoptic is not None:
+        content = {
+            "images": [_coco_image(record) for record in with_maps],
+            "annotations": [_coco_segments(record, panoptic) for record in with_maps],
+            "categories": panoptic.to_coco(),
+        }
+        written["panoptic_json"] = str(folder / f"{part}_panoptic.json")
+        write_json(Path(written["panoptic_json"]), content)
     return written
+
+
+def _coco_segments(record: Record, panoptic: Categories) -> Record:
+    segments = [
+        {**segment, "category_id": panoptic.ids[segment["category_id"]]}
+        for segment in record["segments_info"]
+    ]
+    name = Path(record["pan_seg_file_name"]).name
+    return {"image_id": record["image_id"], "file_name": name, "segments_info": segments}
 
 
 def _coco_image(record: Record) -> Record:
