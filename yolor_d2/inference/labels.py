@@ -144,10 +144,12 @@ def label_objects(prediction: Prediction, things: Categories, thresholds: Thresh
 def label_pixels(sem_seg: SemanticMap | Tensor, thresholds: Thresholds) -> np.ndarray:
     """Return the class indices of a semantic map, 255 where the probability is too low."""
     labels = sem_seg.argmax(dim=0).numpy().astype(np.uint8)  # (height, width)
-    is_map = isinstance(sem_seg, SemanticMap)
-    found = sem_seg.probabilities if is_map else sem_seg.softmax(dim=0).amax(dim=0)
-    if found is not None:
-        labels[found.numpy() < thresholds.pixel] = IGNORE_LABEL
+    if isinstance(sem_seg, SemanticMap):
+        probabilities = sem_seg.probabilities
+    else:  # logits
+        probabilities = sem_seg.softmax(dim=0).amax(dim=0)  # (height, width)
+    if probabilities is not None:
+        labels[probabilities.numpy() < thresholds.pixel] = IGNORE_LABEL
     return labels
 
 
