@@ -29,7 +29,18 @@ def test_help_imports_no_torch() -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert time.perf_counter() - start < 2
     assert "torch" not in result.stderr
-    for name in "train eval predict label export check-data info benchmark web".split():
+    names = (
+        "train",
+        "eval",
+        "predict",
+        "label",
+        "export",
+        "check-data",
+        "info",
+        "benchmark",
+        "web",
+    )
+    for name in names:
         assert f"\n  {name} " in result.stdout
 
 

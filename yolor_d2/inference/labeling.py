@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.catalog.categories import IGNORE_LABEL, Categories
+from ..data.catalog.categories import IGNORE_LABEL
 from ..data.catalog.coco_join import IMAGE_SUFFIXES
 from ..data.files.contents import read_bytes
 from ..data.files.semantic_files import CLASS_FILE, write_index_png
@@ -122,31 +122,29 @@ class LabelWriter:
         """Write the JSON files and move the data set to its folder, if it has an image."""
         if not self._images:
             return
-        annotations = self._staging / ANNOTATIONS
-        tables: dict[str, Categories | None] = {
-            "instances": self.classes.things,
-            "panoptic": self.classes.panoptic,
-        }
-        for kind, entries in self._entries.items():
-            table = tables.get(kind)
-            if table is None and not (kind == "captions" and self.classes.captions):
-                continue
-            content = {
-                "info": {"description": "labels predicted by a network"},
-                "images": self._images,
-                "annotations": entries,
-                **({} if table is None else {"categories": table.to_coco()}),
-            }
-            write_json(annotations / f"{kind}_{IMAGES}.json", content)
-        if self.classes.sem_seg is not None:
-            rows = enumerate(self.classes.sem_seg.to_coco())
-            classes: dict[str, Any] = {
-                "ignore_label": IGNORE_LABEL,
-                "categories": [{"index": index, **entry} for index, entry in rows],
-            }
-            write_json(annotations / f"semantic_{IMAGES}" / CLASS_FILE, classes)
+        annotations, classes = self._staging / ANNOTATIONS, self.classes
+        if classes.things is not None:
+            self._write_entries("instances", classes.things.to_coco())
+        if classes.panoptic is not None:
+            self._write_entries("panoptic", classes.panoptic.to_coco())
+        if classes.captions:
+            self._write_entries("captions", None)
+        if classes.sem_seg is not None:
+            rows = [{"index": i, **entry} for i, entry in enumerate(classes.sem_seg.to_coco())]
+            content = {"ignore_label": IGNORE_LABEL, "categories": rows}
+            write_json(annotations / f"semantic_{IMAGES}" / CLASS_FILE, content)
         write_json(annotations / MARK, self._description, indent=1)
         self._publish()
+
+    def _write_entries(self, kind: str, categories: list[Json] | None) -> None:
+        content: Json = {
+            "info": {"description": "labels predicted by a network"},
+            "images": self._images,
+            "annotations": self._entries[kind],
+        }
+        if categories is not None:
+            content["categories"] = categories  # last, where they are read fastest
+        write_json(self._staging / ANNOTATIONS / f"{kind}_{IMAGES}.json", content)
 
     def _publish(self) -> None:
         """Replace the folders; annotations never name an image that is not there."""

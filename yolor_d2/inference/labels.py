@@ -145,11 +145,11 @@ def label_pixels(sem_seg: SemanticMap | Tensor, thresholds: Thresholds) -> np.nd
     """Return the class indices of a semantic map, 255 where the probability is too low."""
     labels = sem_seg.argmax(dim=0).numpy().astype(np.uint8)  # (height, width)
     if isinstance(sem_seg, SemanticMap):
-        found = sem_seg.probabilities
-    else:
-        found = sem_seg.softmax(dim=0).amax(dim=0)
-    if found is not None:
-        labels[found.numpy() < thresholds.pixel] = IGNORE_LABEL
+        probabilities = sem_seg.probabilities
+    else:  # logits
+        probabilities = sem_seg.softmax(dim=0).amax(dim=0)  # (height, width)
+    if probabilities is not None:
+        labels[probabilities.numpy() < thresholds.pixel] = IGNORE_LABEL
     return labels
 
 

@@ -87,7 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args.output,
         LabelClasses.of(predictor),
         thresholds=thresholds,
-        description={"weights": args.weights, "thresholds": thresholds._asdict()},
+        description={
+            "weights": args.weights,
+            "tasks": predictor.tasks,
+            "thresholds": thresholds._asdict(),
+        },
         link=args.link,
     )
     with writer:
