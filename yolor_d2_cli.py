@@ -12,8 +12,9 @@ from pathlib import Path
 
 SUMMARIES = {
     "train": "train on your data (--data), or a configuration (train_net.py)",
-    "eval": "evaluate a checkpoint on the test sets (train_net.py --eval-only)",
+    "eval": "evaluate a checkpoint on its test sets or on your data (--data)",
     "predict": "predict on images, folders, videos or cameras; draw the results and write JSON",
+    "label": "label images with a network; the labels are data for train --data",
     "export": "export a network as ONNX, TorchScript or torch.export graphs",
     "check-data": "check a data set for damaged files and contradictions",
     "info": "count a network's parameters and GFLOPs",
@@ -22,13 +23,16 @@ SUMMARIES = {
 }
 MODULES = {
     "train": "train",
+    "eval": "evaluate",
     "predict": "predict",
+    "label": "label",
     "export": "export",
     "check-data": "check_data",
     "info": "model_info",
     "benchmark": "benchmark",
     "web": "web",
 }
+OTHER_WAY = {"train": "--data", "eval": "--weights"}  # flags that choose a configuration
 WRONG_USE = 2
 
 
@@ -47,8 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"yolor-d2: unknown command {name}{hint}", file=sys.stderr)
         return WRONG_USE
     sys.argv = [f"yolor-d2 {name}", *rest]  # shown in help, errors and checkpoints
-    is_training = name == "eval" or (name == "train" and not has_data(rest))
-    return run_training(name, rest) if is_training else run_tool(name, rest)
+    return run_training(name, rest) if has_configuration(name, rest) else run_tool(name, rest)
 
 
 def version() -> str:
@@ -67,9 +70,10 @@ def usage() -> str:
     return "\n".join(["usage: yolor-d2 COMMAND ...", "", *lines, "", last])
 
 
-def has_data(arguments: Sequence[str]) -> bool:
-    """Whether `train` gets labeled data instead of a configuration."""
-    return any(word.partition("=")[0] == "--data" for word in arguments)
+def has_configuration(name: str, arguments: Sequence[str]) -> bool:
+    """Whether `train` or `eval` gets a configuration file, as train_net.py does."""
+    flags = {word.partition("=")[0] for word in arguments}
+    return name in OTHER_WAY and "--config-file" in flags and OTHER_WAY[name] not in flags
 
 
 def run_training(name: str, arguments: Sequence[str]) -> int:

@@ -13,6 +13,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from yolor_d2.engine.launch.arguments import add_import, import_modules
+
 from . import caption, data, evaluation, export, model, pictures
 from .timing import machine_facts
 
@@ -35,6 +37,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         summary = (module.__doc__ or "").splitlines()[0]
         command = commands.add_parser(name, help=summary, description=summary)
         module.add_arguments(command)
+        add_import(command)
         command.add_argument(
             "--json", type=Path, metavar="FILE", help="write all results and the machine's details"
         )
@@ -44,6 +47,7 @@ def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    import_modules(args.modules)
     results = {"machine": machine_facts(), args.name: args.run(args)}
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,18 @@ def test_help_imports_no_torch() -> None:
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert time.perf_counter() - start < 2
     assert "torch" not in result.stderr
-    for name in ("train", "eval", "predict", "export", "check-data", "info", "benchmark", "web"):
+    names = (
+        "train",
+        "eval",
+        "predict",
+        "label",
+        "export",
+        "check-data",
+        "info",
+        "benchmark",
+        "web",
+    )
+    for name in names:
         assert f"\n  {name} " in result.stdout
 
 
@@ -91,6 +103,87 @@ def test_errors_begin_with_the_command_as_typed(
     command = [sys.executable, "-W", "ignore", "-m", "yolor_d2.tools.predict", *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr[:17]) == (2, "predict: no.pth: ")
+
+
+@pytest.mark.parametrize("name", yolor_d2_cli.SUMMARIES)
+def test_every_command_imports_modules_of_the_current_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = f"imported_by_{name.replace('-', '_')}"
+    (tmp_path / f"{module}.py").write_text("raise ValueError('the module is imported')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", ".")])
+    monkeypatch.setattr("yolor_d2.tools.web.check_installed", lambda: None)
+    more = {
+        "train": ["--data", "nowhere"],
+        "eval": ["--weights", "no.pth"],
+        "predict": ["--weights", "no.pth", "--input", "a.jpg", "--output", "out"],
+        "label": ["a.jpg", "--weights", "no.pth", "--output", "out"],
+        "export": ["--weights", "no.pth", "--output", "out", "--format", "torchscript"],
+        "check-data": ["nowhere"],
+        "info": ["--weights", "no.pth"],
+        "benchmark": ["data"],
+        "web": ["--weights", "no.pth"],
+    }
+    assert code_of([name, *more[name], "--import", module]) == 2
+    assert capsys.readouterr().err == f"yolor-d2 {name}: the module is imported\n"
+    assert code_of([name, *more[name], "--import", "no_such_module"]) == 2
+    error = f"yolor-d2 {name}: --import no_such_module: No module named 'no_such_module'\n"
+    assert capsys.readouterr().err == error
+
+
+@pytest.mark.parametrize("name", ["train", "eval"])
+def test_train_net_imports_modules(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "imported_first.py").write_text("raise ValueError('the module is imported')\n")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--config-file", "toy/yolor_elan_n_toy.yaml", "--import", "imported_first"]
+    assert code_of([name, *arguments]) == 2
+    assert capsys.readouterr().err == f"yolor-d2 {name}: the module is imported\n"
+
+
+def code_of(arguments: Sequence[str]) -> int:
+    """The exit code of a command."""
+    try:
+        return yolor_d2_cli.main(arguments)
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "predict", "label", "export", "info", "web"])
+def test_configurations_by_name_from_any_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also as a _BASE_; the error is about what is read after the configuration."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("yolor_d2.tools.web.check_installed", lambda: None)
+    (tmp_path / "mine.yaml").write_text("_BASE_: toy/yolor_elan_n_toy.yaml\nSEED: 3\n")
+    weights = ["--weights", "no.pth"]
+    more = {
+        "train": ["MODEL.WEIGHTS", "no.pth"],
+        "eval": ["MODEL.WEIGHTS", "no.pth"],
+        "predict": [*weights, "--input", "a.jpg", "--output", "out"],
+        "label": ["a.jpg", *weights, "--output", "out"],
+        "export": [*weights, "--output", "out", "--format", "torchscript"],
+        "info": ["--size", "31"],
+        "web": weights,
+    }
+    for config in ("toy/yolor_elan_n_toy.yaml", "mine.yaml"):
+        assert code_of([name, "--config-file", config, *more[name]]) == 2
+        error = capsys.readouterr().err
+        expected = "--size must be" if name == "info" else "no.pth: there is no such file"
+        assert error.startswith(f"yolor-d2 {name}: {expected}")
+
+
+def test_errors_of_scripts_begin_with_their_name(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", str(ROOT / "train_net.py")]
+    flags = ["--config-file", "toy/yolor_elan_n_toy.yaml", "OUTPUT_DIR", str(tmp_path / "out")]
+    flags += ["MODEL.WEIGHTS", "no.pth"]
+    done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, "train_net.py: no.pth: there is no such file\n")
+    assert "no.pth" not in done.stdout
+    assert "ERROR: no.pth: there is no such file" in (tmp_path / "out/log.txt").read_text()
 
 
 def test_benchmarks_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:

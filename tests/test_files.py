@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -15,15 +16,14 @@ def test_an_interrupted_write_keeps_the_old_content(
     path = tmp_path / "metrics.json"
     write_json(path, {"a": 1})
 
-    def write_a_part(self: Path, content: bytes) -> None:
-        with self.open("wb") as file:
-            file.write(content[:3])
+    def fail(source: Path, target: Path) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "write_bytes", write_a_part)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_json(path, {"a": 2})
     assert json.loads(path.read_text()) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:

@@ -158,6 +158,48 @@ def test_model_without_special_ids():
         Tokenizer(model.getvalue())
 
 
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "star", "cafe", ""]
+
+
+def word_list(words=WORDS, end="\n"):
+    return Tokenizer("".join(word + end for word in words).encode())
+
+
+def test_word_list():
+    """The form of the published gyolo: one word per line, ids are the numbers of the lines."""
+    tokenizer = word_list()
+    assert len(tokenizer) == len(WORDS)
+    ids = (tokenizer.pad_id, tokenizer.unk_id, tokenizer.bos_id, tokenizer.eos_id)
+    assert ids == (0, 1, 2, 3)
+    assert tokenizer.encode("A red  STAR.") == [2, 5, 6, 7, 1, 3]
+    assert tokenizer.encode("a café, a_red star-a", max_length=8) == [2, 5, 8, 1, 5, 1, 6, 3]
+    assert tokenizer.encode("") == [2, 3]
+
+
+def test_word_list_decodes_without_special_words():
+    tokenizer = word_list()
+    assert tokenizer.decode([2, 5, 1, 6, 4, 7, 3, 5, 0]) == "A red star"
+    assert tokenizer.decode(torch.tensor([2, 5, 6])) == "A red"  # no end
+    assert tokenizer.decode([2, 3]) == ""
+    with pytest.raises(IndexError):
+        tokenizer.decode([2, 10])
+
+
+def test_word_list_of_another_system_is_read(tmp_path):
+    (tmp_path / "vocab.txt").write_bytes("\r\n".join(WORDS[:8]).encode())
+    loaded = Tokenizer.load(tmp_path / "vocab.txt")
+    assert len(loaded) == 8
+    assert loaded.decode(loaded.encode("a red star")) == "A red star"
+    assert loaded == pickle.loads(pickle.dumps(loaded)) != word_list()
+
+
+def test_word_list_without_special_words(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("[PAD]\n[UNK]\na\nstar\n")
+    with pytest.raises(ValueError, match=r"vocab\.txt: the list of words has no \[CLS\], \[SEP\]"):
+        Tokenizer.load(path)
+
+
 def test_copies_are_equal(tokenizer, tmp_path):
     tokenizer.save(tmp_path / "a.model")
     loaded = Tokenizer.load(str(tmp_path / "a.model"))

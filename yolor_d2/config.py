@@ -30,9 +30,15 @@ def _add_meta_arch(cfg: CfgNode) -> None:
     # Whether each prediction branch has implicit knowledge: a learned vector that is added before
     # its last convolution, and one that multiplies the output.
     cfg.MODEL.YOLOR.IMPLICIT = True
+    # Where boxes, classes and masks add the first vector: before the "predictor", the last
+    # convolution, or before the whole "tower" of a branch, as published in yolov7-u6.
+    cfg.MODEL.YOLOR.IMPLICIT_PLACEMENT = "predictor"
     # Position of a test image on its canvas, whose sides are multiples of 32: "corner" (top left)
     # or "center" (as in published networks). Training views are padded at the right and bottom.
     cfg.MODEL.YOLOR.PAD = "corner"
+    # Multiple of 32 that the sides of a test image's canvas are divisible by: with INPUT.TEST_SIZE,
+    # canvases are squares, as in the evaluation of the published gyolo.
+    cfg.MODEL.YOLOR.TEST_DIVISOR = 32
     # Whether the weak view updates the running statistics of batch norms: "update" or "frozen".
     cfg.MODEL.YOLOR.WEAK_BN = "update"
     # Use the channels_last memory format, which is faster on GPUs with AMP.
@@ -80,6 +86,7 @@ def _add_backbone(cfg: CfgNode) -> None:
 def _add_detection_head(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTION_HEAD = CfgNode()
     # Class in the registry of detection heads.
+    # "OneToOneHead" has a second set of branches, whose predictions need no suppression.
     cfg.MODEL.DETECTION_HEAD.NAME = "AnchorFreeHead"
     # Each pixel of these maps predicts one object. The mask head uses the same maps for its
     # coefficients.
@@ -88,6 +95,11 @@ def _add_detection_head(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTION_HEAD.NUM_CLASSES = 0
     # The distance to each side of a box is a distribution over 0 to REG_MAX - 1 strides.
     cfg.MODEL.DETECTION_HEAD.REG_MAX = 16
+    # Groups of the last two convolutions of box branches (4: one for each side of a box), and
+    # whether class branches use depthwise 3 x 3 convolutions. The published v9 heads have 4 groups,
+    # gyolo has both.
+    cfg.MODEL.DETECTION_HEAD.BOX_GROUPS = 1
+    cfg.MODEL.DETECTION_HEAD.DEPTHWISE_CLASSES = False
     # Each object is assigned the TOPK points inside it with the largest score^ALPHA * IoU^BETA.
     cfg.MODEL.DETECTION_HEAD.ASSIGN = CfgNode()
     cfg.MODEL.DETECTION_HEAD.ASSIGN.TOPK = 10
@@ -101,6 +113,9 @@ def _add_detection_head(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTION_HEAD.TEST = CfgNode()
     # Predictions with a lower score are dropped. 0.001 suits evaluation, 0.25 visualization.
     cfg.MODEL.DETECTION_HEAD.TEST.SCORE_THRESH = 0.001
+    # Of OneToOneHead: whether its second set of branches predicts, without suppression, or the
+    # first one, with suppression.
+    cfg.MODEL.DETECTION_HEAD.TEST.ONE_TO_ONE = True
     # IoU threshold of the non-maximum suppression within each class.
     cfg.MODEL.DETECTION_HEAD.TEST.NMS_THRESH = 0.7
     # Whether a point can predict several classes, or only its best class.
@@ -118,6 +133,8 @@ def _add_mask_head(cfg: CfgNode) -> None:
     cfg.MODEL.MASK_HEAD.NUM_PROTOTYPES = 32
     # Feature map that prototypes are computed from; they have twice its resolution.
     cfg.MODEL.MASK_HEAD.PROTO_FEATURE = "p3"
+    # Layers that compute the prototypes: "convolutions", or "dense_neck" as in the published gyolo.
+    cfg.MODEL.MASK_HEAD.PROTOTYPE_NET = "convolutions"
     # Weight of the mask loss.
     cfg.MODEL.MASK_HEAD.LOSS_WEIGHT = 2.5
     # Resolution at which predicted masks are cropped to their boxes: "input" (upsampled to the
@@ -145,7 +162,10 @@ def _add_semantic_head(cfg: CfgNode) -> None:
 
 def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD = CfgNode()
-    # Class in the registry of caption heads.
+    # Class in the registry of caption heads: "TransformerCaptionHead", or "GridRegionCaptionHead"
+    # of the published gyolo, which reads the outputs of the detection and the semantic head. The
+    # latter needs one map in IN_FEATURES, on which ENCODER_LAYERS work, TIED False and
+    # WORD_DROPOUT 0; it has no REGION_FEATURE.
     cfg.MODEL.CAPTION_HEAD.NAME = "TransformerCaptionHead"
     # Each pixel of these maps is a visual token, projected to DIM.
     cfg.MODEL.CAPTION_HEAD.IN_FEATURES = ["p5"]
@@ -154,10 +174,14 @@ def _add_caption_head(cfg: CfgNode) -> None:
     # Training uses the ground-truth objects if all images of a batch have them, else the detected
     # ones. The caption loss sends no gradient to the detection head.
     cfg.MODEL.CAPTION_HEAD.REGION_FEATURE = ""
-    # Maximum number of object tokens of an image.
+    # Maximum number of object tokens of an image. For GridRegionCaptionHead: of points with the
+    # best class scores (300 in gyolo).
     cfg.MODEL.CAPTION_HEAD.MAX_REGIONS = 20
     # 0: the vocabulary size of TOKENIZER.MODEL, or TOKENIZER.VOCAB_SIZE if that is "".
     cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE = 0
+    # Ids of padding, begin and end if TOKENIZER.MODEL is "", as with the published gyolo (0, 2, 3),
+    # whose vocabulary is a separate file.
+    cfg.MODEL.CAPTION_HEAD.SPECIAL_IDS = [0, 1, 2]
     # Number of position embeddings; at least TOKENIZER.MAX_TOKENS and CAPTION_HEAD.TEST.MAX_TOKENS.
     cfg.MODEL.CAPTION_HEAD.MAX_POSITIONS = 128
     # Sizes of the transformer layers: channels, attention heads, hidden channels of the MLP.
@@ -194,6 +218,9 @@ def _add_caption_decoding(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD.TEST.LENGTH_PENALTY = 0.0
     # Block repeated n-grams of this length; 0 disables it.
     cfg.MODEL.CAPTION_HEAD.TEST.NO_REPEAT_NGRAM = 0
+    # Whether finished captions keep their places in the beam, and captions of MAX_TOKENS need no
+    # end token, as in the published gyolo. False: other captions take their places.
+    cfg.MODEL.CAPTION_HEAD.TEST.FINISHED_IN_BEAM = False
     # Above 0, captions are sampled from the most probable tokens with this cumulative probability
     # (nucleus sampling) instead of searched. 0: beam search.
     # TEMPERATURE divides the logits: below 1 sharpens the distribution. For a given SEED, the
@@ -267,13 +294,21 @@ def _add_loading(cfg: CfgNode) -> None:
     # File or folder of labeled data in a format of docs/own_data.md, whose parts are registered as
     # "own_train", "own_val" and "own_test"; "": none. `yolor-d2 train --data` sets it.
     cfg.DATASETS.DATA = ""
+    # Names of the object classes, for data sets with different classes: all of TRAIN and TEST are
+    # renumbered by name, and a class that a data set lacks is unlabeled in it. [] requires that
+    # all data sets have the same classes in the same order.
+    cfg.DATASETS.THING_CLASSES = []
+    # Labeled object classes of data sets in which not all are labeled, for instance
+    # [["my_boxes", ["ball", "box"]]]; see docs/own_data.md.
+    cfg.DATASETS.LABELED_CLASSES = []
     # Size of each worker's cache of decoded images in MB, useful if the data set fits; 0: no cache.
     cfg.DATALOADER.IMAGE_CACHE_MB = 0
     # Maximum fraction of training images that cannot be used. A run stops when it is exceeded.
     cfg.DATALOADER.MAX_BAD_FILES = 0.05
 
     cfg.TOKENIZER = CfgNode()
-    # Path of a sentencepiece model (see datasets/prepare_tokenizer.py). "": train a model on the
+    # Path of a sentencepiece model (see datasets/prepare_tokenizer.py), or of a text file with a
+    # word in each line that begins with [PAD] (see docs/captioning.md). "": train a model on the
     # captions of the training sets.
     cfg.TOKENIZER.MODEL = ""
     # Vocabulary size of a model that is trained. Small corpora result in fewer pieces.
@@ -284,6 +319,10 @@ def _add_loading(cfg: CfgNode) -> None:
 
 def _add_solver(cfg: CfgNode) -> None:
     """Add keys beside detectron2's own.
+
+    IMS_PER_BATCH 0 is the largest batch whose training step fits into the memory of the GPUs, found
+    by trial steps of about a minute; 8 on a CPU. The saved configuration has the number, which a
+    resumed run keeps. BASE_LR and MAX_ITER are not changed.
 
     MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count optimizer steps. As in
     detectron2, EVAL_PERIOD 0 evaluates after the last step; a negative period never does.

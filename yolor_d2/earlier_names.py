@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 MOVED = {
+    "checkpoint.foreign": "checkpoint.published",
     "data.categories": "data.catalog.categories",
     "data.mapper": "data.views.mapper",
     "data.strong_view": "data.views.strong_view",

@@ -82,6 +82,7 @@ class SemanticMap:
 
     labels: Tensor  # (height, width)
     num_classes: int
+    probabilities: Tensor | None = None  # (height, width), of the labels (softmax), if computed
 
     @property
     def shape(self) -> torch.Size:
@@ -97,7 +98,8 @@ class SemanticMap:
     def to(self, *args: Any, **kwargs: Any) -> "SemanticMap":
         """The same map on another device; arguments as of `Tensor.to`, dtypes are ignored."""
         device = self.labels.new_empty(0).to(*args, **kwargs).device
-        return SemanticMap(self.labels.to(device), self.num_classes)
+        probabilities = None if self.probabilities is None else self.probabilities.to(device)
+        return SemanticMap(self.labels.to(device), self.num_classes, probabilities)
 
     def cpu(self) -> "SemanticMap":
         """The same map on the CPU."""

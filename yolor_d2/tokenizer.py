@@ -1,7 +1,9 @@
-"""Tokenizer of captions: a sentencepiece model, stored as bytes."""
+"""Tokenizer of captions: a sentencepiece model or a list of words, stored as bytes."""
 
 import hashlib
 import io
+import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,65 @@ import sentencepiece
 LONGEST_LINE = 4192  # bytes: sentencepiece's default limit, which is stored in the model
 
 
+class WordList:
+    """A vocabulary of whole words, with the methods of sentencepiece's processor.
+
+    It is the form of the published gyolo. Words that are not in the list, such as punctuation, are
+    encoded as unknown, and unknown words are not decoded.
+
+    Args:
+        data: one word per line, in UTF-8; the number of a line is its id. The first line is [PAD],
+            others are [UNK], [CLS] (begin) and [SEP] (end).
+    """
+
+    FIRST_LINE = b"[PAD]"
+    SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+    def __init__(self, data: bytes) -> None:
+        lines = data.decode("utf-8").removesuffix("\n").split("\n")
+        self._words = [line.removesuffix("\r") for line in lines]
+        self._ids = {word: number for number, word in enumerate(self._words)}
+        missing = [word for word in self.SPECIAL[:4] if word not in self._ids]
+        if missing:
+            raise ValueError(f"the list of words has no {', '.join(missing)}")
+        self._special = {self._ids[word] for word in self.SPECIAL if word in self._ids}
+
+    def pad_id(self) -> int:
+        return self._ids["[PAD]"]
+
+    def unk_id(self) -> int:
+        return self._ids["[UNK]"]
+
+    def bos_id(self) -> int:
+        return self._ids["[CLS]"]
+
+    def eos_id(self) -> int:
+        return self._ids["[SEP]"]
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the words; case and accents are ignored, punctuation marks are words."""
+        letters = unicodedata.normalize("NFD", text.lower())
+        plain = "".join(c for c in letters if unicodedata.category(c) != "Mn")
+        words = re.findall(r"[^\W_]+|[^\w\s]|_", plain)
+        return [self._ids.get(word, self.unk_id()) for word in words]
+
+    def decode(self, ids: list[int]) -> str:
+        """The words with blanks between them and a capital letter, without special words."""
+        words = [self._words[number] for number in ids if number not in self._special]
+        return " ".join(words).capitalize()
+
+
 class Tokenizer:
-    """A trained vocabulary.
+    """A vocabulary, trained by sentencepiece or a list of words.
 
     Tokenizers with the same bytes are equal; only the bytes are pickled.
 
     Args:
-        model_proto: a serialized sentencepiece model with ids for padding, begin, end and unknown.
+        model_proto: a serialized sentencepiece model with ids for padding, begin, end and unknown,
+            or the content of a `WordList`.
 
     Attributes:
         model_proto: the same bytes.
@@ -28,10 +82,7 @@ class Tokenizer:
         # sentencepiece accepts empty bytes and creates a processor without a model.
         if not model_proto:
             raise ValueError("not a sentencepiece model: no bytes")
-        try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model_proto)
-        except RuntimeError as error:
-            raise ValueError(f"not a sentencepiece model: {error}") from None
+        self._processor = _processor(model_proto)
         self.model_proto = model_proto
         self.pad_id: int = self._processor.pad_id()
         self.bos_id: int = self._processor.bos_id()
@@ -40,13 +91,13 @@ class Tokenizer:
         special_ids = (self.pad_id, self.bos_id, self.eos_id, self.unk_id)
         if min(special_ids) < 0 or len(set(special_ids)) < 4:
             raise ValueError(
-                "the sentencepiece model needs different ids for padding, begin, end and unknown; "
+                "the vocabulary needs different ids for padding, begin, end and unknown; "
                 f"it has {special_ids}"
             )
 
     @classmethod
     def load(cls, path: str | Path) -> "Tokenizer":
-        """Load a .model file."""
+        """Load a .model file, or a .txt file with one word per line."""
         try:
             return cls(Path(path).read_bytes())
         except ValueError as error:
@@ -134,3 +185,12 @@ class Tokenizer:
 
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes]]:
         return Tokenizer, (self.model_proto,)
+
+
+def _processor(model_proto: bytes) -> Any:
+    if model_proto.startswith(WordList.FIRST_LINE):
+        return WordList(model_proto)
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=model_proto)
+    except RuntimeError as error:
+        raise ValueError(f"not a sentencepiece model: {error}") from None

@@ -165,8 +165,9 @@ def test_parts_are_synced_in_order(tmp_path: Path) -> None:
         save_checkpoint({"a": 2}, tmp_path / "x.pth")
 
     folder = ("fsync", tmp_path.name)
-    checksum = [("fsync", ".x.pth.sha256.tmp"), ("replace", "x.pth.sha256"), folder]
-    file = [("fsync", ".x.pth.tmp"), ("replace", "x.pth"), folder]
+    suffix = f"{os.getpid()}.tmp"
+    checksum = [("fsync", f".x.pth.sha256.{suffix}"), ("replace", "x.pth.sha256"), folder]
+    file = [("fsync", f".x.pth.{suffix}"), ("replace", "x.pth"), folder]
     assert calls == [*checksum, *file, *checksum]
 
 

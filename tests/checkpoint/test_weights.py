@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from yolor_d2.checkpoint.foreign import convert_state_dict
+from yolor_d2.checkpoint.published import convert_state_dict
 from yolor_d2.checkpoint.release import StoredWeights, write_release
 from yolor_d2.checkpoint.saving import CheckpointError, save_checkpoint
 from yolor_d2.checkpoint.weights import (
@@ -21,8 +21,8 @@ from yolor_d2.checkpoint.weights import (
 from yolor_d2.modeling.layers import ImplicitConv1x1
 
 from ..modeling.factory import tiny_model
-from .published_files import Model, save_published
-from .test_foreign import tiny_state
+from .published.files import Model, save_published
+from .published.test_networks import tiny_state
 
 
 class Net(nn.Module):

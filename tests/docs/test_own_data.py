@@ -44,7 +44,7 @@ def test_document_has_the_expected_blocks() -> None:
     languages = [block.language for block in read_blocks(DOCUMENT)]
     assert {name: languages.count(name) for name in set(languages)} == {
         "python": 8,
-        "yaml": 1,
+        "yaml": 3,
         "bash": 5,
         "": 1,
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import (
     builtin,
@@ -60,8 +61,8 @@ def empty_catalogs() -> Iterator[None]:
         yield
 
 
-def train(folder: Path, name: str, tasks: tuple[str, ...], *overrides: Any) -> dict[str, Any]:
-    """Train for a step on a data set and evaluate on it; return the results."""
+def one_step(folder: Path, name: str, tasks: tuple[str, ...], *overrides: Any) -> CfgNode:
+    """The configuration of a run of one step on a data set."""
     cfg = tiny_config(tasks)
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (name,), (name,)
     options = ["SOLVER.MAX_ITER", 1, "SOLVER.IMS_PER_BATCH", 3, "SOLVER.WARMUP_ITERS", 0]
@@ -69,6 +70,12 @@ def train(folder: Path, name: str, tasks: tuple[str, ...], *overrides: Any) -> d
     cfg.merge_from_list(
         [*SMALL, *options, *threshold, "OUTPUT_DIR", str(folder / "run"), *overrides]
     )
+    return cfg
+
+
+def train(folder: Path, name: str, tasks: tuple[str, ...], *overrides: Any) -> dict[str, Any]:
+    """Train for a step on a data set and evaluate on it; return the results."""
+    cfg = one_step(folder, name, tasks, *overrides)
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
@@ -291,6 +298,20 @@ def test_records_are_read_once_in_the_context(tmp_path: Path) -> None:
     assert len(readings) == 1
     records.read_records("mine")
     assert len(readings) == 2
+
+
+def test_a_trainer_reads_its_data_once(tmp_path: Path) -> None:
+    """Also where the classes are known only after reading, as of `register_coco_instances`."""
+    readings = []
+
+    def read() -> list[dict[str, Any]]:
+        readings.append(1)
+        MetadataCatalog.get("lazily_filled").thing_classes = list(NAMES)
+        return plain_records(tmp_path)
+
+    DatasetCatalog.register("lazily_filled", read)
+    Trainer(one_step(tmp_path, "lazily_filled", ("detection",))).train()
+    assert len(readings) == 1
 
 
 def test_builtin_coco(tmp_path: Path) -> None:

@@ -5,11 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 
+from yolor_d2.data.catalog.records import read_records
 from yolor_d2.data.formats.registration import register_own_data
-from yolor_d2.engine import own_data
-from yolor_d2.engine.own_data import SIZES, choose_config, describe_config
+from yolor_d2.engine import batch_size, own_data
+from yolor_d2.engine.own_data import SIZES, choose_config, describe_config, shortages
+from yolor_d2.engine.trainer import Trainer
 from yolor_d2.model_zoo import load_config
+from yolor_d2.modeling.statistics import build_network
 
 from ..data.formats.conftest import Make, make
 
@@ -33,6 +37,16 @@ def test_tasks_and_classes_are_those_of_the_data(make: Make) -> None:
     cfg = choose(make("semantic_png"))
     assert (cfg.MODEL.YOLOR.TASKS, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES) == (["semantic"], 3)
     assert choose(make("coco_folders"), tasks=["caption"]).MODEL.YOLOR.TASKS == ["caption"]
+
+
+def test_classes_of_several_data_sets(make: Make) -> None:
+    labels = ["DATASETS.LABELED_CLASSES", [["own_train", ["ball"]]]]
+    cfg = choose(
+        make("yolo"), overrides=["DATASETS.THING_CLASSES", ["car", "box", "ball"], *labels]
+    )
+    assert cfg.MODEL.DETECTION_HEAD.NUM_CLASSES == 3
+    assert read_records("own_train")[0]["labeled_classes"] == (False, False, True)
+    assert read_records("own_val")[0]["labeled_classes"] == (False, True, True)
 
 
 def test_wrong_tasks(make: Make) -> None:
@@ -59,6 +73,49 @@ def test_steps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         "detection on cpu: 960 steps of 6 images (960 epochs), 64 pixels"
     )
     assert choose(root, minutes=0.001).SOLVER.MAX_ITER == own_data.FEWEST_STEPS
+
+
+def test_batch(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of steps follows from it."""
+    root = make("coco_folders")  # 6 images for training, with captions
+    for batch, expected in ((None, 6), (2, 2), (0, 6)):
+        cfg = choose(root, epochs=4, batch=batch)
+        assert (expected, expected) == (cfg.SOLVER.IMS_PER_BATCH, cfg.TEST.BATCH_SIZE)
+        assert 4 * 6 // expected == cfg.SOLVER.MAX_ITER
+    monkeypatch.setattr(batch_size, "has_own_memory", lambda device: True)
+    monkeypatch.setattr(batch_size.TrialStep, "__call__", lambda trial, size: size < 5)
+    cfg = choose(root, epochs=4, batch=0, overrides=["MODEL.YOLOR.TASKS", ["detection"]])
+    assert (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER) == (4, 6)
+    with pytest.raises(ValueError, match=r"instead of SOLVER\.IMS_PER_BATCH 0, use --batch auto"):
+        choose(root, overrides=["SOLVER.IMS_PER_BATCH", "0"])
+
+
+def test_shortages(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = register_own_data(str(make("yolo")))  # 6 images of 2 classes for training
+    cfg = choose_config(found, output_dir=Path("out"), epochs=9)
+    (line,) = shortages(cfg, found)
+    assert "6 of 400 images, 9 of 2,000 steps, 9 of 10 epochs that random weights need" in line
+    cfg.SOLVER.MAX_ITER = own_data.NEEDED_STEPS
+    (line,) = shortages(cfg, found)
+    assert line.startswith("expect little of photos: 6 of 400 images that")
+    monkeypatch.setattr(own_data, "NEEDED_IMAGES", 3)
+    assert shortages(cfg, found) == []
+    cfg.SOLVER.MAX_ITER, cfg.MODEL.WEIGHTS = 1, "weights.pth"
+    assert shortages(cfg, found) == []
+
+
+def test_trainer_and_info_register_the_data(make: Make) -> None:
+    """Also for NUM_CLASSES 0; a misspelt name is an error."""
+    cfg = choose(make("yolo"), epochs=1, overrides=["MODEL.DETECTION_HEAD.NUM_CLASSES", "0"])
+    cfg.merge_from_list(["MODEL.YOLOR_ELAN.WIDTH", 0.125, "MODEL.YOLOR_ELAN.DEPTH", 0.25])
+    Path("c.yaml").write_text(cfg.dump())
+    for build in (lambda: build_network("c.yaml", []), lambda: Trainer(cfg).model):
+        DatasetCatalog.remove("own_train")  # as in a new process
+        head = build().detection_head
+        assert head.class_predictors["p3"].weight.shape[0] == 2
+    assert Path("out/data/val_instances.json").is_file()
+    with pytest.raises(ValueError, match="no data set own_trian; did you mean own_train"):
+        build_network("c.yaml", ["DATASETS.TRAIN", "('own_trian',)"])
 
 
 def test_trial_steps(make: Make) -> None:

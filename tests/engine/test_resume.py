@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from yolor_d2.engine.setup import seed_everything
 from yolor_d2.engine.trainer import Trainer
 
+from ..modeling.gyolo import GYOLO
 from ..small_runs import Configure
 
 
@@ -106,3 +107,7 @@ def test_exact_with_several_batches_a_step(configure: Configure, kill_after: int
     """2 images per batch, 2 batches per step: the same epochs."""
     overrides = ("SOLVER.ACCUM_STEPS", 2, "SOLVER.IMS_PER_BATCH", 2)
     check_exact(configure, *overrides, kill_after=kill_after)
+
+
+def test_exact_with_the_parts_of_gyolo(configure: Configure) -> None:
+    check_exact(configure, *GYOLO, "MODEL.CAPTION_HEAD.DROPOUT", 0.2, kill_after=2)

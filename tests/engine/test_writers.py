@@ -17,7 +17,14 @@ from detectron2.engine.hooks import PeriodicWriter
 from detectron2.utils.events import EventStorage
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from yolor_d2.engine.writers import CSVWriter, JSONLinesWriter, build_writers, read_csv
+from yolor_d2.engine.hooks.progress import FirstSteps
+from yolor_d2.engine.writers import (
+    CSVWriter,
+    JSONLinesWriter,
+    ProgressPrinter,
+    build_writers,
+    read_csv,
+)
 
 from .hooks.scripted import ScriptedTrainer
 
@@ -199,6 +206,20 @@ def test_remaining_time_includes_time_between_steps(
     with caplog.at_level(logging.INFO, logger="yolor_d2"):
         train(tmp_path, start=0, stop=4)
     assert "step 4 of 100 (4.0 %), 0:48:00 left" in caplog.text
+
+
+def test_first_steps_are_printed(caplog: pytest.LogCaptureFixture) -> None:
+    """The first without the remaining time, which its duration does not tell; once each."""
+    printer = ProgressPrinter(max_iter=100)
+    with caplog.at_level(logging.INFO, logger="yolor_d2"):
+        StepTrainer({}, [FirstSteps([printer]), PeriodicWriter([printer], period=2)]).train(40, 44)
+    heads = [message.split(" | ")[0] for message in caplog.messages]
+    assert heads[0] == "step 41 of 100 (41.0 %)"
+    assert [head.rpartition(",")[0] for head in heads[1:]] == [
+        "step 42 of 100 (42.0 %)",
+        "step 44 of 100 (44.0 %)",
+    ]
+    assert all(head.endswith(" left") for head in heads[1:])
 
 
 class FakeRun:

@@ -72,6 +72,13 @@ def test_tasks_with_missing_files_are_skipped(album: Album, caplog) -> None:
     assert f"mask ({album.path('instances')} does not exist)" in caplog.text
 
 
+def test_official_metrics_need_all_classes(album: Album) -> None:
+    """They cover all classes, so COCO's metrics replace them if only some are labeled."""
+    album.register("album", "instances", evaluator_type="lvis")
+    MetadataCatalog.get("album").set(labeled_thing_classes=["cat"])
+    assert types(build_evaluators("album", ["detection"])) == (InstanceEvaluator,)
+
+
 def test_no_ground_truth_at_all_is_refused(album: Album) -> None:
     album.register("album", "captions")
     with pytest.raises(ValueError, match=r"^album: nothing to evaluate: detection \(no json_file"):

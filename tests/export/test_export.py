@@ -40,10 +40,15 @@ SIZES = [(96, 128), (75, 110), (260, 190)]
 OBJECT_TOKENS = ["MODEL.CAPTION_HEAD.REGION_FEATURE", "c2", "MODEL.CAPTION_HEAD.DECODER_LAYERS", 1]
 
 
-def write_checkpoint(folder: Path, *overrides: Any, tasks: tuple[str, ...] = TASKS) -> Path:
+def write_checkpoint(
+    folder: Path,
+    *overrides: Any,
+    tasks: tuple[str, ...] = TASKS,
+    tokenizer: Tokenizer | None = None,
+) -> Path:
     """Save an untrained network that detects many objects, as if trained on toy scenes."""
     texts = ["a red disc above a blue square", "two green stars", "a red star and a blue disc"]
-    tokenizer = Tokenizer.train(texts, vocab_size=50)
+    tokenizer = tokenizer or Tokenizer.train(texts, vocab_size=50)
     cfg = tiny_config(tasks, "INPUT.TEST_SIZE", 128, *overrides)
     cfg.TOKENIZER.VOCAB_SIZE = len(tokenizer)
     torch.manual_seed(0)

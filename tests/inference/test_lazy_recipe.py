@@ -19,7 +19,7 @@ from yolor_d2.model_zoo import config_folder
 from yolor_d2.modeling import GELANPAN, deploy
 from yolor_d2.modeling.backbone import gelan_pan_shapes
 from yolor_d2.tokenizer import Tokenizer
-from yolor_d2.tools import export
+from yolor_d2.tools import evaluate, export
 
 from ..saved_networks import NAME, Saved, make_responsive, own_scenes
 
@@ -34,7 +34,8 @@ SMALL = [
     *("model.caption_head.regions.region_feature=p3", "model.caption_head.regions.num_classes=10"),
     *(f"model.panoptic.thing_to_panoptic={[*range(10)]}", "model.panoptic.stuff_area_limit=1"),
     f"model.panoptic.leaf_to_panoptic={[-1] * 10 + [*range(10, 19)]}",
-    f"data.train=[{NAME}]",
+    *(f"data.train=[{NAME}]", f"data.test=[{NAME}]", "data.num_workers=0"),
+    "evaluators.meteor=False",
 ]
 
 
@@ -100,6 +101,23 @@ def test_export(lazy: Lazy, tmp_path: Path) -> None:
     assert (facts["input"]["size"], facts["detection"]["nms_threshold"]) == (96, 0.3)
     assert facts["graphs"].keys() == {"vision", "caption_start", "caption_step"}
     assert facts["class_ids"]["thing_classes"] == [*range(1, 11)]
+
+
+def test_evaluation(lazy: Lazy, saved: Saved, tmp_path: Path) -> None:
+    """On the data sets of the configuration; its evaluators' settings are kept."""
+    flags = ["--weights", str(lazy.path), "--output", str(tmp_path), "--device", "cpu"]
+    with own_scenes(saved.path.parent / "scenes"):
+        assert evaluate.main(flags) == 0
+        metrics = json.loads((tmp_path / "metrics.json").read_text())
+        results = tmp_path / "inference" / NAME / "coco_instances_results.json"
+        assert json.loads(results.read_text())
+        assert evaluate.main([*flags, "model.detection_head.suppression.score_thresh=1.0"]) == 0
+    assert metrics["sem_seg/mIoU"] > 0
+    assert {"bbox/AP", "segm/AP", "panoptic_seg/PQ", "caption/CIDEr"} <= metrics.keys()
+    assert "caption/METEOR" not in metrics
+    assert json.loads(results.read_text()) == []
+    with pytest.raises(SystemExit):
+        evaluate.main(flags)  # the data set is not registered
 
 
 def test_some_tasks_and_options(lazy: Lazy, saved: Saved) -> None:

@@ -11,6 +11,8 @@ from PIL import Image
 from yolor_d2.data.errors import BadFileError
 from yolor_d2.inference.media import Picture, open_media, raise_error, to_picture, to_rgb
 
+from ..data.formats.samples import HEIGHT, NUMBER, WIDTH, WRITERS
+
 
 def gradient(height: int = 24, width: int = 36) -> np.ndarray:
     """RGB with different corners and channels."""
@@ -130,10 +132,48 @@ def test_skipped_videos_of_a_folder_are_counted(
     assert caplog.messages == [f"{tmp_path}: 2 videos are skipped: name them one by one"]
 
 
+@pytest.mark.parametrize("name", WRITERS)
+def test_labeled_data_gives_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = Path(name)
+    root.mkdir()
+    WRITERS[name](root)
+    found = pictures(root)
+    assert len(found) == len({picture.name for picture in found}) == NUMBER
+    assert all(picture.pixels.shape == (HEIGHT, WIDTH, 3) for picture in found)
+
+
+def test_label_files_and_archives(tmp_path: Path) -> None:
+    for name, file in (("yolo", "data.yaml"), ("box_csv", "boxes.csv")):
+        (tmp_path / name).mkdir()
+        WRITERS[name](tmp_path / name)
+        assert len(pictures(next((tmp_path / name).rglob(file)))) == NUMBER
+    (tmp_path / "coco_zip").mkdir()
+    WRITERS["coco_zip"](tmp_path / "coco_zip")
+    archive = tmp_path / "coco_zip/train2017.zip"
+    found = pictures(archive)
+    assert found[0].name.startswith(f"{archive}/")
+    (one,) = pictures(found[0].name)
+    assert (one.pixels == found[0].pixels).all()
+
+
+def test_errors_in_labels_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("names: [ball]\n")
+    with pytest.raises(BadFileError, match=r"data\.yaml: has no train, the folder of images"):
+        open_media(tmp_path / "data.yaml")
+    (tmp_path / "data.yaml").write_text("train: nowhere\nnames: [ball]\n")
+    with pytest.raises(BadFileError, match="nowhere"):
+        open_media(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("folder", "has no images"),
+        ("folder", "has no images, nor labels of a known format"),
+        ("text.zip", "cannot be read as a zip archive"),
+        ("text.json", "has no images"),
         ("nothing.jpg", "No such file or directory"),
         ("nothing.mp4", "No such file or directory"),
         ("text.jpg", "is not an image"),
@@ -147,7 +187,7 @@ def test_skipped_videos_of_a_folder_are_counted(
 )
 def test_unreadable_files_are_named(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "folder").mkdir()
-    for text in ("text.jpg", "text.mp4", "\udcff.mp4"):
+    for text in ("text.jpg", "text.zip", "text.json", "text.mp4", "\udcff.mp4"):
         (tmp_path / text).write_text("no picture at all")
     (tmp_path / "empty.png").touch()
     Image.fromarray(gradient(200, 200)).save(tmp_path / "whole.jpg")

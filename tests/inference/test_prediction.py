@@ -12,7 +12,7 @@ from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
 from pycocotools import mask as coco_mask
 
-from yolor_d2.inference.prediction import Prediction
+from yolor_d2.inference.prediction import Prediction, describe
 from yolor_d2.structures import SemanticMap
 
 HEIGHT, WIDTH = 20, 30
@@ -59,6 +59,20 @@ def test_nan_becomes_null() -> None:
     found = prediction(caption="", caption_score=float("nan")).to_json()
     assert json.loads(json.dumps(found, allow_nan=False))["caption_score"] is None
     assert prediction(caption_score=None).to_json()["caption_score"] is None
+    ids_only = prediction(caption=None, caption_ids=[2, 7, 3]).to_json()
+    assert (ids_only["caption_ids"], ids_only["caption_score"]) == ([2, 7, 3], -1.5)
+    assert "caption" not in ids_only
+
+
+def test_what_was_found_in_a_line() -> None:
+    assert describe(prediction().to_json()) == '1 dog; "a dog in the sea"'
+    nothing = prediction().instances[torch.zeros(1, dtype=torch.bool)]
+    assert describe(prediction(instances=nothing, caption=None).to_json()) == "no objects"
+    two = Instances.cat([prediction().instances] * 2)
+    assert describe(prediction(instances=two, caption=None).to_json()) == "2 dog"
+    shares = describe(prediction(instances=None, caption=None).to_json())
+    assert shares == "95 % sea, 5 % dog"
+    assert describe(prediction(instances=None, sem_seg=None).to_json()) == '"a dog in the sea"'
 
 
 def test_json_has_coco_conventions() -> None:

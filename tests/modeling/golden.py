@@ -65,7 +65,9 @@ def _entry(key: str, shape: list[int], scale: float | None) -> Tensor:
         return torch.arange(16.0).view(shape)
     noise = np.random.RandomState(zlib.crc32(key.encode())).standard_normal(shape)
     name = key.rpartition(".")[2]
-    if name == "running_mean":
+    if name == "implicit":  # ia is added, im multiplies
+        values = 0.1 * noise + (".im" in key)
+    elif name == "running_mean":
         values = 0.1 * noise * math.sqrt(scale)
     elif name == "running_var":
         values = scale * (1 + 0.1 * np.abs(noise))

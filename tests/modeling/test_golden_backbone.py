@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from yolor_d2.checkpoint.foreign import convert_state_dict
+from yolor_d2.checkpoint.published import convert_state_dict
 from yolor_d2.modeling.backbone import PAN
 from yolor_d2.modeling.deploy import deploy
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from yolor_d2.checkpoint.foreign import BLOCK
-from yolor_d2.checkpoint.gelan_names import BACKBONE, LAYOUTS, PATHS, trunk
+from yolor_d2.checkpoint.published.gelan_trunk import BACKBONE, LAYOUTS, PATHS, trunk
+from yolor_d2.checkpoint.published.network import BLOCK
 from yolor_d2.modeling.backbone import GELANPAN
 from yolor_d2.modeling.deploy import deploy
 

@@ -54,6 +54,15 @@ def test_a_data_set_without_objects(dataset, check):
     assert out.endswith(f"{dataset.name}: 1 problem\n")
 
 
+def test_labeled_classes(dataset, check):
+    dataset.register()
+    assert "labeled classes" not in check(dataset.name)[1]
+    MetadataCatalog.get(dataset.name).set(labeled_thing_classes=["cat"])
+    code, out, _ = check(dataset.name)
+    assert code == 0
+    assert "\nlabeled classes: cat\n" in out
+
+
 def test_limit(dataset, check):
     dataset.image(2).unlink()
     dataset.register()

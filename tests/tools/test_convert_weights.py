@@ -11,7 +11,8 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 import yolor_d2
-from yolor_d2.checkpoint.foreign import convert_state_dict, published_names
+from yolor_d2.checkpoint.published import NETWORKS, convert_state_dict
+from yolor_d2.checkpoint.weights import read_weights
 from yolor_d2.model_zoo import get_config
 from yolor_d2.tools import convert_weights
 
@@ -44,7 +45,7 @@ def published(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     state = {
         name: torch.rand(()).half().expand(shapes[ours])
-        for name, ours in published_names(SOURCE).items()
+        for name, ours in NETWORKS[SOURCE].names.items()
         if ours is not None
     }
     path = tmp_path / "published.pt"
@@ -63,7 +64,8 @@ def test_the_output_loads_like_any_checkpoint(
 
     assert convert("--source", SOURCE, published, output) == 0
 
-    assert capsys.readouterr().out == f"{output}: 706 entries of {SOURCE}\n"
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"{output}: 686 entries of {SOURCE}", "license of the weights: GPL-3.0"]
     expected = convert_state_dict(torch.load(published)["model"], SOURCE)
     model = Tree(expected)
     DetectionCheckpointer(model).load(str(output))
@@ -83,7 +85,20 @@ def test_provenance_is_stored(published: Path, tmp_path: Path) -> None:
         "file": "published.pt",
         "sha256": hashlib.sha256(published.read_bytes()).hexdigest(),
         "yolor_d2": yolor_d2.__version__,
+        "repository": "WongKinYiu/yolov9",
+        "license": "GPL-3.0",
+        "published_results": {},
     }
+
+
+def test_release_has_all_that_prediction_needs(published: Path, tmp_path: Path) -> None:
+    output = tmp_path / "weights.safetensors"
+    assert convert(published, output) == 0  # the network is recognized
+
+    stored = read_weights(output)
+    assert stored.provenance["network"] == stored.provenance["source"] == SOURCE
+    assert "yolor_elan" in stored.provenance["config"].lower()
+    assert stored.tensors.keys() == read_weights(published).tensors.keys()
 
 
 @pytest.mark.parametrize(
@@ -93,7 +108,12 @@ def test_provenance_is_stored(published: Path, tmp_path: Path) -> None:
         ("yolov7-af", "published.pt", "w.pth", "not a yolov7-af: unexpected model.105.cv4.0."),
         (SOURCE, "absent.pt", "w.pth", "No such file or directory"),
         (SOURCE, "damaged.pt", "w.pth", "damaged.pt: damaged, or not readable"),
-        (SOURCE, "published.pt", "w.pkl", "w.pkl: must end in .pth"),
+        (
+            SOURCE,
+            "published.pt",
+            "w.pkl",
+            "w.pkl: must end in .safetensors, or in .pth for detectron2",
+        ),
         (SOURCE, "published.pt", "absent/w.pth", "No such file or directory"),
     ],
 )

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import zipfile
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -50,8 +53,15 @@ def read_video(path: Path) -> tuple[list[np.ndarray], float]:
 
 def test_a_folder(saved: Saved, tmp_path: Path, run: Any) -> None:
     code, out, err = run(saved.images[0].parent)
-    assert (code, out, err) == (0, f"6 predictions are in {tmp_path / 'out'}\n", [])
+    assert (code, err) == (0, [])
+    *printed, last = out.splitlines()
+    assert re.fullmatch(rf"6 predictions are in {tmp_path / 'out'}, \d+ ms an image", last)
     found = lines(tmp_path)
+    for line, text in zip(found, printed, strict=True):
+        first = Counter(thing["category_name"] for thing in line["instances"]).most_common(1)
+        ((name, number),) = first
+        assert text.startswith(f"{line['file_name']}: {number} {name}")
+        assert re.search(rf'; "{re.escape(line["caption"])}"; \d+ ms$', text)
     assert [line["file_name"] for line in found] == [str(path) for path in saved.images]
     for line in found:
         picture = cv2.imread(str(tmp_path / "out" / line["picture"]))
@@ -73,7 +83,12 @@ def test_equal_names_and_a_broken_file(saved: Saved, tmp_path: Path, run: Any) -
         (tmp_path / name / "x.jpg").write_bytes(saved.images[0].read_bytes())
     (tmp_path / "one/a.png").write_text("broken")
     code, out, err = run(tmp_path / "one", tmp_path / "nothing.avi", tmp_path / "two/x.jpg")
-    assert (code, out) == (1, f"2 predictions are in {tmp_path / 'out'}\n")
+    assert code == 1
+    assert [line.partition(": ")[0] for line in out.splitlines()[:2]] == [
+        str(tmp_path / "one/x.jpg"),
+        str(tmp_path / "two/x.jpg"),
+    ]
+    assert out.splitlines()[2].startswith(f"2 predictions are in {tmp_path / 'out'}, ")
     assert err == [
         f"predict: {tmp_path / 'nothing.avi'}: No such file or directory",
         f"predict: {tmp_path / 'one/a.png'}: is not an image",
@@ -91,7 +106,8 @@ def test_odd_names_and_sizes(saved: Saved, tmp_path: Path, run: Any) -> None:
         (tmp_path / name).write_bytes(image)
     cv2.imwrite(str(tmp_path / "wide.png"), np.zeros((2, 66_000, 3), np.uint8))
     names = [*odd, "wide.png", "x" * 300]
-    code, _, err = run(*(tmp_path / name for name in names))
+    code, out, err = run(*(tmp_path / name for name in names))
+    assert "/\\udcff.jpg: " in out
     assert (code, err[0]) == (1, f"predict: {tmp_path / names[-1]}: File name too long")
     found = lines(tmp_path)
     assert [line["picture"] for line in found] == ["a_#b%20?.jpg", "\udcff.jpg", "wide.png"]
@@ -100,8 +116,11 @@ def test_odd_names_and_sizes(saved: Saved, tmp_path: Path, run: Any) -> None:
 
 def test_a_video(saved: Saved, tmp_path: Path, run: Any) -> None:
     write_video(tmp_path / "film.avi", saved.images[:3], fps=5)
-    code, _, err = run(tmp_path / "film.avi")
+    code, out, err = run(tmp_path / "film.avi")
     assert (code, err) == (0, [])
+    about, last = out.splitlines()
+    assert re.fullmatch(rf"{tmp_path / 'film.avi'}: 3 frames; \d+ ms a frame", about)
+    assert last.startswith(f"3 predictions are in {tmp_path / 'out'}, ")
     found = lines(tmp_path)
     assert [(line["frame"], line["picture"]) for line in found] == [
         (number, "film.mp4") for number in range(3)
@@ -110,6 +129,23 @@ def test_a_video(saved: Saved, tmp_path: Path, run: Any) -> None:
     assert (len(frames), fps) == (3, 5)
     assert frames[0].shape[0] > 120
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["film.mp4", "predictions.jsonl"]
+
+
+def test_labeled_data_and_zip_files(saved: Saved, tmp_path: Path, run: Any) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(saved.images[0], "inside/a.jpg")
+    data = tmp_path / "data"
+    (data / "images/train").mkdir(parents=True)
+    (data / "labels/train").mkdir(parents=True)
+    (data / "images/train/b.jpg").write_bytes(saved.images[1].read_bytes())
+    (data / "labels/train/b.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (data / "data.yaml").write_text("train: images/train\nnames: [ball]\n")
+    code, _, err = run(tmp_path / "photos.zip", data)
+    assert (code, err) == (0, [])
+    assert [(line["file_name"], line["picture"]) for line in lines(tmp_path)] == [
+        (str(tmp_path / "photos.zip/inside/a.jpg"), "a.jpg"),
+        (str(data / "images/train/b.jpg"), "b.jpg"),
+    ]
 
 
 def test_a_video_of_a_live_source_repeats_skipped_frames(tmp_path: Path) -> None:

@@ -1,73 +1,76 @@
-"""Conversion of published weight files to checkpoints of yolor_d2."""
+"""Conversion of published weight files to checkpoints and releases of yolor_d2."""
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from detectron2.modeling import build_model
 from torch import Tensor
 
-from ..model_zoo import get_config
-from .foreign import convert_state_dict
-from .published import read_state_dict
-from .saving import replacing
-
-CONFIGS = {
-    "yolov7-af": "COCO/yolor_elan_det.yaml",
-    "yolov7-af-seg": "COCO/yolor_elan_seg.yaml",
-    "yolov7-af-pan": "COCO/yolor_elan_pan.yaml",
-}
-# Weights whose first axis is the number of classes, by configuration node.
-PREDICTORS = {
-    "DETECTION_HEAD": "detection_head.class_predictors.p3.weight",
-    "SEM_SEG_HEAD": "semantic_head.predictor.weight",
-}
+from ..files import replacing
+from .published import PublishedNetwork, find_network, read_published, recognize, unwrapped
+from .published.configuration import check_shapes, configuration_of
+from .release import SUFFIX, StoredWeights, write_release
 
 
-def convert_file(source: str, path: Path, output: Path, *, version: str) -> int:
+def convert_file(
+    path: Path, output: Path, *, version: str, source: str | None = None
+) -> tuple[PublishedNetwork, int]:
     """Convert a published weight file.
 
     Args:
-        source: the published network, one of SOURCES.
         path: the published file.
-        output: the checkpoint to write, atomically.
+        output: the file to write, atomically: *.safetensors, which also has the configuration of
+            the network, or *.pth, for detectron2's checkpointer.
         version: of yolor_d2, for the provenance.
+        source: name of the published network; None: it is recognized by the names of the weights.
 
     Returns:
-        Number of tensors.
+        The network, and the number of tensors.
 
     Raises:
-        ValueError: the file does not contain the weights of `source`.
+        ValueError: the file does not contain the weights of `source`, or of a known network.
     """
-    if output.suffix != ".pth":
-        raise ValueError(f"{output}: must end in .pth, or detectron2 reads another format")
-    model = convert_state_dict(read_state_dict(path), source)
-    check_shapes(model, source)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if output.suffix not in (SUFFIX, ".pth"):
+        raise ValueError(f"{output}: must end in {SUFFIX}, or in .pth for detectron2")
+    file = read_published(path)
+    state = unwrapped(file.tensors)
+    network = recognize(state) if source is None else find_network(source)
+    weights = network.convert(state)
+    cfg = configuration_of(network, weights)
+    check_shapes(cfg, weights, name=network.name)
+    with path.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
     provenance = {
-        "source": source,
+        "source": network.name,
         "file": path.name,
         "sha256": digest,
         "yolor_d2": version,
+        **_publication(network),
     }
-    with replacing(output) as file:
-        torch.save({"model": model, "__author__": "yolor_d2", "provenance": provenance}, file)
-    return len(model)
+    if output.suffix == SUFFIX:
+        if file.class_names:
+            provenance["classes"] = {"thing_classes": file.class_names}
+        provenance |= {"config": cfg.dump(), "network": network.name}
+        write_release(StoredWeights(weights, provenance=provenance), output)
+    else:
+        _write_checkpoint(weights, provenance, output)
+    return network, len(weights)
 
 
-def check_shapes(state: Mapping[str, Tensor], source: str) -> None:
-    """Raise a ValueError unless all shapes are the network's; the number of classes may differ."""
-    cfg = get_config(CONFIGS[source])
-    for node, predictor in PREDICTORS.items():
-        if predictor in state:
-            cfg.MODEL[node].NUM_CLASSES = len(state[predictor])
-    cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
-    cfg.MODEL.DEVICE = "meta"
-    with torch.device("meta"):
-        expected = build_model(cfg).state_dict()
-    for name, tensor in state.items():
-        if tensor.shape != expected[name].shape:
-            shapes = f"{tuple(tensor.shape)} instead of {tuple(expected[name].shape)}"
-            raise ValueError(f"this is not {source}: {name} is {shapes}")
+def _publication(network: PublishedNetwork) -> dict[str, Any]:
+    publication = network.publication
+    return {
+        "repository": publication.repository,
+        "license": publication.license,
+        "published_results": dict(publication.results),
+    }
+
+
+def _write_checkpoint(
+    weights: Mapping[str, Tensor], provenance: Mapping[str, Any], output: Path
+) -> None:
+    content = {"model": dict(weights), "__author__": "yolor_d2", "provenance": dict(provenance)}
+    with replacing(output, sync=True) as file:
+        torch.save(content, file)

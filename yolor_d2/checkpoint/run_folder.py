@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 from typing import BinaryIO
 
+from ..files import write_text
 from .saving import (
     CheckpointError,
     Content,
@@ -17,7 +18,6 @@ from .saving import (
     save_checkpoint,
     sidecar_path,
     unwritable,
-    write_text,
 )
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ RUN_FILES = (
     *("model_[0-9]*.pth*", "model_final.pth*", "model_best.pth*", "last_checkpoint"),
     *("training.jsonl", "metrics.csv", "events.out.tfevents.*", "nonfinite_*.json"),
 )
-LEFTOVERS = (".model_*.tmp", f".{TAG}.tmp")
+LEFTOVERS = (".model_*.tmp", f".{TAG}*.tmp")
 
 
 class RunFolder:
@@ -63,7 +63,7 @@ class RunFolder:
         trial = self.path / ".trial"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_text(trial, "")
+            write_text(trial, "", sync=True)
             trial.unlink()
             free = shutil.disk_usage(self.path).free
         except FileExistsError:
@@ -122,7 +122,7 @@ class RunFolder:
         try:
             self._set_aside_after(iteration)
             path = self.save_as(data, f"model_{iteration:07d}")
-            write_text(self.path / TAG, path.name)
+            write_text(self.path / TAG, path.name, sync=True)
         except OSError as error:
             raise unwritable(self.path, error) from None
         for old in self.regular()[: -self.keep]:

@@ -4,7 +4,6 @@ A checkpoint is a dictionary of plain data and tensors. `<name>.sha256` beside i
 in the format of `sha256sum`.
 """
 
-import errno
 import hashlib
 import logging
 import os
@@ -17,6 +16,8 @@ from typing import Any, BinaryIO, cast
 
 import torch
 from torch import Tensor, nn
+
+from ..files import replacing, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def sealed(path: Path) -> Iterator[HashedFile]:
     sidecar = sidecar_path(path)
     try:
         older = known_digests(path)
-        with replacing(path) as file:
+        with replacing(path, sync=True) as file:
             hashed = HashedFile(file)
             yield hashed
             hashed.check()
@@ -172,29 +173,6 @@ def sealed(path: Path) -> Iterator[HashedFile]:
             with suppress(OSError):
                 sidecar.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Context of a file that replaces `path` once it is complete and on the disk."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file atomically, and wait until it is on the disk."""
-    with replacing(path) as file:
-        file.write(text.encode())
 
 
 def sidecar_path(path: Path) -> Path:
@@ -251,16 +229,4 @@ def _digest(path: Path) -> str:
 
 def _write_digests(path: Path, digests: list[str]) -> None:
     lines = (f"{digest}  {path.name}\n" for digest in dict.fromkeys(digests))
-    write_text(sidecar_path(path), "".join(lines))
-
-
-def _sync_folder(folder: Path) -> None:
-    """Write a folder's entries to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # from network file systems without fsync of folders
-            raise
-    finally:
-        os.close(descriptor)
+    write_text(sidecar_path(path), "".join(lines), sync=True)

@@ -12,18 +12,16 @@ import torch
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.utils.file_io import PathManager
 from tabulate import tabulate
-from torch import Tensor, nn
-from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+from torch import nn
 
 from ..checks import check_choice
 from . import detectron2_weights
-from .foreign import SOURCES, convert_state_dict, published_names
-from .published import read_state_dict
+from .published import read_published, recognize, unwrapped
 from .release import SUFFIX, StoredWeights, read_release
 from .saving import CheckpointError, Content, check_digest, load_checkpoint
 
 KINDS = ("ema", "raw")
-PUBLISHED_NAME = re.compile(r"model\.\d+\.")
+PUBLISHED_NAME = re.compile(r"(model\.)?\d+\.")
 MAX_LISTED = 6
 # Configuration keys that shapes depend on, by prefixes of names; the first match is used.
 SHAPE_KEYS = {
@@ -159,7 +157,7 @@ def read_weights(path: str | os.PathLike[str], *, prefer: str = "ema") -> Stored
     elif path.suffix == detectron2_weights.SUFFIX:
         stored = _detectron2_weights(path)
     else:
-        stored = StoredWeights(_foreign_tensors(path))
+        stored = _read_foreign(path)
     return _in_single_precision(stored)
 
 
@@ -215,19 +213,21 @@ def _is_ours(path: Path) -> bool:
     return isinstance(content, dict) and "format" in content
 
 
-def _foreign_tensors(path: Path) -> dict[str, Tensor]:
+def _read_foreign(path: Path) -> StoredWeights:
     """Weights of detectron2 or a published network, or a state dict."""
     try:
-        state = read_state_dict(path)
+        file = read_published(path)
     except ValueError as error:
         raise CheckpointError(str(error)) from None
-    consume_prefix_in_state_dict_if_present(state, "module.")
+    state = unwrapped(file.tensors)
     if not all(map(PUBLISHED_NAME.match, state)):
-        return state
-    # The networks share names: use the first network with the most names in the file.
-    source = max(SOURCES, key=lambda source: len(published_names(source).keys() & state.keys()))
+        return StoredWeights(state)
     try:
-        return convert_state_dict(state, source)
+        network = recognize(state)
+        provenance: dict[str, Any] = {"network": network.name}
+        if file.class_names:
+            provenance["classes"] = {"thing_classes": file.class_names}
+        return StoredWeights(network.convert(state), provenance=provenance)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
 

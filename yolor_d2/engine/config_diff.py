@@ -26,7 +26,12 @@ MAY_DIFFER = (
 )
 
 # Values of keys that were added, in runs of earlier versions.
-EARLIER = {"SOLVER.CLIP_GRADIENTS.FULL_MODEL": True, "DATASETS.DATA": ""}
+EARLIER = {
+    "SOLVER.CLIP_GRADIENTS.FULL_MODEL": True,
+    "DATASETS.DATA": "",
+    "DATASETS.THING_CLASSES": [],
+    "DATASETS.LABELED_CLASSES": [],
+}
 
 
 def yacs_changes(before: str, now: str) -> list[str]:

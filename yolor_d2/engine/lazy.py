@@ -13,6 +13,7 @@ from typing import Any
 
 from detectron2.config import LazyConfig, instantiate
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -20,6 +21,7 @@ from ..data.catalog.registered import require_registered
 from ..data.loading.build import make_test_loader, make_train_loader, train_tokenizer
 from ..data.loading.validation import PlainViews
 from ..earlier_names import canonical_name, group_arguments, grouped_name, is_group
+from ..inference.lazy_recipe import set_usable_vocab
 from ..model_zoo import find_config
 from ..modeling.deploy import best_device
 from ..modeling.test_time_augmentation import TestTimeAugmentation
@@ -62,12 +64,20 @@ def read_lazy(args: Namespace) -> Configuration:
     augmented_views(cfg)  # so that its errors are raised here
     require_registered([*(() if args.eval_only else cfg.data.train), *cfg.data.test])
     options = instantiate(cfg.run).on(best_device())
+    is_trained = not (args.eval_only or args.check_cluster)
+
+    def parts(start: StartingPoint) -> RunParts:
+        translator = LazyTranslator(cfg, options, _tokenizer(cfg, options, start))
+        if cfg.data.batch_size == 0 and is_trained:
+            cfg.data.batch_size = translator.batch_size(start)
+        return translator.parts()
+
     return Configuration(
         options=options,
         seed=cfg.init.seed,
         weights=cfg.init.weights,
         sources=[cfg.init.weights, cfg.tokenizer.model],
-        parts=lambda start: LazyTranslator(cfg, options, _tokenizer(cfg, options, start)).parts(),
+        parts=parts,
     )
 
 
@@ -127,6 +137,15 @@ class LazyTranslator:
             tokenizer=self.tokenizer,
         )
 
+    def batch_size(self, start: StartingPoint) -> int:
+        """That of the run to resume, or else the largest that fits."""
+        if start.checkpoint is not None:
+            return int(_flat(start.checkpoint["provenance"]["config"])["data.batch_size"])
+        trial = copy.deepcopy(self.cfg)
+        trial.data.batch_size = comm.get_world_size()
+        parts = LazyTranslator(trial, self.options, self.tokenizer).parts()
+        return parts.largest_batch(device=best_device())
+
     def _model(self) -> nn.Module:
         config = copy.deepcopy(self.cfg.model)
         if self.tokenizer is not None:
@@ -171,15 +190,7 @@ class LazyTranslator:
         return make(self.cfg.evaluators, dataset_name=name, output_dir=folder)
 
     def _evaluate(self, model: nn.Module) -> Results:
-        views = augmented_views(self.cfg)
-        if views is not None:
-            head: Any = model.detection_head
-            model = TestTimeAugmentation(
-                model,
-                nms_threshold=head.suppression.nms_thresh,
-                max_detections=head.suppression.detections_per_image,
-                **views,
-            )
+        model = with_augmentation(self.cfg, model)
         jobs = {
             name: EvaluationJob(
                 loader=partial(self._test_loader, name, instantiate(self.cfg.test_mapper)),
@@ -188,6 +199,20 @@ class LazyTranslator:
             for name in self.cfg.data.test
         }
         return evaluate_datasets(model, jobs, output_dir=self.options.output_dir)
+
+
+def with_augmentation(cfg: DictConfig, model: nn.Module) -> nn.Module:
+    """The model with test-time augmentation, if the configuration has it."""
+    views = augmented_views(cfg)
+    if views is None:
+        return model
+    head: Any = model.detection_head
+    return TestTimeAugmentation(
+        model,
+        nms_threshold=head.suppression.nms_thresh,
+        max_detections=head.suppression.detections_per_image,
+        **views,
+    )
 
 
 def augmented_views(cfg: DictConfig) -> dict[str, Any] | None:
@@ -200,12 +225,6 @@ def augmented_views(cfg: DictConfig) -> dict[str, Any] | None:
     if isinstance(views.get("sizes"), int):
         raise ValueError(f"tta.sizes must be a list: tta.sizes=[{views['sizes']}]")
     return views
-
-
-def set_usable_vocab(caption_head: DictConfig, size: int) -> None:
-    """Set the number of ids that a caption head can generate, if it has a vocabulary group."""
-    if caption_head.get("vocabulary") is not None:
-        caption_head.vocabulary.usable_vocab = size
 
 
 def make(node: DictConfig, **arguments: Any) -> Any:

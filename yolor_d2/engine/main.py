@@ -9,15 +9,17 @@ from torch import nn
 
 from ..checkpoint.saving import CheckpointError
 from ..data.catalog.records import reading_once
+from .batch_size import is_out_of_memory
 from .evaluation import Results, verify
-from .hooks.memory_advice import explain_out_of_memory, is_out_of_memory
+from .hooks.memory_advice import explain_out_of_memory
 from .hooks.standard import standard_hooks
+from .launch.arguments import import_modules
 from .launch.preflight import check_cluster
 from .nonfinite import NonFiniteError
 from .parts import Configuration, RunParts
 from .run import Run
 from .setup import log_and_seed, log_error, one_line_errors, open_folder
-from .starting_point import StartingPoint, find_starting_point
+from .starting_point import find_starting_point
 from .trainer import read_yacs
 
 
@@ -30,6 +32,7 @@ def main(args: Namespace) -> Results:
 
 def prepare(args: Namespace) -> Callable[[], Results]:
     """Read configuration, checkpoint and data, and build the model; return the remaining work."""
+    import_modules(args.modules)
     config = read_configuration(args)
     options = config.options
     open_folder(options.output_dir, args, sources=config.sources)
@@ -45,7 +48,8 @@ def prepare(args: Namespace) -> Callable[[], Results]:
         is_ready = check_cluster(config_text=parts.config.text, output_dir=options.output_dir)
         raise SystemExit(not is_ready)
     if args.eval_only:
-        return partial(evaluate, parts, trained_model(parts, start))
+        model = start.trained_model(parts.model, weights_key=parts.config.weights_key)
+        return partial(evaluate, parts, model)
     run = Run(parts, allow_changes=args.allow_config_change, overwrite=args.overwrite)
     run.register_hooks(standard_hooks(run))
     run.start_from(start)
@@ -60,13 +64,6 @@ def read_configuration(args: Namespace) -> Configuration:
 
         return read_lazy(args)
     return read_yacs(args)
-
-
-def trained_model(parts: RunParts, start: StartingPoint) -> nn.Module:
-    """The model with the weights of the starting point, folded for inference."""
-    if start.stored is None:
-        raise ValueError(f"{parts.config.weights_key} is empty: there is nothing to evaluate")
-    return start.load_trained(parts.model())
 
 
 def evaluate(parts: RunParts, model: nn.Module) -> Results:

@@ -5,6 +5,7 @@ import os
 import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +15,16 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 from ..data import build_tokenizer, build_train_loader
+from ..data.catalog.shared_classes import set_configured_classes
 from ..data.formats.registration import NAMES, RegisteredData
 from ..data.formats.source import TRAIN, VAL
 from ..data.formats.summary import labeled_tasks
 from ..model_zoo import get_config
 from ..modeling.deploy import best_device
 from ..tasks import check_tasks
+from .batch_size import CPU_BATCH, largest_batch
+from .optim.optimizer import build_optimizer
+from .options import RunOptions
 
 STRIDE = 32  # of canvas sides
 
@@ -45,12 +50,15 @@ SIZES = {
 SMALLEST_CANVAS = 64
 LARGEST_CANVAS = {"cpu": 320, "cuda": 640}
 DEFAULT_SIZE = {"cpu": "n", "cuda": "s"}
-CPU_BATCH = 8
 LARGEST_BATCH = 64
 
 SAMPLES = 30_000  # of a run, if neither epochs nor minutes are given
 FEWEST_EPOCHS, MOST_EPOCHS = 30, 300
 FEWEST_STEPS = 10
+
+# What photos need, roughly, to learn from random weights; images are per class.
+NEEDED_IMAGES, NEEDED_IMAGES_AT_MOST = 200, 5000
+NEEDED_STEPS, NEEDED_EPOCHS = 2000, 10
 
 TRIAL_STEPS = 3
 TRAINING_SHARE = 0.8  # of the minutes; the rest is for starting and evaluating
@@ -64,6 +72,7 @@ def choose_config(
     output_dir: Path,
     tasks: Sequence[str] = (),
     size: str | None = None,
+    batch: int | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
     overrides: Sequence[str] = (),
@@ -75,6 +84,8 @@ def choose_config(
         output_dir: of the run.
         tasks: to train; empty: all for which there are labels.
         size: a key of SIZES; None: "n" on a CPU, "s" on a GPU.
+        batch: images per step; 0: the largest batch that fits into memory, found by trial steps;
+            None: a rough estimate of it, on a CPU 8.
         epochs: passes over the training images; None: from minutes, or from the number of images.
         minutes: time of the run, from which the number of steps is estimated by a few trial steps.
         overrides: KEY, VALUE, ... of the configuration, which take precedence.
@@ -88,6 +99,8 @@ def choose_config(
     _set_network(cfg, found, SIZES[size or DEFAULT_SIZE[cfg.MODEL.DEVICE]])
     _set_input(cfg, found, SIZES[size or DEFAULT_SIZE[cfg.MODEL.DEVICE]])
     number = len(found.data.parts[TRAIN])
+    if batch is not None:
+        _set_batch(cfg, batch or _largest_batch(cfg, number, overrides))
     steps = _steps_of(epochs or _default_epochs(number), number, cfg)
     _set_schedule(cfg, steps)
     _override(cfg, overrides)
@@ -105,6 +118,28 @@ def describe_config(cfg: CfgNode, number: int) -> str:
         f"{', '.join(cfg.MODEL.YOLOR.TASKS)} on {cfg.MODEL.DEVICE}: {cfg.SOLVER.MAX_ITER} steps of "
         f"{cfg.SOLVER.IMS_PER_BATCH} images ({epochs:.0f} epochs), {cfg.INPUT.TEST_SIZE} pixels"
     )
+
+
+def shortages(cfg: CfgNode, found: RegisteredData) -> list[str]:
+    """Return a line if photos would need more than a run has; [] with weights to start from."""
+    if cfg.MODEL.WEIGHTS:
+        return []
+    number = len(found.data.parts[TRAIN])
+    tables = (found.data.things, found.data.sem_seg)
+    classes = max([1, *(len(table) for table in tables if table is not None)])
+    epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / number
+    needed = (
+        ("images", number, min(NEEDED_IMAGES * classes, NEEDED_IMAGES_AT_MOST)),
+        ("steps", cfg.SOLVER.MAX_ITER, NEEDED_STEPS),
+        ("epochs", int(epochs), NEEDED_EPOCHS),
+    )
+    short = [f"{few} of {enough:,} {what}" for what, few, enough in needed if few < enough]
+    if not short:
+        return []
+    return [
+        f"expect little of photos: {', '.join(short)} that random weights need, roughly; published "
+        "weights need fewer: --size l MODEL.WEIGHTS FILE (docs/model_zoo.md)"
+    ]
 
 
 def seconds_per_step(cfg: CfgNode) -> float:
@@ -158,12 +193,34 @@ def _set_input(cfg: CfgNode, found: RegisteredData, size: Size) -> None:
     canvas = min(math.ceil(side / STRIDE) * STRIDE, LARGEST_CANVAS[cfg.MODEL.DEVICE])
     canvas = max(canvas, SMALLEST_CANVAS)
     cfg.INPUT.STRONG.SIZE = cfg.INPUT.WEAK.SIZE = cfg.INPUT.TEST_SIZE = canvas
-    cfg.SOLVER.IMS_PER_BATCH = _batch(cfg.MODEL.DEVICE, canvas, size.memory, len(records))
-    cfg.TEST.BATCH_SIZE = min(cfg.SOLVER.IMS_PER_BATCH, CPU_BATCH)
+    _set_batch(cfg, _batch(cfg.MODEL.DEVICE, canvas, size.memory, len(records)))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cfg.DATALOADER.NUM_WORKERS = min(cores or 1, 8) if len(records) > CPU_BATCH else 0
     megabytes = sum(r["width"] * r["height"] * 3 for r in found.data.records()) / 1e6
     cfg.DATALOADER.IMAGE_CACHE_MB = math.ceil(megabytes) if megabytes < LARGEST_CACHE else 0
+
+
+def _set_batch(cfg: CfgNode, batch: int) -> None:
+    cfg.SOLVER.IMS_PER_BATCH = batch
+    cfg.TEST.BATCH_SIZE = min(batch, CPU_BATCH)
+
+
+def _largest_batch(cfg: CfgNode, number: int, overrides: Sequence[str]) -> int:
+    """Return the largest batch of `number` images over all GPUs, which are assumed to be equal."""
+    trial = cfg.clone()
+    _override(trial, overrides)
+    trial.SOLVER.IMS_PER_BATCH = 1
+    has_captions = "caption" in trial.MODEL.YOLOR.TASKS
+    tokenizer = build_tokenizer(trial) if has_captions else None
+    count = max(torch.cuda.device_count(), 1) if trial.MODEL.DEVICE != "cpu" else 1
+    return count * largest_batch(
+        model=partial(build_model, trial),
+        optimizer=partial(build_optimizer, trial),
+        options=RunOptions.from_config(trial),
+        loader=partial(build_train_loader, trial, tokenizer=tokenizer),
+        device=trial.MODEL.DEVICE,
+        most=max(min(LARGEST_BATCH, number // count), 1),
+    )
 
 
 def _batch(device: str, canvas: int, memory: float, number: int) -> int:
@@ -201,7 +258,13 @@ def _set_schedule(cfg: CfgNode, steps: int) -> None:
 
 
 def _override(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    """Set the overrides, and the classes of the data sets that they name."""
     try:
         cfg.merge_from_list(list(overrides))
     except (AssertionError, KeyError) as error:  # raised by yacs
         raise ValueError(f"configuration: {error.args[0]}") from None
+    if cfg.SOLVER.IMS_PER_BATCH == 0:  # the number of steps follows from it
+        raise ValueError("configuration: instead of SOLVER.IMS_PER_BATCH 0, use --batch auto")
+    set_configured_classes(cfg)
+    head = cfg.MODEL.DETECTION_HEAD
+    head.NUM_CLASSES = max(head.NUM_CLASSES, len(cfg.DATASETS.THING_CLASSES))

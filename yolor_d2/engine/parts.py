@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..tokenizer import Tokenizer
+from .batch_size import largest_batch
 from .evaluation import Results
 from .optim.schedule import Schedule
 from .options import RunOptions
@@ -96,6 +98,16 @@ class RunParts:
     schedule: Callable[[torch.optim.Optimizer], Scheduler]
     evaluate: Callable[[nn.Module], Results]
     tokenizer: Tokenizer | None = None
+
+    def largest_batch(self, *, device: str) -> int:
+        """The largest batch that fits into memory, over all processes; see `largest_batch`."""
+        return largest_batch(
+            model=self.model,
+            optimizer=self.optimizer,
+            options=self.options,
+            loader=partial(self.data.train_loader, 0),
+            device=device,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

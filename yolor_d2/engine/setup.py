@@ -16,12 +16,14 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.logger import setup_logger
 
 from ..checkpoint.run_folder import RunFolder
-from ..checkpoint.saving import CheckpointError
+from ..data.errors import BadFileError
+from .launch.errors import print_error
 from .launch.processes import WRONG_USE
 
 logger = logging.getLogger(__name__)
 
-USER_ERRORS = (ValueError, CheckpointError, OSError)
+PRINTED = "is_printed"  # attribute of log records that are on the terminal already
+USER_ERRORS = (ValueError, BadFileError, OSError)
 
 
 @contextmanager
@@ -36,10 +38,11 @@ def one_line_errors() -> Iterator[None]:
 
 
 def log_error(error: BaseException | str) -> None:
-    """Log an error; processes that only log into files also write it to the terminal."""
-    logger.error("%s", error)
-    if comm.get_rank() > 0:
-        sys.stderr.write(f"process {comm.get_rank()}: {error}\n")
+    """Log an error into the log file, and print it on the terminal."""
+    if logger.hasHandlers():
+        logger.error("%s", error, extra={PRINTED: True})
+    process = f"process {comm.get_rank()}: " if comm.get_rank() > 0 else ""
+    print_error(f"{process}{error}")
 
 
 def open_folder(output_dir: str, args: Namespace, *, sources: Sequence[str]) -> None:
@@ -84,6 +87,11 @@ def set_up_logging(folder: str) -> None:
         for handler in log.handlers:
             if type(handler) is logging.StreamHandler and handler.stream is sys.stdout:
                 handler.setLevel(logging.INFO)
+                handler.addFilter(_is_not_printed)
+
+
+def _is_not_printed(record: logging.LogRecord) -> bool:
+    return not hasattr(record, PRINTED)
 
 
 def check_new_run(folder: RunFolder, *, overwrite: bool, sources: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ A file is read and hashed once per process; tokenizer, weights and state are tak
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,12 +64,20 @@ class StartingPoint:
         kept = {name: tensor for name, tensor in tensors if not name.startswith(PANOPTIC_TABLES)}
         return load_stored(model, replace(self.stored, tensors=kept), self.path, strict=strict)
 
-    def load_trained(self, model: nn.Module) -> nn.Module:
-        """Load all weights of a model; return a copy that is folded for inference.
+    def trained_model(self, build: Callable[[], nn.Module], *, weights_key: str) -> nn.Module:
+        """Build a model and load all its weights; return a copy that is folded for inference.
+
+        Args:
+            build: makes the model.
+            weights_key: configuration key of the weights, for messages.
 
         Raises:
+            ValueError: there are no weights.
             CheckpointError: a weight is missing or has another shape.
         """
+        if self.stored is None:
+            raise ValueError(f"{weights_key} is empty: there is nothing to evaluate")
+        model = build()
         logger.info("evaluating %s", self.path)
         self.load_into(model, strict=True)
         return deploy(model)

@@ -16,8 +16,10 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..data import build_test_loader, build_train_loader
+from ..data.catalog.records import reading_once
 from ..data.catalog.registered import require_registered
-from ..data.formats.registration import register_configured
+from ..data.catalog.shared_classes import set_configured_classes
+from ..data.formats.registration import ensure_registered, register_configured
 from ..data.loading.validation import build_validation_loader
 from ..evaluation import build_evaluator
 from ..model_zoo import load_config
@@ -64,7 +66,8 @@ class Trainer(Run, DefaultTrainer):
     ones of the methods below (`tokenizer`, `start_iteration`) if their signatures have them.
 
     Args:
-        cfg: of the run. The tokenizer is chosen and set, in a copy if it is frozen.
+        cfg: of the run. The tokenizer, and the batch size if it is 0, are chosen and set, in a copy
+            if it is frozen.
         allow_changes: resume although the configuration differs.
         overwrite: remove the files of an earlier run in OUTPUT_DIR.
     """
@@ -76,15 +79,51 @@ class Trainer(Run, DefaultTrainer):
             raise ValueError(
                 "the configuration lacks the keys of yolor_d2: call yolor_d2.add_yolor_config(cfg)"
             )
+        ensure_registered(cfg)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        self.cfg = _with_tokenizer(cfg) if _needs_tokenizer(cfg) else cfg
-        super().__init__(self.parts_of(self.cfg), allow_changes=allow_changes, overwrite=overwrite)
+        self._records: dict[str, list[Any]] = {}  # until the training data are opened
+        with reading_once(self._records):
+            is_complete = not _needs_tokenizer(cfg) and cfg.SOLVER.IMS_PER_BATCH != 0
+            self.cfg = cfg if is_complete else self._completed(cfg)
+            parts = self.parts_of(self.cfg)
+            super().__init__(parts, allow_changes=allow_changes, overwrite=overwrite)
         self.checkpointer = RunCheckpointer(self)
         self.register_hooks(self.build_hooks())
 
     @classmethod
+    def complete(cls, cfg: CfgNode, start: StartingPoint) -> None:
+        """Set the tokenizer and, if it is 0, the batch size of a run with this starting point."""
+        resolve_tokenizer(cfg, start)
+        if cfg.SOLVER.IMS_PER_BATCH == 0:
+            cfg.SOLVER.IMS_PER_BATCH = cls._batch_size(cfg, start)
+
+    @classmethod
+    def _batch_size(cls, cfg: CfgNode, start: StartingPoint) -> int:
+        """That of the run to resume, or else the largest that fits."""
+        if start.checkpoint is not None:
+            before = CfgNode.load_cfg(start.checkpoint["provenance"]["config"])
+            return before.SOLVER.IMS_PER_BATCH
+        trial = cfg.clone()
+        trial.SOLVER.IMS_PER_BATCH = comm.get_world_size()
+        return cls.parts_of(trial).largest_batch(device=cfg.MODEL.DEVICE)
+
+    @classmethod
+    def _completed(cls, cfg: CfgNode) -> CfgNode:
+        """Complete the configuration of a run that is begun; a copy if it is frozen."""
+        was_frozen = cfg.is_frozen()
+        if was_frozen:
+            cfg = cfg.clone()
+            cfg.defrost()
+        start = find_starting_point(cfg.OUTPUT_DIR, weights=cfg.MODEL.WEIGHTS, resume=False)
+        cls.complete(cfg, start)
+        if was_frozen:
+            cfg.freeze()
+        return cfg
+
+    @classmethod
     def parts_of(cls, cfg: CfgNode) -> RunParts:
-        """The parts of a run, made by the class methods below; TOKENIZER.MODEL must be resolved."""
+        """The parts of a run, made by the class methods below, of a complete configuration."""
+        set_configured_classes(cfg)
         tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL) if cfg.TOKENIZER.MODEL else None
         return RunParts(
             options=RunOptions.from_config(cfg),
@@ -184,6 +223,11 @@ class Trainer(Run, DefaultTrainer):
         """The evaluators of a data set; by default, they write to OUTPUT_DIR/inference/<set>."""
         return build_evaluator(cfg, dataset_name, output_folder)
 
+    def make_ready(self) -> None:
+        with reading_once(self._records):
+            super().make_ready()
+        self._records = {}
+
     def build_hooks(self) -> list[HookBase]:
         return standard_hooks(self)
 
@@ -246,19 +290,6 @@ def _needs_tokenizer(cfg: CfgNode) -> bool:
     return "caption" in cfg.MODEL.YOLOR.TASKS
 
 
-def _with_tokenizer(cfg: CfgNode) -> CfgNode:
-    """Choose the tokenizer of a run that is begun; set it in a copy if cfg is frozen."""
-    was_frozen = cfg.is_frozen()
-    if was_frozen:
-        cfg = cfg.clone()
-        cfg.defrost()
-    start = find_starting_point(cfg.OUTPUT_DIR, weights=cfg.MODEL.WEIGHTS, resume=False)
-    resolve_tokenizer(cfg, start)
-    if was_frozen:
-        cfg.freeze()
-    return cfg
-
-
 def _same(evaluator: DatasetEvaluator | None) -> DatasetEvaluator | None:
     return evaluator
 
@@ -277,7 +308,10 @@ def read_yacs(args: Namespace) -> Configuration:
             logger.warning("MODEL.DEVICE is cuda, but there is no GPU: the CPU is used")
         register_configured(cfg)  # writes to OUTPUT_DIR, which has been checked now
         require_registered([*(() if args.eval_only else cfg.DATASETS.TRAIN), *cfg.DATASETS.TEST])
-        resolve_tokenizer(cfg, start)
+        if args.eval_only or args.check_cluster:
+            resolve_tokenizer(cfg, start)
+        else:
+            Trainer.complete(cfg, start)
         cfg.freeze()
         return Trainer.parts_of(cfg)
 
@@ -295,8 +329,10 @@ def build_for_inference(cfg: CfgNode) -> nn.Module:
     start = find_starting_point(
         cfg.OUTPUT_DIR, weights=cfg.MODEL.WEIGHTS, resume=False, prefer=cfg.TEST.WEIGHTS
     )
-    if start.stored is None:
-        raise ValueError(f"{WEIGHTS_KEY} is empty: there is nothing to evaluate")
-    if not cfg.is_frozen():
-        resolve_tokenizer(cfg, start)
-    return start.load_trained(Trainer.build_model(cfg))
+
+    def build() -> nn.Module:
+        if not cfg.is_frozen():
+            resolve_tokenizer(cfg, start)
+        return Trainer.build_model(cfg)
+
+    return start.trained_model(build, weights_key=WEIGHTS_KEY)

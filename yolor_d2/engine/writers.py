@@ -83,13 +83,16 @@ class ProgressPrinter(EventWriter):
         losses += [name for name in latest if name == "caption_reward"]
         parts = [part for part in ("data", "forward", "backward") if f"time/{part}" in latest]
         finished = self._printed + 1
+        left = self._time_left(finished, median("time/step") / 1000)
+        # The first step includes starting workers and choosing kernels: nothing follows from it.
+        is_first = self._printed == first_step(storage)
         logger.info(
-            "step %d of %d (%.1f %%), %s left | loss %.4g: %s | lr %.3g | "
+            "step %d of %d (%.1f %%)%s | loss %.4g: %s | lr %.3g | "
             "%.3g images/s, %.0f ms (%s) | %.1f GB",
             finished,
             self.max_iter,
             100 * finished / self.max_iter,
-            self._time_left(finished, median("time/step") / 1000),
+            "" if is_first else f", {left} left",
             median("total_loss"),
             ", ".join(f"{name.removeprefix('loss_')} {median(name):.4g}" for name in losses),
             latest["lr"][0],

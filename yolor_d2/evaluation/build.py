@@ -9,7 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
-from ..data.catalog.records import COMPLETE, known_tasks, read_records
+from ..data.catalog.records import COMPLETE, known_tasks, labeled_classes, read_records
 from ..tasks import TASKS
 from .caption.evaluator import CaptionEvaluator
 from .coco.evaluator import InstanceEvaluator
@@ -112,9 +112,13 @@ def build_evaluators(
 
 
 def _evaluator_type(metadata: Metadata) -> str:
-    """Return evaluator_type; detectron2's `register_pascal_voc` does not set it."""
+    """Return evaluator_type; detectron2's `register_pascal_voc` does not set it.
+
+    Official metrics cover all classes. If only some are labeled, it is "", for COCO's metrics.
+    """
     is_voc = all(metadata.get(key) for key in ("dirname", "split", "year"))
-    return metadata.get("evaluator_type", "pascal_voc" if is_voc else "")
+    kind = metadata.get("evaluator_type", "pascal_voc" if is_voc else "")
+    return "" if kind in REQUIREMENTS and labeled_classes(metadata) is not None else kind
 
 
 def _annotated_tasks(dataset_name: str, tasks: Collection[str]) -> set[str]:

@@ -102,7 +102,7 @@ def describe(network: Network, parts: Mapping[str, Part], files: Mapping[str, st
         "outputs": {name: part.outputs for name, part in parts.items()},
         "input": {
             "size": recipe.test_size,
-            "divisor": model.canvas_divisor,
+            "divisor": model.test_divisor,
             "pad": model.pad,
             "pad_value": PAD_VALUE,
             "channels": recipe.image_format,
@@ -135,7 +135,14 @@ def _describe_captions(model: YOLOR) -> Facts:
     if head is None:
         return {}
     decoding = head.decoding
-    options = ("beam_size", "max_tokens", "min_tokens", "length_penalty", "no_repeat_ngram")
+    options = (
+        "beam_size",
+        "max_tokens",
+        "min_tokens",
+        "length_penalty",
+        "no_repeat_ngram",
+        "finished_in_beam",
+    )
     return {
         "caption": {
             **head.vocabulary._asdict(),

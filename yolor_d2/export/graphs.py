@@ -14,14 +14,20 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ..letterbox import PAD_VALUE
-from ..modeling.heads import AnchorFreeHead, PrototypeMaskHead, TransformerCaptionHead
+from ..modeling.heads import (
+    AnchorFreeHead,
+    GridRegionCaptionHead,
+    PrototypeMaskHead,
+    TransformerCaptionHead,
+)
+from ..modeling.heads.caption.parallel_attention import ParallelDecoder
 from ..modeling.heads.caption.transformer import TransformerDecoder, attention_mask
 from ..modeling.meta_arch import YOLOR
 
 VISION, START, STEP = "vision", "caption_start", "caption_step"
 SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "torch_export": ".pt2"}
-TOKENS = ("tokens", "padding")
 
+Captioner = TransformerCaptionHead | GridRegionCaptionHead
 Graph = Callable[..., tuple[Tensor, ...]]  # inputs are positional
 
 
@@ -58,7 +64,7 @@ class VisionGraph(nn.Module):
         if raw.semantic is not None:
             outputs.append(raw.semantic)
         if raw.caption is not None:
-            outputs += [raw.caption.tokens, raw.caption.padding]
+            outputs += raw.caption
         return tuple(outputs)
 
     def output_names(self) -> list[str]:
@@ -66,7 +72,7 @@ class VisionGraph(nn.Module):
             "detection": ["boxes", "scores"],
             "mask": ["coefficients", "prototypes"],
             "semantic": ["semantic"],
-            "caption": list(TOKENS),
+            "caption": token_names(self.model.caption_head),
         }
         return [name for task in self.model.heads for name in names[task]]
 
@@ -83,21 +89,33 @@ class CaptionStart(nn.Module):
         return torch.stack(self.decoder.project(tokens)), attention_mask(padding)
 
 
+class ParallelCaptionStart(nn.Module):
+    """Grid tokens (N, G, D) and region tokens (N, R, D) -> keys and values for all steps."""
+
+    def __init__(self, decoder: ParallelDecoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+    def forward(self, grid: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values (layers, 2, N, H, G, E) and (layers, 2, N, H, R, E)."""
+        return self.decoder.project(grid, regions)
+
+
 class CaptionStep(nn.Module):
     """The newest token of each text and its past -> next-token logits, and the longer past."""
 
-    def __init__(self, head: TransformerCaptionHead) -> None:
+    def __init__(self, head: Captioner) -> None:
         super().__init__()
         self.head = head
 
     def forward(
-        self, ids: Tensor, past: Tensor, visual: Tensor, mask: Tensor
+        self, ids: Tensor, past: Tensor, first: Tensor, second: Tensor
     ) -> tuple[Tensor, Tensor]:
         """
         Args:
             ids: (N, K) int64.
             past: (layers, 2, N, K, H, T, E); T is 0 in the first step.
-            visual, mask: outputs of `CaptionStart`.
+            first, second: outputs of the start.
 
         Returns:
             Logits (N, K, V), and the past with one more token.
@@ -105,7 +123,7 @@ class CaptionStep(nn.Module):
         position = past.shape[5]
         # A slice, because an index would be exported as the constant of the example.
         x = self.head.text(ids, slice(position, position + 1))
-        x, longer = self.head.decoder.extend(x, past, visual, mask)
+        x, longer = self.head.decoder.extend(x, past, first, second)
         return self.head.words_logits(x), longer
 
 
@@ -118,7 +136,7 @@ def parts_of(model: YOLOR) -> dict[str, Part]:
     for task, kind in {
         "detection": AnchorFreeHead,
         "mask": PrototypeMaskHead,
-        "caption": TransformerCaptionHead,
+        "caption": Captioner,
     }.items():
         head = model.heads.get(task)
         if head is not None and not isinstance(head, kind):
@@ -143,39 +161,65 @@ def _vision_part(model: YOLOR) -> Part:
     return Part(graph, inputs, dynamic, graph.output_names())
 
 
-def _caption_parts(head: TransformerCaptionHead) -> dict[str, Part]:
-    batch, beams, length = Dim("batch", min=1), Dim("beams", min=1), Dim("tokens", min=1)
-    past_length = Dim("past", min=0, max=len(head.text.positions.weight) - 1)
-    start = CaptionStart(head.decoder)
+def token_names(head: Captioner) -> list[str]:
+    """Return names of the tensors that encode an image."""
+    return (
+        ["tokens", "padding"] if isinstance(head, TransformerCaptionHead) else ["grid", "regions"]
+    )
+
+
+def _caption_parts(head: Captioner) -> dict[str, Part]:
+    batch, beams = Dim("batch", min=1), Dim("beams", min=1)
+    past_length = Dim("past", min=0, max=head.text.max_positions - 1)
+    start = _caption_start(head)
     layers, heads, width = cache_shape(head)
-    tokens = torch.randn(2, 6, heads * width)
-    padding = torch.arange(6) >= torch.tensor([[6], [4]])
     with torch.no_grad():
-        visual, mask = start(tokens, padding)
+        projected = start.module(*start.examples)
     ids = torch.tensor([[head.vocabulary.bos_id] * 3] * 2)
     past = torch.randn(layers, 2, 2, 3, heads, 4, width)
+    lengths = [axes[1] for axes in start.dynamic.values()]
+    axes: list[dict[int, Any]] = [
+        {2: batch, 4: lengths[0]},
+        {0: batch, 3: lengths[1]} if start.outputs[1] == "mask" else {2: batch, 4: lengths[1]},
+    ]
     return {
-        START: Part(
-            start,
-            {"tokens": tokens, "padding": padding},
-            {"tokens": {0: batch, 1: length}, "padding": {0: batch, 1: length}},
-            ["visual", "mask"],
-        ),
+        START: start,
         STEP: Part(
             CaptionStep(head),
-            {"ids": ids, "past": past, "visual": visual, "mask": mask},
+            {"ids": ids, "past": past, **dict(zip(start.outputs, projected, strict=True))},
             {
                 "ids": {0: batch, 1: beams},
                 "past": {2: batch, 3: beams, 5: past_length},
-                "visual": {2: batch, 4: length},
-                "mask": {0: batch, 3: length},
+                **dict(zip(start.outputs, axes, strict=True)),
             },
             ["logits", "longer_past"],
         ),
     }
 
 
-def cache_shape(head: TransformerCaptionHead) -> tuple[int, int, int]:
+def _caption_start(head: Captioner) -> Part:
+    batch, length = Dim("batch", min=1), Dim("tokens", min=1)
+    _, heads, width = cache_shape(head)
+    tokens = torch.randn(2, 6, heads * width)
+    first, second = token_names(head)
+    decoder = head.decoder
+    if isinstance(decoder, TransformerDecoder):
+        padding = torch.arange(6) >= torch.tensor([[6], [4]])
+        return Part(
+            CaptionStart(decoder),
+            {first: tokens, second: padding},
+            {first: {0: batch, 1: length}, second: {0: batch, 1: length}},
+            ["visual", "mask"],
+        )
+    return Part(
+        ParallelCaptionStart(decoder),
+        {first: tokens, second: torch.randn(2, 5, heads * width)},
+        {first: {0: batch, 1: length}, second: {0: batch, 1: Dim("regions", min=1)}},
+        ["grid_keys", "region_keys"],
+    )
+
+
+def cache_shape(head: Captioner) -> tuple[int, int, int]:
     """Return the numbers of decoder layers, attention heads, and channels per head."""
     layers: Any = head.decoder.layers
     heads = layers[0].text_attention.num_heads

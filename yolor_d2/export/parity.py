@@ -8,7 +8,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from ..modeling.meta_arch import YOLOR
-from .graphs import START, STEP, TOKENS, VISION, Graph, Part, random_inputs
+from .graphs import START, STEP, VISION, Graph, Part, random_inputs
 
 TOLERANCE = 1e-4
 BEAMS, STEPS = 3, 4  # of the compared captions
@@ -67,7 +67,7 @@ def _calls(
     if model.caption_head is None:
         return
     raw = dict(zip(parts[VISION].outputs, parts[VISION].module(*images), strict=True))
-    tokens = tuple(raw[name] for name in TOKENS)
+    tokens = tuple(raw[name] for name in parts[START].inputs)
     yield START, tokens
     image = parts[START].module(*tokens)
     ids = torch.full((len(tokens[0]), BEAMS), model.caption_head.vocabulary.bos_id)

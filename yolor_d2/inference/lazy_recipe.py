@@ -22,6 +22,7 @@ from ..data import MultiTaskMapper
 from ..earlier_names import group_arguments
 from ..modeling import YOLOR
 from ..modeling.backbone import elan_shapes, gelan_pan_shapes, gelan_shapes, pan_shapes
+from ..modeling.heads import read_by_caption_head
 from ..modeling.heads.detection import Suppression
 from ..tasks import TASKS
 from ..tokenizer import Tokenizer
@@ -61,12 +62,15 @@ class LazyRecipe:
         self.cfg: DictConfig = _with_options(cfg, opts)
         group_arguments(model)
         self.device = device
-        regions = (heads["caption"] or {}).get("regions") or {}
-        self.caption_needs_detection = bool(regions.get("region_feature"))
+        head = heads["caption"] or {}
+        self.caption_needs = read_by_caption_head(_last_name(head.get("_target_")))
+        if (head.get("regions") or {}).get("region_feature"):
+            self.caption_needs |= {"detection"}
         self.weights: str = (cfg.get("init") or {}).get("weights", "")
         self.kind: str = (cfg.get("run") or {}).get("eval_weights", "ema")
         data = cfg.get("data") or {}
         self.datasets: list[str] = [*data.get("train", ()), *data.get("test", ())]
+        self.test_datasets: list[str] = [*data.get("test", ())]
         self.class_counts: dict[str, int] = {
             f"{kind}_classes": (heads[task] or {}).get("num_classes", 0)
             for kind, task in (("thing", "detection"), ("stuff", "semantic"))
@@ -84,8 +88,8 @@ class LazyRecipe:
         if not {"mask", "semantic"} <= set(tasks):
             node.panoptic = None
         tokenizer = self._tokenizer(stored) if "caption" in tasks else None
-        if tokenizer is not None and node.caption_head.get("vocabulary") is not None:
-            node.caption_head.vocabulary.usable_vocab = len(tokenizer)
+        if tokenizer is not None:
+            set_usable_vocab(node.caption_head, len(tokenizer))
         try:
             model = instantiate({**node, "tokenizer": tokenizer})
         except (TypeError, KeyError, AttributeError, OmegaConfBaseException) as error:
@@ -100,6 +104,12 @@ class LazyRecipe:
             return Tokenizer(stored.tokenizer)
         path = (self.cfg.get("tokenizer") or {}).get("model")
         return Tokenizer.load(path) if path else None
+
+
+def set_usable_vocab(caption_head: DictConfig, size: int) -> None:
+    """Set the number of ids that a caption head can generate, if it has a vocabulary group."""
+    if caption_head.get("vocabulary") is not None:
+        caption_head.vocabulary.usable_vocab = size
 
 
 def read_lazy(path: Path) -> DictConfig:

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import Metadata
+from detectron2.data import Metadata, MetadataCatalog
 from omegaconf import DictConfig
 
+from ..checkpoint.published import find_network
+from ..checkpoint.published.configuration import configuration_of
 from ..checkpoint.release import StoredWeights
 from ..checkpoint.weights import load_stored, local_path, read_weights
 from ..data.catalog.class_tables import find_metadata, make_metadata, registered
@@ -21,6 +23,7 @@ from ..tasks import check_tasks
 from .lazy_recipe import LazyRecipe, parse_lazy, read_lazy
 from .yaml_recipe import YamlRecipe, parse_yaml
 
+COCO = "coco_2017_val"  # of which published networks have the classes
 CONFIG_SUFFIXES = (".yaml", ".yml", ".py")
 
 PathLike = str | os.PathLike[str]
@@ -32,7 +35,7 @@ class Network(NamedTuple):
     """A network ready for inference.
 
     Attributes:
-        model: the deployed network.
+        model: the network, deployed if it is folded.
         tasks: tasks to predict.
         recipe: configuration of the network.
         metadata: names, colors and ids of the classes, as in detectron2's catalog.
@@ -52,8 +55,13 @@ def load_network(
     tasks: Sequence[str] | None = None,
     score_threshold: float = 0.0,
     opts: Sequence[Any] = (),
+    folded: bool = True,
 ) -> Network:
-    """Load a network; see `Predictor` for the arguments."""
+    """Load a network; see `Predictor` for the other arguments.
+
+    Args:
+        folded: whether batch norms and implicit vectors are folded for inference.
+    """
     if not 0 <= score_threshold <= 1:
         raise ValueError(f"score_threshold must be between 0 and 1, not {score_threshold}")
     shared: Any = {
@@ -80,7 +88,7 @@ def load_network(
     with _classes(recipe, stored) as metadata:
         model = recipe.build(needed, stored, metadata)
     load_stored(model, stored, path, strict=True)
-    return Network(deploy(model), wanted, recipe, metadata)
+    return Network(deploy(model) if folded else model, wanted, recipe, metadata)
 
 
 def _read_config(source: PathLike | Config) -> Config:
@@ -96,6 +104,8 @@ def _read_config(source: PathLike | Config) -> Config:
 
 def _stored_config(stored: StoredWeights, path: Path) -> Config:
     text = stored.provenance.get("config")
+    if not text and "network" in stored.provenance:
+        return _published_config(stored)
     if not text:
         raise ValueError(
             f"{path}: contains no configuration: pass one, with this file as its weights"
@@ -109,6 +119,18 @@ def _stored_config(stored: StoredWeights, path: Path) -> Config:
             f"{path}: contains the configuration of another version: pass a configuration, with "
             "this file as its weights"
         )
+    return cfg
+
+
+def _published_config(stored: StoredWeights) -> CfgNode:
+    """The configuration of a published network; its data sets are COCO's if its classes are."""
+    cfg = configuration_of(find_network(stored.provenance["network"]), stored.tensors)
+    coco = MetadataCatalog.get(COCO)
+    names = stored.provenance.get("classes", {}).get("thing_classes", coco.thing_classes)
+    if names == coco.thing_classes and len(names) == cfg.MODEL.DETECTION_HEAD.NUM_CLASSES:
+        stored.provenance.pop("classes", None)
+    else:
+        cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
     return cfg
 
 
@@ -129,14 +151,14 @@ def _check_device(name: str) -> str:
 
 
 def _needed_tasks(recipe: Recipe, tasks: Sequence[str]) -> list[str]:
-    """Return the tasks whose heads are needed; captions may need detected objects."""
+    """Return the tasks whose heads are needed; captions may need other heads."""
     check_tasks(tasks, ())
     if missing := sorted(set(tasks) - set(recipe.tasks)):
         trained = ", ".join(recipe.tasks)
         raise ValueError(f"the network has no {', '.join(missing)}, only {trained}")
     needed = set(tasks)
-    if "caption" in tasks and recipe.caption_needs_detection:
-        needed.add("detection")
+    if "caption" in tasks:
+        needed |= recipe.caption_needs
     return [task for task in recipe.tasks if task in needed]
 
 

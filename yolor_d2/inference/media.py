@@ -15,8 +15,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..data.errors import BadFileError
+from ..data.errors import BadFileError, DataError
+from ..data.files.contents import ARCHIVE_SUFFIX
 from ..data.files.images import read_upright
+from ..data.formats.recognize import fitting_formats, recognize
+from ..data.formats.source import list_files
 
 IMAGE_SUFFIXES = frozenset(
     ".avif .bmp .gif .jp2 .jpeg .jpg .jpe .pbm .pgm .png .ppm .tif .tiff .webp".split()  # noqa: SIM905
@@ -24,6 +27,8 @@ IMAGE_SUFFIXES = frozenset(
 VIDEO_SUFFIXES = frozenset(
     ".avi .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv .flv .3gp".split()  # noqa: SIM905
 )
+# Files of labels that stand for their images.
+LABEL_SUFFIXES = frozenset((".csv", ".json", ".jsonl", ".yaml", ".yml"))
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +75,10 @@ def open_media(source: Source) -> Media:
 
     Args:
         source: the path of an image, folder or video; the URL of a stream; the number of a camera;
-            an RGB array; a PIL image; or a list of images. Images of a folder are sorted by name;
-            its subfolders are ignored, its videos with a warning.
+            an RGB array; a PIL image; or a list of images. Images of a folder or zip file are
+            sorted by name. Subfolders of a folder are ignored, its videos with a warning. A folder
+            without images, or a file of labels, can be labeled data in a format of
+            docs/own_data.md: all images with labels.
 
     Raises:
         BadFileError: the source does not exist, is empty or cannot be read.
@@ -165,22 +172,55 @@ def _from_pil(image: Image.Image) -> Picture:
 
 
 def _open_path(path: Path) -> Media:
+    suffix = path.suffix.lower()
     if os.path.isdir(path):  # False, not an error, for names that are too long
-        try:
-            names = list(path.iterdir())
-        except OSError as error:
-            raise BadFileError(str(path), error.strerror or str(error)) from None
-        files = sorted(f for f in names if _is_image_name(f))
-        videos = [f for f in names if f.suffix.lower() in VIDEO_SUFFIXES and f.is_file()]
-        if not files:
-            hint = "; its videos must be named one by one" if videos else ""
-            raise BadFileError(str(path), f"has no images{hint}")
-        if videos:
-            logger.warning("%s: %d videos are skipped: name them one by one", path, len(videos))
-        return _images(files)
-    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return _images(_images_of_folder(path))
+    if suffix in VIDEO_SUFFIXES:
         return _video(str(path), kind="video")
+    if suffix in {ARCHIVE_SUFFIX, *LABEL_SUFFIXES} and os.path.isfile(path):
+        images = _images_of_archive(path) if suffix == ARCHIVE_SUFFIX else _labeled_images(path)
+        if not images:
+            raise BadFileError(str(path), "has no images")
+        return _images(images)
     return Media(lambda on_error: _read_all([path], on_error))
+
+
+def _images_of_folder(path: Path) -> Sequence[Path | str]:
+    try:
+        names = list(path.iterdir())
+    except OSError as error:
+        raise BadFileError(str(path), error.strerror or str(error)) from None
+    files = sorted(f for f in names if _is_image_name(f))
+    videos = [f for f in names if f.suffix.lower() in VIDEO_SUFFIXES and f.is_file()]
+    if files and videos:
+        logger.warning("%s: %d videos are skipped: name them one by one", path, len(videos))
+    found = files or _labeled_images(path)
+    if not found:
+        hint = "its videos must be named one by one" if videos else "nor labels of a known format"
+        raise BadFileError(str(path), f"has no images{';' if videos else ','} {hint}")
+    return found
+
+
+def _images_of_archive(path: Path) -> list[Path]:
+    try:
+        return list_files(path, tuple(IMAGE_SUFFIXES))
+    except DataError as error:
+        raise BadFileError(str(path), _reason(error, path)) from None
+
+
+def _labeled_images(path: Path) -> list[str]:
+    """Return the images with labels of data in a known format; [] if the format is unknown."""
+    if not fitting_formats(path):
+        return []
+    try:
+        data = recognize(path).read(path)
+    except DataError as error:
+        raise BadFileError(str(path), _reason(error, path)) from None
+    return [record["file_name"] for record in data.records()]
+
+
+def _reason(error: DataError, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")
 
 
 def _is_image_name(path: Path) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import TextIO
 
 import cv2
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from ..files import replace_file
 from ..visualization import BACKGROUND, caption_strip, compatible_layers
 from .media import Media, OnError, open_inputs
-from .prediction import Prediction
+from .prediction import Json, Prediction, describe
 from .predictor import Predictor
 
 LINES = "predictions.jsonl"
@@ -25,7 +26,7 @@ JPEG_SIDE = 65_500  # limit of OpenCV
 DEFAULT_FPS = 25.0
 CAPTION_LINES = 3  # room below a video, whose frames all have one size
 
-Sink = Callable[[Prediction], None]
+Sink = Callable[[Prediction], Json]
 
 
 def layers_to_draw(chosen: Sequence[str], available: Sequence[str]) -> Sequence[str]:
@@ -53,7 +54,7 @@ class Output:
         opacity: opacity of masks and maps, 0 to 1.
 
     Attributes:
-        count: number of predictions written.
+        seconds: durations of the written predictions.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Output:
                 raise ValueError(f"{folder}: contains {name}; choose another output folder")
         self.folder = folder
         self.draw = partial(Prediction.draw, layers=layers, opacity=opacity)
-        self.count = 0
+        self.seconds: list[float] = []
         self._taken = {LINES}
 
     def __enter__(self) -> "Output":
@@ -89,32 +90,36 @@ class Output:
 
     @contextmanager
     def sink(self, media: Media) -> Iterator[Sink]:
-        """Return a context with a function that writes the predictions of a video or of images."""
+        """Return a context with a function that writes the predictions of a video or of images.
+
+        The function returns the written JSON.
+        """
         if media.kind == "images":
             yield self._write_picture
             return
         video = Video(self.folder, self._free_name, fps=media.fps or DEFAULT_FPS)
         with video:
 
-            def append(prediction: Prediction) -> None:
+            def append(prediction: Prediction) -> Json:
                 name = video.add(prediction, self.draw(prediction))
-                self._write_line(prediction, name)
+                return self._write_line(prediction, name)
 
             yield append
 
-    def _write_picture(self, prediction: Prediction) -> None:
+    def _write_picture(self, prediction: Prediction) -> Json:
         picture = cv2.cvtColor(self.draw(prediction), cv2.COLOR_RGB2BGR)
         suffix = ".jpg" if max(picture.shape) <= JPEG_SIDE else ".png"
         name = self._free_name(prediction.source, suffix)
         content = cv2.imencode(suffix, picture, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
         replace_file(self.folder / name, content.tobytes())
-        self._write_line(prediction, name)
+        return self._write_line(prediction, name)
 
-    def _write_line(self, prediction: Prediction, picture: str) -> None:
+    def _write_line(self, prediction: Prediction, picture: str) -> Json:
         content = {**prediction.to_json(), "picture": picture}
         self._lines.write(json.dumps(content, allow_nan=False) + "\n")
         self._lines.flush()  # for readers during the run
-        self.count += 1
+        self.seconds.append(prediction.seconds)
+        return content
 
     def _free_name(self, source: str, suffix: str) -> str:
         """Return an unused file name with the stem of the source."""
@@ -206,7 +211,12 @@ class Video:
 
 
 def write_predictions(
-    predictor: Predictor, inputs: Sequence[str], output: Output, *, on_error: OnError
+    predictor: Predictor,
+    inputs: Sequence[str],
+    output: Output,
+    *,
+    on_error: OnError,
+    report: Callable[[str], None],
 ) -> None:
     """Predict on all inputs and write the results.
 
@@ -215,14 +225,27 @@ def write_predictions(
         inputs: paths, camera numbers and URLs.
         output: the output, entered as a context.
         on_error: called with the error of each file that cannot be read.
+        report: called with a line about each image, and about each video when it has ended.
     """
     for media in open_inputs(inputs, on_error=on_error):
         predictions = predictor.stream(media, on_error=on_error)
+        first, name = len(output.seconds), ""
         with output.sink(media) as sink, tqdm(total=media.count, disable=None) as bar:
             try:
                 for prediction in predictions:
-                    sink(prediction)
+                    name = prediction.source
+                    content = sink(prediction)
+                    if media.kind == "images":
+                        report(f"{name}: {describe(content)}; {1000 * prediction.seconds:.0f} ms")
                     bar.update()
             except KeyboardInterrupt:  # the only way to end a live source
                 if media.kind != "live":
                     raise
+        seconds = output.seconds[first:]
+        if media.kind != "images" and seconds:
+            report(f"{name}: {len(seconds)} frames; {milliseconds(seconds)} ms a frame")
+
+
+def milliseconds(seconds: Sequence[float]) -> str:
+    """Return the median of durations in whole milliseconds."""
+    return f"{1000 * median(seconds):.0f}"

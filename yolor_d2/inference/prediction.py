@@ -1,5 +1,6 @@
 """The prediction for one image, and its conversion to JSON, pictures and supervision."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,8 @@ from ..visualization import draw_results
 
 Json = dict[str, Any]
 
+MOST_REGIONS = 5  # classes of a semantic map that are listed
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -30,7 +33,9 @@ class Prediction:
         sem_seg: scores of the semantic classes; the argmax over axis 0 is the class of each pixel.
         panoptic_seg: segment ids (height, width), and a description of each segment.
         caption: a sentence.
+        caption_ids: token ids of the caption, if the network has no tokenizer to decode them.
         caption_score: log-probability of the caption.
+        seconds: duration of its batch divided by the number of images, without reading files.
     """
 
     image: np.ndarray = field(repr=False)
@@ -42,6 +47,8 @@ class Prediction:
     panoptic_seg: tuple[Tensor, list[Json]] | None = field(default=None, repr=False)
     caption: str | None = None
     caption_score: float | None = None
+    caption_ids: list[int] | None = field(default=None, repr=False)
+    seconds: float = field(default=0.0, repr=False, compare=False)
 
     @property
     def width(self) -> int:
@@ -73,9 +80,11 @@ class Prediction:
             content["segments_info"] = self._segments(*self.panoptic_seg)
         if self.sem_seg is not None:
             content["sem_seg"] = self._regions(self.sem_seg.argmax(dim=0))
-        if self.caption is not None:
+        caption = {"caption": self.caption, "caption_ids": self.caption_ids}
+        if any(value is not None for value in caption.values()):
             score = None if self.caption_score is None else json_number(self.caption_score)
-            content |= {"caption": self.caption, "caption_score": score}
+            content |= {name: value for name, value in caption.items() if value is not None}
+            content["caption_score"] = score
         return content
 
     def to_supervision(self) -> Any:
@@ -153,6 +162,22 @@ class Prediction:
         numbers = {position: number for number, position in to_index.items()}
         name = names[index] if index < len(names) else str(index)
         return {"category_id": numbers.get(index, index), "category_name": name}
+
+
+def describe(content: Json) -> str:
+    """Return a line about the content of `Prediction.to_json`: 3 dog, 1 person; "a dog runs"."""
+    parts = []
+    if "instances" in content:
+        counts = Counter(thing["category_name"] for thing in content["instances"])
+        parts.append(", ".join(f"{n} {name}" for name, n in counts.most_common()) or "no objects")
+    elif "sem_seg" in content:
+        percent = 100 / (content["width"] * content["height"])
+        regions = sorted(content["sem_seg"], key=lambda region: -region["area"])[:MOST_REGIONS]
+        shares = [f"{r['area'] * percent:.0f} % {r['category_name']}" for r in regions]
+        parts.append(", ".join(shares))
+    if "caption" in content:
+        parts.append(f'"{content["caption"]}"')
+    return "; ".join(parts)
 
 
 def _area(mask: Tensor) -> Json:

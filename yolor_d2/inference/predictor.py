@@ -6,6 +6,7 @@ predictor = Predictor("output/model_final.pth")
 print(predictor("street.jpg").caption)
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
@@ -118,6 +119,7 @@ class Predictor:
 
     def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
         """Predict on a batch of images, which may differ in size."""
+        start = time.perf_counter()
         samples = [
             {
                 "image": make_test_image(
@@ -130,13 +132,15 @@ class Predictor:
             }
             for picture in pictures
         ]
-        results = self.model(samples)
+        results = [self._on_cpu(result) for result in self.model(samples)]
+        seconds = (time.perf_counter() - start) / max(len(pictures), 1)
         return [
-            self._prediction(picture, result)
+            Prediction(*picture, self.metadata, **result, seconds=seconds)
             for picture, result in zip(pictures, results, strict=True)
         ]
 
-    def _prediction(self, picture: Picture, result: dict[str, Any]) -> Prediction:
+    def _on_cpu(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Return the results of the predicted tasks, by the names of Prediction's attributes."""
         found: dict[str, Any] = {
             name: result[name].to("cpu")
             for name, task in (("instances", "detection"), ("sem_seg", "semantic"))
@@ -145,10 +149,8 @@ class Predictor:
         if "panoptic_seg" in result:
             ids, segments = result["panoptic_seg"]
             found["panoptic_seg"] = ids.cpu(), segments
-        captions = {n: result[n] for n in ("caption", "caption_score") if n in result}
-        return Prediction(
-            picture.pixels, picture.name, picture.frame, self.metadata, **found, **captions
-        )
+        names = ("caption" if "caption" in result else "caption_ids", "caption_score")
+        return found | {name: result[name] for name in names if name in result}
 
 
 def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:

@@ -3,6 +3,7 @@
 from detectron2.config import CfgNode
 
 from ..data.catalog.records import read_metadata
+from ..data.catalog.registered import require_registered
 
 
 def number_of_classes(cfg: CfgNode, node: str, names: str) -> int:
@@ -14,7 +15,8 @@ def number_of_classes(cfg: CfgNode, node: str, names: str) -> int:
         names: attribute of the metadata, "thing_classes" or "stuff_classes".
 
     Raises:
-        ValueError: the data sets have different numbers of classes, or more than configured.
+        ValueError: the data sets have different numbers of classes, or more than configured, or
+            the number is theirs and one is not registered.
     """
     key = f"MODEL.{node}.NUM_CLASSES"
     number = cfg.MODEL[node].NUM_CLASSES
@@ -22,10 +24,13 @@ def number_of_classes(cfg: CfgNode, node: str, names: str) -> int:
         raise ValueError(f"{key} is {number}")
     counts = named_classes(cfg, names)
     most = max(counts.values(), default=0)
+    if number == 0:
+        require_registered(name for name, count in counts.items() if not count)
     if number == 0 and (most == 0 or len(set(counts.values()) - {0}) > 1):
+        hint = "; DATASETS.THING_CLASSES matches them by name" * (names == "thing_classes")
         raise ValueError(
             f"{key} is 0, but the data sets do not have one number of classes: "
-            f"{counts or 'DATASETS.TRAIN is empty'}"
+            f"{counts or 'DATASETS.TRAIN is empty'}{hint * bool(counts)}"
         )
     if 0 < number < most:
         raise ValueError(f"{key} is {number}, but the data have {most} classes: {counts}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from math import lcm
 from typing import Any
 
 import torch
@@ -14,16 +15,16 @@ from ..letterbox import Content, pad_images
 from ..tasks import check_tasks
 from ..tokenizer import Tokenizer
 from .backbone import SIZE_DIVISIBILITY, SelectiveBackbone
+from .caption_inputs import check_heads, head_outputs, reads_outputs, regions, tasks_read
 from .heads import (
     VisualTokens,
     build_caption_head,
     build_detection_head,
     build_mask_head,
 )
-from .heads.caption.regions import found_regions, true_regions
 from .heads.semantic import SemanticHead
 from .layers import frozen_statistics, is_trainable, training_flag
-from .objects import Objects, Reward
+from .objects import HeadOutputs, Objects, Reward
 from .panoptic import PanopticMerger
 from .results import Frame, RawOutputs, make_frames, place_instances, place_map
 from .views import (
@@ -47,6 +48,10 @@ class YOLOR(nn.Module):
 
     Each head exists or is None. A network with a mask head and a semantic head also predicts a
     panoptic map.
+
+    Attributes:
+        with_probabilities: whether semantic maps of labels have the probability of each label, at
+            inference.
     """
 
     pixel_mean: Tensor
@@ -88,6 +93,7 @@ class YOLOR(nn.Module):
         self.caption_head = caption_head
         self.panoptic = panoptic
         self.tokenizer = tokenizer
+        check_heads(self.heads)
         views = views or ViewOptions()
         check_tasks(sorted(self.heads), views.weak_view_tasks)
         self.weak_tasks = frozenset(views.weak_view_tasks) & frozenset(self.heads)
@@ -97,7 +103,9 @@ class YOLOR(nn.Module):
         self.weak_bn = views.weak_bn
         self.pad = views.pad
         self.full_logits = full_logits
+        self.with_probabilities = False
         self.canvas_divisor = max(SIZE_DIVISIBILITY, backbone.size_divisibility)
+        self.test_divisor = lcm(self.canvas_divisor, views.test_divisor)
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
 
@@ -108,6 +116,7 @@ class YOLOR(nn.Module):
             weak_view_tasks=cfg.INPUT.WEAK_VIEW_TASKS,
             weak_bn=cfg.MODEL.YOLOR.WEAK_BN,
             pad=cfg.MODEL.YOLOR.PAD,
+            test_divisor=cfg.MODEL.YOLOR.TEST_DIVISOR,
         )
         check_tasks(tasks, views.weak_view_tasks)
         both = "mask" in tasks and "semantic" in tasks
@@ -235,7 +244,8 @@ class YOLOR(nn.Module):
         losses: dict[str, Tensor] = {}
         detection = None
         if "detection" in view.tasks:
-            detection = self.detection_head(features)
+            with training_flag(self.detection_head):
+                detection = self.detection_head(features)
             assignment = self.detection_head.assign(detection, view.objects)
             losses |= self.detection_head.losses(detection, view.objects, assignment)
             if "mask" in view.tasks:
@@ -255,14 +265,9 @@ class YOLOR(nn.Module):
 
     def in_features(self, tasks: frozenset[str]) -> set[str]:
         """The maps that the heads of these tasks read."""
-        if "caption" in tasks and self._captions_read_objects:
-            tasks |= {"detection"}
+        if "caption" in tasks:
+            tasks = tasks.union(tasks_read(self.caption_head, self.heads))
         return {name for task in tasks for name in self.heads[task].in_features}
-
-    @property
-    def _captions_read_objects(self) -> bool:
-        has_regions = getattr(self.caption_head, "regions", None) is not None
-        return "detection" in self.heads and has_regions
 
     def extract(self, images: Tensor, names: set[str]) -> Features:
         """The maps of images (N, 3, H, W) in 0..255; our own backbones compute only these maps."""
@@ -277,6 +282,7 @@ class YOLOR(nn.Module):
         contents: Contents,
         detection: Any = None,
         objects: Objects | None = None,
+        outputs: HeadOutputs | None = None,
     ) -> VisualTokens | Any:
         """The caption head's encoding of the maps; None without a caption head.
 
@@ -285,23 +291,20 @@ class YOLOR(nn.Module):
             contents: the rectangle of each image on its canvas; None: the whole canvas.
             detection: output of the detection head; None: it is computed if needed.
             objects: ground truth to train with; None: objects are detected.
+            outputs: of the other heads; None: they are computed if needed.
         """
-        head, detector = self.caption_head, self.detection_head
+        head = self.caption_head
         if head is None:
             return None
-        if not self._captions_read_objects:
+        if reads_outputs(head):
+            return head(
+                features, contents, outputs or head_outputs(self.heads, features, detection)
+            )
+        if not tasks_read(head, self.heads):
             return head(features, contents)
-        if detection is None:
-            # Captions neither train the detection head nor change its statistics.
-            with torch.no_grad(), frozen_statistics(detector):
-                detection = detector(features)
-        logits, count = detection.logits, head.max_regions
-        regions = (
-            found_regions(logits, detector.boxes(detection), count=count)
-            if objects is None
-            else true_regions(objects, count=count, num_classes=logits.shape[2])
-        )
-        return head(features, contents, regions)
+        count, detector = head.max_regions, self.detection_head
+        found = regions(detector, features, detection, objects, count=count)
+        return head(features, contents, found)
 
     # --- inference
 
@@ -309,10 +312,10 @@ class YOLOR(nn.Module):
     def inference(self, batch: Sequence[Sample]) -> list[dict[str, Any]]:
         """Results of images of any sizes; images with the same canvas size are one batch."""
         results: dict[int, dict[str, Any]] = {}
-        for indices in group_by_canvas(batch, divisor=self.canvas_divisor):
+        for indices in group_by_canvas(batch, divisor=self.test_divisor):
             samples = [batch[index] for index in indices]
             images = [sample["image"].to(self.device) for sample in samples]
-            canvas, contents = pad_images(images, divisor=self.canvas_divisor, mode=self.pad)
+            canvas, contents = pad_images(images, divisor=self.test_divisor, mode=self.pad)
             raw = self.raw_outputs(canvas, contents)
             frames = make_frames(samples, contents, canvas)
             results |= zip(indices, self.results(raw, frames), strict=True)
@@ -328,11 +331,18 @@ class YOLOR(nn.Module):
         """
         features = self.extract(images, self.in_features(frozenset(self.heads)))
         detection = self.detection_head(features) if self.detection_head is not None else None
+        outputs = None
+        if reads_outputs(self.caption_head):
+            outputs = head_outputs(self.heads, features, detection)
         return RawOutputs(
             detection=detection,
             mask=self.mask_head(features) if self.mask_head is not None else None,
-            semantic=self.semantic_logits(features),
-            caption=self.visual_tokens(features, contents, detection),
+            semantic=(
+                self.semantic_logits(features)
+                if outputs is None
+                else self.semantic_head.predicted(outputs.semantic_logits)
+            ),
+            caption=self.visual_tokens(features, contents, detection, outputs=outputs),
             extra=self.extra_outputs(features),
         )
 
@@ -356,7 +366,12 @@ class YOLOR(nn.Module):
                 )
         if raw.semantic is not None:
             for result, logits, frame in zip(results, raw.semantic, frames, strict=True):
-                result["sem_seg"] = place_map(logits, frame, full_logits=self.full_logits)
+                result["sem_seg"] = place_map(
+                    logits,
+                    frame,
+                    full_logits=self.full_logits,
+                    with_probabilities=self.with_probabilities,
+                )
         if self.panoptic is not None:
             for result in results:
                 result["panoptic_seg"] = self.panoptic(result["instances"], result["sem_seg"])

@@ -1,7 +1,7 @@
-"""Training targets of a batch as tensors, and the assignment of points to objects."""
+"""What heads exchange: targets of a batch, the assignment of points to objects, outputs."""
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.structures import Instances
@@ -15,12 +15,23 @@ class Objects(NamedTuple):
     classes: Tensor  # (G,)
     image: Tensor  # (G,) index of the object's image, ascending
     known: Tensor  # (N,) bool: whether the image has object annotations at all
+    labeled: Tensor | None = None  # (N, C) bool: classes labeled in the image; None: all
 
     @classmethod
     def from_instances(
-        cls, instances: Sequence[Instances | None], *, device: torch.device
+        cls,
+        instances: Sequence[Instances | None],
+        *,
+        labeled: Sequence[Any] = (),
+        device: torch.device,
     ) -> "Objects":
-        """Concatenate the objects of several images; None for an image without annotations."""
+        """Concatenate the objects of several images.
+
+        Args:
+            instances: objects of each image; None for an image without annotations.
+            labeled: for each image, which classes are labeled (C,); None for all classes.
+            device: of all tensors.
+        """
         present = [item for item in instances if item is not None]
         counts = [0 if item is None else len(item) for item in instances]
         boxes = torch.cat([torch.zeros(0, 4), *(item.gt_boxes.tensor.cpu() for item in present)])
@@ -34,7 +45,17 @@ class Objects(NamedTuple):
             known=torch.tensor([item is not None for item in instances]).to(
                 device, non_blocking=True
             ),
+            labeled=_stack_labeled(labeled, device=device),
         )
+
+
+def _stack_labeled(labeled: Sequence[Any], *, device: torch.device) -> Tensor | None:
+    rows = [None if item is None else torch.as_tensor(item) for item in labeled]
+    every = next((torch.ones_like(row) for row in rows if row is not None), None)
+    if every is None:
+        return None
+    stacked = torch.stack([every if row is None else row for row in rows])
+    return stacked.to(device, non_blocking=True)
 
 
 class GroundTruthMasks(NamedTuple):
@@ -64,3 +85,11 @@ class Assignment(NamedTuple):
     object: Tensor  # (P,) index among the G objects of the batch
     score: Tensor  # (P,) target of the object's class logit after the sigmoid, in 0..1
     counts: list[int]  # points of each image, on the host: the only synchronization of a step
+
+
+class HeadOutputs(NamedTuple):
+    """Outputs of other heads that a caption head reads, without gradients."""
+
+    class_logits: Tensor  # (N, A, C) of the detection head's points
+    semantic_logits: Tensor  # (N, S, h, w)
+    semantic_features: Tensor  # (N, X, h, w) the semantic head's `shared_map`

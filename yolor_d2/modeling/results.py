@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..letterbox import Content, boxes_to_image
 from ..structures import SemanticMap
-from .heads.semantic.maps import labels_at, logits_at
+from .heads.semantic.maps import labels_at, labels_with_probabilities_at, logits_at
 
 
 class RawOutputs(NamedTuple):
@@ -80,9 +80,14 @@ def place_instances(
     return placed
 
 
-def place_map(logits: Tensor, frame: Frame, *, full_logits: bool) -> Tensor | SemanticMap:
-    """Semantic logits (S, height, width) of the image, or its labels."""
-    at_image = logits_at if full_logits else labels_at
-    size = {"height": frame.height, "width": frame.width}
-    pixels = at_image(logits, frame.content, canvas=frame.canvas, **size)
-    return pixels if full_logits else SemanticMap(pixels, len(logits))
+def place_map(
+    logits: Tensor, frame: Frame, *, full_logits: bool, with_probabilities: bool = False
+) -> Tensor | SemanticMap:
+    """Semantic logits (S, height, width) of the image, or its labels, also with probabilities."""
+    where: Any = {"canvas": frame.canvas, "height": frame.height, "width": frame.width}
+    if full_logits:
+        return logits_at(logits, frame.content, **where)
+    if with_probabilities:
+        labels, probabilities = labels_with_probabilities_at(logits, frame.content, **where)
+        return SemanticMap(labels, len(logits), probabilities)
+    return SemanticMap(labels_at(logits, frame.content, **where), len(logits))

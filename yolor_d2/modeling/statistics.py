@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from fvcore.nn import FlopCountAnalysis
 from tabulate import tabulate
 from torch import Tensor, nn
 
+from ..data.formats.registration import ensure_registered
 from ..model_zoo import find_config, load_config
 from .backbone import GELANPAN, PAN
 from .meta_arch import YOLOR
@@ -32,7 +34,11 @@ class TracedNetwork(nn.Module):
     def forward(self, images: Tensor, ids: Tensor) -> tuple[Tensor, ...]:
         raw = self.model.raw_outputs(images)
         outputs = [
-            tensor for head in (raw.detection, raw.mask) if head is not None for tensor in head
+            tensor
+            for head in (raw.detection, raw.mask)
+            if head is not None
+            for tensor in head
+            if tensor is not None
         ]
         if raw.semantic is not None:
             outputs.append(raw.semantic)
@@ -52,6 +58,8 @@ def build_network(path: str, overrides: list[str]) -> nn.Module:
             cfg = LazyConfig.apply_overrides(LazyConfig.load(find_config(path)), overrides)
             return instantiate(cfg.model)
         cfg = load_config(path, overrides)
+        if Path(cfg.DATASETS.DATA).exists():  # not needed if the numbers of classes are given
+            ensure_registered(cfg, truth=False)
         cfg.MODEL.DEVICE = "cpu"
         return build_model(cfg)
     except (ValueError, OSError):
@@ -67,6 +75,7 @@ def part_names(model: nn.Module) -> dict[str, str]:
         parts |= {"backbone": "neck", "backbone.bottom_up": "backbone"}
     for name in ("box", "class"):
         parts |= {f"detection_head.{name}_{kind}": f"detection head: {name}" for kind in BRANCHES}
+    parts["detection_head.one_to_one"] = "detection head: one-to-one"
     parts |= {f"mask_head.coefficient_{kind}": "mask head: coefficients" for kind in BRANCHES}
     parts["mask_head.prototype_net"] = "mask head: prototypes"
     return parts

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from detectron2.structures import BitMasks, Instances, PolygonMasks
 from torch import Tensor
 
-from ..checks import check_choice
+from ..checks import check_choice, check_range
 from ..letterbox import MODES, Content, pad_images
 from .objects import CaptionTargets, GroundTruthMasks, Objects
 
@@ -31,16 +31,19 @@ class ViewOptions(NamedTuple):
         weak_bn: whether the weak view updates the running statistics of batch norms: "update" or
             "frozen".
         pad: where a test image lies on its canvas: "corner" or "center".
+        test_divisor: divisor of the sides of a test image's canvas.
     """
 
     weak_view_tasks: Sequence[str] = ("caption",)
     weak_bn: str = "update"
     pad: str = "corner"
+    test_divisor: int = 32
 
     def check(self, *, strong_tasks: Collection[str]) -> None:
         """Raise ValueError for invalid options of a network with these tasks on the strong view."""
         check_choice("MODEL.YOLOR.WEAK_BN", self.weak_bn, WEAK_BN)
         check_choice("MODEL.YOLOR.PAD", self.pad, MODES)
+        check_range("MODEL.YOLOR", {"TEST_DIVISOR": self.test_divisor}, low=1)
         if self.weak_bn == "frozen" and not strong_tasks:
             raise ValueError(
                 "MODEL.YOLOR.WEAK_BN is frozen, but INPUT.WEAK_VIEW_TASKS has all tasks: the "
@@ -98,7 +101,10 @@ def make_view(
     canvas, contents = pad_images(images, divisor=divisor)
     size = (canvas.shape[-2], canvas.shape[-1])
     instances = [sample.get(f"{prefix}instances") for sample in batch]
-    objects = Objects.from_instances(instances, device=device) if "detection" in tasks else None
+    objects = None
+    if "detection" in tasks:
+        labeled = [sample.get("labeled_classes") for sample in batch]
+        objects = Objects.from_instances(instances, labeled=labeled, device=device)
     masks = collate_masks(batch, prefix, size=size, device=device) if "mask" in tasks else None
     labels = captions = None
     if "semantic" in tasks:

@@ -10,7 +10,6 @@ loaded. Crowds and images without objects or captions are not problems.
 """
 
 import argparse
-import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,9 @@ from ..data.checks.summary import class_table, problem_lines, task_table
 from ..data.errors import BadFileError, DataError
 from ..data.formats.registration import NAMES, register_own_data
 from ..data.formats.summary import summary
-from .errors import FAILED, WRONG_USE, one_line_errors, print_error
+from ..engine.launch.arguments import add_import, import_modules
+from ..engine.launch.errors import print_error
+from .errors import FAILED, WRONG_USE, one_line_errors
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -31,14 +32,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("data", nargs="?", metavar="DATA", help="file or folder of labeled data")
     parser.add_argument("--dataset", action="append", default=[], metavar="NAME")
-    parser.add_argument(
-        "--import",
-        dest="modules",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="import a module that registers your data sets; can be repeated",
-    )
+    add_import(parser)
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes; 0: only this one"
     )
@@ -54,12 +48,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-@one_line_errors("check_data", ImportError, BadFileError)
+@one_line_errors("check_data", BadFileError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check data sets and print the result; returns the exit code."""
     options = parse_arguments(arguments)
-    for module in options.modules:
-        importlib.import_module(module)
+    import_modules(options.modules)
     names = [*options.dataset, *(register_data(options.data) if options.data else ())]
     require_registered(names)
     with open_report(options.report) as writer:
@@ -83,11 +76,13 @@ def check(name: str, problems: ProblemList, options: argparse.Namespace) -> int:
         )
     except DataError as error:
         print_problems(problems)
-        print_error("check_data", error)
+        print_error(error, program="check_data")
         return WRONG_USE
     print(f"{name}: {num_images} images\n\n{task_table(report, num_images, problems)}\n")
     if classes := class_table(report, tables):
         print(classes)
+    if tables.labeled is not None:
+        print(f"labeled classes: {', '.join(tables.labeled) or 'none'}")
     print()
     print_problems(problems)
     count = problems.counts.total()

@@ -1,10 +1,11 @@
 """Convert the weights of a published network to a checkpoint of yolor_d2.
 
-    python -m yolor_d2.tools.convert_weights --source yolov7-af-pan yolov7-af-pan.pt weights.pth
+    python -m yolor_d2.tools.convert_weights yolov7-u6.pt weights.safetensors
 
-The output is a MODEL.WEIGHTS for configs/COCO/yolor_elan_{det,seg,pan}.yaml; the published semantic
-map has 173 classes (MODEL.SEM_SEG_HEAD.NUM_CLASSES). No code in the input is executed. Exit code 2:
-the input cannot be converted.
+The network is recognized by the names of its weights. A .safetensors file also contains the
+configuration, so that `yolor-d2 predict --weights` needs nothing else; a .pth file is a
+MODEL.WEIGHTS for detectron2's checkpointer. No code in the input is executed. The license of the
+weights stays that of their authors. Exit code 2: the input cannot be converted.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..checkpoint.conversion import convert_file
-from ..checkpoint.foreign import SOURCES
+from ..checkpoint.published import NETWORKS
 from .errors import one_line_errors
 
 
@@ -24,12 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--source", required=True, help=f"one of {', '.join(SOURCES)}")
+    parser.add_argument("--source", help=f"one of {', '.join(NETWORKS)}; default: recognized")
     parser.add_argument("input", type=Path, metavar="IN", help="published file")
-    parser.add_argument("output", type=Path, metavar="OUT", help="checkpoint to write, *.pth")
+    parser.add_argument(
+        "output", type=Path, metavar="OUT", help="file to write: *.safetensors or *.pth"
+    )
     args = parser.parse_args(arguments)
-    count = convert_file(args.source, args.input, args.output, version=__version__)
-    print(f"{args.output}: {count} entries of {args.source}")
+    network, count = convert_file(args.input, args.output, version=__version__, source=args.source)
+    print(f"{args.output}: {count} entries of {network.name}")
+    print(f"license of the weights: {network.publication.license}")
     return 0
 
 

@@ -12,6 +12,7 @@ import torch
 
 from ..data.errors import BadFileError
 from ..data.formats.registration import register_configured
+from ..engine.launch.arguments import import_modules
 from ..model_zoo import load_config
 from ..reports.predictions import draw_test_set
 from .errors import one_line_errors
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_picture_options(parser, number=12, counted="number of images")
     add_score_threshold(parser)
     args = parser.parse_args(arguments)
+    import_modules(args.modules)
     cfg = load_config(args.config_file, args.opts)
     register_configured(cfg)
     if not torch.cuda.is_available():

@@ -1,22 +1,15 @@
 """Errors of the programs: one line that begins with the command as typed."""
 
 import functools
-import sys
 from collections.abc import Callable
 from typing import ParamSpec
+
+from ..engine.launch.errors import print_error
 
 FAILED = 1
 WRONG_USE = 2
 
 Arguments = ParamSpec("Arguments")
-
-
-def print_error(program: str, error: object) -> None:
-    """Print "predict: ..." or, started by the console script, "yolor-d2 predict: ..."."""
-    command = sys.argv[0] if sys.argv[0].startswith("yolor-d2 ") else program
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    line = " ".join(part.strip() for part in str(message).splitlines())
-    print(f"{command}: {line}", file=sys.stderr)
 
 
 def one_line_errors(
@@ -36,7 +29,7 @@ def one_line_errors(
             try:
                 return main(*args, **kwargs)
             except handled as error:
-                print_error(program, error)
+                print_error(error, program=program)
                 return WRONG_USE
 
         return run

@@ -13,11 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..engine.launch.arguments import add_import, import_modules
+from ..engine.launch.errors import print_error
 from ..export.bundle import canvas_sizes, check_installed, export
 from ..export.graphs import SUFFIXES
 from ..export.parity import TOLERANCE, table_of
 from ..inference.loading import load_network
-from .errors import FAILED, one_line_errors, print_error
+from .errors import FAILED, one_line_errors
 from .options import add_overrides
 
 
@@ -31,6 +33,7 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--config-file", metavar="FILE", help="replaces the configuration in --weights"
     )
     parser.add_argument("--format", choices=list(SUFFIXES), default="onnx")
+    add_import(parser)
     add_overrides(parser)
     return parser.parse_args(arguments)
 
@@ -40,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Export and compare; returns the exit code."""
     args = parse_args(arguments)
     check_installed(args.format)
+    import_modules(args.modules)
     network = load_network(
         args.config_file or args.weights,
         weights=args.weights if args.config_file else None,
@@ -61,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.format == "onnx":
         print(f"python {args.output / 'runner.py'} IMAGE")
     if largest > TOLERANCE:
-        print_error("export", "outputs of the graphs differ from the network's")
+        print_error("outputs of the graphs differ from the network's", program="export")
         return FAILED
     return 0
 

@@ -1,8 +1,10 @@
-"""Print parameters and GFLOPs of a configuration's network, part by part.
+"""Print parameters and GFLOPs of a network, part by part.
 
-    python -m yolor_d2.tools.model_info --config-file FILE [--size 640] [KEY VALUE ...]
+    yolor-d2 info --config-file FILE [--size 640] [KEY VALUE ...]
+    yolor-d2 info --weights FILE
 
-Overrides of a LazyConfig (FILE ends in .py) are key=value.
+--weights is a checkpoint or release that contains its configuration. Overrides of a LazyConfig are
+key=value.
 
 One GFLOP is a billion multiplications or additions in convolutions, linear layers and attention,
 counted by fvcore for one image. Captions are counted as one decoder pass over 20 tokens.
@@ -12,6 +14,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from torch import nn
+
+from ..engine.launch.arguments import add_import, import_modules
+from ..inference.loading import load_network
 from ..modeling.backbone import SIZE_DIVISIBILITY
 from ..modeling.statistics import build_network, statistics_table
 from .errors import one_line_errors
@@ -23,13 +29,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, metavar="FILE")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--config-file", metavar="FILE", help="a file, or a name of the model zoo")
+    source.add_argument("--weights", metavar="FILE", help="checkpoint or release")
     parser.add_argument("--size", type=int, default=640, help="side of the square image (640)")
+    add_import(parser)
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
     args = parser.parse_args(arguments)
     if args.size < 1 or args.size % SIZE_DIVISIBILITY:
         raise ValueError(f"--size must be a multiple of {SIZE_DIVISIBILITY}, not {args.size}")
-    print(statistics_table(build_network(args.config_file, args.overrides), size=args.size))
+    import_modules(args.modules)
+    if args.weights:
+        opts = args.overrides
+        network: nn.Module = load_network(args.weights, device="cpu", opts=opts, folded=False).model
+    else:
+        network = build_network(args.config_file, args.overrides)
+    print(statistics_table(network, size=args.size))
     return 0
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..engine.launch.arguments import add_import, import_modules
 from ..inference.predictor import Predictor
 from ..tasks import TASKS
 
@@ -16,26 +17,36 @@ def positive(text: str) -> int:
 
 
 def add_network_options(parser: argparse.ArgumentParser) -> None:
-    """Add weights, device, tasks and, last, overrides of the configuration."""
+    """Add weights, device, tasks, modules and, last, overrides of the configuration."""
+    add_weights_options(parser)
+    add_overrides(parser)
+
+
+def add_weights_options(parser: argparse.ArgumentParser) -> None:
+    """Add weights, device, tasks and modules."""
     parser.add_argument("--weights", required=True, metavar="FILE", help="checkpoint or release")
     parser.add_argument(
         "--config-file", metavar="FILE", help="for weights that contain no configuration"
     )
     parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all")
     parser.add_argument("--device", help="cuda, cpu, ...; default: a GPU if available")
-    add_overrides(parser)
+    add_import(parser)
 
 
 def load_predictor(args: argparse.Namespace, **settings: Any) -> Predictor:
     """Make the predictor of `add_network_options`; `settings` are more arguments of `Predictor`."""
-    return Predictor(
-        args.config_file or args.weights,
-        weights=args.weights if args.config_file else None,
-        device=args.device,
-        tasks=args.tasks,
-        opts=args.opts,
-        **settings,
-    )
+    import_modules(args.modules)
+    return Predictor(args.config_file or args.weights, **loading_options(args), **settings)
+
+
+def loading_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `load_network` after the first, from `add_network_options`."""
+    return {
+        "weights": args.weights if args.config_file else None,
+        "device": args.device,
+        "tasks": args.tasks,
+        "opts": args.opts,
+    }
 
 
 def add_picture_options(parser: argparse.ArgumentParser, *, number: int, counted: str) -> None:
@@ -46,11 +57,12 @@ def add_picture_options(parser: argparse.ArgumentParser, *, number: int, counted
         number: default of --number.
         counted: what --number counts, for the help.
     """
-    parser.add_argument("--config-file", required=True, help="a file of configs/")
+    parser.add_argument("--config-file", required=True, help="a file, or a name of the model zoo")
     parser.add_argument("--output", type=Path, required=True, help="output folder")
     parser.add_argument(
         "--number", type=positive, default=number, metavar="N", help=f"{counted} ({number})"
     )
+    add_import(parser)
     add_overrides(parser)
 
 

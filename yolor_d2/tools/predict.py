@@ -3,8 +3,9 @@
     python -m yolor_d2.tools.predict --weights output/model_final.pth --input photos --output seen
 
 Writes each picture with boxes, masks, maps and caption, a video for each video, and
-predictions.jsonl with a line per image or frame. Cameras are given by number, streams by URL;
-Ctrl-C ends both. Exit code 1: some inputs could not be read; 2: prediction failed.
+predictions.jsonl with a line per image or frame; prints a line per image. Inputs can also be zip
+files of images, and labeled data as for `yolor-d2 train --data`. Cameras are given by number,
+streams by URL; Ctrl-C ends both. Exit code 1: some inputs could not be read; 2: prediction failed.
 """
 
 import argparse
@@ -17,9 +18,10 @@ import cv2
 from tqdm import tqdm
 
 from ..data.errors import BadFileError
-from ..inference.output import Output, layers_to_draw, write_predictions
+from ..engine.launch.errors import print_error
+from ..inference.output import Output, layers_to_draw, milliseconds, write_predictions
 from ..visualization import LAYERS
-from .errors import FAILED, one_line_errors, print_error
+from .errors import FAILED, one_line_errors
 from .options import add_network_options, load_predictor
 
 
@@ -29,7 +31,10 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add_network_options(parser)
     parser.add_argument(
-        "--input", nargs="+", required=True, help="images, folders, videos, cameras, streams"
+        "--input",
+        nargs="+",
+        required=True,
+        help="images, folders, zip files, labeled data, videos, cameras, streams",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--layers", nargs="+", choices=LAYERS, help="layers to draw; default: all")
@@ -65,16 +70,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def on_error(error: BadFileError) -> None:
         failures.append(error)
         with tqdm.external_write_mode(file=sys.stderr):
-            print_error("predict", error)
+            print_error(error, program="predict")
 
     output = Output(args.output, inputs=args.input, layers=layers, opacity=args.opacity)
     with output:
-        write_predictions(predictor, args.input, output, on_error=on_error)
-    print(f"{output.count} predictions are in {args.output}")
+        write_predictions(predictor, args.input, output, on_error=on_error, report=print_line)
+    count = len(output.seconds)
+    time = f", {milliseconds(output.seconds)} ms an image" if count else ""
+    print(f"{count} predictions are in {args.output}{time}")
     if failures:
-        print_error("predict", f"{len(failures)} of the inputs could not be read")
+        print_error(f"{len(failures)} of the inputs could not be read", program="predict")
         return FAILED
     return 0
+
+
+def print_line(line: str) -> None:
+    """Print a line above the progress bar; characters that the terminal lacks are escaped."""
+    encoding = sys.stdout.encoding or "utf-8"
+    tqdm.write(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
 if __name__ == "__main__":

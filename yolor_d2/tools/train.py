@@ -1,14 +1,18 @@
-"""Train on labeled data in any known format, with a configuration chosen for it.
+"""Train on labeled data, with a configuration chosen for it, or with a configuration of your own.
 
-    yolor-d2 train --data DATA [--tasks TASK ...] [--size n|s|m|l] [--minutes M | --epochs E]
-        [--output DIR] [KEY VALUE ...]
+    yolor-d2 train --data DATA [--tasks TASK ...] [--size n|s|m|l] [--batch N|auto]
+        [--minutes M | --epochs E] [--output DIR] [--resume | --overwrite] [KEY VALUE ...]
+    yolor-d2 train --config-file FILE ...
 
-Formats: COCO (JSON, export folders, official zip files), YOLO, Pascal VOC, LabelMe, CSV of boxes,
-metadata.jsonl of captions, semantic PNGs; see docs/own_data.md. Writes the configuration, the
-checkpoints, metrics.json and pictures to the output folder. Exit code 2: wrong use or bad data.
+The second is train_net.py, whose flags are at the end of this help.
+
+Formats of DATA: COCO (JSON, export folders, official zip files), YOLO, Pascal VOC, LabelMe, CSV of
+boxes, metadata.jsonl of captions, semantic PNGs; see docs/own_data.md. Writes the configuration,
+the checkpoints, metrics.json and pictures to the output folder. Exit code 2: wrong use or bad data.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +26,13 @@ from ..data.errors import BadFileError
 from ..data.formats.registration import RegisteredData, register_own_data
 from ..data.formats.source import TRAIN, VAL
 from ..data.formats.summary import summary
-from ..engine.launch.arguments import argument_parser
+from ..engine.launch.arguments import add_import, argument_parser, import_modules
 from ..engine.launch.processes import launch
 from ..engine.main import main as train_or_evaluate
-from ..engine.own_data import SIZES, choose_config, describe_config
+from ..engine.own_data import SIZES, choose_config, describe_config, shortages
 from ..engine.setup import check_new_run
 from ..files import write_text
+from ..model_zoo import load_config
 from ..reports.predictions import draw_test_set
 from ..tasks import TASKS
 from .errors import one_line_errors
@@ -40,55 +45,100 @@ SCORE_THRESHOLD = 0.25
 
 def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog=f"With --config-file FILE:\n\n{argument_parser().format_help()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", required=True, metavar="DATA", help="file or folder")
+    parser.add_argument("--data", metavar="DATA", help="file or folder")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[], help="default: all")
     parser.add_argument("--size", choices=SIZES, help="of the network; default: n, on a GPU s")
+    parser.add_argument(
+        "--batch",
+        type=batch_size,
+        metavar="N|auto",
+        help="images per step; auto: as many as fit, found by trial steps; default: estimated",
+    )
     time = parser.add_mutually_exclusive_group()
     time.add_argument("--minutes", type=float, metavar="M", help="time of the run, roughly")
     time.add_argument("--epochs", type=positive, metavar="E", help="passes over the images")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: output/<data>")
-    parser.add_argument("--overwrite", action="store_true", help="remove the run in the output")
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument("--resume", action="store_true", help="continue the run in the output")
+    earlier.add_argument("--overwrite", action="store_true", help="remove the run in the output")
+    add_import(parser)
     add_overrides(parser)
     args = parser.parse_args(arguments)
+    if args.data is None:
+        parser.error("--data DATA or --config-file FILE is required")
     if args.minutes is not None and not 0 < args.minutes < 1e6:
         parser.error("--minutes must be positive")
     return args
+
+
+def batch_size(text: str) -> int:
+    """Convert the value of --batch; "auto" is 0."""
+    return 0 if text == "auto" else positive(text)
 
 
 @one_line_errors("train", BadFileError, CheckpointError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, evaluate and draw; returns the exit code."""
     args = parse_args(arguments)
+    import_modules(args.modules)
     output = args.output or Path("output") / Path(args.data).absolute().stem
-    check_new_run(RunFolder(output), overwrite=args.overwrite, sources=())
+    if not args.resume:
+        check_new_run(RunFolder(output), overwrite=args.overwrite, sources=())
     found = register_own_data(args.data)
     for line in summary(found):
         print(line, flush=True)
-    cfg = choose_config(
-        found,
-        output_dir=output,
-        tasks=args.tasks,
-        size=args.size,
-        epochs=args.epochs,
-        minutes=args.minutes,
-        overrides=args.opts,
-    )
     config_file = output / CONFIG_FILE
-    write_text(config_file, cfg.dump())
+    if args.resume and config_file.is_file():
+        cfg = read_config(config_file, found, args)
+    else:
+        cfg = choose_config(
+            found,
+            output_dir=output,
+            tasks=args.tasks,
+            size=args.size,
+            batch=args.batch,
+            epochs=args.epochs,
+            minutes=args.minutes,
+            overrides=args.opts,
+        )
+        write_text(config_file, cfg.dump())
     print(describe_config(cfg, len(found.data.parts[TRAIN])))
+    for line in shortages(cfg, found):
+        print(line)
     print(f"the configuration is in {config_file}", flush=True)
-    flags = [
-        "--config-file",
-        str(config_file),
-        "--num-gpus",
-        str(max(torch.cuda.device_count(), 1)),
-    ]
-    flags += ["--overwrite"] if args.overwrite else []
-    launch(train_or_evaluate, argument_parser().parse_args(flags))
+    launch(train_or_evaluate, argument_parser().parse_args(flags_of_run(config_file, args)))
     print_results(cfg, found)
     return 0
+
+
+def read_config(file: Path, found: RegisteredData, args: argparse.Namespace) -> CfgNode:
+    """Return the configuration of the run to resume, with the KEY VALUE pairs of the command.
+
+    Raises:
+        ValueError: the run is on other data, or the command chooses another configuration.
+    """
+    for flag in ("tasks", "size", "minutes", "epochs"):
+        if getattr(args, flag):
+            raise ValueError(f"--{flag}: --resume continues with the configuration in {file}")
+    cfg = load_config(str(file), args.opts)
+    if Path(cfg.DATASETS.DATA) != found.source.path:
+        raise ValueError(f"{file}: is the configuration of a run on {cfg.DATASETS.DATA}")
+    if not torch.cuda.is_available():
+        cfg.MODEL.DEVICE = "cpu"
+    return cfg
+
+
+def flags_of_run(config_file: Path, args: argparse.Namespace) -> list[str]:
+    """Return the flags of train_net.py for this command."""
+    flags = ["--config-file", str(config_file)]
+    flags += ["--num-gpus", str(max(torch.cuda.device_count(), 1))]
+    flags += [f"--{name}" for name in ("resume", "overwrite") if getattr(args, name)]
+    flags += [f"--import={name}" for name in args.modules]
+    return [*flags, *(args.opts if args.resume else ())]
 
 
 def print_results(cfg: CfgNode, found: RegisteredData) -> None:
@@ -99,9 +149,9 @@ def print_results(cfg: CfgNode, found: RegisteredData) -> None:
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(weights), str(pictures)
     count = draw_test_set(cfg, number=PICTURES, threshold=SCORE_THRESHOLD)
     print(f"{count} pictures, labels above predictions, are in {pictures}")
-    image = Path(found.data.parts[VAL][0]["file_name"])
-    shown = image if image.is_file() else "IMAGE"  # it may be in an archive
-    print(f"yolor-d2 predict --weights {weights} --input {shown} --output {output / 'predicted'}")
+    image = found.data.parts[VAL][0]["file_name"]
+    flags = ["--weights", str(weights), "--input", image, "--output", str(output / "predicted")]
+    print(shlex.join(["yolor-d2", "predict", *flags]))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ..data.errors import BadFileError
 from ..data.formats.registration import register_configured
+from ..engine.launch.arguments import import_modules
 from ..model_zoo import load_config
 from ..reports.html_page import write_page
 from ..reports.training_samples import NOTE, draw_samples
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_picture_options(parser, number=8, counted="number of samples")
     args = parser.parse_args(arguments)
+    import_modules(args.modules)
     cfg = load_config(args.config_file, args.opts)
     register_configured(cfg)
     cfg.OUTPUT_DIR = str(args.output)

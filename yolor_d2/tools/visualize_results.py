@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..data.errors import BadFileError
 from ..data.formats.registration import register_configured
+from ..engine.launch.arguments import import_modules
 from ..model_zoo import load_config
 from ..reports.album import read_results
 from ..reports.html_page import write_page
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_picture_options(parser, number=8, counted="pictures per section")
     add_score_threshold(parser)
     args = parser.parse_args(arguments)
+    import_modules(args.modules)
     cfg = load_config(args.config_file, args.opts)
     register_configured(cfg)
     album = read_results(args.results, cfg.DATASETS.TEST, threshold=args.score_threshold)

@@ -108,5 +108,5 @@ def test_subfolders_and_links(album: Album) -> None:
 
 
 def test_unregistered_name() -> None:
-    with restored_catalogs(), pytest.raises(DataError, match=r"there is no data set albun$"):
+    with restored_catalogs(), pytest.raises(DataError, match="there is no data set albun; "):
         dataset_fingerprint("albun")

@@ -25,7 +25,6 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         return root
 
     yield write
-    for name in NAMES.values():
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        for name in set(NAMES.values()) & set(catalog.list()):
+            catalog.remove(name)

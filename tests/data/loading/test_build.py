@@ -1,6 +1,7 @@
 """Loaders yield the same samples for any number of workers, processes and restarts."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -149,8 +150,41 @@ def test_classes_must_agree(register: Register, tmp_path: Path, key: str, where:
         MetadataCatalog.get(name).set(**{key: list(classes), where: "x"})
     assert shared_classes(["six"], key, where=where) == list("abcdef")
     assert shared_classes([], key, where=where) is None
-    with pytest.raises(DataError, match=f"the {key} of six and seven differ"):
+    hint = "; DATASETS.THING_CLASSES matches them by name" if key == "thing_classes" else ""
+    with pytest.raises(DataError, match=f"the {key} of six and seven differ{hint}$"):
         first_items(config(tmp_path, "six", "seven"), 1)
+
+
+def test_partners_have_at_least_the_labeled_classes(register: Register, tmp_path: Path) -> None:
+    """So no class is labeled in one part of a mosaic and unlabeled in another."""
+    labeled = {"all": None, "some": ["a", "b"], "other": ["c"]}
+    for name, classes in labeled.items():
+        register(name, 6)
+        metadata = MetadataCatalog.get(name).set(thing_classes=list("abc"))
+        if classes is not None:
+            metadata.labeled_thing_classes = classes
+    loader = build_train_loader(config(tmp_path, *labeled, MODEL__YOLOR__TASKS=["detection"]))
+    dataset, rng = loader.dataset, np.random.default_rng(0)
+    names = [name for name in labeled for _ in range(6)]
+    partners = {
+        name: {names[dataset.partners.draw(names.index(name), rng)] for _ in range(60)}
+        for name in labeled
+    }
+    assert partners == {"all": {"all"}, "some": {"some", "all"}, "other": {"other", "all"}}
+    for sample in (sample for batch in islice(loader, 12) for sample in batch):
+        expected = labeled[sample["image_id"].rstrip("0123456789")]
+        found = sample.get("labeled_classes")
+        assert (found is None) == (expected is None)
+        if expected is not None:
+            assert found.tolist() == [each in expected for each in "abc"]
+
+
+def test_labels_of_all_classes_change_no_sample(register: Register, tmp_path: Path) -> None:
+    register("plain")
+    cfg = config(tmp_path, "plain")
+    before = first_items(cfg, 3)
+    MetadataCatalog.get("plain").set(thing_classes=list("abc"), labeled_thing_classes=list("abc"))
+    assert_same(first_items(cfg, 3), before)
 
 
 def test_targets_without_class_names_are_skipped(register: Register, tmp_path: Path) -> None:

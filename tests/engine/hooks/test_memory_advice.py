@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from yolor_d2.engine import lazy, trainer
-from yolor_d2.engine.hooks import explain_out_of_memory, is_out_of_memory
+from yolor_d2.engine.batch_size import is_out_of_memory
+from yolor_d2.engine.hooks import explain_out_of_memory
 from yolor_d2.engine.parts import MemorySettings
 
 ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has ...")

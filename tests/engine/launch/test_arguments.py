@@ -3,7 +3,8 @@ from detectron2.engine import default_argument_parser
 
 from yolor_d2.engine.launch.arguments import argument_parser
 
-OURS = {"deterministic", "check_cluster", "allow_config_change", "overwrite"}
+SWITCHES = {"deterministic", "check_cluster", "allow_config_change", "overwrite"}
+OURS = {*SWITCHES, "modules"}
 
 
 def test_flags_of_detectron2_are_unchanged():
@@ -24,7 +25,7 @@ def test_help_lists_all_flags_and_the_examples(capsys):
     assert "Run on multiple machines:" in text
 
 
-@pytest.mark.parametrize("name", sorted(OURS))
+@pytest.mark.parametrize("name", sorted(SWITCHES))
 def test_our_flags(name):
     flag = "--" + name.replace("_", "-")
     for line in ([flag, "--config-file", "c"], ["--config-file", "c", flag, "KEY", "value"]):

@@ -61,12 +61,13 @@ def test_single_process_is_the_current_one(monkeypatch):
     assert not torch.distributed.is_initialized()
 
 
-def test_more_processes_than_gpus(monkeypatch, caplog):
+def test_more_processes_than_gpus(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(SystemExit) as end:
         launch(print, argument_parser().parse_args(["--num-gpus", "4"]))
     assert end.value.code == module.WRONG_USE
-    assert caplog.messages == ["--num-gpus 4: this machine has 2 GPUs"]
+    error = capsys.readouterr().err
+    assert error == f"{Path(sys.argv[0]).name}: --num-gpus 4: this machine has 2 GPUs\n"
 
 
 def test_spawned_processes_save_at_every_signal_to_their_parent(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from tests.data.coco_files import Album, compressed, uncompressed
 from yolor_d2.data.catalog.categories import COCO_THINGS
@@ -122,6 +123,32 @@ def test_class_indices_become_category_ids(album: Album) -> None:
         assert math.isnan(results[task]["AP-kite"])
         assert math.isnan(results[task]["APm"])
         assert results[task]["APm"].reason == "no such object is annotated"
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_classes_that_are_not_labeled_are_not_scored(album: Album, caplog, tmp_path, has_file):
+    """Results of a class that is not labeled are neither right nor wrong."""
+    album.register("album", "instances", labeled_thing_classes=["cat", "kite"])
+    if not has_file:
+        records, metadata = DatasetCatalog.get("album"), MetadataCatalog.get("album").as_dict()
+        MetadataCatalog["album"] = Metadata(
+            **{k: v for k, v in metadata.items() if k != "json_file"}
+        )
+        DatasetCatalog["album"] = lambda: records
+    dog = perfect(masks=False)[1:]
+    missed = type(dog).cat([perfect(masks=False)[:1], dog[:0]])
+    folder = str(tmp_path)
+
+    evaluator = InstanceEvaluator("album", tasks=("bbox",), output_dir=folder, plots=True)
+    with_dog, without = (
+        evaluate(evaluator, {3: found}) for found in (type(dog).cat([missed, dog, dog]), missed)
+    )
+
+    assert with_dog["bbox"] == pytest.approx(without["bbox"], nan_ok=True)
+    assert with_dog["bbox"]["AP"] == with_dog["bbox"]["AP-cat"] == pytest.approx(100)
+    assert "AP-dog" not in with_dog["bbox"]
+    assert "AP-kite" in with_dog["bbox"]
+    assert "album: not labeled, not scored: dog" in caplog.text
 
 
 def test_results_on_crowds_and_for_unlisted_images_do_not_count(album: Album) -> None:

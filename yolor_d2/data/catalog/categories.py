@@ -52,6 +52,14 @@ class Categories:
             {"id": index, "name": name, "isthing": False} for index, name in enumerate(names)
         )
 
+    def to_coco(self) -> list[dict[str, Any]]:
+        """Return the categories of a COCO file."""
+        rows = zip(self.ids, self.names, self.is_thing, self.colors, strict=True)
+        return [
+            {"id": number, "name": name, "isthing": int(thing), "color": list(color)}
+            for number, name, thing, color in rows
+        ]
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -89,7 +89,9 @@ def register_coco_multitask(
     DatasetCatalog.register(name, functools.partial(load, skip_missing=skip_missing))
     _set_metadata(name, files, things, leaves, metadata)
     if panoptic is not None:
-        _set_panoptic_metadata(name, files, panoptic)
+        set_panoptic_metadata(
+            name, panoptic, root=str(files.panoptic_root), json_file=str(files.panoptic_json)
+        )
 
 
 def _check_keywords(name: str, metadata: Iterable[str]) -> None:
@@ -146,15 +148,17 @@ def _set_metadata(
     MetadataCatalog.get(name).set(**(meta | more))
 
 
-def _set_panoptic_metadata(name: str, files: CocoFiles, panoptic: Categories) -> None:
+def set_panoptic_metadata(
+    name: str, panoptic: Categories, *, root: str, json_file: str | None
+) -> None:
     """Set panoptic metadata, and register `<name>_panoptic` for detectron2's Visualizer.
 
     The Visualizer looks up panoptic segments in thing_classes and stuff_classes. For COCO these
     tables (80 and 171) differ from the panoptic one (133), so that one needs its own metadata.
     """
+    files = {"panoptic_root": root, "panoptic_json": json_file}
     MetadataCatalog.get(name).set(
-        panoptic_root=str(files.panoptic_root),
-        panoptic_json=str(files.panoptic_json),
+        **files,
         panoptic_classes=list(panoptic.names),
         panoptic_colors=list(panoptic.colors),
         panoptic_is_thing=list(panoptic.is_thing),
@@ -168,10 +172,9 @@ def _set_panoptic_metadata(name: str, files: CocoFiles, panoptic: Categories) ->
         stuff_colors=list(panoptic.colors),
         thing_dataset_id_to_contiguous_id={i: index for i, index, thing in ids if thing},
         stuff_dataset_id_to_contiguous_id={i: index for i, index, thing in ids if not thing},
-        panoptic_root=str(files.panoptic_root),
-        panoptic_json=str(files.panoptic_json),
         label_divisor=1000,
         ignore_label=IGNORE_LABEL,
+        **files,
     )
 
 

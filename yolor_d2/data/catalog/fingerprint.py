@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 
-from ..errors import DataError
 from .coco_join import IMAGE_SUFFIXES
+from .registered import require_registered
 
 ANNOTATION_FILES = ("json_file", "captions_json", "panoptic_json")
 FOLDERS = ("image_root", "sem_seg_root", "panoptic_root")
@@ -22,8 +22,7 @@ def dataset_fingerprint(name: str) -> dict[str, Any]:
         For each annotation file its SHA-256; for each folder of images or maps the number of files,
         their total bytes, and the SHA-256 of their names and sizes. Missing files are left out.
     """
-    if name not in DatasetCatalog.list():
-        raise DataError(f"there is no data set {name}")
+    require_registered([name])
     metadata = MetadataCatalog.get(name)
     fingerprint: dict[str, Any] = {}
     for key in ANNOTATION_FILES:

@@ -15,6 +15,7 @@ from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from ..errors import BadFileError, DataError
 from ..files.images import image_size
 from .categories import IGNORE_LABEL
+from .registered import require_registered
 
 Record = dict[str, Any]
 
@@ -26,12 +27,16 @@ _kept: ContextVar[dict[str, list[Record]] | None] = ContextVar("_kept", default=
 
 
 @contextmanager
-def reading_once() -> Iterator[None]:
-    """Read each data set at most once inside the context, which keeps the records in memory."""
+def reading_once(kept: dict[str, list[Record]] | None = None) -> Iterator[None]:
+    """Read each data set at most once inside the context, which keeps the records in memory.
+
+    Args:
+        kept: records of earlier contexts by data set, to which those of this one are added.
+    """
     if _kept.get() is not None:
         yield
         return
-    token = _kept.set({})
+    token = _kept.set({} if kept is None else kept)
     try:
         yield
     finally:
@@ -47,10 +52,39 @@ def read_records(name: str) -> list[Record]:
     kept = _kept.get()
     if kept is not None and name in kept:
         return kept[name]
-    records = _complete(name, _load(name))
+    records = _complete(name, load_records(name))
+    labeled = labeled_classes(MetadataCatalog.get(name))
+    if labeled is not None:
+        records = [{**record, "labeled_classes": labeled} for record in records]
     if kept is not None:
         kept[name] = records
     return records
+
+
+def forget_records(name: str) -> None:
+    """Make `reading_once` read a data set again, which has been registered anew."""
+    kept = _kept.get()
+    if kept is not None:
+        kept.pop(name, None)
+
+
+def labeled_classes(metadata: Metadata) -> tuple[bool, ...] | None:
+    """Return which of the "thing_classes" are labeled in a data set; None if all are.
+
+    They are those of the metadata's "labeled_thing_classes", a list of names.
+    """
+    names = metadata.get("labeled_thing_classes")
+    if names is None:
+        return None
+    classes = metadata.get("thing_classes") or ()
+    unknown = [name for name in names if name not in classes]
+    if unknown:
+        raise DataError(
+            f"{metadata.name}: the labeled class {unknown[0]} is not one of its classes, "
+            f"{', '.join(classes)}"
+        )
+    labeled = tuple(name in names for name in classes)
+    return None if all(labeled) else labeled
 
 
 def read_metadata(name: str) -> Metadata:
@@ -66,9 +100,13 @@ def read_metadata(name: str) -> Metadata:
     return metadata
 
 
-def _load(name: str) -> list[Record]:
-    if name not in DatasetCatalog.list():
-        raise DataError(f"there is no data set {name}")
+def load_records(name: str) -> list[Record]:
+    """Return the records of a registered data set as its function returns them.
+
+    Raises:
+        DataError: there is no such data set, or its function fails.
+    """
+    require_registered([name])
     try:
         return list(DatasetCatalog.get(name))
     except (DataError, OSError, MemoryError):

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ...files import replace_file
 from ..errors import BadFileError, DataError
 from ..files.contents import read_json
-from ..files.semantic_files import png_size, read_index_png, write_index_png
+from ..files.semantic_files import CLASS_FILE, png_size, read_index_png, write_index_png
 from .categories import (
     COCO_LEAVES,
     COCO_PANOPTIC,
@@ -32,7 +32,6 @@ from .categories import (
 from .coco_join import entries
 
 _OTHER_ID = 183  # "other" of the stuff annotations: everything that is not stuff
-_DESCRIPTION = "categories.json"
 _REGION_FIELDS = ("id", "image_id", "category_id", "segmentation")
 _BATCH = 2048  # images
 
@@ -288,7 +287,7 @@ class _Job(NamedTuple):
 
 def _claim_folder(output: Path, *, categories: Categories, made_from: Mapping[str, str]) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    path = output / _DESCRIPTION
+    path = output / CLASS_FILE
     rows = enumerate(zip(categories.ids, categories.names, strict=True))
     description = {
         "made_from": dict(made_from),
@@ -297,7 +296,7 @@ def _claim_folder(output: Path, *, categories: Categories, made_from: Mapping[st
     }
     if not path.exists():
         if any(output.glob("*.png")):
-            raise DataError(f"{output}: has PNG files but no {_DESCRIPTION}; choose a new folder")
+            raise DataError(f"{output}: has PNG files but no {CLASS_FILE}; choose a new folder")
         replace_file(path, json.dumps(description, indent=1).encode())
     elif json.loads(path.read_bytes()) != description:
         raise DataError(f"{path}: the folder was made from another source; choose a new one")

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
+from ..catalog.records import load_records
 from ..errors import DataError
 from .json_files import JSON_KEYS, json_problems
 from .records import ClassTables, Problem, Record, Report, check_records, repeated_images
@@ -80,7 +81,9 @@ def check_dataset(
         if path is not None and Path(path).exists():  # the loader reports missing files
             for problem in json_problems(task, Path(path)):
                 problems.add(problem)
-    records = _load(name)[:limit]
+    records = load_records(name)[:limit]
+    if not records:
+        raise DataError(f"{name}: has no images")
     tables = ClassTables.from_metadata(metadata)
     for problem in repeated_images(records):
         problems.add(problem)
@@ -101,19 +104,6 @@ def check_dataset(
 
 def _has_objects(report: Report) -> bool:
     return any(task == "objects" for (task, _), count in report.class_counts.items() if count)
-
-
-def _load(name: str) -> list[Record]:
-    try:
-        records = DatasetCatalog.get(name)
-    except DataError:
-        raise
-    except Exception as error:  # registered loaders can raise anything
-        reason = " ".join(str(error).split())
-        raise DataError(f"{name}: cannot be loaded ({type(error).__name__}: {reason})") from None
-    if not records:
-        raise DataError(f"{name}: has no images")
-    return records
 
 
 def _reports(

@@ -8,12 +8,14 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 from detectron2.data import Metadata
 
 from ..catalog.categories import IGNORE_LABEL
+from ..catalog.records import labeled_classes
 from ..errors import BadFileError
 from ..files.images import read_image
 from ..views.reading import RecordReader
@@ -38,12 +40,17 @@ class ClassTables(NamedTuple):
     objects: list[str] | None
     semantic: list[str] | None
     panoptic: list[str] | None
+    labeled: list[str] | None = None  # of objects; None if all are labeled
 
     @classmethod
     def from_metadata(cls, metadata: Metadata) -> "ClassTables":
         """Return the tables of a registered data set, which are complete once it is loaded."""
         keys = ("thing_classes", "stuff_classes", "panoptic_classes")
-        return cls(*(metadata.get(key) for key in keys))
+        tables = cls(*(metadata.get(key) for key in keys))
+        labeled = labeled_classes(metadata)
+        if labeled is None:
+            return tables
+        return tables._replace(labeled=list(compress(metadata.thing_classes, labeled)))
 
 
 class Report(NamedTuple):

@@ -17,6 +17,8 @@ from ...files import replace_file
 from ..errors import BadFileError
 from .contents import read_bytes
 
+CLASS_FILE = "categories.json"  # classes of the PNGs beside it: "index", "id" and "name" each
+
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _END_CHUNK = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _GRAY, _PALETTE = 0, 3  # PNG color types

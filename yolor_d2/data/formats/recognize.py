@@ -61,6 +61,11 @@ FORMATS = (
 )
 
 
+def fitting_formats(path: Path) -> list[Format]:
+    """Return the formats that a file or folder can be read as."""
+    return [each for each in FORMATS if each.find(path)]
+
+
 def recognize(path: Path) -> DataSource:
     """Return the format of a file or folder.
 
@@ -69,7 +74,7 @@ def recognize(path: Path) -> DataSource:
     """
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
-    found = [each for each in FORMATS if each.find(path)]
+    found = fitting_formats(path)
     if len(found) > 1:
         names = " and as ".join(f"{each.name} ({each.looks_for})" for each in found)
         raise DataError(f"{path}: can be read as {names}; name the file, or remove one of them")

@@ -1,21 +1,26 @@
 """Registers labeled data of any recognized format in detectron2's catalogs."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pycocotools.mask as mask_util
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
 from ...files import write_json
 from ..catalog.categories import IGNORE_LABEL, Categories
+from ..catalog.datasets import set_panoptic_metadata
+from ..catalog.shared_classes import set_configured_classes
+from .class_match import with_classes_of
 from .recognize import DataSource, recognize
 from .source import TEST, TRAIN, VAL, OwnData, Record
 from .split import with_validation
 
 NAMES = {TRAIN: "own_train", VAL: "own_val", TEST: "own_test"}
+ORIGIN = "own_data"  # metadata key: path of the data, folder of the annotations for evaluators
 
 
 class RegisteredData(NamedTuple):
@@ -46,26 +51,86 @@ def register_own_data(path: str, *, truth_folder: Path | None = None) -> Registe
     """
     source = recognize(Path(path).absolute())
     data, is_split = with_validation(source.read(source.path))
-    for name in NAMES.values():
-        if name in DatasetCatalog.list():
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
-    for part, records in data.parts.items():
-        metadata = _metadata(data, records)
-        if truth_folder is not None and part != TRAIN:
-            metadata |= _write_truth(truth_folder, part, records, data.things)
-        DatasetCatalog.register(NAMES[part], partial(list, records))
-        MetadataCatalog.get(NAMES[part]).set(**metadata)
+    _register(data, truth_folder)
+    folder = None if truth_folder is None else str(truth_folder.absolute())
+    MetadataCatalog.get(NAMES[TRAIN]).set(**{ORIGIN: (str(source.path), folder)})
     return RegisteredData(path, source, data, is_split)
 
 
-def register_configured(cfg: CfgNode) -> None:
-    """Register the data of DATASETS.DATA, if it is set; see `register_own_data`.
+def register_test_data(
+    path: str, network: Metadata, *, truth_folder: Path, is_own: bool
+) -> dict[str, int]:
+    """Read labeled data and register the parts that a network is evaluated on.
 
-    Annotations for evaluators are written to OUTPUT_DIR/data.
+    These are own_val and own_test. Data without parts are evaluated as a whole, except those that
+    the network was trained on: of them, only the images that were split off for validation.
+
+    Args:
+        path, truth_folder: as for `register_own_data`.
+        network: metadata with the class names of the network.
+        is_own: whether the network was trained on these data.
+
+    Returns:
+        The number of images of each data set.
+    """
+    source = recognize(Path(path).absolute())
+    data = source.read(source.path)
+    if is_own:
+        data, _ = with_validation(data)
+    parts = {part: records for part, records in data.parts.items() if part != TRAIN and records}
+    data = replace(data, parts=parts or {VAL: data.parts[TRAIN]})
+    _register(with_classes_of(data, network), truth_folder)
+    return {NAMES[part]: len(records) for part, records in data.parts.items()}
+
+
+def _register(data: OwnData, truth_folder: Path | None) -> None:
+    names = {*NAMES.values(), *(f"{name}_panoptic" for name in NAMES.values())}
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        for name in names & set(catalog.list()):
+            catalog.remove(name)
+    for part, records in data.parts.items():
+        metadata = _metadata(data, records)
+        if truth_folder is not None and part != TRAIN:
+            metadata |= _write_truth(truth_folder, part, records, data)
+        json_file = metadata.pop("panoptic_json", None)
+        DatasetCatalog.register(NAMES[part], partial(list, records))
+        MetadataCatalog.get(NAMES[part]).set(**metadata)
+        maps = [r["pan_seg_file_name"] for r in records if "pan_seg_file_name" in r]
+        if data.panoptic is not None and maps:
+            root = str(Path(maps[0]).parent)
+            set_panoptic_metadata(NAMES[part], data.panoptic, root=root, json_file=json_file)
+
+
+def register_configured(cfg: CfgNode) -> None:
+    """Register the data of DATASETS.DATA, if it is set, and set the classes of all data sets.
+
+    Annotations for evaluators are written to OUTPUT_DIR/data. See `register_own_data` and
+    `set_configured_classes`.
     """
     if cfg.DATASETS.DATA:
-        register_own_data(cfg.DATASETS.DATA, truth_folder=Path(cfg.OUTPUT_DIR) / "data")
+        register_own_data(cfg.DATASETS.DATA, truth_folder=_truth_folder(cfg))
+    set_configured_classes(cfg)
+
+
+def ensure_registered(cfg: CfgNode, *, truth: bool = True) -> None:
+    """Call `register_configured`, except if the same data are registered already.
+
+    Args:
+        cfg: the configuration.
+        truth: whether evaluators need annotations; False writes nothing.
+    """
+    if not cfg.DATASETS.DATA:
+        return
+    name = NAMES[TRAIN]
+    path, folder = str(Path(cfg.DATASETS.DATA).absolute()), _truth_folder(cfg)
+    is_registered = name in DatasetCatalog.list()
+    known = MetadataCatalog.get(name).get(ORIGIN) if is_registered else None
+    if known is None or known[0] != path or (truth and known[1] != str(folder.absolute())):
+        register_own_data(path, truth_folder=folder if truth else None)
+
+
+def _truth_folder(cfg: CfgNode) -> Path:
+    return Path(cfg.OUTPUT_DIR) / "data"
 
 
 def _metadata(data: OwnData, records: list[Record]) -> dict[str, Any]:
@@ -88,11 +153,10 @@ def _metadata(data: OwnData, records: list[Record]) -> dict[str, Any]:
     return found
 
 
-def _write_truth(
-    folder: Path, part: str, records: list[Record], things: Categories | None
-) -> dict[str, str]:
+def _write_truth(folder: Path, part: str, records: list[Record], data: OwnData) -> dict[str, str]:
     """Write the annotations in COCO's format; returns the metadata that names the files."""
     written = {}
+    things, panoptic = data.things, data.panoptic
     with_objects = [record for record in records if "annotations" in record]
     if with_objects and things is not None:
         annotations = [
@@ -120,7 +184,25 @@ def _write_truth(
         }
         written["captions_json"] = str(folder / f"{part}_captions.json")
         write_json(Path(written["captions_json"]), content)
+    with_maps = [record for record in records if "pan_seg_file_name" in record]
+    if with_maps and panoptic is not None:
+        content = {
+            "images": [_coco_image(record) for record in with_maps],
+            "annotations": [_coco_segments(record, panoptic) for record in with_maps],
+            "categories": panoptic.to_coco(),
+        }
+        written["panoptic_json"] = str(folder / f"{part}_panoptic.json")
+        write_json(Path(written["panoptic_json"]), content)
     return written
+
+
+def _coco_segments(record: Record, panoptic: Categories) -> Record:
+    segments = [
+        {**segment, "category_id": panoptic.ids[segment["category_id"]]}
+        for segment in record["segments_info"]
+    ]
+    name = Path(record["pan_seg_file_name"]).name
+    return {"image_id": record["image_id"], "file_name": name, "segments_info": segments}
 
 
 def _coco_image(record: Record) -> Record:

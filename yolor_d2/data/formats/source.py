@@ -33,6 +33,7 @@ class OwnData:
         parts: records of "train", "val" and "test"; "val" and "test" can be missing.
         things: classes of objects; None without objects.
         sem_seg: classes of semantic maps; None without maps.
+        panoptic: classes of panoptic maps; None without maps.
         unlabeled: number of images without labels, which are left out.
         missing: label files, or names in them, without an image, which are left out.
     """
@@ -41,6 +42,7 @@ class OwnData:
     parts: dict[str, list[Record]]
     things: Categories | None = None
     sem_seg: Categories | None = None
+    panoptic: Categories | None = None
     unlabeled: int = 0
     missing: tuple[str, ...] = ()
 

@@ -73,9 +73,11 @@ def _labels(data: OwnData) -> str:
     outlines = sum("segmentation" in annotation for annotation in objects)
     captions = sum(len(record.get("captions", ())) for record in records)
     maps = sum("sem_seg_file_name" in record for record in records)
+    panoptic = sum("pan_seg_file_name" in record for record in records)
     counts = [
         (f"{len(objects)} objects, {outlines} with outlines", len(objects)),
         (f"{maps} semantic maps", maps),
+        (f"{panoptic} panoptic maps", panoptic),
         (f"{captions} captions", captions),
     ]
     return ", ".join(text for text, count in counts if count) or "none"

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from ...tokenizer import Tokenizer
 from ..catalog.records import COMPLETE, read_metadata, read_records
+from ..catalog.shared_classes import warn_about_unlabeled
 from ..errors import DataError
 from ..files.images import BadFiles
 from ..views.mapper import MultiTaskMapper, known_targets
@@ -288,6 +289,7 @@ def _check_targets(
 ) -> None:
     """Check that every task has targets and that the data sets share their classes."""
     shared_classes(names, "thing_classes", where="json_file")
+    warn_about_unlabeled(names)
     if not isinstance(mapper, MultiTaskMapper):
         return
     missing = set(mapper.tasks)
@@ -317,5 +319,6 @@ def shared_classes(names: Sequence[str], key: str, *, where: str) -> list[str] |
         if metadata.get(where if is_complete else key) is not None and metadata.get(key):
             found[name] = tuple(metadata.get(key))
     if len(set(found.values())) > 1:
-        raise DataError(f"the {key} of {' and '.join(found)} differ")
+        hint = "; DATASETS.THING_CLASSES matches them by name" * (key == "thing_classes")
+        raise DataError(f"the {key} of {' and '.join(found)} differ{hint}")
     return list(next(iter(found.values()))) if found else None

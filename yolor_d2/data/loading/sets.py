@@ -1,5 +1,6 @@
 """PyTorch data sets of mapped records."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -47,8 +48,8 @@ class TrainingSet(Dataset[Record]):
         records = [record for dataset in datasets for record in with_mask_flags(dataset)]
         sources = np.repeat(np.arange(len(datasets)), [len(dataset) for dataset in datasets])
         tasks = mapper.strong_tasks if isinstance(mapper, MultiTaskMapper) else frozenset()
-        known = [known_targets(record) & tasks - {"caption"} for record in records]
-        self.partners = PartnerPool(known, sources, ratios=ratios)
+        self.partners = PartnerPool(_required_targets(records, tasks), sources, ratios=ratios)
+        self.object_counts = np.array([_count_objects(record) for record in records])
         self.records = DatasetFromList(records, copy=False, serialize=True)
 
     def __len__(self) -> int:
@@ -68,6 +69,12 @@ class TrainingSet(Dataset[Record]):
             index = self.partners.draw(index, rng)
         raise DataError(f"{MAX_REPLACEMENTS} images in a row gave no sample, the last one {index}")
 
+    def hardest(self, number: int) -> list[Record]:
+        """Return samples of the images with the most objects, which take the most memory."""
+        images = np.argsort(-self.object_counts, kind="stable")[:number]
+        requests = (SampleRequest(k, int(i), mosaic=True) for k, i in enumerate(images))
+        return [self[request] for request in requests]
+
     def _make(self, index: int, request: SampleRequest, rng: np.random.Generator) -> Record | None:
         record = self.records[index]
         if isinstance(self.mapper, MultiTaskMapper):
@@ -77,6 +84,28 @@ class TrainingSet(Dataset[Record]):
 
             return self.mapper(record, Draw(rng, partner, request.mosaic, self.bad_files.report))
         return call_detectron2_mapper(self.mapper, record, seed=int(rng.integers(2**31)))
+
+
+def _count_objects(record: Record) -> int:
+    return len(record.get("annotations") or record.get("segments_info") or ())
+
+
+def _required_targets(records: Sequence[Record], tasks: frozenset[str]) -> list[frozenset[str]]:
+    """Return the targets that the partners of each image need: tasks and, if any, labeled classes.
+
+    Captions are excluded: they are always those of the sample's own image.
+    """
+    number = max((len(record.get("labeled_classes", ())) for record in records), default=0)
+
+    @functools.cache  # so that the images of a data set share one object
+    def required(known: frozenset[str], labeled: tuple[bool, ...] | None) -> frozenset[str]:
+        if "detection" not in known:
+            return known
+        classes = (i for i in range(number) if labeled is None or labeled[i])
+        return known | {f"class {i}" for i in classes}
+
+    tasks = tasks - {"caption"}
+    return [required(known_targets(r) & tasks, r.get("labeled_classes")) for r in records]
 
 
 def with_mask_flags(records: Sequence[Record]) -> Iterator[Record]:

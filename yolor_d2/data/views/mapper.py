@@ -180,6 +180,8 @@ class MultiTaskMapper:
             - "weak_instances", "weak_sem_seg", "weak_mask_stride", "weak_sem_seg_stride": the same
               for the weak view, with sizes rounded up.
             - "caption_ids": tokens of K captions, int64 (K, T), padded.
+            - "labeled_classes": classes whose objects are labeled in both views, bool (C,); missing
+              if these are all classes.
 
         Raises:
             BadFileError: the record's own file cannot be used. Unusable files of partners are
@@ -191,6 +193,8 @@ class MultiTaskMapper:
         draw = draw or Draw(np.random.default_rng(), lambda rng: record, mosaic=False)
         known = known_targets(record)
         item = {k: record[k] for k in ("file_name", "image_id", "height", "width")}
+        if "labeled_classes" in record and "detection" in self.tasks & known:
+            item["labeled_classes"] = torch.tensor(record["labeled_classes"])
         if "caption" in self.tasks & known:
             item["caption_ids"] = self._caption_ids(record, draw.rng)
         if self.strong_tasks:

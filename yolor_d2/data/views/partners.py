@@ -11,7 +11,7 @@ class PartnerPool:
     Otherwise unlabeled parts of a mosaic would count as parts without objects.
 
     Args:
-        known_targets: the tasks for which each image has targets.
+        known_targets: the targets of each image: tasks, and labeled classes where not all are.
         sources: (images,) the data set index of each image.
         ratios: share of the partners from each data set; None draws uniformly from all images.
     """

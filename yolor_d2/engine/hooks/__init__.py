@@ -7,7 +7,7 @@ from .best_checkpoint import BestCheckpoint
 from .curves import MetricCurves
 from .data_wait import DataWait
 from .early_stop import EarlyStop
-from .memory_advice import explain_out_of_memory, is_out_of_memory
+from .memory_advice import explain_out_of_memory
 from .samples import SamplePictures, draw_first_samples
 from .validation_loss import ValidationLoss
 
@@ -20,5 +20,4 @@ __all__ = [
     "ValidationLoss",
     "draw_first_samples",
     "explain_out_of_memory",
-    "is_out_of_memory",
 ]

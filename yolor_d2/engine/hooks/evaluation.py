@@ -1,14 +1,22 @@
 """Evaluation between steps: hooks that read the weights after they have been saved."""
 
-from collections.abc import Callable, Sequence
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from detectron2.engine import HookBase
 from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils.events import EventWriter
+from tabulate import tabulate
 
 from ...evaluation.report import headline
 from ..evaluation import Results
+
+logger = logging.getLogger(__name__)
+
+# Metrics whose best values are logged; all are better if higher.
+MAIN_METRICS = ("AP", "AP50", "mIoU", "PQ", "Bleu_4", "CIDEr")
 
 
 class EvaluationHooks(HookBase):
@@ -73,16 +81,20 @@ class EvaluationHooks(HookBase):
 
 
 class Evaluation(HookBase):
-    """Evaluates the weights and logs the metrics.
+    """Evaluates the weights; logs the metrics, and a table of the main ones with the best so far.
 
     Args:
         evaluate: returns nested results, the same on all processes.
         period: in steps; the last step is evaluated as well. 0: the last step only.
+
+    Attributes:
+        best: the best value of each main metric and its number of finished steps.
     """
 
     def __init__(self, evaluate: Callable[[], Results], *, period: int) -> None:
         self.evaluate = evaluate
         self.period = period
+        self.best: dict[str, tuple[float, int]] = {}
 
     def after_step(self) -> None:
         finished = self.trainer.iter + 1
@@ -91,6 +103,33 @@ class Evaluation(HookBase):
             return
         metrics = flatten_results_dict(headline(self.evaluate()))
         self.trainer.storage.put_scalars(**metrics, smoothing_hint=False)
+        main = {name: v for name, v in metrics.items() if name.rpartition("/")[2] in MAIN_METRICS}
+        for name, value in main.items():
+            if math.isfinite(value) and (name not in self.best or value > self.best[name][0]):
+                self.best[name] = float(value), finished
+        if main:
+            logger.info("after %d steps:\n%s", finished, self._table(main))
+
+    def _table(self, metrics: Mapping[str, float]) -> str:
+        rows = []
+        for name, value in metrics.items():
+            best, step = self.best.get(name, (math.nan, "-"))
+            rows.append([name, *(_number(each) for each in (value, best)), step])
+        headers = ["metric", "now", "best", "step of best"]
+        alignment = ("left", "right", "right", "right")
+        return tabulate(
+            rows, headers=headers, tablefmt="pipe", disable_numparse=True, colalign=alignment
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best} if self.best else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best = dict(state["best"])
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "-"
 
 
 class SaveRegularly(HookBase):

@@ -1,21 +1,8 @@
 """Advice when memory runs out."""
 
-import torch
-
 from ..parts import MemorySettings
 
 CANVAS_DIVISOR = 32
-# Messages of errors that are no OutOfMemoryError.
-OTHER_MESSAGES = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the memory of a GPU or the host is exhausted."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        message in str(error) for message in OTHER_MESSAGES
-    )
 
 
 def explain_out_of_memory(

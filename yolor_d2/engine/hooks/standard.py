@@ -5,11 +5,13 @@ from detectron2.utils import comm
 
 from ..optim.schedule import Schedule
 from ..run import Run
+from ..writers import ProgressPrinter
 from .best_checkpoint import BestCheckpoint
 from .curves import MetricCurves
 from .data_wait import DataWait
 from .early_stop import EarlyStop
 from .evaluation import Evaluation, EvaluationHooks, SaveRegularly, WriteBeforeEvaluation
+from .progress import FirstSteps
 from .rewards import RewardMetrics
 from .samples import SamplePictures
 from .validation_loss import ValidationLoss
@@ -38,8 +40,9 @@ def standard_hooks(run: Run) -> list[HookBase]:
     reports: list[HookBase] = [hooks.PeriodicWriter(writers, period=options.log_period)]
     if options.curves:
         reports.append(MetricCurves(run.folder.path))
+    first = FirstSteps([writer for writer in writers if isinstance(writer, ProgressPrinter)])
     write = WriteBeforeEvaluation(writers, evaluation_hooks=evaluation_hooks)
-    return [*before, write, evaluation_hooks, *reports]
+    return [*before, first, write, evaluation_hooks, *reports]
 
 
 def _evaluates(run: Run) -> bool:

@@ -1,6 +1,9 @@
 """The command line of training and evaluation: detectron2's flags and ours."""
 
 import argparse
+import importlib
+import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +39,35 @@ def argument_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="start a new run in the folder of another run, which is removed",
     )
+    add_import(parser)
     return parser
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    """Add the modules that `import_modules` imports."""
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module that registers data sets or heads; repeatable",
+    )
+
+
+def import_modules(names: Sequence[str]) -> None:
+    """Import modules, which can be in the current folder.
+
+    Raises:
+        ValueError: a module cannot be found.
+    """
+    if names and not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())  # as with `python -m`
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ValueError(f"--import {name}: {error}") from error
 
 
 class _Parser(argparse.ArgumentParser):

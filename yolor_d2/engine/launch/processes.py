@@ -1,7 +1,6 @@
 """Starting a run in one process, by torchrun, by SLURM, or by detectron2's flags."""
 
 import ctypes
-import logging
 import multiprocessing
 import os
 import signal
@@ -18,8 +17,7 @@ from torch import distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from . import signals, slurm
-
-logger = logging.getLogger(__name__)
+from .errors import print_error
 
 TIMEOUT = timedelta(minutes=30)  # to wait for other processes, at the start and later
 
@@ -54,7 +52,7 @@ def launch(main: Main, args: Namespace, *, timeout: timedelta = TIMEOUT) -> None
         if not started:
             check_gpus(args.num_gpus)
     except ValueError as error:
-        logger.error("%s", error)
+        print_error(error)
         raise SystemExit(WRONG_USE) from None
     if started:
         join_group(timeout)

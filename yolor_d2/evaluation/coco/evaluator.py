@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from detectron2.data import Metadata
 from detectron2.evaluation import DatasetEvaluator
 
-from ...data.catalog.records import read_metadata
+from ...data.catalog.records import labeled_classes, read_metadata
 from ...files import write_json
 from ...structures import instances_to_coco_json
 from ..gathering import gather
@@ -24,7 +25,7 @@ class InstanceEvaluator(DatasetEvaluator):
 
     A metric is 0 if nothing was found and NaN if the ground truth has no such object. All objects
     of an image without results (a broken file, say) count as missed. Results for images that are
-    not in the ground truth do not count.
+    not in the ground truth do not count, nor do classes that are not labeled in the data set.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class InstanceEvaluator(DatasetEvaluator):
             plots: draw precision-recall curves, and a confusion matrix of boxes.
         """
         self._metadata = read_metadata(dataset_name)
-        self._dataset: Json = read_ground_truth(dataset_name)
+        self._dataset: Json = _labeled_only(read_ground_truth(dataset_name), self._metadata)
         self._image_ids = {image["id"] for image in self._dataset["images"]}
         self._tasks = tuple(tasks)
         self._folder = None if output_dir is None else Path(output_dir)
@@ -128,6 +129,25 @@ class InstanceEvaluator(DatasetEvaluator):
 
     def _draw_confusion(self, folder: Path, results: list[Json], names: dict[int, str]) -> None:
         categories = sorted(names)
-        confusion = box_confusion(self._dataset["annotations"], results, categories)
+        annotations, results = (
+            [item for item in items if item["category_id"] in names]
+            for items in (self._dataset["annotations"], results)
+        )
+        confusion = box_confusion(annotations, results, categories)
         labels = [*(names[category] for category in categories), "nothing"]
         draw_confusion(folder / "confusion.png", confusion, labels)
+
+
+def _labeled_only(dataset: Json, metadata: Metadata) -> Json:
+    """Return the ground truth without the categories that are not labeled in the data set."""
+    labeled = labeled_classes(metadata)
+    if labeled is None:
+        return dataset
+    # Without a table, category ids are class indices.
+    to_index = metadata.get("thing_dataset_id_to_contiguous_id") or {
+        i: i for i in range(len(labeled))
+    }
+    kept = {category_id for category_id, index in to_index.items() if labeled[index]}
+    names = [name for name, ok in zip(metadata.thing_classes, labeled, strict=True) if not ok]
+    logger.info("%s: not labeled, not scored: %s", metadata.name, ", ".join(names))
+    return {**dataset, "categories": [c for c in dataset["categories"] if c["id"] in kept]}

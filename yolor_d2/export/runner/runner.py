@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import onnxruntime
-from runner_captions import Search, beam_search
+from runner_captions import Search, beam_search, load_tokenizer
 from runner_results import Content, boxes_to_image, detect, full_masks, labels_at, merge
 
 Results = dict[str, Any]
@@ -45,11 +45,7 @@ class Runner:
         }
         self._tokenizer: Any = None
         if self.facts.get("tokenizer"):
-            from sentencepiece import SentencePieceProcessor
-
-            self._tokenizer = SentencePieceProcessor(
-                model_file=str(folder / self.facts["tokenizer"])
-            )
+            self._tokenizer = load_tokenizer(folder / self.facts["tokenizer"])
 
     def __call__(self, image: np.ndarray) -> Results:
         """Predict on an RGB image (height, width, 3) uint8.
@@ -114,11 +110,11 @@ class Runner:
         return found
 
     def caption(self, raw: dict[str, np.ndarray]) -> Results:
-        """Decode a caption from outputs of "vision"; empty without visual tokens."""
-        if "tokens" not in raw:
+        """Decode a caption from outputs of "vision"; empty without a caption head."""
+        if "caption" not in self.facts:
             return {}
         search = Search(**self.facts["caption"])
-        image = self.run("caption_start", tokens=raw["tokens"], padding=raw["padding"])
+        image = self.run("caption_start", **raw)
         layers, heads, width = self.facts["caption_cache"]
         past = np.zeros((layers, 2, 1, search.beam_size, heads, 0, width), np.float32)
 
@@ -131,7 +127,8 @@ class Runner:
             return outputs["logits"][0]
 
         ids, score = beam_search(step, search)
-        text = None if self._tokenizer is None else self._tokenizer.decode(ids[1:-1])
+        words = ids[1:-1] if ids[-1] == search.eos_id else ids[1:]
+        text = None if self._tokenizer is None else self._tokenizer.decode(words)
         return {"caption": text, "caption_ids": ids, "caption_score": score}
 
 

@@ -1,10 +1,11 @@
-"""Beam search over next-token logits, in NumPy.
+"""Beam search over next-token logits, in NumPy, and decoding of its token ids.
 
 Shapes: K beams, T tokens, P tokens so far, V vocabulary.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,10 +26,13 @@ class Search(NamedTuple):
     min_tokens: int = 0  # T, including begin and end; 0 disables it
     length_penalty: float = 0.0  # finished texts are ranked by score / length ** length_penalty
     no_repeat_ngram: int = 0  # block repeated n-grams of this length; 0 disables it
+    finished_in_beam: bool = False  # whether finished texts keep their places in the beam
 
 
 def beam_search(step: Step, search: Search) -> tuple[list[int], float]:
     """Return the token ids of the best text, including begin and end, and its log-probability."""
+    if search.finished_in_beam:
+        return fixed_beam_search(step, search)
     beams, last = search.beam_size, search.max_tokens - 1
     texts = np.full((beams, search.max_tokens), search.pad_id)
     texts[:, 0] = search.bos_id
@@ -62,6 +66,32 @@ def beam_search(step: Step, search: Search) -> tuple[list[int], float]:
         if finished >= beams or best_rank >= scores[0] / last**search.length_penalty:
             break
     return best, float(best_score)
+
+
+def fixed_beam_search(step: Step, search: Search) -> tuple[list[int], float]:
+    """Return the same as `beam_search`; finished texts keep their places, and need no end."""
+    beams, pad_id = search.beam_size, search.pad_id
+    texts = np.full((beams, search.max_tokens), pad_id)
+    texts[:, 0] = search.bos_id
+    scores = np.full(beams, -np.inf, np.float32)
+    scores[0] = 0
+    parents, done = np.arange(beams), np.zeros(beams, bool)
+    for position in range(1, search.max_tokens):
+        logits = step(texts[:, position - 1], parents)
+        gains = log_probabilities(logits, texts[:, :position], False, search)
+        gains[done] = -np.inf
+        gains[done, pad_id] = 0
+        totals = (scores[:, None] + gains).ravel()
+        order = largest(totals, beams)
+        parents, tokens = np.divmod(order, gains.shape[1])
+        scores, texts = totals[order], texts[parents]
+        texts[:, position] = tokens
+        done = done[parents] | (tokens == search.eos_id)
+        if done.all():
+            break
+    lengths = (texts != pad_id).sum(axis=1)
+    best = int(np.argmax(scores / (lengths - 1.0) ** search.length_penalty))
+    return texts[best, : lengths[best]].tolist(), float(scores[best])
 
 
 def log_probabilities(
@@ -104,3 +134,28 @@ def forbid_repeats(gains: np.ndarray, texts: np.ndarray, length: int) -> None:
         for start in range(len(text) - length + 1 if length else 0):
             if text[start : start + length - 1] == newest:
                 row[text[start + length - 1]] = -np.inf
+
+
+class WordList:
+    """A vocabulary of whole words, one per line, of which the first is [PAD]."""
+
+    SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+    def __init__(self, data: bytes) -> None:
+        lines = data.decode("utf-8").removesuffix("\n").split("\n")
+        self._words = [line.removesuffix("\r") for line in lines]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the words with blanks between them and a capital letter."""
+        words = [self._words[number] for number in ids]
+        return " ".join(word for word in words if word not in self.SPECIAL).capitalize()
+
+
+def load_tokenizer(path: Path) -> Any:
+    """Return an object whose `decode` converts token ids to text."""
+    data = path.read_bytes()
+    if data.startswith(b"[PAD]"):
+        return WordList(data)
+    from sentencepiece import SentencePieceProcessor
+
+    return SentencePieceProcessor(model_proto=data)

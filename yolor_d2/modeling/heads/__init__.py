@@ -1,7 +1,7 @@
 """One folder for each task: network, losses, inference."""
 
-from .caption import TransformerCaptionHead, VisualTokens
-from .detection import AnchorFreeHead, PointPredictions
+from .caption import CaptionHead, GridRegionCaptionHead, TransformerCaptionHead, VisualTokens
+from .detection import AnchorFreeHead, OneToOneHead, PointPredictions
 from .mask import MaskPredictions, PrototypeMaskHead
 from .registry import (
     CAPTION_HEAD_REGISTRY,
@@ -10,16 +10,27 @@ from .registry import (
     build_caption_head,
     build_detection_head,
     build_mask_head,
+    read_by_caption_head,
 )
-from .semantic import MultiScaleSemanticHead, PlainSemanticHead, SemanticHead, UConvHead
+from .semantic import (
+    DenseNeckSemanticHead,
+    MultiScaleSemanticHead,
+    PlainSemanticHead,
+    SemanticHead,
+    UConvHead,
+)
 
 __all__ = [
     "CAPTION_HEAD_REGISTRY",
     "DETECTION_HEAD_REGISTRY",
     "MASK_HEAD_REGISTRY",
     "AnchorFreeHead",
+    "CaptionHead",
+    "DenseNeckSemanticHead",
+    "GridRegionCaptionHead",
     "MaskPredictions",
     "MultiScaleSemanticHead",
+    "OneToOneHead",
     "PlainSemanticHead",
     "PointPredictions",
     "PrototypeMaskHead",
@@ -30,4 +41,5 @@ __all__ = [
     "build_caption_head",
     "build_detection_head",
     "build_mask_head",
+    "read_by_caption_head",
 ]

@@ -62,7 +62,9 @@ Caption heads, constructed as `head(cfg, input_shape)`:
 
 Optional: a head that trains from rewards has `losses(tokens, captions, reward=None)`; the argument
 is passed when the trainer has a reward. A head that reads objects has `regions` (not None) and
-`max_regions`, and `forward(features, contents, regions: Regions)`.
+`max_regions`, and `forward(features, contents, regions: Regions)`. A head that reads the outputs of
+other heads has `reads`, the tasks {"detection", "semantic"}, and `forward(features, contents,
+outputs: HeadOutputs)`; the semantic head then has `shared_map` and `maps_from`.
 """
 
 
@@ -76,3 +78,9 @@ def build_mask_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Modul
 
 def build_caption_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:
     return CAPTION_HEAD_REGISTRY.get(cfg.MODEL.CAPTION_HEAD.NAME)(cfg, input_shape)
+
+
+def read_by_caption_head(name: str) -> frozenset[str]:
+    """Tasks whose outputs the caption head of this name reads; none if the name is unknown."""
+    head = CAPTION_HEAD_REGISTRY.get(name) if name in CAPTION_HEAD_REGISTRY else None
+    return frozenset(getattr(head, "reads", ()))

@@ -1,9 +1,10 @@
 """Blocks of the network. Blocks that can be folded for inference have a `fuse()`."""
 
 from .conv import ConvBlock
+from .dense_neck import DenseNeck
 from .elan import SPPCSPC, Elan, Transition
 from .gelan import PSA, SPPELAN, AConv, ADown, Elan3x3, RepConv, RepNCSP, RepNCSPELAN
-from .implicit import ImplicitConv1x1
+from .implicit import ImplicitConv1x1, Tower
 from .modes import frozen_statistics, is_trainable, training_flag
 
 __all__ = [
@@ -13,12 +14,14 @@ __all__ = [
     "AConv",
     "ADown",
     "ConvBlock",
+    "DenseNeck",
     "Elan",
     "Elan3x3",
     "ImplicitConv1x1",
     "RepConv",
     "RepNCSP",
     "RepNCSPELAN",
+    "Tower",
     "Transition",
     "frozen_statistics",
     "is_trainable",

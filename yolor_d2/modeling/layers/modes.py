@@ -27,7 +27,7 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def training_flag(head: nn.Module) -> Iterator[None]:
-    """Let a detectron2 semantic head return losses: it does so in training mode only.
+    """Let a head compute what its losses need; some heads do so in training mode only.
 
     Only the head's own flag is set; the modes of its layers stay.
     """

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from yolor_d2.letterbox import Content
 from yolor_d2.modeling.heads.semantic import maps as semantic_maps
-from yolor_d2.modeling.heads.semantic.maps import labels_at, logits_at
+from yolor_d2.modeling.heads.semantic.maps import labels_at, labels_with_probabilities_at, logits_at
 from yolor_d2.structures import SemanticMap
 
 from ....resizing import maps_to_image
@@ -134,6 +134,19 @@ def test_dtypes_of_logits(dtype: torch.dtype) -> None:
     wide = logits.double()
     torch.testing.assert_close(found, logits_at(wide, content, **size).to(dtype))
     assert (labels == labels_at(wide, content, **size)).float().mean() > 0.99
+
+
+def test_probabilities_of_labels() -> None:
+    """Those of the logits at the image, where these are one tensor."""
+    logits, content = random_logits(6, 32, 48), Content(0, 5, 192, 71)
+    size = {"canvas": (128, 192), "height": 111, "width": 301}
+    labels, probabilities = labels_with_probabilities_at(logits, content, **size)
+    assert (labels == labels_at(logits, content, **size)).all()
+    expected = logits_at(logits, content, **size).softmax(dim=0).amax(dim=0)
+    torch.testing.assert_close(probabilities, expected)
+    moved = SemanticMap(labels, 6, probabilities).to("cpu")
+    assert moved.probabilities is not None
+    assert (moved.probabilities == probabilities).all()
 
 
 def test_more_than_256_classes() -> None:

@@ -101,7 +101,10 @@ class VocabularyOptions(NamedTuple):
         if not cfg.TOKENIZER.MODEL:
             pieces = cfg.TOKENIZER.VOCAB_SIZE
             size = head.VOCAB_SIZE or pieces
-            return cls(size, usable_vocab=min(size, pieces), **output)
+            ids = tuple(head.SPECIAL_IDS)
+            if len(set(ids)) != 3 or min(ids) < 0:
+                raise ValueError(f"{KEY}.SPECIAL_IDS needs 3 different ids, got {list(ids)}")
+            return cls(size, min(size, pieces), *ids, **output)
         tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL)
         pieces = len(tokenizer)
         if 0 < head.VOCAB_SIZE < pieces:
@@ -160,6 +163,39 @@ class RegionOptions(NamedTuple):
             region_feature=head.REGION_FEATURE,
             max_regions=head.MAX_REGIONS,
             num_classes=number_of_classes(cfg, "DETECTION_HEAD", "thing_classes"),
+        )
+
+
+class PointOptions(NamedTuple):
+    """Visual tokens at points that other heads choose.
+
+    Attributes:
+        features: the detection head's maps.
+        semantic_channels: of the map that the semantic head shares.
+        max_points: points with the best class scores, at most.
+    """
+
+    features: Sequence[str]
+    semantic_channels: int
+    max_points: int = 300
+
+    def check(self) -> None:
+        """Raise ValueError for invalid options."""
+        check_range(KEY, {"MAX_REGIONS": self.max_points}, low=1)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> "PointOptions":
+        missing = sorted({"detection", "semantic"} - set(cfg.MODEL.YOLOR.TASKS))
+        if missing:
+            raise ValueError(
+                f"{KEY}.NAME is {cfg.MODEL.CAPTION_HEAD.NAME}, which reads the outputs of other "
+                f"heads: MODEL.YOLOR.TASKS has no {' and no '.join(missing)}"
+            )
+        semantic = cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES[0]
+        return cls(
+            features=cfg.MODEL.DETECTION_HEAD.IN_FEATURES,
+            semantic_channels=input_shape[semantic].channels,
+            max_points=cfg.MODEL.CAPTION_HEAD.MAX_REGIONS,
         )
 
 

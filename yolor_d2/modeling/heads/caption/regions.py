@@ -33,14 +33,14 @@ def found_regions(logits: Tensor, boxes: Tensor, *, count: int) -> Regions:
         boxes: (N, A, 4).
         count: M, unless A is smaller.
     """
-    scores, points = _top(logits.amax(dim=2).sigmoid(), CANDIDATES * count)  # (N, B) each
-    overlaps = _overlaps(_pick(boxes, points)).triu(diagonal=1)  # (N, B, B) row before column
+    scores, points = top(logits.amax(dim=2).sigmoid(), CANDIDATES * count)  # (N, B) each
+    overlaps = _overlaps(pick(boxes, points)).triu(diagonal=1)  # (N, B, B) row before column
     dropped = (overlaps > SAME_OBJECT).any(dim=1) | (scores < MIN_SCORE)  # (N, B)
-    scores, best = _top(scores.masked_fill(dropped, -1), count)  # (N, M) each
+    scores, best = top(scores.masked_fill(dropped, -1), count)  # (N, M) each
     points, padding = points.gather(1, best), scores < 0
     return Regions(
-        boxes=_pick(boxes, points).masked_fill(padding[:, :, None], 0),
-        scores=_pick(logits, points).sigmoid(),
+        boxes=pick(boxes, points).masked_fill(padding[:, :, None], 0),
+        scores=pick(logits, points).sigmoid(),
         padding=padding,
     )
 
@@ -62,7 +62,7 @@ def true_regions(objects: Objects, *, count: int, num_classes: int) -> Regions:
     return Regions(lay_out(objects.boxes, 0), lay_out(scores, 0), lay_out(padding, True))
 
 
-def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` largest values of each row, or all if there are fewer; and their columns."""
     width = values.shape[1]
     # Under torch.jit.trace a size is a tensor, and min() would turn it into a constant.
@@ -71,7 +71,7 @@ def _top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return top, columns
 
 
-def _pick(values: Tensor, points: Tensor) -> Tensor:
+def pick(values: Tensor, points: Tensor) -> Tensor:
     """The rows of values (N, A, X) at points (N, M): (N, M, X)."""
     return values.gather(1, points[:, :, None].expand(-1, -1, values.shape[2]))
 

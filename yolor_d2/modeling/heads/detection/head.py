@@ -1,10 +1,12 @@
 """Anchor-free detection: every cell of the feature maps predicts one box and its classes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Boxes, Instances
@@ -12,10 +14,9 @@ from torch import Tensor, nn
 
 from ....checks import check_names, check_range
 from ...classes import number_of_classes
-from ...layers import ImplicitConv1x1
 from ...objects import Assignment, Objects
 from ...reduce import over_processes
-from ..branch import by_point, make_tower
+from ..branch import adds_before_tower, by_point, make_predictor, make_tower
 from ..registry import DETECTION_HEAD_REGISTRY
 from .assigner import TaskAlignedAssigner
 from .geometry import boxes_to_distances, distances_to_boxes, expected_distances, level_points
@@ -43,6 +44,7 @@ class PointPredictions(NamedTuple):
     bins: Tensor  # (N, A, 4 * R) logits of each side's distance in cells: left, top, right, bottom
     points: Tensor  # (A, 2) x y in pixels of the canvas; never in half precision
     strides: Tensor  # (A,) side of a point's cell in pixels
+    one_to_one: "PointPredictions | None" = None  # of a second set of branches, in training
 
 
 @DETECTION_HEAD_REGISTRY.register()
@@ -62,6 +64,9 @@ class AnchorFreeHead(nn.Module):
         in_features: Sequence[str] = ("p3", "p4", "p5"),
         reg_max: int = 16,
         implicit: bool = True,
+        implicit_placement: str = "predictor",
+        box_groups: int = 1,
+        depthwise_classes: bool = False,
         assigner: TaskAlignedAssigner | None = None,
         loss_weights: DetectionLossWeights | None = None,
         suppression: Suppression | None = None,
@@ -73,7 +78,11 @@ class AnchorFreeHead(nn.Module):
             in_features: maps whose cells predict objects, finest first.
             reg_max: number of bins; a side's distance is a distribution over 0 .. reg_max - 1
                 cells.
-            implicit: whether the predictors (last convolutions) have implicit vectors.
+            implicit: whether the branches have implicit vectors.
+            implicit_placement: where one of them is added, "predictor" or "tower"; see `branch`.
+            box_groups: groups of the last two convolutions of box branches; 4 separates the sides.
+            depthwise_classes: whether the 3 x 3 convolutions of class branches are depthwise, each
+                followed by a 1 x 1 convolution.
             assigner: assigns objects to points; None: the published settings.
             loss_weights: factors of the losses; None: the published ones.
             suppression: selects the detections; None: the settings of the published evaluation.
@@ -81,6 +90,7 @@ class AnchorFreeHead(nn.Module):
         super().__init__()
         check_range(KEY, {"NUM_CLASSES": num_classes}, low=1)
         check_range(KEY, {"REG_MAX": reg_max}, low=2)
+        check_range(KEY, {"BOX_GROUPS": box_groups}, low=1)
         maps = _chosen_maps(input_shape, in_features)
         self.in_features = list(maps)
         self.strides = [shape.stride for shape in maps.values()]
@@ -90,26 +100,44 @@ class AnchorFreeHead(nn.Module):
         self.suppression = suppression or Suppression()
         self.loss_weights.check()
         self.suppression.check()
-        self._build(maps, num_classes, implicit=implicit)
+        in_tower = adds_before_tower(implicit=implicit, placement=implicit_placement)
+        self._build(
+            maps,
+            num_classes,
+            box_groups=box_groups,
+            depthwise_classes=depthwise_classes,
+            tower=partial(make_tower, implicit_add=in_tower),
+            predictor=partial(make_predictor, implicit=implicit, placement=implicit_placement),
+        )
 
-    def _build(self, maps: Mapping[str, ShapeSpec], num_classes: int, *, implicit: bool) -> None:
+    def _build(
+        self,
+        maps: Mapping[str, ShapeSpec],
+        num_classes: int,
+        *,
+        box_groups: int,
+        depthwise_classes: bool,
+        tower: Callable[..., nn.Module],
+        predictor: Callable[..., nn.Module],
+    ) -> None:
         finest = next(iter(maps.values())).channels
         box_width = max(MIN_BOX_WIDTH, finest // 4, 4 * self.reg_max)
+        box_width = box_groups * -(-box_width // box_groups)
         class_width = max(finest, min(2 * num_classes, MAX_CLASS_WIDTH))
         self.box_towers, self.class_towers = nn.ModuleDict(), nn.ModuleDict()
         self.box_predictors, self.class_predictors = nn.ModuleDict(), nn.ModuleDict()
         for level, shape in maps.items():
-            self.box_towers[level] = make_tower(shape.channels, box_width)
-            self.class_towers[level] = make_tower(shape.channels, class_width)
-            cells = (EXPECTED_SIDE / shape.stride) ** 2
-            self.box_predictors[level] = _predictor(
-                box_width, 4 * self.reg_max, bias=BOX_BIAS, implicit=implicit
+            self.box_towers[level] = tower(shape.channels, box_width, groups=box_groups)
+            self.class_towers[level] = tower(
+                shape.channels, class_width, depthwise=depthwise_classes
             )
-            self.class_predictors[level] = _predictor(
-                class_width,
-                num_classes,
-                bias=math.log(EXPECTED_OBJECTS / num_classes / cells),
-                implicit=implicit,
+            cells = (EXPECTED_SIDE / shape.stride) ** 2
+            self.box_predictors[level] = _with_bias(
+                predictor(box_width, 4 * self.reg_max, groups=box_groups), BOX_BIAS
+            )
+            self.class_predictors[level] = _with_bias(
+                predictor(class_width, num_classes),
+                math.log(EXPECTED_OBJECTS / num_classes / cells),
             )
 
     @classmethod
@@ -121,6 +149,9 @@ class AnchorFreeHead(nn.Module):
             "in_features": node.IN_FEATURES,
             "reg_max": node.REG_MAX,
             "implicit": cfg.MODEL.YOLOR.IMPLICIT,
+            "implicit_placement": cfg.MODEL.YOLOR.IMPLICIT_PLACEMENT,
+            "box_groups": node.BOX_GROUPS,
+            "depthwise_classes": node.DEPTHWISE_CLASSES,
             "assigner": TaskAlignedAssigner(
                 topk=node.ASSIGN.TOPK, alpha=node.ASSIGN.ALPHA, beta=node.ASSIGN.BETA
             ),
@@ -180,11 +211,13 @@ class AnchorFreeHead(nn.Module):
         true_boxes = objects.boxes[assignment.object].to(dtype) / stride
         boxes = distances_to_boxes(points, expected_distances(bins))
         distances = boxes_to_distances(points, true_boxes)
+        classes = objects.classes[assignment.object]
+        known, positive_known = objects.known, None
+        if objects.labeled is not None:
+            known = _known_classes(objects.known, objects.labeled, logits.shape[2])  # (N, C)
+            positive_known = known[image, classes]
         loss_cls = sparse_binary_cross_entropy(
-            logits,
-            logits[image, point, objects.classes[assignment.object]],
-            score,
-            known=objects.known,
+            logits, logits[image, point, classes], score, known, positive_known
         )
         loss_box = ((1 - complete_iou(boxes, true_boxes)) * score).sum()
         loss_dfl = (distribution_focal_loss(bins, distances) * score).sum()
@@ -241,7 +274,12 @@ def _chosen_maps(
     return maps
 
 
-def _predictor(in_channels: int, out_channels: int, *, bias: float, implicit: bool) -> nn.Module:
-    predictor = ImplicitConv1x1(in_channels, out_channels, implicit=implicit)
+def _known_classes(known: Tensor, labeled: Tensor, num_classes: int) -> Tensor:
+    """Classes with a loss at all points of an image (N, C); beyond the data's, all are known."""
+    missing = num_classes - labeled.shape[1]
+    return known[:, None] & F.pad(labeled, (0, missing), value=True)
+
+
+def _with_bias(predictor: nn.Module, bias: float) -> nn.Module:
     nn.init.constant_(predictor.get_parameter("bias"), bias)
     return predictor

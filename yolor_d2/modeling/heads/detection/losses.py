@@ -87,7 +87,11 @@ def distribution_focal_loss(bins: Tensor, distances: Tensor) -> Tensor:
 
 
 def sparse_binary_cross_entropy(
-    logits: Tensor, positive_logits: Tensor, scores: Tensor, known: Tensor
+    logits: Tensor,
+    positive_logits: Tensor,
+    scores: Tensor,
+    known: Tensor,
+    positive_known: Tensor | None = None,
 ) -> Tensor:
     """Binary cross-entropy summed over all logits, with few nonzero targets.
 
@@ -97,7 +101,13 @@ def sparse_binary_cross_entropy(
         logits: (N, A, C).
         positive_logits: (P,) logits with a nonzero target.
         scores: (P,) targets of the positive logits.
-        known: (N,) bool; the logits of other images have no target and no loss.
+        known: (N,) bool, or (N, C) bool for each class of an image; other logits have neither a
+            loss nor a gradient, except positive ones.
+        positive_known: (P,) bool, with (N, C): `known` of the positive logits.
     """
-    negative_loss = softplus(logits).sum(dim=(1, 2))  # (N,)
-    return (negative_loss * known).sum() - (positive_logits * scores).sum()
+    points_and_classes = (1, 2) if known.dim() == 1 else (1,)
+    negative_loss = softplus(logits).sum(dim=points_and_classes)  # as known
+    loss = (negative_loss * known).sum() - (positive_logits * scores).sum()
+    if positive_known is not None:
+        loss = loss + (softplus(positive_logits) * ~positive_known).sum()
+    return loss

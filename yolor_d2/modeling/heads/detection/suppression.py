@@ -14,7 +14,7 @@ class Suppression(NamedTuple):
     Attributes:
         score_thresh: only predictions with a higher score are considered.
         nms_thresh: of two boxes of a class with a larger IoU, the one with the lower score is
-            dropped.
+            dropped; 1: none is.
         multi_label: whether a point may detect an object of every class, or only of its best one.
         pre_nms_topk: maximum number of an image's predictions that enter NMS.
         detections_per_image: maximum number of detections of an image.
@@ -53,6 +53,8 @@ class Suppression(NamedTuple):
         # Stable: equal scores keep the order of points and classes.
         order = scores[point, classes].argsort(descending=True, stable=True)[: self.pre_nms_topk]
         point, classes = point[order], classes[order]
+        if self.nms_thresh == 1:
+            return point[: self.detections_per_image], classes[: self.detections_per_image]
         # batched_nms separates classes by shifting their boxes, which fails for negative
         # coordinates; in float32, the boxes of later classes would lose digits.
         kept = batched_nms(

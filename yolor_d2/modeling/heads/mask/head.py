@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from ....checks import check_choice, check_names, check_range
 from ....letterbox import Content
 from ....structures import RLEMasks
-from ...layers import ConvBlock, ImplicitConv1x1
+from ...layers import ConvBlock, DenseNeck
 from ...objects import Assignment, GroundTruthMasks, Objects
-from ..branch import by_point, make_tower
+from ..branch import adds_before_tower, by_point, make_predictor, make_tower
 from ..registry import MASK_HEAD_REGISTRY
 from .full_size import FORMATS, RESOLUTIONS, full_masks
 from .loss import mask_loss
@@ -46,6 +46,21 @@ class PrototypeNet(nn.Module):
         return self.project(self.refine(enlarged))
 
 
+class DenseNeckPrototypeNet(nn.Module):
+    """Prototypes of the published gyolo: a neck of their own, then one 1 x 1 convolution."""
+
+    def __init__(self, in_channels: int, num_prototypes: int) -> None:
+        super().__init__()
+        self.neck = DenseNeck(in_channels)
+        self.project = ConvBlock(in_channels, num_prototypes, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.project(self.neck(features))
+
+
+PROTOTYPE_NETS = ("convolutions", "dense_neck")
+
+
 @MASK_HEAD_REGISTRY.register()
 class PrototypeMaskHead(nn.Module):
     """Prototypes from one map, and their coefficients for the points of all maps."""
@@ -58,7 +73,9 @@ class PrototypeMaskHead(nn.Module):
         in_features: Sequence[str] = ("p3", "p4", "p5"),
         proto_feature: str = "p3",
         num_prototypes: int = 32,
+        prototype_net: str = "convolutions",
         implicit: bool = True,
+        implicit_placement: str = "predictor",
         loss_weight: float = 2.5,
         resolution: str = "input",
         mask_format: str = "dense",
@@ -69,7 +86,9 @@ class PrototypeMaskHead(nn.Module):
             in_features: maps whose cells predict objects, finest first.
             proto_feature: map that prototypes are computed from.
             num_prototypes: number of prototypes.
-            implicit: whether the predictors (last convolutions) have implicit vectors.
+            prototype_net: layers that compute them, "convolutions" or "dense_neck".
+            implicit: whether the coefficient branches have implicit vectors.
+            implicit_placement: where one of them is added, "predictor" or "tower"; see `branch`.
             loss_weight: factor of the loss.
             resolution: where masks are cropped and binarized, "input" or "fast"; see `full_masks`.
             mask_format: format of the results, "dense" or "rle".
@@ -77,6 +96,7 @@ class PrototypeMaskHead(nn.Module):
         super().__init__()
         check_range(KEY, {"NUM_PROTOTYPES": num_prototypes}, low=1)
         check_range(KEY, {"LOSS_WEIGHT": loss_weight})
+        check_choice(f"{KEY}.PROTOTYPE_NET", prototype_net, PROTOTYPE_NETS)
         check_choice(f"{KEY}.RESOLUTION", resolution, RESOLUTIONS)
         check_choice(f"{KEY}.MASK_FORMAT", mask_format, FORMATS)
         check_choice(f"{KEY}.PROTO_FEATURE", proto_feature, input_shape)
@@ -91,13 +111,19 @@ class PrototypeMaskHead(nn.Module):
         channels = input_shape[in_features[0]].channels
         width = max(channels // 4, num_prototypes)
         self.coefficient_towers, self.coefficient_predictors = nn.ModuleDict(), nn.ModuleDict()
+        in_tower = adds_before_tower(implicit=implicit, placement=implicit_placement)
         for level in in_features:
-            self.coefficient_towers[level] = make_tower(input_shape[level].channels, width)
-            self.coefficient_predictors[level] = ImplicitConv1x1(
-                width, num_prototypes, implicit=implicit
+            self.coefficient_towers[level] = make_tower(
+                input_shape[level].channels, width, implicit_add=in_tower
             )
-        self.prototype_net = PrototypeNet(
-            input_shape[proto_feature].channels, channels, num_prototypes
+            self.coefficient_predictors[level] = make_predictor(
+                width, num_prototypes, implicit=implicit, placement=implicit_placement
+            )
+        proto_channels = input_shape[proto_feature].channels
+        self.prototype_net = (
+            PrototypeNet(proto_channels, channels, num_prototypes)
+            if prototype_net == "convolutions"
+            else DenseNeckPrototypeNet(proto_channels, num_prototypes)
         )
 
     @classmethod
@@ -108,7 +134,9 @@ class PrototypeMaskHead(nn.Module):
             "in_features": cfg.MODEL.DETECTION_HEAD.IN_FEATURES,
             "proto_feature": node.PROTO_FEATURE,
             "num_prototypes": node.NUM_PROTOTYPES,
+            "prototype_net": node.PROTOTYPE_NET,
             "implicit": cfg.MODEL.YOLOR.IMPLICIT,
+            "implicit_placement": cfg.MODEL.YOLOR.IMPLICIT_PLACEMENT,
             "loss_weight": node.LOSS_WEIGHT,
             "resolution": node.RESOLUTION,
             "mask_format": node.MASK_FORMAT,

@@ -1,5 +1,17 @@
 """Semantic segmentation."""
 
-from .head import MultiScaleSemanticHead, PlainSemanticHead, SemanticHead, UConvHead
+from .head import (
+    DenseNeckSemanticHead,
+    MultiScaleSemanticHead,
+    PlainSemanticHead,
+    SemanticHead,
+    UConvHead,
+)
 
-__all__ = ["MultiScaleSemanticHead", "PlainSemanticHead", "SemanticHead", "UConvHead"]
+__all__ = [
+    "DenseNeckSemanticHead",
+    "MultiScaleSemanticHead",
+    "PlainSemanticHead",
+    "SemanticHead",
+    "UConvHead",
+]

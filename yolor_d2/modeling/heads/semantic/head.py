@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ....checks import check_names, check_range
 from ...classes import named_classes, number_of_classes
-from ...layers import ConvBlock, ImplicitConv1x1
+from ...layers import ConvBlock, DenseNeck, ImplicitConv1x1
 from .loss import focal_and_dice, reduce_labels
 
 Features = dict[str, Tensor]
@@ -92,7 +92,10 @@ class SemanticHead(nn.Module):
 
     def logits(self, features: Features) -> Tensor:
         """Logits (N, S, h, w) at `common_stride`; at inference, of the named classes only."""
-        maps = self.class_maps(features)
+        return self.predicted(self.class_maps(features))
+
+    def predicted(self, maps: Tensor) -> Tensor:
+        """Class maps without the classes that are never predicted; in training, all of them."""
         return maps if self.training else maps[:, : self.num_named_classes]
 
     def forward(
@@ -246,6 +249,48 @@ class MultiScaleSemanticHead(SemanticHead):
             size = finest.shape[-2:]
             finest = finest + F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
         return self.predictor(self.tower(finest))
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class DenseNeckSemanticHead(SemanticHead):
+    """The head of the published gyolo: a neck of its own on one map, then a 1 x 1 convolution.
+
+    Caption heads can read its `shared_map`.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_shape: dict[str, ShapeSpec],
+        in_features: Sequence[str],
+        **shared: Any,
+    ) -> None:
+        """
+        Args:
+            input_shape: channels and strides of the feature maps.
+            in_features: the feature map that the head reads.
+            **shared: arguments of SemanticHead.
+        """
+        shape = _only_shape(input_shape, in_features, type(self).__name__)
+        super().__init__(
+            in_features=in_features,
+            common_stride=shape.stride // 2,
+            width=shape.channels,
+            **shared,
+        )
+        self.neck = DenseNeck(shape.channels)
+
+    def shared_map(self, features: Features) -> Tensor:
+        """The enlarged map (N, X, h, w) at `common_stride`, X channels as in the input."""
+        return self.neck.enlarge(features[self.in_features[0]])
+
+    def maps_from(self, shared: Tensor) -> Tensor:
+        """Logits (N, num_classes, h, w) from `shared_map`."""
+        return self.predictor(self.neck.smooth(shared))
+
+    def class_maps(self, features: Features) -> Tensor:
+        return self.maps_from(self.shared_map(features))
 
 
 def _upsample(maps: Tensor) -> Tensor:

@@ -26,12 +26,28 @@ def labels_at(
     Returns:
         (height, width), uint8 for up to 256 classes, else int64.
     """
-    dtype = torch.uint8 if len(logits) <= 256 else torch.int64
-    labels = torch.empty(height, width, dtype=dtype, device=logits.device)  # (height, width)
+    labels = _new_labels(logits, height, width)  # (height, width)
     for rows, columns, values in _tiles(logits, content, canvas, (height, width)):
         # On CPUs, max is several times as fast as argmax.
         labels[rows, columns] = values.max(dim=1).indices
     return labels
+
+
+def labels_with_probabilities_at(
+    logits: Tensor, content: Content, *, canvas: tuple[int, int], height: int, width: int
+) -> tuple[Tensor, Tensor]:
+    """Labels as of `labels_at`, and their softmax probabilities, float (height, width)."""
+    labels = _new_labels(logits, height, width)  # (height, width)
+    probabilities = torch.empty(labels.shape, device=logits.device)  # (height, width)
+    for rows, columns, values in _tiles(logits, content, canvas, (height, width)):
+        largest, labels[rows, columns] = values.max(dim=1)
+        probabilities[rows, columns] = (largest - values.logsumexp(dim=1)).exp()
+    return labels, probabilities
+
+
+def _new_labels(logits: Tensor, height: int, width: int) -> Tensor:
+    dtype = torch.uint8 if len(logits) <= 256 else torch.int64
+    return torch.empty(height, width, dtype=dtype, device=logits.device)
 
 
 def logits_at(

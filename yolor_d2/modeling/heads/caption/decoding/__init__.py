@@ -1,5 +1,6 @@
 """Decoding of texts from next-token logits."""
 
+from .fixed_beam import fixed_beam_search
 from .options import Decoding, decode
 from .rules import Captions, Rules, Step, Vocabulary, log_probabilities
 from .sampling import sample_texts
@@ -13,6 +14,7 @@ __all__ = [
     "Vocabulary",
     "beam_search",
     "decode",
+    "fixed_beam_search",
     "greedy_search",
     "log_probabilities",
     "sample_texts",

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 
 from .....checks import check_range
+from .fixed_beam import fixed_beam_search
 from .rules import Captions, Rules, Step, Vocabulary
 from .sampling import sample_texts
 from .search import beam_search, greedy_search
@@ -25,6 +26,8 @@ class Decoding(NamedTuple):
             probability, instead of searching.
         temperature: of sampling.
         seed: of sampling.
+        finished_in_beam: finished texts keep their place in the beam, and texts need no end token,
+            see `fixed_beam_search`.
     """
 
     beam_size: int = 5
@@ -35,6 +38,7 @@ class Decoding(NamedTuple):
     top_p: float = 0.0
     temperature: float = 1.0
     seed: int = 0
+    finished_in_beam: bool = False
 
     @property
     def width(self) -> int:
@@ -77,6 +81,17 @@ def decode(
             rules=rules,
         )
         return Captions(*(field[:, 0] for field in sampled))
+    if options.finished_in_beam:
+        return fixed_beam_search(
+            step,
+            vocabulary,
+            num_images=num_images,
+            beam_size=options.beam_size,
+            max_tokens=options.max_tokens,
+            length_penalty=options.length_penalty,
+            device=device,
+            rules=rules._replace(ends=False),
+        )
     if options.beam_size == 1:
         return greedy_search(
             step,

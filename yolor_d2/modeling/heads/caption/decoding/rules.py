@@ -23,6 +23,7 @@ class Rules(NamedTuple):
 
     min_tokens: int = 0  # the shortest text, begin and end included
     no_repeat_ngram: int = 0  # block repeated n-grams of this length; 0: allow them
+    ends: bool = True  # whether the last token of the longest texts must be the end
 
 
 NO_RULES = Rules()
@@ -62,12 +63,13 @@ def log_probabilities(
     Args:
         logits: (N, K, V).
         vocabulary: the tokens.
-        texts: (N, K, T), filled before `position`. At the last position only the end is allowed.
+        texts: (N, K, T), filled before `position`. With `rules.ends`, only the end is allowed at
+            the last position.
         position: of the next tokens.
         rules: constraints on the texts.
     """
     log_probs = logits.float().log_softmax(dim=-1)
-    if position == texts.shape[2] - 1:
+    if rules.ends and position == texts.shape[2] - 1:
         end = log_probs[..., vocabulary.eos_id].clone()
         log_probs.fill_(-torch.inf)
         log_probs[..., vocabulary.eos_id] = end

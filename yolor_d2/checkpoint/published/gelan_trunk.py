@@ -84,7 +84,7 @@ def trunk(layout: Layout) -> Pairs:
     for layer, name in enumerate(names, start=int(layout.is_gyolo)):
         if name != NONE:
             path = f"backbone.{name}"
-            yield from _below(f"{layout.style.prefix}{layer}", path, _layer(name, layout))
+            yield from below(f"{layout.style.prefix}{layer}", path, _layer(name, layout))
 
 
 def _layer(name: str, layout: Layout) -> Pairs:
@@ -104,7 +104,7 @@ def _layer(name: str, layout: Layout) -> Pairs:
     elif name == "attention":
         yield from _attention(conv)
     else:
-        yield from _elan(name, layout)
+        yield from elan(name, layout)
 
 
 def _attention(conv: str) -> Pairs:
@@ -117,13 +117,13 @@ def _attention(conv: str) -> Pairs:
     yield f"{conv}2", "merge"
 
 
-def _elan(name: str, layout: Layout) -> Pairs:
+def elan(name: str, layout: Layout) -> Pairs:
     conv = layout.style.conv
     is_plain = layout.plain_first and name == "bottom_up.stage2.elan"
     yield f"{conv}1", "entry"
     for step in range(2):
         parts = iter([("", "")]) if is_plain else _csp_step(layout)
-        yield from _below(f"{conv}{step + 2}", f"steps.{step}", parts)
+        yield from below(f"{conv}{step + 2}", f"steps.{step}", parts)
     if layout.is_gyolo and name in DETACHED:
         yield f"{conv}4", "merge.attached"
         yield f"{conv}cap", "merge.detached"
@@ -145,6 +145,6 @@ def _csp_step(layout: Layout) -> Pairs:
     yield "1", "1"
 
 
-def _below(path: str, our_path: str, pairs: Iterable[tuple[str, str]]) -> Pairs:
+def below(path: str, our_path: str, pairs: Iterable[tuple[str, str]]) -> Pairs:
     for name, our_name in pairs:
         yield f"{path}.{name}".removesuffix("."), f"{our_path}.{our_name}".removesuffix(".")

@@ -15,9 +15,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from yolor_d2.checkpoint.published import Placeholder, read_state_dict
+from yolor_d2.checkpoint.published.reading import Placeholder, read_state_dict
 
-from .published_files import Model, save_published
+from .files import Model, save_published
 
 
 class Reduced:

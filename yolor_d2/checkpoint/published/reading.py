@@ -10,7 +10,7 @@ import sys
 from _compat_pickle import IMPORT_MAPPING  # by the names of Python 2, which pickles use
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,8 @@ FOREIGN_NAMES = frozenset(
     }
 )
 MAX_MODULES = 20_000
+# Where dictionaries have the weights, the averaged ones first; the last one is Lightning's.
+MODEL_KEYS = ("ema", "model", "state_dict")
 
 
 Part = TypeVar("Part", dict[Any, Any], set[Any])
@@ -59,24 +61,50 @@ class Placeholder:
             self.state = state
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a published file under its own names, such as `model.0.conv.weight`.
+class PublishedFile(NamedTuple):
+    """Content of a published file.
 
-    The file has a state dict, a pickled model, or a dictionary with one of them under "ema", which
-    is preferred, or "model".
+    Attributes:
+        tensors: by their published names, such as `model.0.conv.weight`.
+        class_names: that a pickled model has; []: none.
+    """
+
+    tensors: dict[str, Tensor]
+    class_names: list[str]
+
+
+def read_published(path: Path) -> PublishedFile:
+    """Read a published file.
+
+    It has a state dict, a pickled model, or a dictionary with one of them under one of MODEL_KEYS.
 
     Raises:
         ValueError: the file has other content, or a name that is refused.
     """
-    content = _load(path)
+    content, names = _load(path), []
     if isinstance(content, dict):
-        averaged = content.get("ema")
-        content = averaged if averaged is not None else content.get("model", content)
+        present = [content[key] for key in MODEL_KEYS if content.get(key) is not None]
+        content = present[0] if present else content
     if isinstance(content, Placeholder):
+        names = _class_names(content.state.get("names"))
         content = dict(_tensors_of_module(content, path))
     if not isinstance(content, dict) or not content or not all(map(_is_entry, content.items())):
         raise ValueError(f"{path}: has neither a model nor a state dict")
-    return {name: tensor.detach() for name, tensor in content.items()}
+    return PublishedFile({name: tensor.detach() for name, tensor in content.items()}, names)
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a published file; see `read_published`."""
+    return read_published(path).tensors
+
+
+def _class_names(names: object) -> list[str]:
+    """The `names` attribute of a pickled model: a list, or a dictionary with the class indices."""
+    if isinstance(names, dict) and list(names) == list(range(len(names))):
+        names = list(names.values())
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return []
+    return names
 
 
 def _is_entry(item: tuple[Any, Any]) -> bool:

@@ -12,7 +12,7 @@ import torch
 
 from yolor_d2.checkpoint.published import read_state_dict
 
-from .published_files import Model, save_published
+from .files import Model, save_published
 
 
 def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:

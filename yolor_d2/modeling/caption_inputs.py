@@ -1,0 +1,88 @@
+"""What the caption head reads of other heads: objects, or outputs of any kind.
+
+Captions train no other head and do not change the statistics of its batch norms.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .heads.caption.regions import Regions, found_regions, true_regions
+from .layers import frozen_statistics
+from .objects import HeadOutputs, Objects
+
+Features = Mapping[str, Tensor]
+
+
+def tasks_read(caption_head: Any, tasks: Collection[str]) -> frozenset[str]:
+    """Tasks whose heads the caption head reads, given the tasks of the network."""
+    if reads_outputs(caption_head):
+        return frozenset(caption_head.reads)
+    has_regions = getattr(caption_head, "regions", None) is not None
+    return frozenset({"detection"} & set(tasks) if has_regions else ())
+
+
+def reads_outputs(caption_head: Any) -> bool:
+    """Whether the caption head reads `HeadOutputs`."""
+    return bool(getattr(caption_head, "reads", ()))
+
+
+def check_heads(heads: Mapping[str, Any]) -> None:
+    """Raise ValueError if the caption head reads a head that is missing or does not fit."""
+    caption_head = heads.get("caption")
+    missing = sorted(tasks_read(caption_head, heads) - heads.keys())
+    if missing:
+        raise ValueError(
+            f"{type(caption_head).__name__} reads heads that are missing: {', '.join(missing)}"
+        )
+    if reads_outputs(caption_head) and not hasattr(heads["semantic"], "shared_map"):
+        raise ValueError(
+            f"{type(caption_head).__name__} reads a map that {type(heads['semantic']).__name__} "
+            "does not share: MODEL.SEM_SEG_HEAD.NAME DenseNeckSemanticHead does"
+        )
+
+
+@torch.no_grad()
+def head_outputs(heads: Mapping[str, Any], features: Features, detection: Any) -> HeadOutputs:
+    """Outputs of the other heads; `detection` is that of the detection head, None if unknown."""
+    detector, semantic = heads["detection"], heads["semantic"]
+    if detection is None:
+        detection = _detect(detector, features)
+    with frozen_statistics(semantic):
+        shared = semantic.shared_map(features)
+        logits = _chosen_branches(detector, detection).logits.detach()
+        return HeadOutputs(logits, semantic.maps_from(shared), shared)
+
+
+def _chosen_branches(detector: Any, detection: Any) -> Any:
+    """Predictions of the branches that also predict at inference."""
+    second = getattr(detection, "one_to_one", None)
+    return second if second is not None and detector.predicts_one_to_one else detection
+
+
+def regions(
+    detector: Any, features: Features, detection: Any, objects: Objects | None, *, count: int
+) -> Regions:
+    """At most `count` objects of each image.
+
+    Args:
+        detector: the detection head.
+        features: the maps.
+        detection: output of the detection head; None: it is computed.
+        objects: ground truth to train with; None: objects are detected.
+        count: at most.
+    """
+    if detection is None:
+        detection = _detect(detector, features)
+    logits = detection.logits
+    if objects is None:
+        return found_regions(logits, detector.boxes(detection), count=count)
+    return true_regions(objects, count=count, num_classes=logits.shape[2])
+
+
+@torch.no_grad()
+def _detect(detector: Any, features: Features) -> Any:
+    with frozen_statistics(detector):
+        return detector(features)

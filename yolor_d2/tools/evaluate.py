@@ -1,0 +1,100 @@
+"""Evaluate a checkpoint on the test sets of its configuration, or on labeled data.
+
+    yolor-d2 eval --weights FILE [--data DATA] [--output DIR] [KEY VALUE ...]
+
+Configuration, classes and tokenizer are those in the checkpoint. DATA is a file or folder in a
+format of docs/own_data.md: its parts val and test or, if it has no parts, all images. Writes
+metrics.json and the other files of docs/evaluation.md. Exit code 2: wrong use or bad data.
+"""
+
+import argparse
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from ..data.catalog.records import reading_once
+from ..data.catalog.registered import require_registered
+from ..data.formats.registration import register_test_data
+from ..engine.launch.arguments import argument_parser, import_modules
+from ..engine.launch.processes import launch
+from ..engine.network_evaluation import evaluate_network
+from ..engine.setup import one_line_errors, open_folder
+from ..inference.loading import Network, load_network
+from .options import add_network_options, loading_options
+
+EPILOG = """Without --weights, this is train_net.py --eval-only, with the flags of yolor-d2 train:
+
+    yolor-d2 eval --config-file FILE MODEL.WEIGHTS FILE
+"""
+
+
+def parse_args(arguments: Sequence[str] | None) -> Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", metavar="DATA", help="file or folder of labeled data")
+    parser.add_argument(
+        "--output", type=Path, default=Path("output/eval"), metavar="DIR", help="(output/eval)"
+    )
+    add_network_options(parser)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate, on all GPUs; returns the exit code."""
+    args = parse_args(arguments)
+    count = 1 if args.device else max(torch.cuda.device_count(), 1)
+    flags = argument_parser().parse_args(["--eval-only", "--num-gpus", str(count)])
+    launch(evaluate, Namespace(**vars(flags) | vars(args)))
+    return 0
+
+
+def evaluate(args: Namespace) -> None:
+    """Evaluate in one of the processes."""
+    with one_line_errors(), reading_once():
+        import_modules(args.modules)
+        network = load_network(args.config_file or args.weights, **loading_options(args))
+        open_folder(str(args.output), args, sources=())
+        names = find_data(network, args.data, folder=args.output / "data")
+        evaluate_network(network, names, output_dir=str(args.output))
+    if comm.is_main_process():
+        print(f"the results are in {args.output / 'metrics.json'}")
+
+
+def find_data(network: Network, path: str | None, *, folder: Path) -> list[str]:
+    """Return the names of the data sets to evaluate on, which are registered.
+
+    Args:
+        network: the evaluated network.
+        path: labeled data; None takes the data sets of the network's configuration.
+        folder: gets the annotations of labeled data in COCO's format.
+    """
+    cfg, names = network.recipe.cfg, network.recipe.test_datasets
+    own = cfg.DATASETS.DATA if isinstance(cfg, CfgNode) else ""
+    source = path or own
+    if source:
+        if path is None and not Path(own).exists():
+            raise ValueError(f"{own}: the checkpoint's own data are not there; pass --data DATA")
+        sizes = register_test_data(
+            source,
+            network.metadata,
+            truth_folder=folder,
+            is_own=bool(own) and Path(source).absolute() == Path(own).absolute(),
+        )
+        if comm.is_main_process():
+            parts = ", ".join(f"{number} images as {name}" for name, number in sizes.items())
+            print(f"{source}: {parts}", flush=True)
+        names = list(sizes) if path else names
+    if not names:
+        raise ValueError("the checkpoint names no data set to evaluate on; pass --data DATA")
+    require_registered(names)
+    return names
+
+
+if __name__ == "__main__":
+    sys.exit(main())
