@@ -162,10 +162,10 @@ def _add_semantic_head(cfg: CfgNode) -> None:
 
 def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD = CfgNode()
-    # Class in the registry of caption heads: "TransformerCaptionHead", or "GridRegionCaptionHead" as
-    # in the published gyolo, which reads the outputs of the detection and the semantic head. The
-    # latter needs one map in IN_FEATURES, TIED False and WORD_DROPOUT 0, and uses ENCODER_LAYERS for
-    # this map; it has no REGION_FEATURE.
+    # Class in the registry of caption heads: "TransformerCaptionHead", or "GridRegionCaptionHead"
+    # of the published gyolo, which reads the outputs of the detection and the semantic head. The
+    # latter needs one map in IN_FEATURES, on which ENCODER_LAYERS work, TIED False and
+    # WORD_DROPOUT 0; it has no REGION_FEATURE.
     cfg.MODEL.CAPTION_HEAD.NAME = "TransformerCaptionHead"
     # Each pixel of these maps is a visual token, projected to DIM.
     cfg.MODEL.CAPTION_HEAD.IN_FEATURES = ["p5"]
@@ -307,8 +307,8 @@ def _add_loading(cfg: CfgNode) -> None:
     cfg.DATALOADER.MAX_BAD_FILES = 0.05
 
     cfg.TOKENIZER = CfgNode()
-    # Path of a sentencepiece model (see datasets/prepare_tokenizer.py), or of a text file with one
-    # word per line that begins with [PAD] (see docs/captioning.md). "": train a model on the
+    # Path of a sentencepiece model (see datasets/prepare_tokenizer.py), or of a text file with a
+    # word in each line that begins with [PAD] (see docs/captioning.md). "": train a model on the
     # captions of the training sets.
     cfg.TOKENIZER.MODEL = ""
     # Vocabulary size of a model that is trained. Small corpora result in fewer pieces.
@@ -321,8 +321,8 @@ def _add_solver(cfg: CfgNode) -> None:
     """Add keys beside detectron2's own.
 
     IMS_PER_BATCH 0 is the largest batch whose training step fits into the memory of the GPUs, found
-    by trial steps of about a minute; on a CPU it is 8. The saved configuration has the number, which
-    a resumed run keeps. BASE_LR and MAX_ITER are not changed.
+    by trial steps of about a minute; 8 on a CPU. The saved configuration has the number, which a
+    resumed run keeps. BASE_LR and MAX_ITER are not changed.
 
     MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count optimizer steps. As in
     detectron2, EVAL_PERIOD 0 evaluates after the last step; a negative period never does.

@@ -156,7 +156,7 @@ def check_console(arguments: Sequence[str]) -> None:
     if command in ("--help", "--version"):
         return
     assert command in yolor_d2_cli.SUMMARIES
-    if command in ("train", "eval") and not yolor_d2_cli.has_data(rest):
+    if yolor_d2_cli.has_configuration(command, rest):
         check_configuration(argument_parser().parse_args(rest))
     else:
         check_configuration(parsed(yolor_d2_cli.main, arguments if rest else [command, "--help"]))

@@ -1,10 +1,14 @@
 """Runs the code of docs/extend.md."""
 
+import sys
 from collections.abc import Iterator
+from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from torch import nn
 
 from yolor_d2.modeling.objects import Objects
 from yolor_d2.toy_scenes.builtin import register_toy_scenes
@@ -16,6 +20,36 @@ from .documents import Names, run_blocks
 TRAIN = "toy_scenes_train"
 
 
+class FeatureInfo:
+    def channels(self) -> list[int]:
+        return [4, 8, 8, 16, 16]
+
+    def reduction(self) -> list[int]:
+        return [2, 4, 8, 16, 32]
+
+
+class TimmNetwork(nn.Module):
+    """Stands for a network of timm, which is not installed: its interface, few channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feature_info = FeatureInfo()
+        steps = pairwise([3, *self.feature_info.channels()])
+        self.stages = nn.ModuleList(nn.Conv2d(i, o, 3, stride=2, padding=1) for i, o in steps)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def create_model(name: str, *, features_only: bool, pretrained: bool) -> TimmNetwork:
+    assert (name, features_only, pretrained) == ("convnext_tiny", True, True)
+    return TimmNetwork()
+
+
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
     """Variables of the document's Python blocks."""
@@ -25,6 +59,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
     names: Names = {"__name__": "extend"}
     with restored_catalogs(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
         DatasetCatalog.remove(TRAIN)
         for name in (TRAIN, f"{TRAIN}_panoptic"):
             MetadataCatalog.remove(name)
@@ -38,6 +73,16 @@ def test_the_model(names: Names) -> None:
     assert len(names["batch"]) == 4
     assert {"loss_cls", "loss_mask", "loss_sem_focal", "loss_caption"} <= names["losses"].keys()
     assert names["predicted"].image_size == (240, 320)
+
+
+def test_another_backbone(names: Names) -> None:
+    pan = names["timm_pan"]
+    maps = pan(torch.zeros(2, 3, 64, 96))
+    assert {name: tuple(m.shape) for name, m in maps.items()} == {
+        "p3": (2, 64, 8, 12),
+        "p4": (2, 128, 4, 6),
+        "p5": (2, 256, 2, 3),
+    }
 
 
 def test_another_head(names: Names) -> None:

@@ -9,6 +9,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling import build_model
 from torch import nn
 
+from yolor_d2.checkpoint.published import NETWORKS
 from yolor_d2.model_zoo import config_folder, get_config
 from yolor_d2.modeling.statistics import count_flops
 
@@ -55,3 +56,19 @@ def test_readme_has_the_same_numbers() -> None:
     assert len(rows) == 6
     for name, millions, gflops in rows:
         assert (f"{ZOO[name][0] / 1e6:.2f}", ZOO[name][1]) == (millions, gflops), name
+
+
+def test_published_weights_have_a_row_each() -> None:
+    table = (ROOT / "docs/model_zoo.md").read_text()
+    for network in NETWORKS.values():
+        published = network.publication
+        if not published.file:
+            continue
+        start = f"| `{network.config}` | `{published.file}` | {published.repository} |"
+        (row,) = [line for line in table.splitlines() if line.startswith(start)]
+        assert f"| {published.license} |" in row
+        numbers = re.findall(r"(\d+\.\d) (?:box AP|mask AP|mIoU|PQ|CIDEr|BLEU-4)", row)
+        assert [float(number) for number in numbers] == list(published.results.values())
+        if network.config.endswith(".yaml"):
+            expected = get_config(network.config).TEST.EXPECTED_RESULTS
+            assert [f"{task}/{name}" for task, name, *_ in expected] == list(published.results)

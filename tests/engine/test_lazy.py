@@ -10,6 +10,7 @@ import torch
 from detectron2.config import LazyConfig
 from detectron2.evaluation.testing import flatten_results_dict
 
+from yolor_d2.checkpoint.saving import load_checkpoint
 from yolor_d2.engine.launch.arguments import argument_parser
 from yolor_d2.engine.lazy import lazy_changes
 from yolor_d2.engine.main import main, prepare
@@ -36,7 +37,7 @@ def arguments(
     toy_sets: tuple[str, str], folder: Path, kind: str, *more: str, flags: Any = ()
 ) -> Namespace:
     sets = [f"data.train=[{toy_sets[0]}]", f"data.test=[{toy_sets[1]}]"]
-    file = str(config_folder() / f"lazy/yolor_elan_{kind}.py")
+    file = str(config_folder() / f"lazy/{kind if '_' in kind else f'yolor_elan_{kind}'}.py")
     if kind != "pan":
         sets.append("model.caption_head.input_shape.width=0.125")
     options = [*SMALL, *sets, f"run.output_dir={folder}", *more]
@@ -63,6 +64,15 @@ def test_train(toy_sets: tuple[str, str], tmp_path: Path, kind: str) -> None:
     (tmp_path / "run/metrics.json").unlink()
     run_lazy(toy_sets, tmp_path / "run", kind, flags=["--eval-only", "--resume"])
     assert json.loads((tmp_path / "run/metrics.json").read_text()) == metrics
+
+
+def test_another_backbone(toy_sets: tuple[str, str], tmp_path: Path) -> None:
+    options = ("run.max_iter=2", "run.checkpoint_period=9", "run.ema_decay=0.0")
+
+    run_lazy(toy_sets, tmp_path, "resnet50_mtl", "init.weights=", *options)
+
+    state = load_checkpoint(tmp_path / "model_final.pth")["model"]
+    assert "backbone.bottom_up.res5.2.conv3.weight" in state
 
 
 def test_resume(toy_sets: tuple[str, str], tmp_path: Path) -> None:

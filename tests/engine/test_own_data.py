@@ -5,11 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 
+from yolor_d2.data.catalog.records import read_records
 from yolor_d2.data.formats.registration import register_own_data
 from yolor_d2.engine import batch_size, own_data
 from yolor_d2.engine.own_data import SIZES, choose_config, describe_config, shortages
+from yolor_d2.engine.trainer import Trainer
 from yolor_d2.model_zoo import load_config
+from yolor_d2.modeling.statistics import build_network
 
 from ..data.formats.conftest import Make, make
 
@@ -33,6 +37,16 @@ def test_tasks_and_classes_are_those_of_the_data(make: Make) -> None:
     cfg = choose(make("semantic_png"))
     assert (cfg.MODEL.YOLOR.TASKS, cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES) == (["semantic"], 3)
     assert choose(make("coco_folders"), tasks=["caption"]).MODEL.YOLOR.TASKS == ["caption"]
+
+
+def test_classes_of_several_data_sets(make: Make) -> None:
+    labels = ["DATASETS.LABELED_CLASSES", [["own_train", ["ball"]]]]
+    cfg = choose(
+        make("yolo"), overrides=["DATASETS.THING_CLASSES", ["car", "box", "ball"], *labels]
+    )
+    assert cfg.MODEL.DETECTION_HEAD.NUM_CLASSES == 3
+    assert read_records("own_train")[0]["labeled_classes"] == (False, False, True)
+    assert read_records("own_val")[0]["labeled_classes"] == (False, True, True)
 
 
 def test_wrong_tasks(make: Make) -> None:
@@ -88,6 +102,20 @@ def test_shortages(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     assert shortages(cfg, found) == []
     cfg.SOLVER.MAX_ITER, cfg.MODEL.WEIGHTS = 1, "weights.pth"
     assert shortages(cfg, found) == []
+
+
+def test_trainer_and_info_register_the_data(make: Make) -> None:
+    """Also for NUM_CLASSES 0; a misspelt name is an error."""
+    cfg = choose(make("yolo"), epochs=1, overrides=["MODEL.DETECTION_HEAD.NUM_CLASSES", "0"])
+    cfg.merge_from_list(["MODEL.YOLOR_ELAN.WIDTH", 0.125, "MODEL.YOLOR_ELAN.DEPTH", 0.25])
+    Path("c.yaml").write_text(cfg.dump())
+    for build in (lambda: build_network("c.yaml", []), lambda: Trainer(cfg).model):
+        DatasetCatalog.remove("own_train")  # as in a new process
+        head = build().detection_head
+        assert head.class_predictors["p3"].weight.shape[0] == 2
+    assert Path("out/data/val_instances.json").is_file()
+    with pytest.raises(ValueError, match="no data set own_trian; did you mean own_train"):
+        build_network("c.yaml", ["DATASETS.TRAIN", "('own_trian',)"])
 
 
 def test_trial_steps(make: Make) -> None:

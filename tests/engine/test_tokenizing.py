@@ -99,6 +99,22 @@ def test_weights_without_tokenizer_are_ignored(
     assert found == tokenizers["trained"]
 
 
+def test_captions_of_unknown_words_are_reported(
+    tmp_path: Path, tokenizers: dict[str, Tokenizer], caplog: pytest.LogCaptureFixture
+) -> None:
+    content = checkpoint(None) | {"model": {"caption_head.output.weight": torch.zeros(1)}}
+    save_checkpoint(content, tmp_path / "weights.pth")
+    start = {"resume_from": "", "weights": str(tmp_path / "weights.pth")}
+    tokenizers["model"].save(tmp_path / "given.model")
+
+    given = choose(**start, model=str(tmp_path / "given.model"), train=Tokenizer.train)
+    assert given == tokenizers["model"]
+    assert "its words are unknown" not in caplog.text
+
+    assert choose(**start, model="", train=lambda: tokenizers["trained"]) == tokenizers["trained"]
+    assert "weights.pth has a caption head but no tokenizer: its words are unknown" in caplog.text
+
+
 def test_resumed_run_has_its_own_tokenizer(
     sources: dict[str, str], tokenizers: dict[str, Tokenizer]
 ) -> None:

@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +25,7 @@ from yolor_d2.modeling.heads.caption.decoding import Decoding, Vocabulary, decod
 from yolor_d2.modeling.heads.detection import Suppression
 from yolor_d2.modeling.heads.semantic.maps import labels_at
 from yolor_d2.modeling.panoptic import merge
+from yolor_d2.tokenizer import Tokenizer
 
 from ..inference.test_prediction import METADATA, prediction
 from ..modeling.factory import tiny_model
@@ -183,6 +185,15 @@ def test_the_same_captions(
     else:
         assert score == pytest.approx(float(expected.scores[0]), rel=1e-5)
         assert ids == expected.ids[0, :length].tolist()
+
+
+def test_the_same_words(files: SimpleNamespace, tmp_path: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "Star", ""]
+    tokenizer = Tokenizer("\r\n".join(words).encode())
+    tokenizer.save(tmp_path / "tokenizer.model")
+    theirs = files.captions.load_tokenizer(tmp_path / "tokenizer.model")
+    for ids in ([5, 6, 5], [5, 1, 4, 6], []):
+        assert theirs.decode(ids) == tokenizer.decode([2, *ids, 3])
 
 
 @pytest.fixture(scope="module")

@@ -59,6 +59,9 @@ def test_nan_becomes_null() -> None:
     found = prediction(caption="", caption_score=float("nan")).to_json()
     assert json.loads(json.dumps(found, allow_nan=False))["caption_score"] is None
     assert prediction(caption_score=None).to_json()["caption_score"] is None
+    ids_only = prediction(caption=None, caption_ids=[2, 7, 3]).to_json()
+    assert (ids_only["caption_ids"], ids_only["caption_score"]) == ([2, 7, 3], -1.5)
+    assert "caption" not in ids_only
 
 
 def test_what_was_found_in_a_line() -> None:

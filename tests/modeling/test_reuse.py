@@ -11,24 +11,25 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from yolor_d2.model_zoo import config_folder, get_config
-from yolor_d2.modeling.backbone import PAN, YOLORELAN
+from yolor_d2.modeling.backbone import GELAN, GELANPAN, PAN, YOLORELAN
 
 SIZE = (64, 96)
+BACKBONES = pytest.mark.parametrize("backbone", ["yolor_elan", "gelan"])
 
 
 def from_yaml(name: str, *overrides: Any) -> nn.Module:
     """A narrow network from a YAML file."""
     cfg = get_config(f"reuse/{name}.yaml")
     cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.YOLOR_ELAN.WIDTH = 0.125
+    cfg.MODEL.YOLOR_ELAN.WIDTH = cfg.MODEL.GELAN.WIDTH = 0.125
     cfg.merge_from_list(list(overrides))
     torch.manual_seed(0)
     return build_model(cfg)
 
 
-def fcos() -> nn.Module:
+def fcos(backbone: str) -> nn.Module:
     """A narrow network from a LazyConfig."""
-    lazy = LazyConfig.load(str(config_folder() / "reuse" / "fcos_yolor_elan.py"))
+    lazy = LazyConfig.load(str(config_folder() / "reuse" / f"fcos_{backbone}.py"))
     lazy.model.backbone.bottom_up.width = 0.125
     torch.manual_seed(0)
     return instantiate(lazy.model)
@@ -66,7 +67,7 @@ def train_one_step(model: nn.Module) -> set[str]:
     """Names of the losses; checks that every parameter of our backbone gets a gradient."""
     model.train()
     backbone = model.backbone
-    ours = backbone if isinstance(backbone, PAN) else backbone.bottom_up
+    ours = backbone if isinstance(backbone, PAN | GELANPAN) else backbone.bottom_up
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     with EventStorage():
         losses = model(samples())
@@ -98,8 +99,9 @@ def assert_boxes(results: list[dict[str, Any]], classes: int) -> None:
         assert not len(instances) or int(instances.pred_classes.max()) < classes
 
 
-def test_retinanet() -> None:
-    model = from_yaml("retinanet_yolor_elan_fpn", "MODEL.RETINANET.SCORE_THRESH_TEST", 0.0)
+@BACKBONES
+def test_retinanet(backbone: str) -> None:
+    model = from_yaml(f"retinanet_{backbone}_fpn", "MODEL.RETINANET.SCORE_THRESH_TEST", 0.0)
 
     assert train_one_step(model) == {"loss_cls", "loss_box_reg"}
     results = predict(model)
@@ -108,8 +110,9 @@ def test_retinanet() -> None:
     assert list(model.backbone.bottom_up.output_shape()) == ["c3", "c4", "c5"]
 
 
-def test_mask_rcnn() -> None:
-    model = from_yaml("mask_rcnn_yolor_elan_fpn", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
+@BACKBONES
+def test_mask_rcnn(backbone: str) -> None:
+    model = from_yaml(f"mask_rcnn_{backbone}_fpn", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0)
 
     assert {"loss_mask", "loss_rpn_cls", "loss_box_reg"} <= train_one_step(model)
     results = predict(model)
@@ -119,10 +122,11 @@ def test_mask_rcnn() -> None:
     assert len(instances) > 0
 
 
-def test_fcos_from_a_lazy_configuration() -> None:
-    model = fcos()
+@BACKBONES
+def test_fcos_from_a_lazy_configuration(backbone: str) -> None:
+    model = fcos(backbone)
 
-    assert isinstance(model.backbone.bottom_up, YOLORELAN)
+    assert isinstance(model.backbone.bottom_up, YOLORELAN if backbone == "yolor_elan" else GELAN)
     assert train_one_step(model) == {"loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr"}
     model.test_score_thresh = 0.0
     results = predict(model)
@@ -130,9 +134,10 @@ def test_fcos_from_a_lazy_configuration() -> None:
     assert len(results[0]["instances"]) > 0
 
 
+@BACKBONES
 @pytest.mark.parametrize("head", ["UConvHead", "SemSegFPNHead"])
-def test_semantic_segmentor(head: str) -> None:
-    model = from_yaml("semantic_segmentor_yolor_elan_pan", "MODEL.SEM_SEG_HEAD.NAME", head)
+def test_semantic_segmentor(backbone: str, head: str) -> None:
+    model = from_yaml(f"semantic_segmentor_{backbone}_pan", "MODEL.SEM_SEG_HEAD.NAME", head)
 
     train_one_step(model)
     for result in predict(model):

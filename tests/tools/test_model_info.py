@@ -17,18 +17,27 @@ def info(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, s
     return code, captured.out, captured.err
 
 
-def test_the_published_network(capsys) -> None:
+@pytest.mark.parametrize(
+    ("name", "backbone", "neck", "gflops", "parameters"),
+    [
+        ("yolor_elan", "13,371,808 66.14", "23,098,880 36.91", "174.66", 46_087_261),
+        ("gelan_c", "8,328,384 41.85", "11,618,048 35.21", "147.25", 27_793_533),
+    ],
+)
+def test_the_published_networks(
+    capsys, name: str, backbone: str, neck: str, gflops: str, parameters: int
+) -> None:
     """Exact parameters, and GFLOPs as counted in reference tables."""
     overrides = ("MODEL.YOLOR.IMPLICIT", "False", "MODEL.SEM_SEG_HEAD.NUM_CLASSES", "173")
 
-    code, out, err = info(capsys, PAN, *overrides)
+    code, out, err = info(capsys, CONFIGS / f"COCO/{name}_pan.yaml", *overrides)
 
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[-1] == "total parameters: 46087261"
-    assert lines[-2] == "total GFLOPs: 174.66"
-    assert lines[2].split() == ["backbone", "13,371,808", "66.14"]
-    assert lines[3].split() == ["neck", "23,098,880", "36.91"]
+    assert lines[-1] == f"total parameters: {parameters}"
+    assert lines[-2] == f"total GFLOPs: {gflops}"
+    assert lines[2].split() == ["backbone", *backbone.split()]
+    assert lines[3].split() == ["neck", *neck.split()]
 
 
 @pytest.mark.parametrize(

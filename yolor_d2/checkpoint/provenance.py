@@ -13,7 +13,7 @@ import numpy
 import torch
 import torchvision
 
-from ..files import write_text
+from ..files import replacing
 from .saving import unwritable
 
 PACKAGE = Path(__file__).parents[1]
@@ -58,7 +58,8 @@ def write_provenance(folder: Path, provenance: Provenance) -> None:
     """Write provenance.json to a folder."""
     path = folder / "provenance.json"
     try:
-        write_text(path, json.dumps(provenance, indent=2) + "\n", sync=True)
+        with replacing(path, sync=True) as file:  # the folder must exist
+            file.write((json.dumps(provenance, indent=2) + "\n").encode())
     except OSError as error:
         raise unwritable(path, error) from None
 

@@ -25,7 +25,7 @@ PUBLISHED_NAME = re.compile(r"(model\.)?\d+\.")
 MAX_LISTED = 6
 # Configuration keys that shapes depend on, by prefixes of names; the first match is used.
 SHAPE_KEYS = {
-    "backbone.": "MODEL.YOLOR_ELAN.WIDTH and DEPTH",
+    "backbone.": "MODEL.YOLOR_ELAN.WIDTH and DEPTH, or those of MODEL.GELAN",
     "detection_head.class_": "MODEL.DETECTION_HEAD.NUM_CLASSES",
     "detection_head.box_": "MODEL.DETECTION_HEAD.REG_MAX",
     "mask_head.": "MODEL.MASK_HEAD.NUM_PROTOTYPES",

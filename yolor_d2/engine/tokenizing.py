@@ -60,6 +60,12 @@ def choose_tokenizer(
         ValueError: the given tokenizer is not that of the starting point.
     """
     if start.tokenizer is None:
+        if not model and _has_captions(start):
+            logger.warning(
+                "%s has a caption head but no tokenizer: its words are unknown, and a new tokenizer "
+                "is trained; TOKENIZER.MODEL is the file of its words",
+                start.path,
+            )
         tokenizer = Tokenizer.load(model) if model else train()
         logger.info("tokenizer of %d pieces: %s", len(tokenizer), model or "trained")
         return tokenizer
@@ -73,3 +79,8 @@ def choose_tokenizer(
             '"" takes the latter'
         )
     return tokenizer
+
+
+def _has_captions(start: StartingPoint) -> bool:
+    tensors = {} if start.stored is None else start.stored.tensors
+    return any(name.startswith("caption_head.") for name in tensors)

@@ -202,16 +202,17 @@ def _caption_start(head: Captioner) -> Part:
     _, heads, width = cache_shape(head)
     tokens = torch.randn(2, 6, heads * width)
     first, second = token_names(head)
-    if isinstance(head, TransformerCaptionHead):
+    decoder = head.decoder
+    if isinstance(decoder, TransformerDecoder):
         padding = torch.arange(6) >= torch.tensor([[6], [4]])
         return Part(
-            CaptionStart(head.decoder),
+            CaptionStart(decoder),
             {first: tokens, second: padding},
             {first: {0: batch, 1: length}, second: {0: batch, 1: length}},
             ["visual", "mask"],
         )
     return Part(
-        ParallelCaptionStart(head.decoder),
+        ParallelCaptionStart(decoder),
         {first: tokens, second: torch.randn(2, 5, heads * width)},
         {first: {0: batch, 1: length}, second: {0: batch, 1: Dim("regions", min=1)}},
         ["grid_keys", "region_keys"],

@@ -22,6 +22,7 @@ from ..data import MultiTaskMapper
 from ..earlier_names import group_arguments
 from ..modeling import YOLOR
 from ..modeling.backbone import elan_shapes, gelan_pan_shapes, gelan_shapes, pan_shapes
+from ..modeling.heads import read_by_caption_head
 from ..modeling.heads.detection import Suppression
 from ..tasks import TASKS
 from ..tokenizer import Tokenizer
@@ -61,8 +62,10 @@ class LazyRecipe:
         self.cfg: DictConfig = _with_options(cfg, opts)
         group_arguments(model)
         self.device = device
-        regions = (heads["caption"] or {}).get("regions") or {}
-        self.caption_needs_detection = bool(regions.get("region_feature"))
+        head = heads["caption"] or {}
+        self.caption_needs = read_by_caption_head(_last_name(head.get("_target_")))
+        if (head.get("regions") or {}).get("region_feature"):
+            self.caption_needs |= {"detection"}
         self.weights: str = (cfg.get("init") or {}).get("weights", "")
         self.kind: str = (cfg.get("run") or {}).get("eval_weights", "ema")
         data = cfg.get("data") or {}

@@ -151,14 +151,14 @@ def _check_device(name: str) -> str:
 
 
 def _needed_tasks(recipe: Recipe, tasks: Sequence[str]) -> list[str]:
-    """Return the tasks whose heads are needed; captions may need detected objects."""
+    """Return the tasks whose heads are needed; captions may need other heads."""
     check_tasks(tasks, ())
     if missing := sorted(set(tasks) - set(recipe.tasks)):
         trained = ", ".join(recipe.tasks)
         raise ValueError(f"the network has no {', '.join(missing)}, only {trained}")
     needed = set(tasks)
-    if "caption" in tasks and recipe.caption_needs_detection:
-        needed.add("detection")
+    if "caption" in tasks:
+        needed |= recipe.caption_needs
     return [task for task in recipe.tasks if task in needed]
 
 

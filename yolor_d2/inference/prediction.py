@@ -33,6 +33,7 @@ class Prediction:
         sem_seg: scores of the semantic classes; the argmax over axis 0 is the class of each pixel.
         panoptic_seg: segment ids (height, width), and a description of each segment.
         caption: a sentence.
+        caption_ids: token ids of the caption, if the network has no tokenizer to decode them.
         caption_score: log-probability of the caption.
         seconds: duration of its batch divided by the number of images, without reading files.
     """
@@ -46,6 +47,7 @@ class Prediction:
     panoptic_seg: tuple[Tensor, list[Json]] | None = field(default=None, repr=False)
     caption: str | None = None
     caption_score: float | None = None
+    caption_ids: list[int] | None = field(default=None, repr=False)
     seconds: float = field(default=0.0, repr=False, compare=False)
 
     @property
@@ -78,9 +80,11 @@ class Prediction:
             content["segments_info"] = self._segments(*self.panoptic_seg)
         if self.sem_seg is not None:
             content["sem_seg"] = self._regions(self.sem_seg.argmax(dim=0))
-        if self.caption is not None:
+        caption = {"caption": self.caption, "caption_ids": self.caption_ids}
+        if any(value is not None for value in caption.values()):
             score = None if self.caption_score is None else json_number(self.caption_score)
-            content |= {"caption": self.caption, "caption_score": score}
+            content |= {name: value for name, value in caption.items() if value is not None}
+            content["caption_score"] = score
         return content
 
     def to_supervision(self) -> Any:

@@ -149,7 +149,8 @@ class Predictor:
         if "panoptic_seg" in result:
             ids, segments = result["panoptic_seg"]
             found["panoptic_seg"] = ids.cpu(), segments
-        return found | {n: result[n] for n in ("caption", "caption_score") if n in result}
+        names = ("caption" if "caption" in result else "caption_ids", "caption_score")
+        return found | {name: result[name] for name in names if name in result}
 
 
 def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:

@@ -13,6 +13,7 @@ from ..checkpoint.release import StoredWeights
 from ..compat import remove_main_keys
 from ..config import add_yolor_config
 from ..modeling import YOLOR
+from ..modeling.heads import read_by_caption_head
 from ..tokenizer import Tokenizer
 
 
@@ -27,7 +28,7 @@ class YamlRecipe:
 
     Attributes:
         tasks: tasks that the network was trained for.
-        caption_needs_detection: whether captions need the detection head.
+        caption_needs: tasks whose heads captions need.
         weights: MODEL.WEIGHTS; "" for none.
         kind: weights of a checkpoint to use, "ema" or "raw".
         datasets: names of data sets with the network's classes.
@@ -53,7 +54,9 @@ class YamlRecipe:
         _check(cfg)
         self.cfg = cfg
         self.tasks: list[str] = list(cfg.MODEL.YOLOR.TASKS)
-        self.caption_needs_detection = bool(cfg.MODEL.CAPTION_HEAD.REGION_FEATURE)
+        self.caption_needs = read_by_caption_head(cfg.MODEL.CAPTION_HEAD.NAME)
+        if cfg.MODEL.CAPTION_HEAD.REGION_FEATURE:
+            self.caption_needs |= {"detection"}
         self.weights: str = cfg.MODEL.WEIGHTS
         self.kind: str = cfg.TEST.WEIGHTS
         self.datasets: list[str] = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]

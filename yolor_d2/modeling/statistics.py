@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..data.formats.registration import ensure_registered
 from ..model_zoo import find_config, load_config
-from .backbone import PAN
+from .backbone import GELANPAN, PAN
 from .meta_arch import YOLOR
 
 CAPTION_TOKENS = 20
@@ -71,7 +71,7 @@ def build_network(path: str, overrides: list[str]) -> nn.Module:
 def part_names(model: nn.Module) -> dict[str, str]:
     """Part that each module belongs to, by module name; the longest matching name counts."""
     parts = {name: name.replace("_", " ") for name, _ in model.named_children()}
-    if isinstance(model, YOLOR) and isinstance(model.backbone, PAN):
+    if isinstance(model, YOLOR) and isinstance(model.backbone, PAN | GELANPAN):
         parts |= {"backbone": "neck", "backbone.bottom_up": "backbone"}
     for name in ("box", "class"):
         parts |= {f"detection_head.{name}_{kind}": f"detection head: {name}" for kind in BRANCHES}

@@ -57,7 +57,7 @@ def add_picture_options(parser: argparse.ArgumentParser, *, number: int, counted
         number: default of --number.
         counted: what --number counts, for the help.
     """
-    parser.add_argument("--config-file", required=True, help="a file of configs/")
+    parser.add_argument("--config-file", required=True, help="a file, or a name of the model zoo")
     parser.add_argument("--output", type=Path, required=True, help="output folder")
     parser.add_argument(
         "--number", type=positive, default=number, metavar="N", help=f"{counted} ({number})"

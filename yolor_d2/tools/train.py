@@ -12,6 +12,7 @@ the checkpoints, metrics.json and pictures to the output folder. Exit code 2: wr
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -148,9 +149,9 @@ def print_results(cfg: CfgNode, found: RegisteredData) -> None:
     cfg.MODEL.WEIGHTS, cfg.OUTPUT_DIR = str(weights), str(pictures)
     count = draw_test_set(cfg, number=PICTURES, threshold=SCORE_THRESHOLD)
     print(f"{count} pictures, labels above predictions, are in {pictures}")
-    image = Path(found.data.parts[VAL][0]["file_name"])
-    shown = image if image.is_file() else "IMAGE"  # it may be in an archive
-    print(f"yolor-d2 predict --weights {weights} --input {shown} --output {output / 'predicted'}")
+    image = found.data.parts[VAL][0]["file_name"]
+    flags = ["--weights", str(weights), "--input", image, "--output", str(output / "predicted")]
+    print(shlex.join(["yolor-d2", "predict", *flags]))
 
 
 if __name__ == "__main__":

@@ -105,10 +105,15 @@ def test_classes_are_matched_by_name(pets: str) -> None:
     assert read_records(pets) == after
 
 
-def test_labeled_classes_survive_a_new_order(pets: str) -> None:
-    set_labeled_classes(pets, ["cat"])
-    share_thing_classes(pets, TABLE)
-    assert read_records(pets)[0]["labeled_classes"] == (False, False, True)
+@pytest.mark.parametrize("labeled", [[], ["cat"], ["dog"]])
+@pytest.mark.parametrize("table", [TABLE, ["dog", "cat"]])
+def test_labeled_classes_survive_a_new_order(
+    pets: str, labeled: list[str], table: list[str]
+) -> None:
+    set_labeled_classes(pets, labeled)
+    share_thing_classes(pets, table)
+    found = read_records(pets)[0]["labeled_classes"]
+    assert [name for name, is_labeled in zip(table, found, strict=True) if is_labeled] == labeled
 
 
 def test_another_order_of_the_same_classes_leaves_all_labeled(pets: str) -> None:
@@ -128,6 +133,7 @@ def test_errors_name_the_class(pets: str, album: Album) -> None:
     with pytest.raises(DataError, match="pets: the labeled class dogs is not one of its classes"):
         set_labeled_classes(pets, ["dogs"])
     album.register("album", "instances")
+    DatasetCatalog.register("repeated", list)
     MetadataCatalog.get("repeated").set(thing_classes=["cat", "cat"])
     with pytest.raises(DataError, match="repeated has the class cat twice"):
         share_thing_classes("repeated", TABLE)

@@ -41,8 +41,10 @@ def share_thing_classes(name: str, classes: Sequence[str]) -> None:
         classes: names in the new order, the same for all data sets of a run.
 
     Raises:
-        DataError: the data set has a class that is not in the table, or a name is not unique.
+        DataError: there is no such data set, it has a class that is not in the table, or a name is
+            not unique.
     """
+    require_registered([name])
     metadata = read_metadata(name)
     own, classes = list(metadata.get("thing_classes") or ()), list(classes)
     if not own or own == classes:
@@ -55,8 +57,8 @@ def share_thing_classes(name: str, classes: Sequence[str]) -> None:
     index = [classes.index(each) for each in own]
     load = partial(_load_renumbered, DatasetCatalog[name], metadata, index)
     changed: dict[str, Any] = {"thing_classes": classes}
-    if labeled_classes(metadata) is not None or len(own) < len(classes):
-        changed["labeled_thing_classes"] = list(metadata.get("labeled_thing_classes") or own)
+    if len(own) < len(classes):
+        changed["labeled_thing_classes"] = metadata.get("labeled_thing_classes", own)
     if colors := metadata.get("thing_colors"):
         table = list(Categories.from_names(classes).colors)
         for number, color in zip(index, colors, strict=True):

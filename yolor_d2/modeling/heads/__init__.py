@@ -10,6 +10,7 @@ from .registry import (
     build_caption_head,
     build_detection_head,
     build_mask_head,
+    read_by_caption_head,
 )
 from .semantic import (
     DenseNeckSemanticHead,
@@ -40,4 +41,5 @@ __all__ = [
     "build_caption_head",
     "build_detection_head",
     "build_mask_head",
+    "read_by_caption_head",
 ]

@@ -78,3 +78,9 @@ def build_mask_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Modul
 
 def build_caption_head(cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> nn.Module:
     return CAPTION_HEAD_REGISTRY.get(cfg.MODEL.CAPTION_HEAD.NAME)(cfg, input_shape)
+
+
+def read_by_caption_head(name: str) -> frozenset[str]:
+    """Tasks whose outputs the caption head of this name reads; none if the name is unknown."""
+    head = CAPTION_HEAD_REGISTRY.get(name) if name in CAPTION_HEAD_REGISTRY else None
+    return frozenset(getattr(head, "reads", ()))

@@ -117,7 +117,7 @@ def test_unlabeled_classes_do_not_train_the_network() -> None:
 
 
 def test_samples_without_the_key_have_all_classes_labeled() -> None:
-    labeled = torch.tensor([True, False])
+    labeled = (True, False)  # of a mapper that keeps the keys of records
     device = torch.device("cpu")
     objects = Objects.from_instances([None, None], labeled=[None, labeled], device=device)
     assert objects.labeled.tolist() == [[True, True], [True, False]]

@@ -152,7 +152,10 @@ class GridRegionCaptionHead(CaptionHead):
         return self.in_features[0]
 
     def _semantic_tokens(self, logits: Tensor, features: Tensor) -> Tensor:
-        """The pixel with the highest logit of each class: (N, S, h, w), (N, X, h, w) -> (N, S, D)."""
+        """The pixel with the highest logit of each class.
+
+        logits (N, S, h, w), features (N, X, h, w) -> (N, S, D).
+        """
         pixels = logits.flatten(2).argmax(dim=2)  # (N, S)
         if self.training:  # batch norms use the statistics of the whole map
             return pick(self.semantic_points(features).flatten(2).transpose(1, 2), pixels)

@@ -5,6 +5,7 @@ tokens, D width, H heads, E = D / H.
 """
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -69,10 +70,10 @@ class ParallelDecoderLayer(nn.Module):
 
     def __init__(self, *, dim: int, num_heads: int, ffn_dim: int, dropout: float) -> None:
         super().__init__()
-        attention = {"dim": dim, "num_heads": num_heads, "dropout": dropout}
-        self.text_attention = PostNormAttention(**attention)
-        self.grid_attention = PostNormAttention(**attention)
-        self.region_attention = PostNormAttention(**attention)
+        attention = partial(PostNormAttention, dim=dim, num_heads=num_heads, dropout=dropout)
+        self.text_attention = attention()
+        self.grid_attention = attention()
+        self.region_attention = attention()
         self.gate = linear_layer(2 * dim, dim)  # of both branches, as in the published network
         self.ffn = PostNormFeedForward(dim=dim, ffn_dim=ffn_dim, dropout=dropout)
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from .rules import Captions, Rules, Step, Vocabulary, log_probabilities
 from .search import stable_topk
 
+NO_END = Rules(ends=False)
+
 
 def fixed_beam_search(
     step: Step,
@@ -19,7 +21,7 @@ def fixed_beam_search(
     max_tokens: int,
     length_penalty: float = 0.0,
     device: torch.device,
-    rules: Rules = Rules(ends=False),
+    rules: Rules = NO_END,
 ) -> Captions:
     """Keep the K best texts of each image in each step, finished or not.
 
