@@ -43,6 +43,11 @@ def run_program(main: Path, toys: Path, folder: Path) -> dict[str, Any]:
     return facts
 
 
+def test_its_transformers_fit_below_our_neck(detectron2_main: Path) -> None:
+    expected = {"p3": (1, 32, 8, 12), "p4": (1, 64, 4, 6), "p5": (1, 128, 2, 3)}
+    assert run(detectron2_main, "tests.compat.backbones").splitlines() == [str(expected)] * 2
+
+
 def test_runs_begun_under_main_continue_here(
     detectron2_main: Path, toy_root: Path, tmp_path: Path
 ) -> None:

@@ -45,7 +45,7 @@ def test_document_has_the_expected_blocks() -> None:
     assert {name: languages.count(name) for name in set(languages)} == {
         "python": 8,
         "yaml": 3,
-        "bash": 5,
+        "bash": 6,
         "": 1,
     }
 
@@ -57,6 +57,13 @@ def test_one_command(names: Names) -> None:
     assert "bbox/AP" in metrics
     lines = (folder / "output/shapes/predicted/predictions.jsonl").read_text().splitlines()
     assert len(lines) == 8
+
+
+def test_labels_from_a_network(names: Names) -> None:
+    labeled: Path = names["folder"] / "output/labeled"
+    content = json.loads((labeled / "annotations/instances_train.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == [f"{i}.png" for i in range(8)]
+    assert [category["name"] for category in content["categories"]] == ["ball", "box"]
 
 
 def test_five_lines_of_each_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from detectron2.config import LazyConfig, instantiate
+from detectron2.config import LazyCall, LazyConfig, instantiate
 from omegaconf import OmegaConf
 
 from yolor_d2 import Predictor
@@ -16,7 +16,8 @@ from yolor_d2.engine.provenance import build_provenance
 from yolor_d2.inference.lazy_recipe import parse_lazy
 from yolor_d2.inference.media import to_picture
 from yolor_d2.model_zoo import config_folder
-from yolor_d2.modeling import deploy
+from yolor_d2.modeling import GELANPAN, deploy
+from yolor_d2.modeling.backbone import gelan_pan_shapes
 from yolor_d2.tokenizer import Tokenizer
 from yolor_d2.tools import evaluate, export
 
@@ -181,6 +182,18 @@ def test_every_lazy_config_survives_a_round_trip(name: str) -> None:
     found = parse_lazy(LazyConfig.to_py(cfg))
     assert found is not None
     assert plain(found) == plain(cfg)
+
+
+def test_gelan_survives_a_round_trip() -> None:
+    cfg = LazyConfig.load(str(FILE.with_name("yolor_elan_pan.py")))
+    cfg.model.backbone = LazyCall(GELANPAN)(size="t", width=0.25)
+    for task in ("detection", "mask", "semantic"):
+        cfg.model[f"{task}_head"].input_shape = LazyCall(gelan_pan_shapes)(size="t", width=0.25)
+
+    found = parse_lazy(LazyConfig.to_py(cfg))
+
+    assert found is not None
+    assert isinstance(instantiate(found.model).backbone, GELANPAN)
 
 
 def plain(cfg: Any) -> Any:

@@ -33,6 +33,9 @@ from ..saved_networks import Saved
 Run = Callable[..., tuple[int, list[str], list[str]]]
 
 
+BOXES = ("--tasks", "detection")
+
+
 def arguments(saved: Saved, output: Path, *words: Path | str) -> list[str]:
     """Arguments of `label`: words are images, then flags."""
     images = list(itertools.takewhile(lambda word: not str(word).startswith("--"), words))
@@ -218,7 +221,7 @@ def test_panoptic_files_have_cocos_layout(labeled: Path) -> None:
 def test_unsure_pixels_are_255(saved: Saved, labeled: Path, tmp_path: Path, run: Run) -> None:
     labels = read_index_png(labeled / "annotations/semantic_train/000001.png")
     assert 0 < np.count_nonzero(labels == 255) < labels.size
-    assert run(saved.images[0], "--pixel-threshold", "0")[0] == 0
+    assert run(saved.images[0], "--pixel-threshold", "0", "--tasks", "semantic")[0] == 0
     everything = read_index_png(tmp_path / "data/annotations/semantic_train/000001.png")
     assert 255 not in everything
     sure = labels != 255
@@ -231,7 +234,7 @@ def test_labels_in_a_folder_are_only_overwritten_on_demand(
     saved: Saved, tmp_path: Path, run: Run
 ) -> None:
     data = tmp_path / "data"
-    assert run(saved.images[0], "--tasks", "detection")[0] == 0
+    assert run(saved.images[0], *BOXES)[0] == 0
     assert read(data, "instances")["categories"][0]["name"] == "ball"
     message = f"label: {data}: has annotations; choose another folder, or --overwrite it"
     assert run(saved.images[1]) == (2, [], [message])
@@ -251,7 +254,7 @@ def test_interrupted_runs_write_nothing(
     saved: Saved, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = tmp_path / "data"
-    assert run(saved.images[0], "--tasks", "detection")[0] == 0
+    assert run(saved.images[0], *BOXES)[0] == 0
     before = sorted(data.rglob("*"))
     write, written = labeling.write_json, []
 
@@ -272,7 +275,7 @@ def test_a_broken_image_is_reported_once(saved: Saved, tmp_path: Path, run: Run)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos/a.png").write_text("broken")
     (tmp_path / "photos/b.jpg").write_bytes(saved.images[0].read_bytes())
-    code, _, err = run(tmp_path / "photos", tmp_path / "missing.jpg")
+    code, _, err = run(tmp_path / "photos", tmp_path / "missing.jpg", *BOXES)
     assert (code, err) == (
         1,
         [
@@ -285,7 +288,7 @@ def test_a_broken_image_is_reported_once(saved: Saved, tmp_path: Path, run: Run)
 
 
 def test_nothing_is_written_without_a_readable_image(tmp_path: Path, run: Run) -> None:
-    code, out, err = run(tmp_path / "missing.jpg")
+    code, out, err = run(tmp_path / "missing.jpg", *BOXES)
     assert (code, out, len(err)) == (1, [], 2)
     assert not (tmp_path / "data").exists()
 
@@ -302,7 +305,8 @@ def test_names_and_formats_of_images(
     cv2.imwrite(str(tmp_path / "two/y.ppm"), pixels)
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         archive.write(saved.images[2], "inside/a.jpg")
-    assert run(tmp_path / "one", tmp_path / "two", tmp_path / "photos.zip")[0] == 0
+    inputs = (tmp_path / "one", tmp_path / "two", tmp_path / "photos.zip")
+    assert run(*inputs, "--tasks", "detection", "semantic")[0] == 0
     data = tmp_path / "data"
     names = [image["file_name"] for image in read(data, "instances")["images"]]
     assert names == ["x.jpg", "X_2.png", "x_3.jpg", "y.png", "a.jpg"]
@@ -358,7 +362,7 @@ def test_wrong_thresholds(saved: Saved, run: Run, flags: tuple[str, ...], messag
 
 
 def test_advice_without_sure_objects(saved: Saved, tmp_path: Path, run: Run) -> None:
-    flags = ("--tasks", "detection", "--score-threshold", "1", "--opts", "INPUT.TEST_SIZE", "64")
+    flags = (*BOXES, "--score-threshold", "1", "--opts", "INPUT.TEST_SIZE", "64")
     code, out, _ = run(saved.images[0], *flags)
     assert code == 0
     assert out[2].startswith("objects: 0 (none), ")

@@ -69,12 +69,9 @@ def register_coco_multitask(
         DataError: a keyword is similar to an argument, or the files contradict each other.
     """
     _check_keywords(name, metadata)
+    annotations = (instances_json, captions_json, sem_seg_root, panoptic_root, panoptic_json)
     files = CocoFiles(
-        Path(image_root),
-        *(
-            None if path is None else Path(path)
-            for path in (instances_json, captions_json, sem_seg_root, panoptic_root, panoptic_json)
-        ),
+        Path(image_root), *(None if path is None else Path(path) for path in annotations)
     )
     if not any(files[1:]):
         raise DataError(f"{name}: has no annotation files")
@@ -89,9 +86,7 @@ def register_coco_multitask(
     DatasetCatalog.register(name, functools.partial(load, skip_missing=skip_missing))
     _set_metadata(name, files, things, leaves, metadata)
     if panoptic is not None:
-        set_panoptic_metadata(
-            name, panoptic, root=str(files.panoptic_root), json_file=str(files.panoptic_json)
-        )
+        set_panoptic_metadata(name, panoptic, files.panoptic_root, files.panoptic_json)
 
 
 def _check_keywords(name: str, metadata: Iterable[str]) -> None:
@@ -149,14 +144,17 @@ def _set_metadata(
 
 
 def set_panoptic_metadata(
-    name: str, panoptic: Categories, *, root: str, json_file: str | None
+    name: str, panoptic: Categories, root: PathLike | None, json_file: PathLike | None
 ) -> None:
     """Set panoptic metadata, and register `<name>_panoptic` for detectron2's Visualizer.
 
     The Visualizer looks up panoptic segments in thing_classes and stuff_classes. For COCO these
     tables (80 and 171) differ from the panoptic one (133), so that one needs its own metadata.
     """
-    files = {"panoptic_root": root, "panoptic_json": json_file}
+    files = {
+        "panoptic_root": str(root),
+        "panoptic_json": None if json_file is None else str(json_file),
+    }
     MetadataCatalog.get(name).set(
         **files,
         panoptic_classes=list(panoptic.names),

@@ -97,8 +97,7 @@ def _register(data: OwnData, truth_folder: Path | None) -> None:
         MetadataCatalog.get(NAMES[part]).set(**metadata)
         maps = [r["pan_seg_file_name"] for r in records if "pan_seg_file_name" in r]
         if data.panoptic is not None and maps:
-            root = str(Path(maps[0]).parent)
-            set_panoptic_metadata(NAMES[part], data.panoptic, root=root, json_file=json_file)
+            set_panoptic_metadata(NAMES[part], data.panoptic, Path(maps[0]).parent, json_file)
 
 
 def register_configured(cfg: CfgNode) -> None:

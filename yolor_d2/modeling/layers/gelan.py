@@ -186,8 +186,9 @@ class AConv(nn.Module):
 
 
 class ADown(nn.Module):
-    """Downsampling by 2: average of 2 x 2 cells; half of the channels then pass a strided
-    convolution, the others max-pooling.
+    """Downsampling by 2: average of 2 x 2 cells, then strided convolution and max-pooling.
+
+    Each has half of the channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
