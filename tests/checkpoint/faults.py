@@ -15,8 +15,9 @@ from unittest import mock
 
 import torch
 
-from yolor_d2.checkpoint import saving
+from yolor_d2 import files
 from yolor_d2.checkpoint.run_folder import RunFolder
+from yolor_d2.checkpoint.saving import save_checkpoint
 
 
 class Calls:
@@ -71,7 +72,7 @@ def disturbed(at: int, act: Callable[[], None], *, lasting: bool = False) -> Ite
     with ExitStack() as patches:
         for name, function in functions.items():
             patches.enter_context(mock.patch.object(os, name, calls.of(function)))
-        patches.enter_context(mock.patch.object(saving, "open", calls.open, create=True))
+        patches.enter_context(mock.patch.object(files, "open", calls.open, create=True))
         yield calls
 
 
@@ -103,7 +104,7 @@ def used_folders(root: Path) -> Iterator[RunFolder]:
     first.save(content(9), 9)
     first.save(content(19), 19)
     first.save_as(content(9), "model_best")
-    saving.save_checkpoint(content(99), first.path / "model_0000099.pth")
+    save_checkpoint(content(99), first.path / "model_0000099.pth")
     (first.path / ".model_0000099.pth.tmp").write_bytes(b"half")
     for number in itertools.count():
         yield RunFolder(shutil.copytree(first.path, root / str(number)))

@@ -213,7 +213,7 @@ def test_first_steps_are_printed(caplog: pytest.LogCaptureFixture) -> None:
     printer = ProgressPrinter(max_iter=100)
     with caplog.at_level(logging.INFO, logger="yolor_d2"):
         StepTrainer({}, [FirstSteps([printer]), PeriodicWriter([printer], period=2)]).train(40, 44)
-    heads = [message.split(" | ")[0] for message in caplog.messages]
+    heads = [m.split(" | ")[0] for m in caplog.messages if m.startswith("step")]
     assert heads[0] == "step 41 of 100 (41.0 %)"
     assert [head.rpartition(",")[0] for head in heads[1:]] == [
         "step 42 of 100 (42.0 %)",

@@ -40,6 +40,7 @@ def runner(checkpoint: Path) -> Iterator[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_runner_results_equal_the_networks(checkpoint: Path, runner: Any) -> None:
     model, size = eager(checkpoint)
     for seed, (height, width) in enumerate([(96, 128), (260, 190)]):

@@ -21,7 +21,7 @@ def option(
     """A field of RunOptions.
 
     Args:
-        key: in yolor_d2/config.py, where a comment explains it.
+        key: in yolor_d2/config/, where a comment explains it.
         default: of LazyConfigs; 0 and "" are off.
         switch: a key that must be true for the value to be used.
         may_change: whether a resumed run can have another value; True where training is the same.

@@ -62,8 +62,8 @@ def choose_tokenizer(
     if start.tokenizer is None:
         if not model and _has_captions(start):
             logger.warning(
-                "%s has a caption head but no tokenizer: its words are unknown, and a new tokenizer "
-                "is trained; TOKENIZER.MODEL is the file of its words",
+                "%s has a caption head but no tokenizer: its words are unknown, and a new "
+                "tokenizer is trained; TOKENIZER.MODEL is the file of its words",
                 start.path,
             )
         tokenizer = Tokenizer.load(model) if model else train()

@@ -69,12 +69,9 @@ def register_coco_multitask(
         DataError: a keyword is similar to an argument, or the files contradict each other.
     """
     _check_keywords(name, metadata)
+    annotations = (instances_json, captions_json, sem_seg_root, panoptic_root, panoptic_json)
     files = CocoFiles(
-        Path(image_root),
-        *(
-            None if path is None else Path(path)
-            for path in (instances_json, captions_json, sem_seg_root, panoptic_root, panoptic_json)
-        ),
+        Path(image_root), *(None if path is None else Path(path) for path in annotations)
     )
     if not any(files[1:]):
         raise DataError(f"{name}: has no annotation files")

@@ -37,7 +37,7 @@ from .transforms import ViewPolicy, compose, random_hsv_factors, random_view
 
 
 class StrongPolicy(NamedTuple):
-    """Settings of the strong view, documented in config.py (INPUT.STRONG); published by default."""
+    """Settings of the strong view, of INPUT.STRONG; the defaults are the published ones."""
 
     size: int = 640
     mosaic: float = 1.0
