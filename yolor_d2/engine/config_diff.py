@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 
 from ..compat import remove_main_keys
+from ..config import add_yolor_config
 from .optim.schedule import COSINE
 from .options import KEYS, MAY_CHANGE
 
@@ -25,6 +26,7 @@ MAY_DIFFER = (
     "TOKENIZER.MODEL",  # the checkpoint has the tokenizer itself
 )
 
+<<<<<<< HEAD
 # Values of keys that were added, in runs of earlier versions.
 EARLIER = {
     "SOLVER.CLIP_GRADIENTS.FULL_MODEL": True,
@@ -32,14 +34,22 @@ EARLIER = {
     "DATASETS.THING_CLASSES": [],
     "DATASETS.LABELED_CLASSES": [],
 }
+=======
+# Values of keys that were added, in runs of earlier versions, beside the keys' defaults.
+EARLIER = {"SOLVER.CLIP_GRADIENTS.FULL_MODEL": True, "DATASETS.DATA": ""}
+>>>>>>> gelan
 
 
 def yacs_changes(before: str, now: str) -> list[str]:
     """One line for each relevant key that differs between two configurations in YAML."""
-    old, new = CfgNode.load_cfg(before), CfgNode.load_cfg(now)
+    old, new, defaults = CfgNode.load_cfg(before), CfgNode.load_cfg(now), get_cfg()
+    add_yolor_config(defaults)
     for cfg in (old, new):  # the other version of detectron2 may lack them
         remove_main_keys(cfg)
-    return differences(_one_curve(EARLIER | _flat(old)), _one_curve(_flat(new)), ignore=MAY_DIFFER)
+    values = _flat(new)
+    # A run of an earlier version lacks keys; their defaults keep its behavior.
+    earlier = {k: v for k, v in (_flat(defaults) | EARLIER).items() if k in values}
+    return differences(_one_curve(earlier | _flat(old)), _one_curve(values), ignore=MAY_DIFFER)
 
 
 def _one_curve(values: dict[str, Any]) -> dict[str, Any]:
