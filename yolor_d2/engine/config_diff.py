@@ -26,18 +26,8 @@ MAY_DIFFER = (
     "TOKENIZER.MODEL",  # the checkpoint has the tokenizer itself
 )
 
-<<<<<<< HEAD
-# Values of keys that were added, in runs of earlier versions.
-EARLIER = {
-    "SOLVER.CLIP_GRADIENTS.FULL_MODEL": True,
-    "DATASETS.DATA": "",
-    "DATASETS.THING_CLASSES": [],
-    "DATASETS.LABELED_CLASSES": [],
-}
-=======
-# Values of keys that were added, in runs of earlier versions, beside the keys' defaults.
-EARLIER = {"SOLVER.CLIP_GRADIENTS.FULL_MODEL": True, "DATASETS.DATA": ""}
->>>>>>> gelan
+# Values of keys that were added, in runs of earlier versions, where they are not the defaults.
+EARLIER = {"SOLVER.CLIP_GRADIENTS.FULL_MODEL": True}
 
 
 def yacs_changes(before: str, now: str) -> list[str]:
