@@ -70,7 +70,14 @@ test-all: lint
 
 # The lower bounds of setup.py in an environment of their own, which is reused until setup.py changes.
 LOWEST := .venv-lowest
-LOWEST_TESTS := tests/test_packaging.py tests/test_lowest_versions.py
+# tests/test_earlier_runs.py is absent: its scenes and augmentations differ with OpenCV 4.
+LOWEST_TESTS := tests/test_lowest_versions.py tests/test_packaging.py tests/test_tokenizer.py \
+  tests/checkpoint/test_published.py tests/checkpoint/test_weights.py tests/data/files \
+  tests/engine/test_main.py::test_train_then_evaluate tests/engine/test_writers.py \
+  tests/evaluation/caption/test_evaluator.py tests/evaluation/coco tests/evaluation/panoptic \
+  tests/export tests/inference/test_media.py tests/inference/test_predictor.py \
+  tests/modeling/test_meta_arch.py tests/tools/test_model_info.py \
+  tests/tools/test_release_weights.py tests/visualization/test_text.py
 $(LOWEST)/ready: setup.py install_detectron2.py tests/lowest_versions.py | $(VENV)/ready
 	@echo "== Setting up $(LOWEST): the lowest versions that setup.py allows"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \

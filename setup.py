@@ -20,6 +20,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
+    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)],
     # configs/ stays at the top level, as in detectron2, and is installed as a package.
     packages=[*find_packages(include=["yolor_d2", "yolor_d2.*"]), "yolor_d2.configs"],
     py_modules=["yolor_d2_cli"],
@@ -34,7 +35,7 @@ setup(
         "torch>=2.6",
         "torchvision>=0.21",
         "numpy>=1.26",
-        "opencv-python-headless>=4.11.0.86",
+        "opencv-python-headless>=4.11.0.86",  # GIF files need 4.12, rotated WebP files 4.13
         "pillow>=10",
         "faster-coco-eval>=1.6",
         "fvcore>=0.1.5.post20210327,<0.1.6",
@@ -62,7 +63,7 @@ setup(
             "import-linter>=2.1",
             "mypy>=1.11",
             "pre-commit>=3.7",
-            "pytest>=8",
+            "pytest>=9.2",  # caplog of earlier versions misses loggers that do not propagate
             "pytest-timeout>=2.3.1",
             "pytest-xdist>=3.6.1",
             "ruff>=0.9",
