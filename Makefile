@@ -4,26 +4,29 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-all test-web lint clean
+.PHONY: help setup demo test test-lowest test-all test-web lint clean
 
 help:
 	@echo "make demo      set up, generate toy scenes, train all four tasks, evaluate, draw predictions"
 	@echo "make test      set up, lint, types, import rules, tests"
+	@echo "make test-lowest  a short suite with the lowest versions that setup.py allows (Python 3.11)"
 	@echo "make test-all  the same, including slow tests"
 	@echo "make test-web  tests of the web page in a browser (Debian: apt-get install chromium chromium-driver)"
 	@echo "make lint      ruff, mypy, lint-imports"
 
 setup: $(VENV)/ready
 
+# The variable replaces constraints of the machine's pip.conf; with `-c`, both would apply.
+$(VENV)/ready: export PIP_CONSTRAINT := constraints.txt
 $(VENV)/ready: setup.py constraints.txt install_detectron2.py
 	@mkdir -p output; date +%s > output/.setup_start
 	@echo "== Setting up $(VENV): PyTorch, detectron2, yolor_d2 (takes minutes, only once)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12)])' || \
-	  { echo "Python 3.11 or 3.12 is required: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12), (3, 13)])' || \
+	  { echo "Python 3.11, 3.12 or 3.13 is required: make PYTHON=python3.13 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt torch torchvision
-	PIP_CONSTRAINT=constraints.txt $(BIN)/python install_detectron2.py
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q torch torchvision
+	$(BIN)/python install_detectron2.py
+	$(BIN)/python -m pip install -q -e '.[dev]'
 	@touch $@
 	@echo "== Set up in $$(( $$(date +%s) - $$(cat output/.setup_start) )) seconds"; rm output/.setup_start
 
@@ -65,6 +68,31 @@ test-all: lint
 	@echo "== pytest, including slow tests"
 	$(BIN)/pytest -m ''
 
+# The lower bounds of setup.py in an environment of their own, which is reused until setup.py changes.
+LOWEST := .venv-lowest
+# tests/test_earlier_runs.py is absent: its scenes and augmentations differ with OpenCV 4.
+LOWEST_TESTS := tests/test_lowest_versions.py tests/test_packaging.py tests/test_tokenizer.py \
+  tests/checkpoint/test_published.py tests/checkpoint/test_weights.py tests/data/files \
+  tests/engine/test_main.py::test_train_then_evaluate tests/engine/test_writers.py \
+  tests/evaluation/caption/test_evaluator.py tests/evaluation/coco tests/evaluation/panoptic \
+  tests/export tests/inference/test_media.py tests/inference/test_predictor.py \
+  tests/modeling/test_meta_arch.py tests/tools/test_model_info.py \
+  tests/tools/test_release_weights.py tests/visualization/test_text.py
+$(LOWEST)/ready: setup.py install_detectron2.py tests/lowest_versions.py | $(VENV)/ready
+	@echo "== Setting up $(LOWEST): the lowest versions that setup.py allows"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "Python 3.11 is required: make PYTHON=python3.11 test-lowest"; exit 1; }
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(BIN)/python -m tests.lowest_versions > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install -q -c $(LOWEST)/constraints.txt -e '.[dev]'
+	$(LOWEST)/bin/python install_detectron2.py
+	@touch $@
+
+test-lowest: $(LOWEST)/ready
+	@echo "== pytest with the lowest versions"
+	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
+
 # Gradio requires an older Pillow: it has its own environment, which imports the rest from $(VENV).
 WEB := .venv-web
 SITE := import site; print(site.getsitepackages()[0])
@@ -81,4 +109,4 @@ test-web: $(WEB)/ready
 	  tests/web/test_browser.py
 
 clean:
-	rm -rf $(VENV) $(WEB) output build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(WEB) output build dist *.egg-info

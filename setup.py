@@ -20,6 +20,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
+    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)],
     # configs/ stays at the top level, as in detectron2, and is installed as a package.
     packages=[*find_packages(include=["yolor_d2", "yolor_d2.*"]), "yolor_d2.configs"],
     py_modules=["yolor_d2_cli"],
@@ -34,10 +35,10 @@ setup(
         "torch>=2.6",
         "torchvision>=0.21",
         "numpy>=1.26",
-        "opencv-python-headless>=4.11",
+        "opencv-python-headless>=4.11.0.86",  # GIF files need 4.12, rotated WebP files 4.13
         "pillow>=10",
         "faster-coco-eval>=1.6",
-        "fvcore>=0.1.5,<0.1.6",
+        "fvcore>=0.1.5.post20210327,<0.1.6",
         "matplotlib>=3.8",
         "pycocoevalcap>=1.2",
         "pycocotools>=2.0.8",
@@ -62,9 +63,9 @@ setup(
             "import-linter>=2.1",
             "mypy>=1.11",
             "pre-commit>=3.7",
-            "pytest>=8",
-            "pytest-timeout>=2.3",
-            "pytest-xdist>=3.6",
+            "pytest>=9.2",  # caplog of earlier versions misses loggers that do not propagate
+            "pytest-timeout>=2.3.1",
+            "pytest-xdist>=3.6.1",
             "ruff>=0.9",
             "setuptools>=70.1",  # a test builds and installs the wheel
         ],

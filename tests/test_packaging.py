@@ -35,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder where the wheel is installed."""
     folder = tmp_path_factory.mktemp("installed")
     copy = folder / "repository"
-    ignore = shutil.ignore_patterns(".git", ".venv", "output", "build", "*.egg-info", ".*_cache")
+    ignore = shutil.ignore_patterns(".git", ".venv*", "output", "build", "*.egg-info", ".*_cache")
     shutil.copytree(ROOT, copy, ignore=ignore)
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
     command = [*pip, "--no-index", "--target", folder / "site", copy]

@@ -55,6 +55,8 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, kind: str
      ("1", "x.png"), ("CMYK", "x.jpg"), ("RGB", "x.bmp"), ("RGB", "x.webp"), ("RGB", "x.tif")],
 )  # fmt: skip
 def test_every_mode(tmp_path: Path, mode: str, name: str, kind: str) -> None:
+    if (name, kind) == ("x.gif", "file") and cv2.__version__.startswith("4.11."):
+        pytest.skip("OpenCV reads GIF files since 4.12")
     image = Image.fromarray(gradient()).convert(mode)
     image.save(tmp_path / name)
     path = tmp_path / name

@@ -12,6 +12,7 @@ from yolor_d2.data.errors import BadFileError, DataError
 from yolor_d2.data.files.images import ArrayCache, BadFiles, image_size, read_image
 
 WIDTH, HEIGHT = 50, 34
+OPENCV = tuple(int(part) for part in cv2.__version__.split(".")[:2])
 
 
 @pytest.fixture
@@ -100,6 +101,8 @@ def test_reduction_keeps_rotation_and_errors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
 def test_header_and_pixels_agree_on_rotation(tmp_path: Path, suffix: str) -> None:
+    if suffix == "webp" and OPENCV < (4, 13):
+        pytest.skip("OpenCV applies the rotation of WebP files since 4.13")
     path = str(tmp_path / f"a.{suffix}")
     exif = Image.Exif()
     exif[0x0112] = 6

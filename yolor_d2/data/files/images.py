@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
 from ..errors import BadFileError, DataError
 from .contents import open_header, read_bytes
@@ -93,8 +94,9 @@ def image_size(path: str) -> tuple[int, int]:
     try:
         with open_header(path) as file, Image.open(file) as image:
             width, height = image.size
-            # Orientations 5..8 swap the sides; OpenCV ignores them in TIFF.
-            is_rotated = image.format != "TIFF" and image.getexif().get(0x0112, 1) >= 5
+            if isinstance(image, TiffImageFile):  # image.size is rotated in new versions of Pillow
+                width, height = image.tag_v2[IMAGEWIDTH], image.tag_v2[IMAGELENGTH]
+            is_rotated = image.getexif().get(0x0112, 1) >= 5  # orientations 5..8 swap the sides
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadFileError(path, f"cannot be read as an image ({error})") from None
     return (height, width) if is_rotated else (width, height)
