@@ -267,7 +267,7 @@ class YOLOR(nn.Module):
     def extract(self, images: Tensor, names: set[str]) -> Features:
         """The maps of images (N, 3, H, W) in 0..255; our own backbones compute only these maps."""
         normalized = (images - self.pixel_mean) / self.pixel_std  # (N, 3, H, W)
-        if isinstance(self.backbone, (PAN, YOLORELAN)):  # a union fails in the export of PyTorch 2.6
+        if isinstance(self.backbone, (PAN, YOLORELAN)):  # PyTorch 2.6 cannot export unions
             return self.backbone(normalized, names)
         return self.backbone(normalized)
 
