@@ -114,7 +114,7 @@ class PAN(Backbone):
         requested = requested_features(features, self._output_shape)
         maps = self.bottom_up(x, _bottom_up_names(requested))
         if _needs_neck(requested):
-            maps |= self._neck(maps, requested)
+            maps.update(self._neck(maps, requested))  # PyTorch 2.6 cannot export `|=`
         return {name: maps[name] for name in requested}
 
     def _neck(self, maps: dict[str, Tensor], requested: Collection[str]) -> dict[str, Tensor]:
