@@ -38,7 +38,7 @@ setup(
         "opencv-python-headless>=4.11.0.86",  # GIF files need 4.12, rotated WebP files 4.13
         "pillow>=10",
         "faster-coco-eval>=1.6",
-        "fvcore>=0.1.5.post20210327,<0.1.6",
+        "fvcore>=0.1.5.post20221221,<0.1.6",  # GFLOPs: the first 0.1.5 counts others
         "matplotlib>=3.8",
         "pycocoevalcap>=1.2",
         "pycocotools>=2.0.8",

@@ -25,7 +25,7 @@ def prepare_for_training(
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     freeze_parts(model, freeze)
     if channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     if compile:
         # In place: names in the state dict, copies and wrappers of the model stay the same.
         model.get_submodule("backbone").compile()

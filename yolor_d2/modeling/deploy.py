@@ -28,7 +28,7 @@ def deploy(model: Model) -> Model:
 
 def to_channels_last(model: Model) -> Model:
     """Convert weights to channels_last, the fastest layout for convolutions of a deployed model."""
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.to(memory_format=torch.channels_last)
 
 
 def best_device() -> str:

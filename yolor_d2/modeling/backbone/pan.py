@@ -137,7 +137,7 @@ class PAN(SelectiveBackbone):
         requested = requested_features(features, self._output_shape)
         maps = self._bottom_up_maps(x, _needed_names(requested))
         if _needs_neck(requested):
-            maps |= self._neck(maps, requested)
+            maps.update(self._neck(maps, requested))  # PyTorch 2.6 cannot export `|=`
         return {name: maps[name] for name in requested}
 
     def _bottom_up_maps(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
