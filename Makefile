@@ -72,7 +72,7 @@ test-all: lint
 LOWEST := .venv-lowest
 # tests/test_earlier_runs.py is absent: its scenes and augmentations differ with OpenCV 4.
 LOWEST_TESTS := tests/test_lowest_versions.py tests/test_packaging.py tests/test_tokenizer.py \
-  tests/checkpoint/test_published.py tests/checkpoint/test_weights.py tests/data/files \
+  tests/checkpoint/published/test_reading.py tests/checkpoint/test_weights.py tests/data/files \
   tests/engine/test_main.py::test_train_then_evaluate tests/engine/test_writers.py \
   tests/evaluation/caption/test_evaluator.py tests/evaluation/coco tests/evaluation/panoptic \
   tests/export tests/inference/test_media.py tests/inference/test_predictor.py \

@@ -57,7 +57,7 @@ class GraphCut:
     def _cut(self, output: Any) -> Any:
         if isinstance(output, tuple):
             return type(output)(*map(self._cut, output))
-        if not output.requires_grad:
+        if output is None or not output.requires_grad:
             return output
         self.pairs.append((output, output.detach().requires_grad_()))
         return self.pairs[-1][1]

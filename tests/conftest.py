@@ -1,5 +1,6 @@
 """Shared fixtures."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
 from .saved_networks import Saved, save_network
 from .small_runs import Configure, register, small_config
+
+LOGGERS = ("fvcore", "detectron2", "yolor_d2")
 
 cv2.setNumThreads(0)
 torch.set_num_threads(1)
@@ -46,6 +49,19 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)
     MetadataCatalog.remove(f"{name}_panoptic")
+
+
+@pytest.fixture(autouse=True)
+def _terminal_of_this_test() -> Iterator[None]:
+    """Remove log handlers of the terminal that a test adds: their stream is closed after it."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = {handler for logger in loggers for handler in logger.handlers}
+    yield
+    for logger in loggers:
+        for handler in {*logger.handlers} - before:
+            stream = getattr(handler, "stream", None)
+            if not Path(str(getattr(stream, "name", ""))).is_file():  # detectron2's files are kept
+                logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

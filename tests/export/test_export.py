@@ -225,6 +225,24 @@ def test_gelan_exports_to_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "2 x 96 x 64" in capsys.readouterr().out
 
 
+def test_one_to_one_head_exports_to_onnx(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With grouped and depthwise branches, and a vector before the towers that stays."""
+    for name in ONNX:
+        pytest.importorskip(name)
+    head = [
+        *("MODEL.DETECTION_HEAD.NAME", "OneToOneHead", "MODEL.DETECTION_HEAD.BOX_GROUPS", 4),
+        *("MODEL.DETECTION_HEAD.DEPTHWISE_CLASSES", True),
+        *("MODEL.YOLOR.IMPLICIT_PLACEMENT", "tower"),
+    ]
+    weights = write_checkpoint(tmp_path, *head, tasks=("detection",))
+    assert export.main(["--weights", str(weights), "--output", str(tmp_path / "onnx")]) == 0
+    assert "vision: scores" in capsys.readouterr().out
+    facts = json.loads((tmp_path / "onnx" / "model.json").read_text())
+    assert facts["detection"]["nms_threshold"] == 1  # no suppression
+
+
 def test_a_graph_with_other_outputs_is_reported(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -21,7 +21,9 @@ from .release import SUFFIX, StoredWeights, read_release
 from .saving import CheckpointError, Content, check_digest, load_checkpoint
 
 KINDS = ("ema", "raw")
-PUBLISHED_NAME = re.compile(r"(model\.)?\d+\.")
+# Names of published networks: `model.0.conv.weight`, or `0.conv.weight` of MultimediaTechLab's.
+PUBLISHED_NAME = re.compile(r"model\.\d+\.")
+NUMBERED_NAME, FIRST_NUMBERED = re.compile(r"\d+\."), "0.conv.weight"
 MAX_LISTED = 6
 # Configuration keys that shapes depend on, by prefixes of names; the first match is used.
 SHAPE_KEYS = {
@@ -220,7 +222,8 @@ def _read_foreign(path: Path) -> StoredWeights:
     except ValueError as error:
         raise CheckpointError(str(error)) from None
     state = unwrapped(file.tensors)
-    if not all(map(PUBLISHED_NAME.match, state)):
+    name = NUMBERED_NAME if FIRST_NUMBERED in state else PUBLISHED_NAME
+    if not all(map(name.match, state)):
         return StoredWeights(state)
     try:
         network = recognize(state)
