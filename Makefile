@@ -75,7 +75,7 @@ LOWEST_TESTS := tests/test_lowest_versions.py tests/test_packaging.py tests/test
   tests/checkpoint/published/test_reading.py tests/checkpoint/test_weights.py tests/data/files \
   tests/engine/test_main.py::test_train_then_evaluate tests/engine/test_writers.py \
   tests/evaluation/caption/test_evaluator.py tests/evaluation/coco tests/evaluation/panoptic \
-  tests/export tests/inference/test_media.py tests/inference/test_predictor.py \
+  tests/inference/test_media.py tests/inference/test_predictor.py \
   tests/modeling/test_meta_arch.py tests/tools/test_model_info.py \
   tests/tools/test_release_weights.py tests/visualization/test_text.py
 $(LOWEST)/ready: setup.py install_detectron2.py tests/lowest_versions.py | $(VENV)/ready
