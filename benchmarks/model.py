@@ -21,7 +21,7 @@ from yolor_d2.tools.options import positive
 from .model_captions import measure_captions
 from .model_inference import measure_forward, measure_results
 from .model_memory import measure_memory
-from .model_peers import BUILDERS, build_peers
+from .model_peers import BUILDERS, CONFIGURATION, build_peers
 from .model_setting import Result, Setting, calibrate, cpu_threads, random_images
 from .model_training import measure_training
 from .options import add_device, add_repeats, add_threads
@@ -73,10 +73,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peers",
         "--rivals",
-        type=lambda text: [] if text == "none" else _chosen(text, list(BUILDERS)),
+        type=_peers,
         default=list(BUILDERS),
-        help=f"packages to compare with: installed ones of {','.join(BUILDERS)}, or none (all)",
+        help=f"compare with installed ones of {','.join(BUILDERS)} (all), and with configurations "
+        "of ours (*.yaml); or none",
     )
+
+
+def _peers(text: str) -> list[str]:
+    ours = [name for name in text.split(",") if name.endswith(CONFIGURATION)]
+    return [] if text == "none" else _chosen(text, [*BUILDERS, *ours])
 
 
 def _chosen(text: str, known: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
-"""Instance segmentation networks of other packages, for comparison.
+"""Networks to compare with: of other packages, and of other configurations of ours.
 
-Only public interfaces are used. Networks are untrained and detect no objects; no weights are
-downloaded.
+Of other packages they segment instances, and only public interfaces are used. Networks are
+untrained and detect no objects; no weights are downloaded.
 """
 
 import sys
@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from detectron2.modeling import build_model
 from torch import Tensor, nn
+
+from yolor_d2.model_zoo import load_config
+from yolor_d2.modeling.deploy import deploy, to_channels_last
 
 from . import data_peer
 from .model_setting import calibrate, million_parameters, random_images
 from .timing import Job
 
+CONFIGURATION = ".yaml"
 PANOPTIC_FPN = "COCO-PanopticSegmentation/panoptic_fpn_R_50_3x.yaml"
 
 
@@ -31,16 +36,20 @@ class Peer(NamedTuple):
 def build_peers(
     names: list[str], *, size: int, device: torch.device, work: Path
 ) -> dict[str, Peer]:
-    """Build the networks of installed packages; print a line for each other package.
+    """Build networks; print a line for each package that is not installed.
 
     Args:
-        names: packages: "torchvision", "detectron2", "ultralytics".
+        names: packages, "torchvision", "detectron2" or "ultralytics", and configurations of ours,
+            such as "COCO/gelan_c_pan.yaml".
         size: side of the images in pixels.
         device: device of the networks.
         work: folder for settings of the packages.
     """
     peers = {}
     for name in names:
+        if name.endswith(CONFIGURATION):
+            peers[f"{name}, fused, channels_last"] = _configuration(name, size, device)
+            continue
         if find_spec(name) is None:
             print(
                 f"{name} is not installed and is skipped (see docs/performance.md, or pass "
@@ -51,6 +60,21 @@ def build_peers(
         label, peer = BUILDERS[name](size, device, work)
         peers[label] = peer
     return peers
+
+
+def _configuration(name: str, size: int, device: torch.device) -> Peer:
+    """Another network of ours, without its caption head."""
+    cfg = load_config(name, ["MODEL.DEVICE", str(device)])
+    model = build_model(cfg).eval()
+    model.caption_head = None
+    calibrate(model, lambda: model.raw_outputs(random_images(1, size, size, device)))
+    fastest = to_channels_last(deploy(model))
+
+    def make_job(images: Tensor) -> Job:
+        channels_last = images.contiguous(memory_format=torch.channels_last)
+        return lambda: fastest.raw_outputs(channels_last)
+
+    return Peer(million_parameters(model), make_job)
 
 
 def _torchvision(size: int, device: torch.device, _: Path) -> tuple[str, Peer]:
@@ -72,7 +96,6 @@ def _torchvision(size: int, device: torch.device, _: Path) -> tuple[str, Peer]:
 def _detectron2(size: int, device: torch.device, _: Path) -> tuple[str, Peer]:
     """The complete model, including region proposals, non-maximum suppression and merging."""
     from detectron2 import __version__, model_zoo
-    from detectron2.modeling import build_model
 
     cfg = model_zoo.get_config(PANOPTIC_FPN)
     cfg.MODEL.WEIGHTS = ""

@@ -1,6 +1,7 @@
 """Benchmark of the network: complete results, measured on the operations of real training."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -115,6 +116,13 @@ def test_installed_peers_are_measured(flag, tmp_path, capsys, monkeypatch) -> No
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert message.startswith("ultralytics is not installed")
+
+
+def test_configurations_of_ours_are_measured(tmp_path: Path) -> None:
+    peers = ("--peers", "COCO/v9_t.yaml", "--parts", "forward")
+    parts = numbers_of(tmp_path, tiny_config(), *peers)["parts"]
+    row = parts["forward"]["tables"][0]["rows"]["COCO/v9_t.yaml, fused, channels_last"]
+    assert row["M parameters"] == pytest.approx(2.442624)
 
 
 @pytest.mark.slow
