@@ -95,20 +95,44 @@ def test_command_line(tmp_path: Path, image: Path, capsys: pytest.CaptureFixture
     assert torch.equal(before.pred_boxes.tensor, after.pred_boxes.tensor)
 
 
-def test_other_classes_are_numbered_or_named(tmp_path: Path, image: Path) -> None:
+def test_other_classes_are_numbered_or_named(tmp_path: Path) -> None:
     path = save(published_state(classes=3), tmp_path)
-    predictor = Predictor(path, device="cpu", opts=["INPUT.TEST_SIZE", 64])
-    assert predictor.metadata.thing_classes == ["class 0", "class 1", "class 2"]
+    assert classes_of(path) == ["class 0", "class 1", "class 2"]
+    assert classes_of(release_of(path)) == ["class 0", "class 1", "class 2"]
 
+    save_model(path, published_state(classes=3), names={0: "cat", 1: "dog", 2: "cow"})
+    assert classes_of(path) == ["cat", "dog", "cow"]
+    assert classes_of(release_of(path)) == ["cat", "dog", "cow"]
+
+
+def test_names_of_coco_are_those_of_its_data_sets(tmp_path: Path) -> None:
+    """So that the network keeps what COCO has beside names of objects: stuff, ids, colors."""
+    path = tmp_path / "v9-t.pt"
+    coco = MetadataCatalog.get("coco_2017_train_multitask")
+    save_model(path, published_state(), names=dict(enumerate(coco.thing_classes)))
+    for file in (path, release_of(path)):
+        assert Predictor(file, device="cpu").metadata is coco
+
+
+def classes_of(path: Path) -> list[str]:
+    return Predictor(path, device="cpu").metadata.thing_classes
+
+
+def release_of(path: Path) -> Path:
+    release = path.with_suffix(".safetensors")
+    assert convert_weights.main([str(path), str(release)]) == 0
+    return release
+
+
+def save_model(path: Path, state: dict[str, Tensor], *, names: dict[int, str]) -> None:
+    """Save a pickled model with class names."""
     with published_code():
         network = Model()
-        network.names = {0: "cat", 1: "dog", 2: "cow"}
+        network.names = names
         network._modules = torch.nn.ModuleDict({"holder": torch.nn.Module()})._modules
-        for name, tensor in published_state(classes=3).items():
+        for name, tensor in state.items():
             register(network, name, tensor)
         torch.save({"model": network, "ema": None}, path)
-    predictor = Predictor(path, device="cpu", opts=["INPUT.TEST_SIZE", 64])
-    assert predictor.metadata.thing_classes == ["cat", "dog", "cow"]
 
 
 def register(network: torch.nn.Module, path: str, tensor: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..files import replacing
 from .published import PublishedNetwork, find_network, read_published, recognize, unwrapped
-from .published.configuration import check_shapes, configuration_of
+from .published.configuration import check_shapes, configuration_of, own_classes
 from .release import SUFFIX, StoredWeights, write_release
 
 
@@ -38,7 +38,8 @@ def convert_file(
     state = unwrapped(file.tensors)
     network = recognize(state) if source is None else find_network(source)
     weights = network.convert(state)
-    cfg = configuration_of(network, weights)
+    classes = own_classes(weights, file.class_names)
+    cfg = configuration_of(network, weights, classes)
     check_shapes(cfg, weights, name=network.name)
     with path.open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -50,8 +51,8 @@ def convert_file(
         **_publication(network),
     }
     if output.suffix == SUFFIX:
-        if file.class_names:
-            provenance["classes"] = {"thing_classes": file.class_names}
+        if classes:
+            provenance["classes"] = {"thing_classes": classes}
         provenance |= {"config": cfg.dump(), "network": network.name}
         write_release(StoredWeights(weights, provenance=provenance), output)
     else:

@@ -17,6 +17,7 @@ from torch import nn
 from ..checks import check_choice
 from . import detectron2_weights
 from .published import read_published, recognize, unwrapped
+from .published.configuration import own_classes
 from .release import SUFFIX, StoredWeights, read_release
 from .saving import CheckpointError, Content, check_digest, load_checkpoint
 
@@ -227,12 +228,13 @@ def _read_foreign(path: Path) -> StoredWeights:
         return StoredWeights(state)
     try:
         network = recognize(state)
-        provenance: dict[str, Any] = {"network": network.name}
-        if file.class_names:
-            provenance["classes"] = {"thing_classes": file.class_names}
-        return StoredWeights(network.convert(state), provenance=provenance)
+        weights = network.convert(state)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
+    provenance: dict[str, Any] = {"network": network.name}
+    if classes := own_classes(weights, file.class_names):
+        provenance["classes"] = {"thing_classes": classes}
+    return StoredWeights(weights, provenance=provenance)
 
 
 def _layer(name: str) -> str:

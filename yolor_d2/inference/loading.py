@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data import Metadata
 from omegaconf import DictConfig
 
 from ..checkpoint.published import find_network
@@ -23,7 +23,6 @@ from ..tasks import check_tasks
 from .lazy_recipe import LazyRecipe, parse_lazy, read_lazy
 from .yaml_recipe import YamlRecipe, parse_yaml
 
-COCO = "coco_2017_val"  # of which published networks have the classes
 CONFIG_SUFFIXES = (".yaml", ".yml", ".py")
 
 PathLike = str | os.PathLike[str]
@@ -123,15 +122,9 @@ def _stored_config(stored: StoredWeights, path: Path) -> Config:
 
 
 def _published_config(stored: StoredWeights) -> CfgNode:
-    """The configuration of a published network; its data sets are COCO's if its classes are."""
-    cfg = configuration_of(find_network(stored.provenance["network"]), stored.tensors)
-    coco = MetadataCatalog.get(COCO)
-    names = stored.provenance.get("classes", {}).get("thing_classes", coco.thing_classes)
-    if names == coco.thing_classes and len(names) == cfg.MODEL.DETECTION_HEAD.NUM_CLASSES:
-        stored.provenance.pop("classes", None)
-    else:
-        cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
-    return cfg
+    network = find_network(stored.provenance["network"])
+    classes = stored.provenance.get("classes", {}).get("thing_classes", ())
+    return configuration_of(network, stored.tensors, classes)
 
 
 def _recipe(cfg: Config, shared: Any) -> Recipe:

@@ -1,9 +1,10 @@
 """Our configuration of a published network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 from torch import Tensor
 
@@ -17,12 +18,35 @@ PREDICTORS = {
 }
 
 
-def configuration_of(network: PublishedNetwork, state: Mapping[str, Tensor]) -> CfgNode:
-    """The configuration of a published network with these weights, for any number of classes."""
+COCO = "coco_2017_val"  # whose classes published networks have
+
+
+def own_classes(state: Mapping[str, Tensor], names: Sequence[str]) -> list[str]:
+    """The class names in a published file, if it has one for each class and they are not COCO's."""
+    count = len(state[PREDICTORS["DETECTION_HEAD"]])
+    is_coco = list(names) == MetadataCatalog.get(COCO).thing_classes
+    return [] if is_coco or len(names) != count else list(names)
+
+
+def configuration_of(
+    network: PublishedNetwork, state: Mapping[str, Tensor], classes: Sequence[str] = ()
+) -> CfgNode:
+    """The configuration of a published network with these weights, for any number of classes.
+
+    Its data sets are COCO's, which have the class names, unless it has other classes.
+
+    Args:
+        network: the network.
+        state: its weights, under our names.
+        classes: the result of `own_classes`.
+    """
     cfg = get_config(network.config)
     for node, predictor in PREDICTORS.items():
         if predictor in state:
             cfg.MODEL[node].NUM_CLASSES = len(state[predictor])
+    known = len(MetadataCatalog.get(COCO).thing_classes)
+    if classes or cfg.MODEL.DETECTION_HEAD.NUM_CLASSES != known:
+        cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
     return cfg
 
 
