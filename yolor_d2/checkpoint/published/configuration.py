@@ -45,7 +45,7 @@ def configuration_of(
         if predictor in state:
             cfg.MODEL[node].NUM_CLASSES = len(state[predictor])
     known = len(MetadataCatalog.get(COCO).thing_classes)
-    if classes or cfg.MODEL.DETECTION_HEAD.NUM_CLASSES != known:
+    if classes or known != cfg.MODEL.DETECTION_HEAD.NUM_CLASSES:
         cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = ()
     return cfg
 
