@@ -3,8 +3,8 @@
     yolor-d2 eval --weights FILE [--data DATA] [--output DIR] [KEY VALUE ...]
 
 Configuration, classes and tokenizer are those in the checkpoint. DATA is a file or folder in a
-format of docs/own_data.md: its parts val and test or, if it has no parts, all images. Writes
-metrics.json and the other files of docs/evaluation.md. Exit code 2: wrong use or bad data.
+format of docs/guides/own_data.md: its parts val and test or, if it has no parts, all images. Writes
+metrics.json and the other files of docs/guides/evaluation.md. Exit code 2: wrong use or bad data.
 """
 
 import argparse

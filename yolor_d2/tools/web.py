@@ -3,7 +3,7 @@
     yolor-d2 web --weights output/model_final.pth
 
 Needs Gradio: pip install 'yolor_d2[web]'. Only this machine can open the page unless --host is set;
-see docs/web.md for its security. Ctrl-C stops the server.
+see docs/guides/web.md for its security. Ctrl-C stops the server.
 """
 
 import argparse
