@@ -26,7 +26,7 @@ from ..engine.launch.errors import print_error
 from .errors import FAILED, WRONG_USE, one_line_errors
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -38,6 +38,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="check only the first N images")
     parser.add_argument("--report", type=Path, metavar="FILE.csv", help="write all problems")
+    return parser
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if not options.dataset and options.data is None:
         parser.error("DATA or --dataset is required")

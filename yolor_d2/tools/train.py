@@ -44,7 +44,7 @@ PICTURES = 8
 SCORE_THRESHOLD = 0.25
 
 
-def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog=f"With --config-file FILE:\n\n{argument_parser().format_help()}",
@@ -68,6 +68,11 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     earlier.add_argument("--overwrite", action="store_true", help="remove the run in the output")
     add_import(parser)
     add_overrides(parser)
+    return parser
+
+
+def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser()
     args = parser.parse_args(arguments)
     if args.data is None:
         parser.error("--data DATA or --config-file FILE is required")
