@@ -23,10 +23,11 @@
       this.frame.hidden = true;
       document.body.append(this.frame);
       const inside = this.frame.contentDocument;
-      this.ready = new Promise((resolve) => (this.frame.contentWindow.onload = resolve));
       inside.open();
       inside.write(`<body><script>${prepare}</script><script src="${url}"></script></body>`);
       inside.close();
+      // Not before: opening the document removes the listeners of its window.
+      this.ready = new Promise((resolve) => (this.frame.contentWindow.onload = resolve));
       this.receive = (event) => {
         if (event.source !== this.frame.contentWindow) return;
         const message = new MessageEvent("message", { data: event.data });
