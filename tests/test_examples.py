@@ -5,6 +5,7 @@ import json
 import runpy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -88,3 +89,33 @@ def test_panoptic_png(saved: Saved, tmp_path: Path) -> None:
     picture = cv2.imread(str(tmp_path / "maps" / f"{saved.images[0].stem}.png")).astype(int)
     assert (picture @ [65536, 256, 1] == predicted).all()
     assert {s["id"] for s in content[0]["segments_info"]} == set(predicted[predicted > 0].tolist())
+
+
+def cells_of_notebook() -> list[str]:
+    notebook = json.loads((FOLDER / "first_steps.ipynb").read_text())
+    return ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+
+
+def run_notebook(replacements: dict[str, str], folder: Path) -> dict[str, Any]:
+    """Run the cells of the notebook in a folder; its variables."""
+    names: dict[str, Any] = {"__name__": "notebook"}
+    with restored_catalogs(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.mkdtemp", lambda: str(folder))
+        for cell in cells_of_notebook():
+            for old, new in replacements.items():
+                cell = cell.replace(old, new)
+            exec(compile(cell, "first_steps.ipynb", "exec"), names)
+    return names
+
+
+def test_notebook_in_short(tmp_path: Path) -> None:
+    names = run_notebook({"SCENES, STEPS = 600, 300": "SCENES, STEPS = 8, 2"}, tmp_path)
+    assert len(names["counts"]) == 40
+
+
+@pytest.mark.slow
+def test_notebook(tmp_path: Path) -> None:
+    """As it is, it learns something."""
+    names = run_notebook({}, tmp_path)
+    assert names["metrics"]["bbox/AP"] > 20
+    assert names["metrics"]["sem_seg/mIoU"] > 20
