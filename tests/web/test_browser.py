@@ -441,6 +441,7 @@ def test_nothing_is_loaded_from_elsewhere(tab: Tab, page: ServedPage, saved: Sav
 def test_the_policy_stops_scripts(tab: Tab) -> None:
     attacks = [
         """document.body.innerHTML = '<img src=x onerror="window.attacked = 1">';""",
+        """document.body.setAttribute('onclick', 'window.attacked = 1');""",
         """document.createElement('script').text = 'window.attacked = 1';""",
         """document.createElement('script').src = 'https://evil.example/x.js';""",
     ]
@@ -448,10 +449,9 @@ def test_the_policy_stops_scripts(tab: Tab) -> None:
         script = f"try {{ {attack} return 'done'; }} catch (error) {{ return error.name; }}"
         assert tab.run(script) == "TypeError", attack
     inline = """
-        const made = document.createElement('div');
-        made.setAttribute('onclick', 'window.attacked = 1');
-        document.body.append(made);
-        made.click();
+        const script = document.createElement('script');
+        script.append('window.attacked = 1');
+        document.body.append(script);
         return window.attacked ?? null;
     """
     assert tab.run(inline) is None
