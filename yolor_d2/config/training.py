@@ -89,6 +89,9 @@ def add_solver(cfg: CfgNode) -> None:
     MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count optimizer steps. As in
     detectron2, EVAL_PERIOD 0 evaluates after the last step; a negative period never does.
     """
+    # End training after these minutes, if MAX_ITER steps take longer; 0: no limit. The last step is
+    # saved and evaluated. Learning rates are those of MAX_ITER steps.
+    cfg.SOLVER.MAX_MINUTES = 0.0
     # "AdamW" (with BETAS and EPS) or "SGD" (with MOMENTUM and NESTEROV).
     cfg.SOLVER.OPTIMIZER = "AdamW"
     cfg.SOLVER.BETAS = [0.9, 0.999]
