@@ -88,7 +88,10 @@ def add_solver(cfg: CfgNode) -> None:
     MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count optimizer steps. As in
     detectron2, EVAL_PERIOD 0 evaluates after the last step; a negative period never does.
     """
-    # "AdamW" (with BETAS and EPS) or "SGD" (with MOMENTUM and NESTEROV).
+    # "AdamW" (with BETAS and EPS), "SGD" (with MOMENTUM and NESTEROV), or "MUON": Muon (MOMENTUM,
+    # published with 0.95) for the weights of hidden layers, AdamW for embeddings, output layers,
+    # grouped convolutions and all vectors. Its updates have AdamW's size, so BASE_LR and
+    # WEIGHT_DECAY mean the same.
     cfg.SOLVER.OPTIMIZER = "AdamW"
     cfg.SOLVER.BETAS = [0.9, 0.999]
     cfg.SOLVER.EPS = 1e-8
