@@ -109,6 +109,10 @@ def add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.WARMUP_FACTOR_BIAS = -1.0
     # Initial momentum (AdamW: first beta) of the warm-up; negative: no warm-up of the momentum.
     cfg.SOLVER.WARMUP_MOMENTUM = -1.0
+    # Factors on losses that change linearly during the run: patterns of losses' names with the
+    # factors at the start and at the end, for instance [["loss_*_one_to_one", 0.5, 1.5]]. The last
+    # matching pattern applies. The log and validation losses are without these factors.
+    cfg.SOLVER.LOSS_FACTORS = []
     # Gradient accumulation: number of batches of IMS_PER_BATCH images per optimizer step.
     cfg.SOLVER.ACCUM_STEPS = 1
     # Whether CLIP_TYPE "norm" limits the norm of all gradients together. False: the norm of each
