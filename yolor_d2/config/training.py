@@ -92,7 +92,10 @@ def add_solver(cfg: CfgNode) -> None:
     # End training after these minutes, if MAX_ITER steps take longer; 0: no limit. The last step is
     # saved and evaluated. Learning rates are those of MAX_ITER steps.
     cfg.SOLVER.MAX_MINUTES = 0.0
-    # "AdamW" (with BETAS and EPS) or "SGD" (with MOMENTUM and NESTEROV).
+    # "AdamW" (with BETAS and EPS), "SGD" (with MOMENTUM and NESTEROV), or "MUON": Muon (MOMENTUM,
+    # published with 0.95) for the weights of hidden layers, AdamW for embeddings, output layers,
+    # grouped convolutions and all vectors. Its updates have AdamW's size, so BASE_LR and
+    # WEIGHT_DECAY mean the same.
     cfg.SOLVER.OPTIMIZER = "AdamW"
     cfg.SOLVER.BETAS = [0.9, 0.999]
     cfg.SOLVER.EPS = 1e-8
@@ -110,6 +113,10 @@ def add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.WARMUP_FACTOR_BIAS = -1.0
     # Initial momentum (AdamW: first beta) of the warm-up; negative: no warm-up of the momentum.
     cfg.SOLVER.WARMUP_MOMENTUM = -1.0
+    # Factors on losses that change linearly during the run: patterns of losses' names with the
+    # factors at the start and at the end, for instance [["loss_*_one_to_one", 0.5, 1.5]]. The last
+    # matching pattern applies. The log and validation losses are without these factors.
+    cfg.SOLVER.LOSS_FACTORS = []
     # Gradient accumulation: number of batches of IMS_PER_BATCH images per optimizer step.
     cfg.SOLVER.ACCUM_STEPS = 1
     # Whether CLIP_TYPE "norm" limits the norm of all gradients together. False: the norm of each
