@@ -236,7 +236,7 @@ class MultiTaskMapper:
         return item
 
     def _weak_items(self, record: Record, targets: frozenset[str]) -> Record:
-        pixels = self.reader.pixels(record)  # (height, width, 3)
+        pixels = self.strong_view.pixels(record)  # (height, width, 3)
         resized = resize_long_side(pixels, self.weak_size)  # (h, w, 3)
         height, width = resized.shape[:2]
         matrix = np.diag([width / record["width"], height / record["height"], 1.0])[:2]

@@ -43,19 +43,19 @@ class RecordReader:
         self._batch = batch
 
     def pixels(
-        self, record: Record, *, reduction: int = 1, shared_reduction: int | None = None
+        self, record: Record, *, reduction: int = 1, shared_reduction: int = 1
     ) -> np.ndarray:
         """Return the image, uint8 RGB, with each side divided by `reduction`.
 
         Args:
             record: a data set dict.
             reduction: 1, 2, 4 or 8.
-            shared_reduction: the least one at which samples of a batch read the image, which is
-                decoded at it, once for the batch; None decodes it for this sample alone.
+            shared_reduction: at which the image is decoded once for all samples of a batch. A lower
+                `reduction` decodes it for this sample alone.
         """
         path = record["file_name"]
-        is_shared = bool(self._batch) and shared_reduction is not None
-        decoded = min(reduction, shared_reduction) if is_shared else reduction
+        is_shared = bool(self._batch) and reduction >= shared_reduction
+        decoded = shared_reduction if is_shared else reduction
 
         def read() -> np.ndarray:
             size = {"width": record["width"], "height": record["height"]}

@@ -230,14 +230,14 @@ class StrongView:
         window = visible_window(placement, view, size=self.policy.size)
         if window is not None:
             labels = self.reader.labels(record) if "semantic" in targets else None
-            pixels = self._pixels(record, window.reduction)
+            pixels = self.pixels(record, reduction=window.reduction)
             canvas.paint(window, pixels, labels)
             if objects is not None:
                 canvas.add(objects, window)
         return _Tile(record, placement, objects)
 
-    def _pixels(self, record: Record, reduction: int) -> np.ndarray:
-        """Read an image; samples of a batch share one at the size of the largest zoom."""
+    def pixels(self, record: Record, *, reduction: int = 1) -> np.ndarray:
+        """Read an image; samples of a batch share one that suffices for the largest zoom."""
         zoom = (1 + self.policy.view.scale) * self.policy.size
         shared = reduction_at(zoom / max(record["width"], record["height"]))
         return self.reader.pixels(record, reduction=reduction, shared_reduction=shared)
@@ -279,7 +279,7 @@ class StrongView:
         if not is_worth_keeping(box[None], full_area)[0]:
             return
         reduction = reduction_for(matrix)
-        pixels = self._pixels(tile.record, reduction)
+        pixels = self.pixels(tile.record, reduction=reduction)
         label = None
         if canvas.sem_seg is not None:
             label = most_frequent_label(self.reader.labels(tile.record), in_image)
