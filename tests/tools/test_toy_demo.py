@@ -79,7 +79,7 @@ def test_minutes(
     assert "SOLVER.MAX_MINUTES 5 SOLVER.MAX_ITER 1000000\n" in out
 
     small.mkdir(exist_ok=True)
-    metrics = {key: 12.345 for key in demo.METRICS.values()}
+    metrics = dict.fromkeys(demo.METRICS.values(), 12.345)
     (small / "metrics.json").write_text(json.dumps(metrics))
     table = demo.metrics_table(small, 5.0).splitlines()
     assert table[2].count("12.35") == 5
