@@ -88,7 +88,7 @@ def _draw_panel(axes: Axes, title: str, lines: Mapping[str, Series]) -> None:
         axes.plot(steps, values, marker="." if len(steps) < FEW else "", label=label, linewidth=1)
     axes.set(title=title, xlabel="step", ylabel="ms" if title == "time" else "")
     axes.grid(alpha=0.3)
-    if list(lines) != [title]:
+    if list(lines) != [title.replace(" ", "_")]:
         drawn = dict(zip(lines, axes.get_lines(), strict=True))
         order = sorted(lines, key=lambda label: -np.nan_to_num(lines[label][1][-1]))
         handles = [drawn[label] for label in order]
