@@ -207,7 +207,7 @@ def _comparison(
 
 
 def _print_results(results: Mapping[str, Any]) -> None:
-    """Print Markdown for docs/performance.md."""
+    """Print Markdown for docs/internals/performance.md."""
     data, settings = results["data"], results["settings"]
     print(
         f"\n{data['images']} images of {data['source']}, size {settings['size']}, "

@@ -95,6 +95,10 @@ def _add_detection_head(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTION_HEAD.ASSIGN.TOPK = 10
     cfg.MODEL.DETECTION_HEAD.ASSIGN.ALPHA = 0.5
     cfg.MODEL.DETECTION_HEAD.ASSIGN.BETA = 6.0
+    # Objects with a smaller side, in pixels of the training canvas, are assigned points inside
+    # their box enlarged to this side. 16 gives every object at least about four points of the
+    # finest map to choose from; 0: no enlargement.
+    cfg.MODEL.DETECTION_HEAD.ASSIGN.MIN_SIDE = 0.0
     # Weights of the classification, CIoU (box) and distribution focal losses.
     cfg.MODEL.DETECTION_HEAD.LOSS_WEIGHT = CfgNode()
     cfg.MODEL.DETECTION_HEAD.LOSS_WEIGHT.CLS = 0.5

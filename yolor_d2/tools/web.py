@@ -3,7 +3,7 @@
     yolor-d2 web --weights output/model_final.pth
 
 Needs Gradio: pip install 'yolor_d2[web]'. Only this machine can open the page unless --host is set;
-see docs/web.md for its security. Ctrl-C stops the server.
+see docs/guides/web.md for its security. Ctrl-C stops the server.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from .options import add_network_options, load_predictor
 HIGHEST_PORT = 65_535
 
 
-def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -38,7 +38,7 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="larger pictures are scaled down first (default: 4000000)",
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 def _megabytes(text: str) -> float:
@@ -57,7 +57,7 @@ def _integer(text: str, *, highest: int) -> int:
 @one_line_errors("web")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the page until Ctrl-C; returns the exit code."""
-    args = parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     check_installed()
     predictor = load_predictor(args, score_threshold=LOWEST_SCORE, batch_size=1)
     shared = SharedPredictor(predictor, max_pixels=args.max_pixels)
