@@ -28,7 +28,8 @@ SMALL = [
     *("run.pictures=0", "run.checkpoint_period=2", "run.eval_period=-1", "run.loss_period=3"),
     *("train_mapper.num_sem_seg_classes=19", "model.detection_head.num_classes=10"),
     *("model.semantic_head.num_classes=19", "tokenizer.vocab_size=60"),
-    *("run.channels_last=False", "schedule.warmup_iters=2", "evaluators.meteor=False"),
+    *("run.channels_last=False", "run.cpu=keys", "run.precision=''"),
+    *("schedule.warmup_iters=2", "evaluators.meteor=False"),
     *("train_mapper.weak_size=64", "test_mapper.test_size=64", "train_mapper.strong.size=64"),
 ]
 
