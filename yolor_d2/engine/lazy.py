@@ -39,6 +39,7 @@ MAY_DIFFER = (
     "init.weights",
     "tokenizer.model",  # the checkpoint has the tokenizer itself
     "data.test",
+    "model.precision",
     "data.num_workers",
     "train_mapper.cache_bytes",
     "test_mapper",
