@@ -28,8 +28,8 @@ class DisplayOptions:
     Attributes:
         layers: a subset of `visualization.LAYERS`; if empty, only the picture is shown.
         opacity: opacity of masks and maps.
-        score: lowest score of objects.
-        panoptic_score: lowest score of things in the panoptic map.
+        score: score threshold of objects.
+        panoptic_score: score threshold of things in the panoptic map.
     """
 
     layers: tuple[str, ...] = LAYERS
