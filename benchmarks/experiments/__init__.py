@@ -17,7 +17,7 @@ from .page import markdown, replace_section, status
 from .scheduling import Resources, remaining_seconds, run_all
 from .tables import TABLES, Table, Variant
 
-PAGE = Path("docs/experiments.md")
+PAGE = Path("docs/evidence/experiments.md")
 COMMITTED = Path("docs/evidence")
 SEEDS = (1, 2)
 
@@ -28,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), help="(1 2)")
     parser.add_argument(
         "--config-file",
-        default="toy/bench.yaml",
+        default="configs/toy/bench.yaml",
         metavar="FILE",
-        help="the baseline (toy/bench.yaml); the paper's: COCO/yolor_elan_mtl_paper.yaml, with "
-        "COCO/ablations",
+        help="the baseline (configs/toy/bench.yaml); the paper's: configs/COCO/yolor_elan_mtl_paper.yaml, "
+        "with the files of COCO/ablations",
     )
     parser.add_argument("--data", type=Path, help="labeled data, as in `yolor-d2 train --data`")
     parser.add_argument("--steps", type=positive, help="of each run; default: the configuration's")

@@ -1,4 +1,4 @@
-"""The tables of the experiments in Markdown, and their place in docs/experiments.md."""
+"""The tables of the experiments in Markdown, and their place in docs/evidence/experiments.md."""
 
 import statistics
 from collections import Counter

@@ -137,7 +137,7 @@ GELAN = Variant(  # as in configs/toy/gelan_t_toy.yaml
 
 ONE_TO_ONE = Variant("one_to_one", {"MODEL.DETECTION_HEAD.NAME": "OneToOneHead"})
 
-WEIGHTS_8_3, WEIGHTS_2_1, WEIGHTS_HALF_1 = weights(8, 3), weights(2, 1), weights(0.5, 1)
+WEIGHTS_8_3, WEIGHTS_2_1, WEIGHTS_HALF_1 = weights(8.0, 3.0), weights(2.0, 1.0), weights(0.5, 1.0)
 
 TASKS = Table(
     "tasks",

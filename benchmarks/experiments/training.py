@@ -22,18 +22,26 @@ from detectron2.engine import HookBase
 from yolor_d2.checkpoint.run_folder import RunFolder
 from yolor_d2.checkpoint.saving import sidecar_path
 from yolor_d2.data.catalog.records import reading_once
+from yolor_d2.data.catalog.registered import require_registered
+from yolor_d2.data.formats.registration import ensure_registered
 from yolor_d2.engine.launch.arguments import argument_parser, import_modules
 from yolor_d2.engine.launch.processes import signal_at_death_of_parent
 from yolor_d2.engine.setup import log_and_seed, one_line_errors, set_up_logging
 from yolor_d2.engine.starting_point import find_starting_point
 from yolor_d2.engine.trainer import Trainer
-from yolor_d2.files import json_number, write_text
+from yolor_d2.files import write_text
 
 from ..timing import machine_facts
 from .bench import Experiment, settings
 
 SPECIFICATION = "experiment.json"
-TASK_METRICS = ("bbox/", "segm/", "sem_seg/", "panoptic_seg/", "caption/")
+BOXES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+KEPT = {  # metrics of each evaluation
+    *(f"{task}/{name}" for task in ("bbox", "segm") for name in BOXES),
+    *(f"sem_seg/{name}" for name in ("mIoU", "fwIoU", "stuff_mIoU", "stuff_fwIoU")),
+    *(f"panoptic_seg/{name}" for name in ("PQ", "SQ", "RQ", "PQ_th", "PQ_st")),
+    *(f"caption/{name}" for name in ("Bleu_4", "ROUGE_L", "METEOR", "CIDEr", "truthful")),
+}
 MACHINE = ("cpu", "cores")
 
 
@@ -127,6 +135,8 @@ def train(cfg: CfgNode, modules: Sequence[str]) -> TimedTrainer:
     with one_line_errors(), reading_once():
         set_up_logging(cfg.OUTPUT_DIR)
         log_and_seed(argument_parser().parse_args([]), config_text=cfg.dump(), seed=cfg.SEED)
+        ensure_registered(cfg)
+        require_registered([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST])
         start = find_starting_point(cfg.OUTPUT_DIR, weights=cfg.MODEL.WEIGHTS, resume=True)
         TimedTrainer.complete(cfg, start)
         trainer = TimedTrainer(cfg)
@@ -169,11 +179,8 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
     found = []
     for line in (folder / "training.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        metrics = {
-            key: round(value, 4) if json_number(value) is not None else None
-            for key, value in row.items()
-            if key.startswith(TASK_METRICS) and isinstance(value, int | float)
-        }
+        known = {key: row[key] for key in row if key in KEPT and row[key] is not None}
+        metrics = {key: round(value, 4) for key, value in known.items()}
         if metrics:
             found.append({"step": row["iteration"] + 1, **metrics})
     return found
