@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
@@ -131,6 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def train(cfg: CfgNode, modules: Sequence[str]) -> TimedTrainer:
     """Train from the last checkpoint, or from random weights."""
     import_modules(modules)
+    cv2.setNumThreads(0)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     with one_line_errors(), reading_once():
         set_up_logging(cfg.OUTPUT_DIR)

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.experiments import COMMITTED, PAGE, SEEDS
 from benchmarks.experiments.bench import Bench, Experiment, Result
 from benchmarks.experiments.differences import Scores, verdict
-from benchmarks.experiments.page import markdown, replace_section
+from benchmarks.experiments.page import markdown, replace_section, status
 from benchmarks.experiments.scheduling import prepare, remaining_seconds
 from benchmarks.experiments.tables import (
     BASELINE,
@@ -182,6 +182,12 @@ def test_markdown_shows_ours_beside_the_papers() -> None:
     assert cells[1:] == ["51.0 ± 1.4", "32.0 ± 1.4", "20.7", "1.50", "2.0", "2"]
     assert "2 runs, 4 CPU minutes of training; steps: 10;" in text
     assert "open: 0 of 2 seeds are there" in text
+
+
+def test_status() -> None:
+    lines = status({(DET_SEG, 1): 300, (DET_SEG, 2): 0}, [TASKS], (1, 2)).splitlines()
+    assert lines[2].split()[-3:] == ["baseline", "done", "done"]
+    assert lines[3].split()[-4:] == ["tasks_det_seg", "300", "steps", "-"]
 
 
 def test_section_of_the_page() -> None:
