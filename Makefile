@@ -77,20 +77,9 @@ test-lowest: $(LOWEST)/ready
 	@echo "== pytest with the lowest versions"
 	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
 
-# Gradio requires an older Pillow: it has its own environment, which imports the rest from $(VENV).
-WEB := .venv-web
-SITE := import site; print(site.getsitepackages()[0])
-$(WEB)/ready: $(VENV)/ready
-	@echo "== Setting up $(WEB): Gradio, Selenium"
-	$(BIN)/python -m venv $(WEB)
-	echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" \
-	  > "$$($(WEB)/bin/python -c '$(SITE)')/main.pth"
-	$(WEB)/bin/python -m pip install -q -e '.[web,browser]'
-	@touch $@
-
-test-web: $(WEB)/ready
-	$(WEB)/bin/python -m pytest -n 0 -rs tests/web/test_web.py tests/web/test_page.py \
-	  tests/web/test_browser.py
+test-web: $(VENV)/ready
+	$(BIN)/python -m pip install -q -e '.[browser]'
+	$(BIN)/python -m pytest -n 0 -rs tests/web
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(WEB) output build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) output build dist *.egg-info

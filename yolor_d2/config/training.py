@@ -29,6 +29,9 @@ def add_input(cfg: CfgNode) -> None:
     cfg.INPUT.STRONG.SIZE = 640
     # Fraction of samples that are a mosaic of four images.
     cfg.INPUT.STRONG.MOSAIC = 1.0
+    # The other images of a mosaic: "dataset" draws them from all images, "batch" from the other
+    # samples of the process's batch, so that each file is decoded once per batch.
+    cfg.INPUT.STRONG.PARTNERS = "dataset"
     # Number of final optimizer steps without mosaic, copy-paste and mixup.
     cfg.INPUT.CLOSE_MOSAIC_ITERS = 0
     # Fraction of a mosaic's objects that are pasted a second time, mirrored, if they hide little of

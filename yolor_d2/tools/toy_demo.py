@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
@@ -32,7 +32,7 @@ from . import check_data, draw_predictions, visualize_results
 from .errors import one_line_errors
 
 CONFIG = "toy/yolor_elan_n_toy.yaml"
-SCENES = {"train": 4000, "val": 200, "min_size": 32, "max_objects": 6}
+SCENES: dict[str, Any] = {"train": 4000, "val": 200, "min_size": 32, "max_objects": 6}
 TEST_SET = "toy_scenes_val"
 MANY_STEPS = 1_000_000  # if the time is limited
 
