@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,13 @@ from benchmarks.experiments.tables import (
     Variant,
     variants_of,
 )
-from benchmarks.experiments.training import describe, read_specification, train, write_specification
+from benchmarks.experiments.training import (
+    CONFIGURATION,
+    describe,
+    read_specification,
+    train,
+    write_specification,
+)
 from yolor_d2.engine.launch.signals import EXIT_SAVED
 from yolor_d2.model_zoo import config_folder, load_config
 
@@ -243,7 +249,7 @@ def test_result_of_a_run(tmp_path: Path, toy_sets: tuple[str, str]) -> None:
     write_specification(experiment, workers=0, modules=[])
     specification = read_specification(experiment.folder)
     assert specification is not None
-    cfg = load_config(config_of(specification, tmp_path))
+    cfg = load_config(str(experiment.folder / CONFIGURATION))
     cfg.MODEL.DEVICE = "cpu"
     found = describe(train(cfg, []), specification)
     assert (found["variant"], found["seed"], found["steps"], found["batch"]) == (
@@ -258,12 +264,6 @@ def test_result_of_a_run(tmp_path: Path, toy_sets: tuple[str, str]) -> None:
     assert found["settings"] == experiment.settings()
     assert str(tmp_path) not in json.dumps(found)
     assert set(found["data"]) == {train_set, test_set}
-
-
-def config_of(specification: Mapping[str, Any], folder: Path) -> str:
-    path = folder / "whole.yaml"
-    path.write_text(specification["config"])
-    return str(path)
 
 
 @pytest.fixture
