@@ -5,7 +5,6 @@ are continued: the command can be stopped at any time and repeated.
 """
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from yolor_d2.tools.options import positive
 from .bench import Bench, Experiment
 from .page import markdown, replace_section, status
 from .scheduling import Resources, remaining_seconds, run_all
-from .tables import TABLES, Table, Variant
+from .tables import TABLES
 
 PAGE = Path("docs/evidence/experiments.md")
 COMMITTED = Path("docs/evidence")
@@ -30,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--config-file",
         default="configs/toy/bench.yaml",
         metavar="FILE",
-        help="the baseline (configs/toy/bench.yaml); the paper's: configs/COCO/yolor_elan_mtl_paper.yaml, "
-        "with the files of COCO/ablations",
+        help="the baseline (configs/toy/bench.yaml); configs/COCO/yolor_elan_mtl_paper.yaml: the "
+        "paper's, with the files of configs/COCO/ablations",
     )
     parser.add_argument("--data", type=Path, help="labeled data, as in `yolor-d2 train --data`")
     parser.add_argument("--steps", type=positive, help="of each run; default: the configuration's")
@@ -56,7 +55,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         return {}
     experiments = list(bench.experiments(tables, args.seeds))
     missing = [each for each in experiments if each.result() is None]
-    print(overview(bench, tables, args.seeds, missing))
+    steps = {(each.variant, each.seed): each.finished_steps() for each in missing}
+    print(f"{bench.name}\n\n{status(steps, tables, args.seeds)}\n")
     print(
         f"{len(missing)} of {len(experiments)} runs are missing; {estimate(bench, missing, args)}"
     )
@@ -70,14 +70,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         lines = "\n".join(f"{each.experiment.name}: {each.reason}" for each in failures)
         raise SystemExit(f"\n{len(failures)} runs failed:\n{lines}")
     return {"results": results}
-
-
-def overview(bench: Bench, tables: list[Table], seeds: list[int], missing: list[Experiment]) -> str:
-    """The rows of the tables, with the seeds that are finished."""
-    seeds_of: dict[Variant, list[int]] = defaultdict(list)
-    for experiment in missing:
-        seeds_of[experiment.variant].append(experiment.seed)
-    return f"{bench.name}\n\n{status(seeds_of, tables, seeds)}\n"
 
 
 def estimate(bench: Bench, missing: list[Experiment], args: argparse.Namespace) -> str:

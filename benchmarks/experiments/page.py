@@ -131,18 +131,28 @@ def replace_section(page: str, *, name: str, content: str) -> str:
 
 
 def status(
-    missing: Mapping[Variant, Sequence[int]], tables: Sequence[Table], seeds: Sequence[int]
+    missing: Mapping[tuple[Variant, int], int], tables: Sequence[Table], seeds: Sequence[int]
 ) -> str:
-    """Which runs of which row are finished."""
+    """Which runs of which row are finished.
+
+    Args:
+        missing: finished steps of each missing run, by variant and seed.
+        tables, seeds: that are shown.
+    """
+
+    def state(variant: Variant, seed: int) -> str:
+        steps = missing.get((variant, seed))
+        return "done" if steps is None else f"{steps} steps" if steps else MISSING
+
     cells = [
         [
-            table.name if first else "",
+            table.name if row is table.rows[0] else "",
             row.label,
             row.variant.name,
-            *("" if seed in missing.get(row.variant, ()) else "done" for seed in seeds),
+            *(state(row.variant, seed) for seed in seeds),
         ]
         for table in tables
-        for first, row in zip([True, *[False] * len(table.rows)], table.rows, strict=False)
+        for row in table.rows
     ]
     headers = ["table", "row", "variant", *(f"seed {seed}" for seed in seeds)]
     return tabulate(cells, headers=headers, tablefmt="simple")

@@ -72,7 +72,7 @@ def run_all(
                 if process.poll() is not None:
                     del running[experiment]
                     report(f"{experiment.name}: {outcome(experiment, process.returncode)}")
-                    if process.returncode not in (0, signals.EXIT_SAVED):
+                    if process.returncode and not _was_stopped(process.returncode):
                         failures.append(Failure(experiment, last_line(experiment)))
         if signals.requested():
             raise SystemExit(signals.EXIT_SAVED)
@@ -110,12 +110,18 @@ def start(experiment: Experiment, resources: Resources) -> subprocess.Popen:
 
 def outcome(experiment: Experiment, exit_code: int) -> str:
     """What happened to a run, in words."""
-    if exit_code == signals.EXIT_SAVED:
+    if _was_stopped(exit_code):
         return f"stopped after {experiment.finished_steps()} steps; the same command continues"
     result = experiment.result()
     if exit_code or result is None:
         return f"failed with exit code {exit_code}: {last_line(experiment)}"
     return f"finished in {result['seconds']['run'] / 60:.1f} minutes"
+
+
+def _was_stopped(exit_code: int) -> bool:
+    """Whether a run was stopped by `run_all`; before its first step, it ends without saving."""
+    is_early = exit_code == -signal.SIGTERM and signals.requested() is not None
+    return exit_code == signals.EXIT_SAVED or is_early
 
 
 def last_line(experiment: Experiment) -> str:

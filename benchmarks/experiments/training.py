@@ -2,7 +2,8 @@
 
     python -m benchmarks.experiments.training OUTPUT_DIR RESULT_FILE
 
-OUTPUT_DIR contains experiment.json: the variant and its configuration.
+OUTPUT_DIR contains experiment.json, which describes the variant, and its configuration,
+experiment.yaml.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
@@ -30,11 +32,12 @@ from yolor_d2.engine.setup import log_and_seed, one_line_errors, set_up_logging
 from yolor_d2.engine.starting_point import find_starting_point
 from yolor_d2.engine.trainer import Trainer
 from yolor_d2.files import write_text
+from yolor_d2.model_zoo import load_config
 
 from ..timing import machine_facts
 from .bench import Experiment, settings
 
-SPECIFICATION = "experiment.json"
+SPECIFICATION, CONFIGURATION = "experiment.json", "experiment.yaml"
 BOXES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 KEPT = {  # metrics of each evaluation
     *(f"{task}/{name}" for task in ("bbox", "segm") for name in BOXES),
@@ -99,9 +102,9 @@ def write_specification(experiment: Experiment, *, workers: int, modules: Sequen
         "variant": experiment.variant.name,
         "overrides": dict(experiment.variant.overrides),
         "settings": learned,
-        "config": cfg.dump(),
         "modules": list(modules),
     }
+    write_text(experiment.folder / CONFIGURATION, cfg.dump())
     write_text(experiment.folder / SPECIFICATION, json.dumps(content, indent=1) + "\n")
 
 
@@ -120,7 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     specification = read_specification(args.output_dir)
     if specification is None:
         parser.error(f"{args.output_dir / SPECIFICATION} is missing")
-    trainer = train(CfgNode.load_cfg(specification["config"]), specification["modules"])
+    # It can lack keys that were added since this command was started.
+    cfg = load_config(str(args.output_dir / CONFIGURATION))
+    trainer = train(cfg, specification["modules"])
     result = describe(trainer, specification)
     write_text(args.result_file, json.dumps(result, indent=1, allow_nan=False) + "\n")
     for path in RunFolder(args.output_dir).regular():  # model_final.pth is kept
@@ -131,6 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def train(cfg: CfgNode, modules: Sequence[str]) -> TimedTrainer:
     """Train from the last checkpoint, or from random weights."""
     import_modules(modules)
+    cv2.setNumThreads(0)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     with one_line_errors(), reading_once():
         set_up_logging(cfg.OUTPUT_DIR)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from benchmarks.experiments import COMMITTED, PAGE, SEEDS
 from benchmarks.experiments.bench import Bench, Experiment, Result
 from benchmarks.experiments.differences import Scores, verdict
-from benchmarks.experiments.page import markdown, replace_section
+from benchmarks.experiments.page import markdown, replace_section, status
 from benchmarks.experiments.scheduling import prepare, remaining_seconds
 from benchmarks.experiments.tables import (
     BASELINE,
@@ -30,7 +30,13 @@ from benchmarks.experiments.tables import (
     Variant,
     variants_of,
 )
-from benchmarks.experiments.training import describe, read_specification, train, write_specification
+from benchmarks.experiments.training import (
+    CONFIGURATION,
+    describe,
+    read_specification,
+    train,
+    write_specification,
+)
 from yolor_d2.engine.launch.signals import EXIT_SAVED
 from yolor_d2.model_zoo import config_folder, load_config
 
@@ -184,6 +190,12 @@ def test_markdown_shows_ours_beside_the_papers() -> None:
     assert "open: 0 of 2 seeds are there" in text
 
 
+def test_status() -> None:
+    lines = status({(DET_SEG, 1): 300, (DET_SEG, 2): 0}, [TASKS], (1, 2)).splitlines()
+    assert lines[2].split()[-3:] == ["baseline", "done", "done"]
+    assert lines[3].split()[-4:] == ["tasks_det_seg", "300", "steps", "-"]
+
+
 def test_section_of_the_page() -> None:
     page = "before\n<!-- results of b -->\nold\n<!-- end of b -->\nafter\n"
     new = replace_section(page, name="b", content="new")
@@ -237,7 +249,7 @@ def test_result_of_a_run(tmp_path: Path, toy_sets: tuple[str, str]) -> None:
     write_specification(experiment, workers=0, modules=[])
     specification = read_specification(experiment.folder)
     assert specification is not None
-    cfg = load_config(config_of(specification, tmp_path))
+    cfg = load_config(str(experiment.folder / CONFIGURATION))
     cfg.MODEL.DEVICE = "cpu"
     found = describe(train(cfg, []), specification)
     assert (found["variant"], found["seed"], found["steps"], found["batch"]) == (
@@ -252,12 +264,6 @@ def test_result_of_a_run(tmp_path: Path, toy_sets: tuple[str, str]) -> None:
     assert found["settings"] == experiment.settings()
     assert str(tmp_path) not in json.dumps(found)
     assert set(found["data"]) == {train_set, test_set}
-
-
-def config_of(specification: Mapping[str, Any], folder: Path) -> str:
-    path = folder / "whole.yaml"
-    path.write_text(specification["config"])
-    return str(path)
 
 
 @pytest.fixture
