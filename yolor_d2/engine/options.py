@@ -50,6 +50,9 @@ class RunOptions:
     nonfinite: str = option("SOLVER.NONFINITE", "stop", may_change=True)
     max_skipped: int = option("SOLVER.MAX_SKIPPED", 10, may_change=True)
     channels_last: bool = option("MODEL.YOLOR.CHANNELS_LAST", False)
+    activation_checkpointing: bool = option(
+        "MODEL.YOLOR.ACTIVATION_CHECKPOINTING", False, may_change=True
+    )
     compile: bool = option("MODEL.YOLOR.COMPILE", False, may_change=True)
     sync_bn: bool = option("MODEL.YOLOR.SYNC_BN", False)
     checkpoint_period: int = option("SOLVER.CHECKPOINT_PERIOD", 5000, may_change=True)
@@ -79,6 +82,11 @@ class RunOptions:
             choices["clip_type"] = ("norm", "value")
         for name, allowed in choices.items():
             check_choice(self.key(name), getattr(self, name), allowed)
+        if self.activation_checkpointing and self.compile:
+            raise ValueError(
+                f"{self.key('activation_checkpointing')} and {self.key('compile')} exclude each "
+                "other: compiled code chooses itself what to compute again"
+            )
         for name in ("accum_steps", "checkpoint_period", "log_period"):
             value = getattr(self, name)
             if value < 1:

@@ -79,6 +79,7 @@ class Run(TrainerBase):
             freeze=options.freeze,
             sync_bn=options.sync_bn,
             channels_last=options.channels_last,
+            activation_checkpointing=options.activation_checkpointing,
             compile=options.compile,
         )
         optimizer = parts.optimizer(model)
