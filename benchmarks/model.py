@@ -95,7 +95,7 @@ def _chosen(text: str, known: list[str]) -> list[str]:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure, print, and return the content of the --json file."""
     try:
-        setting = _setting(args)
+        setting = make_setting(args)
     except (ValueError, OSError) as error:
         raise SystemExit(f"benchmark model: {error}") from None
     with cpu_threads(args.threads), tempfile.TemporaryDirectory() as folder:
@@ -113,7 +113,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _setting(args: argparse.Namespace) -> Setting:
+def make_setting(args: argparse.Namespace) -> Setting:
+    """Build the network; raise ValueError or OSError if it cannot be measured."""
     device = chosen_device(args.device)
     cfg = load_config(args.config_file or get_config_file(DEFAULT_CONFIG))
     cfg.MODEL.DEVICE = str(device)

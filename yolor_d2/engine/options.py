@@ -13,6 +13,7 @@ from ..checks import check_choice
 from .optim.optimizer import clip_gradients
 
 PRECISIONS = ("bf16", "fp16")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 
 
 def option(
@@ -54,6 +55,7 @@ class RunOptions:
         "MODEL.YOLOR.ACTIVATION_CHECKPOINTING", False, may_change=True
     )
     compile: bool = option("MODEL.YOLOR.COMPILE", False, may_change=True)
+    compile_mode: str = option("MODEL.YOLOR.COMPILE_MODE", "default", may_change=True)
     sync_bn: bool = option("MODEL.YOLOR.SYNC_BN", False)
     checkpoint_period: int = option("SOLVER.CHECKPOINT_PERIOD", 5000, may_change=True)
     checkpoint_keep: int = option("SOLVER.CHECKPOINT_KEEP", 2, may_change=True)
@@ -75,7 +77,11 @@ class RunOptions:
     max_data_wait: float = option("LOG.MAX_DATA_WAIT", 0.1, may_change=True)
 
     def __post_init__(self) -> None:
-        choices = {"nonfinite": ("stop", "skip"), "eval_weights": ("ema", "raw")}
+        choices = {
+            "nonfinite": ("stop", "skip"),
+            "eval_weights": ("ema", "raw"),
+            "compile_mode": COMPILE_MODES,
+        }
         if self.precision:
             choices["precision"] = PRECISIONS
         if self.clip_type:

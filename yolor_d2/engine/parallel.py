@@ -19,6 +19,7 @@ def prepare_for_training(
     channels_last: bool = False,
     activation_checkpointing: bool = False,
     compile: bool = False,
+    compile_mode: str = "default",
 ) -> nn.Module:
     """Prepare a model; must be called before its optimizer is made."""
     if activation_checkpointing:
@@ -32,7 +33,7 @@ def prepare_for_training(
         model = model.to(memory_format=torch.channels_last)
     if compile:
         # In place: names in the state dict, copies and wrappers of the model stay the same.
-        model.get_submodule("backbone").compile()
+        model.get_submodule("backbone").compile(mode=compile_mode)
     return model
 
 

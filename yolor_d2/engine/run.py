@@ -81,6 +81,7 @@ class Run(TrainerBase):
             channels_last=options.channels_last,
             activation_checkpointing=options.activation_checkpointing,
             compile=options.compile,
+            compile_mode=options.compile_mode,
         )
         optimizer = parts.optimizer(model)
         self.scheduler = parts.schedule(optimizer)
