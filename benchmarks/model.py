@@ -20,7 +20,7 @@ from yolor_d2.tools.options import positive
 
 from .model_captions import measure_captions
 from .model_inference import measure_forward, measure_results
-from .model_memory import measure_memory
+from .model_memory import measure_activations, measure_memory
 from .model_peers import BUILDERS, CONFIGURATION, build_peers
 from .model_setting import Result, Setting, calibrate, cpu_threads, random_images
 from .model_training import measure_training
@@ -36,6 +36,7 @@ NEEDS: dict[str, frozenset[str]] = {
     "post": VISION,
     "caption": frozenset({"caption"}),
     "memory": VISION,
+    "activations": frozenset(),
 }
 OWN_HEADS = (AnchorFreeHead, PrototypeMaskHead, SemanticHead, TransformerCaptionHead)
 
@@ -167,5 +168,6 @@ def _measure_part(part: str, args: argparse.Namespace, setting: Setting, work: P
         "post": measure_results,
         "caption": measure_captions,
         "memory": measure_memory,
+        "activations": measure_activations,
     }
     return measure[part](setting)
