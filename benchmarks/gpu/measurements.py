@@ -41,6 +41,7 @@ COMPILED: dict[str, dict[str, Any]] = {
 }
 FORWARD_MODES = {"eager": None, "compiled": "default", "CUDA graphs": "reduce-overhead"}
 LOADER_SCENES, LOADER_BATCHES, MAX_WORKERS = 64, 20, 8
+MIN_WIDTH = 128  # of toy scenes
 
 
 class SkippedError(Exception):
@@ -196,7 +197,7 @@ def measure_loader(setting: Setting) -> Iterator[Result]:
 
 def _loader_speed(setting: Setting, batch: int, work: Path) -> Result:
     workers = min(MAX_WORKERS, torch.get_num_threads()) if setting.on_gpu else 0
-    with toy_set(images=LOADER_SCENES, width=setting.size, work=work) as name:
+    with toy_set(images=LOADER_SCENES, width=max(setting.size, MIN_WIDTH), work=work) as name:
         cfg = setting.cfg.clone()
         cfg.OUTPUT_DIR = str(work / "output")
         cfg.DATASETS.TRAIN = (name,)
