@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 SUMMARIES = {
+    "demo": "make toy scenes, train all tasks within minutes, evaluate, draw the results",
     "train": "train on your data (--data), or a configuration (train_net.py)",
     "eval": "evaluate a checkpoint on its test sets or on your data (--data)",
     "predict": "predict on images, folders, videos or cameras; draw the results and write JSON",
@@ -22,6 +23,7 @@ SUMMARIES = {
     "web": "serve a web page for predictions",
 }
 MODULES = {
+    "demo": "toy_demo",
     "train": "train",
     "eval": "evaluate",
     "predict": "predict",

@@ -41,7 +41,7 @@ def device_name(device: torch.device) -> str:
 
 
 def print_result(result: Result) -> None:
-    """Print Markdown for docs/performance.md."""
+    """Print Markdown for docs/internals/performance.md."""
     for table in result.tables:
         _print_table(table)
     for aim in result.aims:

@@ -215,9 +215,10 @@ def test_commands(document: str) -> None:
 def test_commands_are_found() -> None:
     found = {document: list(commands(document)) for document in DOCUMENTS}
     assert "make demo   # set up" in " ".join(found["README.md"])
-    assert "torchrun --standalone" in " ".join(found["docs/training.md"])
-    assert "python exported/runner.py image.jpg --output result.json" in found["docs/deploy.md"]
-    assert "python -m yolor_d2.tools.predict --help" in found["docs/predict.md"]
+    assert "torchrun --standalone" in " ".join(found["docs/guides/multi_gpu.md"])
+    runner = "python exported/runner.py image.jpg --output result.json"
+    assert runner in found["docs/guides/deploy.md"]
+    assert "python -m yolor_d2.tools.predict --help" in found["docs/guides/predict.md"]
     assert sum(map(len, found.values())) > 60
 
 

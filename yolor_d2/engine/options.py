@@ -36,6 +36,7 @@ class RunOptions:
 
     output_dir: str = option("OUTPUT_DIR", may_change=True)
     max_iter: int = option("SOLVER.MAX_ITER")
+    max_minutes: float = option("SOLVER.MAX_MINUTES", 0.0, may_change=True)
     accum_steps: int = option("SOLVER.ACCUM_STEPS", 1)
     precision: str = option("SOLVER.AMP.DTYPE", "", switch="SOLVER.AMP.ENABLED")
     clip_type: str = option(
@@ -97,6 +98,9 @@ class RunOptions:
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{self.key(name)} is {value}; it must be at least 1")
+        if self.max_minutes < 0:
+            name = self.key("max_minutes")
+            raise ValueError(f"{name} is {self.max_minutes}; it must not be negative")
 
     def key(self, name: str) -> str:
         """The configuration key of a field, for messages."""

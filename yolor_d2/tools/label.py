@@ -35,7 +35,7 @@ from .predict import print_line
 DEFAULT = Thresholds()
 
 
-def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -64,13 +64,13 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--opts", nargs="+", default=[], metavar="KEY VALUE", help="of the configuration"
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 @one_line_errors("label")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Label all images; returns the exit code."""
-    args = parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     thresholds = Thresholds(args.score_threshold, args.unsure_threshold, args.pixel_threshold)
     thresholds.check()
     check_inputs(args.images)

@@ -4,7 +4,6 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -12,6 +11,7 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from torch import Tensor
 
 from ..layers import PSA, SPPELAN, RepNCSPELAN
+from ..layers.functional import concatenate
 from .features import check_factors, requested_features, scaled
 from .gelan import GELAN, SIZES, gelan_shapes, scaled_bottlenecks
 from .pan import FEATURES, NECK_INPUTS, pan_features
@@ -122,10 +122,9 @@ class GELANPAN(SelectiveBackbone):
             n4 = self.top_down4(_upsample_and_concat(n5, maps["c4"]))
             results["p3"] = self.top_down3(_upsample_and_concat(n4, maps["c3"]))
         if _needs(requested, "p4", "p5"):
-            results["p4"] = self.aggregate4(torch.cat([self.down4(results["p3"]), n4], dim=1))
+            results["p4"] = self.aggregate4(concatenate([self.down4(results["p3"]), n4]))
         if _needs(requested, "p5"):
-            joined = torch.cat([self.down5(results["p4"]), n5], dim=1)
-            results["p5"] = self.aggregate5(joined)
+            results["p5"] = self.aggregate5(concatenate([self.down5(results["p4"]), n5]))
         return results
 
 
@@ -143,7 +142,7 @@ def _bottom_up_names(names: Collection[str]) -> list[str]:
 
 def _upsample_and_concat(coarse: Tensor, fine: Tensor) -> Tensor:
     """Concatenate a map, upsampled by 2, and a finer one."""
-    return torch.cat([F.interpolate(coarse, scale_factor=2.0, mode="nearest"), fine], dim=1)
+    return concatenate([F.interpolate(coarse, scale_factor=2.0, mode="nearest"), fine])
 
 
 @BACKBONE_REGISTRY.register()

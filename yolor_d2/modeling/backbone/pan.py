@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial, reduce
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -12,6 +11,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 
 from ..layers import SPPCSPC, ConvBlock, Elan, Transition
+from ..layers.functional import concatenate
 from .features import chosen_features, requested_features, scaled, scaled_shapes
 from .selective import SelectiveBackbone
 from .yolor_elan import YOLORELAN, elan_shapes
@@ -187,7 +187,7 @@ def _needed_names(names: Sequence[str]) -> list[str]:
 
 def _upsample_and_concat(fine: Tensor, coarse: Tensor) -> Tensor:
     """Concatenate a map and a coarser one, upsampled by 2."""
-    return torch.cat([fine, F.interpolate(coarse, scale_factor=2.0, mode="nearest")], dim=1)
+    return concatenate([fine, F.interpolate(coarse, scale_factor=2.0, mode="nearest")])
 
 
 def pan_features(cfg: CfgNode, shapes: Collection[str]) -> list[str]:
