@@ -138,7 +138,7 @@ def _run(setting: Setting, folder: Path, *, stop_after: int = RUN_STEPS) -> Run:
             file_name="config.yaml",
             changes=lambda before, now: [],
             weights_key="",
-            memory=MemorySettings("", "", "", ""),
+            memory=MemorySettings("", "", "", "", ""),
         ),
         data=DataParts(
             train=[],
