@@ -14,6 +14,7 @@ from .cpu_setting import CHOICES, multiplies_bf16
 from .optim.optimizer import clip_gradients
 
 PRECISIONS = ("bf16", "fp16")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 
 
 def option(
@@ -53,7 +54,11 @@ class RunOptions:
     max_skipped: int = option("SOLVER.MAX_SKIPPED", 10, may_change=True)
     cpu: str = option("SOLVER.CPU", "processor")
     channels_last: bool = option("MODEL.YOLOR.CHANNELS_LAST", False)
+    activation_checkpointing: bool = option(
+        "MODEL.YOLOR.ACTIVATION_CHECKPOINTING", False, may_change=True
+    )
     compile: bool = option("MODEL.YOLOR.COMPILE", False, may_change=True)
+    compile_mode: str = option("MODEL.YOLOR.COMPILE_MODE", "default", may_change=True)
     sync_bn: bool = option("MODEL.YOLOR.SYNC_BN", False)
     checkpoint_period: int = option("SOLVER.CHECKPOINT_PERIOD", 5000, may_change=True)
     checkpoint_keep: int = option("SOLVER.CHECKPOINT_KEEP", 2, may_change=True)
@@ -75,13 +80,23 @@ class RunOptions:
     max_data_wait: float = option("LOG.MAX_DATA_WAIT", 0.1, may_change=True)
 
     def __post_init__(self) -> None:
-        choices = {"nonfinite": ("stop", "skip"), "eval_weights": ("ema", "raw"), "cpu": CHOICES}
+        choices = {
+            "nonfinite": ("stop", "skip"),
+            "eval_weights": ("ema", "raw"),
+            "compile_mode": COMPILE_MODES,
+            "cpu": CHOICES,
+        }
         if self.precision:
             choices["precision"] = PRECISIONS
         if self.clip_type:
             choices["clip_type"] = ("norm", "value")
         for name, allowed in choices.items():
             check_choice(self.key(name), getattr(self, name), allowed)
+        if self.activation_checkpointing and self.compile:
+            raise ValueError(
+                f"{self.key('activation_checkpointing')} and {self.key('compile')} exclude each "
+                "other: compiled code chooses itself what to compute again"
+            )
         for name in ("accum_steps", "checkpoint_period", "log_period"):
             value = getattr(self, name)
             if value < 1:

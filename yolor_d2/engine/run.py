@@ -81,7 +81,9 @@ class Run(TrainerBase):
             freeze=options.freeze,
             sync_bn=options.sync_bn,
             channels_last=options.channels_last,
+            activation_checkpointing=options.activation_checkpointing,
             compile=options.compile,
+            compile_mode=options.compile_mode,
         )
         optimizer = parts.optimizer(model)
         self.scheduler = parts.schedule(optimizer)
