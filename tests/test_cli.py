@@ -100,7 +100,9 @@ def test_errors_begin_with_the_command_as_typed(
     assert (done.returncode, done.stderr[:17]) == (2, "predict: no.pth: ")
 
 
-@pytest.mark.parametrize("name", sorted(set(yolor_d2_cli.SUMMARIES) - {"demo", "doctor", "completion"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(yolor_d2_cli.SUMMARIES) - {"demo", "doctor", "completion"})
+)
 def test_every_command_imports_modules_of_the_current_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
