@@ -3,7 +3,7 @@
     yolor-d2 web --weights output/model_final.pth
 
 Only this machine can open the page unless --host is set; then everyone needs the printed address,
-which contains a token. See docs/web.md for its security. Ctrl-C stops the server.
+which contains a token. See docs/guides/web.md for its security. Ctrl-C stops the server.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from .options import add_network_options, load_predictor, positive
 HIGHEST_PORT = 65_535
 
 
-def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,7 +58,7 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="pictures from each address (default: 60)",
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 def _megabytes(text: str) -> float:
@@ -104,7 +104,7 @@ def _examples(args: argparse.Namespace, predictor: Predictor, max_upload: int) -
 @one_line_errors("web")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the page until Ctrl-C; returns the exit code."""
-    args = parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     predictor = load_predictor(args, score_threshold=LOWEST_SCORE, batch_size=1)
     with serving(make_site(args, predictor), host=args.host, port=args.port) as url:
         print(f"The page is at {url}; Ctrl-C stops the server", flush=True)
