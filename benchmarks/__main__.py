@@ -7,6 +7,7 @@ python -m benchmarks evaluation   metrics of boxes and masks, compared with pyco
 python -m benchmarks pictures     drawing of results, compared with detectron2
 python -m benchmarks export       exported network in onnxruntime, compared with PyTorch
 python -m benchmarks experiments  what the network learns: the paper's tables over several seeds
+python -m benchmarks peers        what it learns beside networks of other packages
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from yolor_d2.engine.launch.arguments import add_import, import_modules
 
-from . import caption, data, evaluation, experiments, export, model, pictures
+from . import caption, data, evaluation, experiments, export, model, peers, pictures
 from .timing import machine_facts
 
 COMMANDS = {
@@ -27,6 +28,7 @@ COMMANDS = {
     "pictures": pictures,
     "export": export,
     "experiments": experiments,
+    "peers": peers,
 }
 
 
