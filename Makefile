@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test test-lowest test-all test-web lint clean
+.PHONY: help setup demo docs test test-lowest test-all test-web lint clean
 
 help:
 	@echo "make demo      set up, generate toy scenes, train all four tasks, evaluate, draw predictions"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-lowest  a short suite with the lowest versions that setup.py allows (Python 3.11)"
 	@echo "make test-all  the same, including slow tests"
 	@echo "make test-web  tests of the web page in a browser (Debian: apt-get install chromium chromium-driver)"
+	@echo "make docs      the site of the documents: output/site/index.html"
 	@echo "make lint      ruff, mypy, lint-imports"
 
 setup: $(VENV)/ready
@@ -81,5 +82,21 @@ test-web: $(VENV)/ready
 	$(BIN)/python -m pip install -q -e '.[browser]'
 	$(BIN)/python -m pytest -n 0 -rs tests/web
 
+# The site; a broken link or a page that is not in mkdocs.yml is an error.
+DOCS := .venv-docs
+SITE := import site; print(site.getsitepackages()[0])
+$(DOCS)/ready: $(VENV)/ready
+	@echo "== Setting up $(DOCS): MkDocs"
+	$(BIN)/python -m venv $(DOCS)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" \
+	  > "$$($(DOCS)/bin/python -c '$(SITE)')/main.pth"
+	$(DOCS)/bin/python -m pip install -q -e '.[docs]'
+	@touch $@
+
+docs: $(DOCS)/ready
+	@echo "== mkdocs"
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -W ignore -m mkdocs build -q --strict
+	@echo "   output/site/index.html"
+
 clean:
-	rm -rf $(VENV) $(LOWEST) output build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(DOCS) output build dist *.egg-info

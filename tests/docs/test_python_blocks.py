@@ -60,6 +60,9 @@ REST = {  # documents, and a variable that their code sets
     "docs/internals/architecture.md": "backbone",
     "docs/guides/train.md": "cfg",
     "docs/reference/trainer.md": "MyTrainer",
+    "docs/get_started.md": "seen",
+    "docs/guides/from_ultralytics.md": "predictor",
+    "docs/guides/from_detectron2.md": "cfg",
     "docs/guides/evaluation.md": "score",
 }
 

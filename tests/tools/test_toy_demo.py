@@ -55,8 +55,8 @@ def test_all_stages(small: Path, toy_root: Path, capsys: pytest.CaptureFixture[s
     assert f"$ yolor-d2 train --config-file {small.parent}/small.yaml --overwrite OUTPUT_DIR" in out
     stages = re.findall(r"^\| (\w[\w ]+?) +\| +\d+ \| +\d+% \| +\d+ \|$", out, re.MULTILINE)
     assert stages == [
-        *("toy scenes", "estimate", "check of the scenes", "training", "evaluation", "pictures"),
-        *("page of results", "together"),
+        *("toy scenes", "estimate of the time", "check of the scenes", "training", "evaluation"),
+        *("pictures", "page of results", "together"),
     ]
     for name in re.findall(rf"^{small}/(\S+)", out, re.MULTILINE):
         assert (small / name).exists()
@@ -79,10 +79,11 @@ def test_minutes(
     assert "SOLVER.MAX_MINUTES 5 SOLVER.MAX_ITER 1000000\n" in out
 
     small.mkdir(exist_ok=True)
-    metrics = dict.fromkeys(demo.METRICS.values(), 12.345)
+    metrics = {**dict.fromkeys(demo.METRICS.values(), 12.346), "segm/AP": None}
     (small / "metrics.json").write_text(json.dumps(metrics))
     table = demo.metrics_table(small, 5.0).splitlines()
     assert table[2].count("12.35") == 5
+    assert "| - " in table[2]
     assert table[3] == "after 5 minutes of training; the README's numbers are of the full recipe"
     assert len(demo.metrics_table(small, None).splitlines()) == 3
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -24,12 +25,17 @@ MAX_PIXELS = 200_000
 
 
 class CountingPredictor(Predictor):
-    """Records the names of its inputs."""
+    """Records the names of its inputs, and waits while it may not predict."""
 
-    predicted: tuple[str, ...] = ()
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.predicted: tuple[str, ...] = ()
+        self.may_predict = Event()
+        self.may_predict.set()
 
     def predict(self, pictures: Any) -> Any:
         self.predicted += tuple(picture.name for picture in pictures)
+        self.may_predict.wait(60)
         return super().predict(pictures)
 
 

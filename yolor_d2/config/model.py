@@ -33,8 +33,14 @@ def _add_meta_arch(cfg: CfgNode) -> None:
     cfg.MODEL.YOLOR.WEAK_BN = "update"
     # Use the channels_last memory format, which is faster on GPUs with AMP.
     cfg.MODEL.YOLOR.CHANNELS_LAST = False
+    # Compute the activations of backbone and neck again in the backward pass instead of keeping
+    # them: less memory, more time, the same gradients. Not with COMPILE.
+    cfg.MODEL.YOLOR.ACTIVATION_CHECKPOINTING = False
     # Compile backbone and neck in training (torch.compile). The first steps then take minutes.
     cfg.MODEL.YOLOR.COMPILE = False
+    # Mode of torch.compile: "default", "reduce-overhead" (CUDA graphs) or "max-autotune". None has
+    # been run on a GPU yet; `python -m benchmarks gpu` does so.
+    cfg.MODEL.YOLOR.COMPILE_MODE = "default"
     # Synchronize batch norm statistics across all processes in training.
     cfg.MODEL.YOLOR.SYNC_BN = False
 

@@ -125,8 +125,13 @@ def add_solver(cfg: CfgNode) -> None:
     # Whether CLIP_TYPE "norm" limits the norm of all gradients together. False: the norm of each
     # parameter's gradient, as in detectron2.
     cfg.SOLVER.CLIP_GRADIENTS.FULL_MODEL = False
-    # Precision if AMP.ENABLED is True: "bf16", or "fp16" with loss scaling. Ignored on CPUs.
+    # Precision if AMP.ENABLED is True: "bf16", or "fp16" with loss scaling, on GPUs only.
     cfg.SOLVER.AMP.DTYPE = "bf16"
+    # On CPUs, "processor": bf16 as above if the processor has instructions for it, channels_last,
+    # and PyTorch's number of threads. "timed": the fastest precision, layout and number of threads
+    # of a few steps before the first one; with --deterministic as "processor". "keys": SOLVER.AMP
+    # and MODEL.YOLOR.CHANNELS_LAST. A resumed run keeps what was chosen.
+    cfg.SOLVER.CPU = "processor"
     # Exponential moving average of the weights, with decay DECAY * (1 - exp(-steps / TAU)).
     cfg.SOLVER.EMA = CfgNode()
     cfg.SOLVER.EMA.ENABLED = False

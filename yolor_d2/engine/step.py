@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..modeling.objects import Reward
+from .cpu_setting import CPUSetting
 from .nonfinite import FloatBuffers, NonFiniteError, report_nonfinite
 from .optim.ema import ModelEMA
 from .optim.loss_factors import LossFactors
@@ -52,6 +53,7 @@ class TrainStep(TrainerBase):
     Attributes:
         batches: of the training data; set before the first step.
         ema: moving average of the weights, updated after each step; None: no EMA.
+        cpu_setting: of the steps on a CPU; None on a GPU.
         stop_agreed: whether a process had been asked to stop before the last step ended.
     """
 
@@ -79,6 +81,7 @@ class TrainStep(TrainerBase):
         self.loss_factors = LossFactors(
             options.loss_factors, total=options.max_iter, key=options.key("loss_factors")
         )
+        self.cpu_setting: CPUSetting | None = None
         self.stop_agreed = False
         self.skipped = 0  # steps in a row
         self.device = next(model.parameters()).device
@@ -87,6 +90,12 @@ class TrainStep(TrainerBase):
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.dtype is torch.float16, init_scale=2.0**14
         )
+
+    def set_up_cpu(self, setting: CPUSetting) -> None:
+        """Make the following steps with this setting."""
+        self.cpu_setting = setting
+        self.dtype = DTYPES[setting.precision]
+        setting.apply(unwrap(self.model))
 
     def run_step(self) -> None:
         started = time.perf_counter()
@@ -117,6 +126,7 @@ class TrainStep(TrainerBase):
                 batch = next(self.batches)
             batches.append(batch)
             is_last = number == accum_steps - 1
+            torch.compiler.cudagraph_mark_step_begin()  # for COMPILE_MODE reduce-overhead
             # They need the graph twice, which a compiled backward pass does not allow.
             needs_task_gradients = is_last and self._needs_task_gradients()
             with self._synchronization(is_last):

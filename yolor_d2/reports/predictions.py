@@ -25,7 +25,7 @@ def draw_test_set(cfg: CfgNode, *, number: int, threshold: float) -> int:
     Args:
         cfg: configuration with MODEL.WEIGHTS.
         number: number of images.
-        threshold: lowest score of drawn objects.
+        threshold: score threshold of drawn objects.
 
     Returns:
         The number of pictures.
@@ -62,7 +62,7 @@ def compare_all(
         items: samples of a test loader.
         records: data set records by file name.
         metadata: class names and colors.
-        threshold: lowest score of drawn objects.
+        threshold: score threshold of drawn objects.
     """
     for item in items:
         record = records[item["file_name"]]

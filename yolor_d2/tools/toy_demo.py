@@ -37,7 +37,7 @@ TEST_SET = "toy_scenes_val"
 MANY_STEPS = 1_000_000  # if the time is limited
 
 # Evaluation and pictures take about as long as this number of training steps.
-STEPS_AFTERWARDS = 100
+STEPS_AFTERWARDS = 40
 
 METRICS = {
     "box AP": "bbox/AP",
@@ -45,6 +45,7 @@ METRICS = {
     "mIoU": "sem_seg/mIoU",
     "PQ": "panoptic_seg/PQ",
     "CIDEr": "caption/CIDEr",
+    "CIDEr of a true caption": "caption/sixth_CIDEr",
 }
 AT_THE_END = """\
 {0}/pictures            true and predicted boxes, masks, maps and captions
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stages = Stages()
     with stages.measured("toy scenes"):
         make_scenes(dataset_root() / "toy_scenes")
-    with stages.measured("estimate"):
+    with stages.measured("estimate of the time"):
         print(f"{estimate(output, args.minutes)}\n{AT_THE_END.format(output)}", flush=True)
     for command in commands(output, limit):
         with stages.measured(command.stage):
@@ -222,7 +223,8 @@ def cpu_seconds() -> float:
 def metrics_table(output: Path, minutes: float | None) -> str:
     """Return the main metrics of the evaluation as a table."""
     metrics = json.loads((output / "metrics.json").read_text())
-    cells = [f"{metrics[key]:.4g}" for key in METRICS.values()]
+    values = {name: metrics[key] for name, key in METRICS.items()}
+    cells = ["-" if value is None else f"{value:.2f}" for value in values.values()]
     table = tabulate([cells], headers=list(METRICS), tablefmt="pipe", disable_numparse=True)
     if minutes:
         table += (

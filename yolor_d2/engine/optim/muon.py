@@ -48,13 +48,15 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        fused: bool | None = None,
     ) -> None:
         """
         Args:
             groups: each with "params", "lr", "weight_decay" and "is_matrix".
             momentum: of matrices.
-            betas, eps: of AdamW.
+            betas, eps, fused: of AdamW.
         """
+        self.fused = fused
         of_matrices, of_others = {"momentum": momentum}, {"betas": betas, "eps": eps}
         super().__init__(
             [{**group, **(of_matrices if group["is_matrix"] else of_others)} for group in groups],
@@ -87,6 +89,7 @@ class Muon(torch.optim.Optimizer):
             [state["exp_avg_sq"] for state in states],
             [],
             [state["step"] for state in states],
+            fused=self.fused,
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],

@@ -93,7 +93,7 @@ def make_optimizer(
     if name == "SGD":
         return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused)
     if name == "MUON":
-        return Muon(groups, momentum=momentum, betas=(betas[0], betas[1]), eps=eps)
+        return Muon(groups, momentum=momentum, betas=(betas[0], betas[1]), eps=eps, fused=fused)
     return torch.optim.AdamW(groups, betas=(betas[0], betas[1]), eps=eps, fused=fused)
 
 

@@ -295,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=float,
         default=0.25,
         metavar="S",
-        help="lowest score of objects (0.25)",
+        help="score threshold of objects (0.25)",
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads")
     args = parser.parse_args(argv)

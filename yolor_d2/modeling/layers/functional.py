@@ -34,7 +34,7 @@ def attend(
         causal: query t attends to the first t + 1 tokens only.
         scale: of the products; None: E ** -0.5.
     """
-    # On CPUs, the backward pass of PyTorch's kernel takes 15 times as long in bf16.
+    # On CPUs, the backward pass of PyTorch's kernel takes over ten times as long in bf16.
     is_slow = query.device.type == "cpu" and torch.is_grad_enabled()
     dtype = torch.promote_types(query.dtype, torch.float32) if is_slow else query.dtype
     with torch.autocast(query.device.type, enabled=False) if is_slow else nullcontext():

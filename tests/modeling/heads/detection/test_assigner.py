@@ -255,12 +255,13 @@ def test_objects_without_a_point_are_not_assigned(boxes) -> None:
 
 @pytest.mark.parametrize("side", [2.0, 5.0, 15.0])
 def test_small_objects_have_at_least_four_points_to_choose_from(side: float) -> None:
-    """The fine map has points at 4, 12, 20, ... pixels, the middle one at 8, 24, ..."""
+    """The maps have points at 4, 12, ... pixels, at 8, 24, ..., and at 16, 48, ..."""
     box = torch.tensor([[20.5 - side / 2, 12.5 - side / 2, 20.5 + side / 2, 12.5 + side / 2]])
     case = inputs_of(random_predictions(images=1), random_objects([1])._replace(boxes=box))
     case["boxes"] = box.expand(1, len(case["points"]), 4)
     plain, enlarged = (TaskAlignedAssigner(topk=20, min_side=s)(**case) for s in (0.0, 16.0))
-    by_hand = {(20.0, 12.0), (28.0, 12.0), (20.0, 20.0), (28.0, 20.0), (24.0, 8.0)}
+    by_hand = {(20.0, 12.0), (28.0, 12.0), (20.0, 20.0), (28.0, 20.0)}
+    by_hand |= {(24.0, 8.0), (16.0, 16.0)}  # of the coarser maps
     assert set(map(tuple, case["points"][enlarged.point].tolist())) == by_hand
     assert enlarged.counts[0] > plain.counts[0]
 
