@@ -26,6 +26,7 @@ SUMMARIES = {
     "completion": "print the completion script of a shell",
 }
 EXAMPLES = {
+    "demo": "yolor-d2 demo --minutes 5",
     "train": "yolor-d2 train --data photos --output output/photos",
     "eval": "yolor-d2 eval --weights output/photos/model_final.pth --data photos",
     "predict": "yolor-d2 predict --weights model_final.pth --input street.jpg --output seen",
