@@ -10,6 +10,7 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "yolor_d2/__init__.py").read_text()).group(1)
+DOCS = ["mkdocs>=1.6,<2", "mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.29"]
 EXPORT = ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.5"]
 
 setup(
@@ -19,8 +20,24 @@ setup(
     long_description=(ROOT / "README.md").read_text("utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    keywords=[
+        *("yolo", "yolor", "yolov7", "yolov9", "gelan", "detectron2", "multi-task learning"),
+        *("object detection", "instance segmentation", "semantic segmentation"),
+        *("panoptic segmentation", "image captioning"),
+    ],
     python_requires=">=3.11",
-    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     # configs/ stays at the top level, as in detectron2, and is installed as a package.
     packages=[*find_packages(include=["yolor_d2", "yolor_d2.*"]), "yolor_d2.configs"],
     py_modules=["yolor_d2_cli"],
@@ -28,7 +45,7 @@ setup(
     package_dir={"yolor_d2.configs": "configs"},
     package_data={
         # The runner is not a package: its files are copied beside exported graphs.
-        "yolor_d2": ["py.typed", "export/runner/*.py"],
+        "yolor_d2": ["py.typed", "export/runner/*.py", "web/static/*"],
         "yolor_d2.configs": ["**/*.yaml", "**/*.py"],
     },
     install_requires=[
@@ -50,11 +67,12 @@ setup(
         "yacs>=0.1.8",
     ],
     extras_require={
+        "completion": ["shtab>=1.7"],
+        "docs": DOCS,
         "export": EXPORT,
         "slurm": ["submitit>=1.5"],
         "supervision": ["supervision>=0.25"],
         "wandb": ["wandb>=0.17"],
-        "web": ["gradio>=6.31,<7"],  # yolor_d2/web/guard.py is written for this version
         "browser": ["selenium>=4.25"],  # tests of the web page, with Debian's Chromium
         "dev": [
             *EXPORT,
@@ -68,6 +86,7 @@ setup(
             "pytest-xdist>=3.6.1",
             "ruff>=0.9",
             "setuptools>=70.1",  # a test builds and installs the wheel
+            "shtab>=1.7",
         ],
     },
 )

@@ -9,8 +9,10 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 SUMMARIES = {
+    "demo": "make toy scenes, train all tasks within minutes, evaluate, draw the results",
     "train": "train on your data (--data), or a configuration (train_net.py)",
     "eval": "evaluate a checkpoint on its test sets or on your data (--data)",
     "predict": "predict on images, folders, videos or cameras; draw the results and write JSON",
@@ -20,8 +22,24 @@ SUMMARIES = {
     "info": "count a network's parameters and GFLOPs",
     "benchmark": "measure the speed of data, network and evaluation (checkout only)",
     "web": "serve a web page for predictions",
+    "doctor": "check versions, devices and extras, and run a small network",
+    "completion": "print the completion script of a shell",
+}
+EXAMPLES = {
+    "train": "yolor-d2 train --data photos --output output/photos",
+    "eval": "yolor-d2 eval --weights output/photos/model_final.pth --data photos",
+    "predict": "yolor-d2 predict --weights model_final.pth --input street.jpg --output seen",
+    "label": "yolor-d2 label photos --weights model_final.pth --output labeled",
+    "export": "yolor-d2 export --weights model_final.pth --output exported",
+    "check-data": "yolor-d2 check-data photos",
+    "info": "yolor-d2 info --config-file COCO/yolor_elan_mtl.yaml",
+    "benchmark": "yolor-d2 benchmark model",
+    "web": "yolor-d2 web --weights model_final.pth",
+    "doctor": "yolor-d2 doctor",
+    "completion": "yolor-d2 completion bash",
 }
 MODULES = {
+    "demo": "toy_demo",
     "train": "train",
     "eval": "evaluate",
     "predict": "predict",
@@ -31,6 +49,8 @@ MODULES = {
     "info": "model_info",
     "benchmark": "benchmark",
     "web": "web",
+    "doctor": "doctor",
+    "completion": "completion",
 }
 OTHER_WAY = {"train": "--data", "eval": "--weights"}  # flags that choose a configuration
 WRONG_USE = 2
@@ -65,7 +85,9 @@ def version() -> str:
 
 
 def usage() -> str:
-    lines = [f"  {name:<12}{summary}" for name, summary in SUMMARIES.items()]
+    lines = []
+    for name, summary in SUMMARIES.items():
+        lines += [f"  {name:<12}{summary}", f"{'':<14}{EXAMPLES[name]}"]
     last = "yolor-d2 COMMAND --help: flags of a command; yolor-d2 --version"
     return "\n".join(["usage: yolor-d2 COMMAND ...", "", *lines, "", last])
 
@@ -89,8 +111,25 @@ def run_training(name: str, arguments: Sequence[str]) -> int:
 
 def run_tool(name: str, arguments: Sequence[str]) -> int:
     """Run the main of a module of yolor_d2.tools."""
-    tool = importlib.import_module(f"yolor_d2.tools.{MODULES[name]}")
+    module = f"yolor_d2.tools.{MODULES[name]}"
+    tool = load_alone(module) if name == "doctor" else importlib.import_module(module)
     return tool.main(arguments) or 0
+
+
+def load_alone(name: str) -> ModuleType:
+    """Load a module without its package, which may lack what it needs."""
+    package, *path = name.split(".")
+    found = importlib.util.find_spec(package)
+    assert found is not None
+    assert found.origin is not None
+    file = Path(found.origin).parent.joinpath(*path).with_suffix(".py")
+    spec = importlib.util.spec_from_file_location(path[-1], file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path[-1]] = module  # classes look up their module
+    spec.loader.exec_module(module)
+    return module
 
 
 if __name__ == "__main__":

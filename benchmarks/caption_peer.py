@@ -17,7 +17,7 @@ from yolor_d2.modeling.heads.caption.transformer import DecoderLayer, Transforme
 
 HOW_TO_INSTALL = (
     "transformers is not installed and is skipped; `pip install transformers` in a separate "
-    "environment (see docs/performance.md), or pass --peer none"
+    "environment (see docs/internals/performance.md), or pass --peer none"
 )
 
 

@@ -21,7 +21,7 @@ from .timing import Job
 
 HOW_TO_INSTALL = (
     "ultralytics is not installed and is skipped; `pip install ultralytics` in a separate "
-    "environment (see docs/performance.md), or pass --peer none"
+    "environment (see docs/internals/performance.md), or pass --peer none"
 )
 BATCH_SIZE = 16
 # ultralytics draws mosaic partners from a buffer of the last 8 batches. A data set that fits into

@@ -52,8 +52,8 @@ def build_peers(
             continue
         if find_spec(name) is None:
             print(
-                f"{name} is not installed and is skipped (see docs/performance.md, or pass "
-                "--peers none)",
+                f"{name} is not installed and is skipped (see "
+                "docs/internals/performance.md, or pass --peers none)",
                 file=sys.stderr,
             )
             continue

@@ -1,4 +1,4 @@
-"""Runs the code of docs/extend.md."""
+"""Runs the code of docs/guides/extend.md."""
 
 import sys
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
             MetadataCatalog.remove(name)
         register_toy_scenes(TRAIN, scenes, "train")
         torch.manual_seed(0)
-        run_blocks("docs/extend.md", names)
+        run_blocks("docs/guides/extend.md", names)
         yield names
 
 

@@ -1,8 +1,11 @@
 """Links and file names in documents are valid."""
 
 import re
+from functools import cache
 
 import pytest
+
+from docs.site import hooks
 
 from .documents import DOCUMENTS, FENCED, ROOT
 
@@ -15,11 +18,13 @@ def prose(document: str) -> str:
     return FENCED.sub("", (ROOT / document).read_text())
 
 
+@cache
 def anchors(document: str) -> set[str]:
-    """Anchors of a document's headings on GitHub."""
-    headings = re.findall(r"^#+ (.+)$", prose(document), re.MULTILINE)
+    """Anchors of a document's headings on GitHub, and of generated keys on the site."""
+    text = hooks.GENERATED.sub(lambda found: hooks.generate(found[1]), prose(document))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     plain = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings]
-    return {heading.replace(" ", "-") for heading in plain}
+    return {heading.replace(" ", "-") for heading in plain} | set(re.findall(r"{ #(\S+) }", text))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -42,13 +47,23 @@ def test_named_files_exist(document: str) -> None:
     assert missing == []
 
 
-def test_readme_links_every_page() -> None:
-    linked = set(re.findall(r"\]\((docs/\w+\.md)", prose("README.md")))
-    assert linked == {document for document in DOCUMENTS if document.startswith("docs/")}
+def test_every_page_is_in_the_navigation() -> None:
+    pages = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    there = {document for document in DOCUMENTS if document.startswith("docs/")}
+    assert sorted(f"docs/{page}" for page in pages) == sorted(there | set(hooks.OUTSIDE.values()))
+
+
+def test_links_of_the_site() -> None:
+    """Files outside of docs/ are pages of the site, or no links."""
+    text = "[a](../../datasets/README.md#b), [c.txt](../../c.txt), [d](../model_zoo.md), [e](#f)"
+    moved = hooks.relink(text, source="docs/guides/x.md", page="docs/guides/x.md")
+    assert moved == "[a](datasets.md#b), `c.txt`, [d](../model_zoo.md), [e](#f)"
+    moved = hooks.relink("[x](docs/faq.md)", source="CHANGELOG.md", page="docs/changelog.md")
+    assert moved == "[x](faq.md)"
 
 
 def test_map_of_the_code_is_complete() -> None:
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs/internals/architecture.md").read_text()
     block = re.search(r"^## Map of the code\n+```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert block is not None
     named = re.findall(r"^(?:yolor_d2/)(\S+)", block[1], re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Runs every file and every command of docs/own_data.md, from images to predictions."""
+"""Runs every file and every command of docs/guides/own_data.md, from images to predictions."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ from ..data.coco_files import restored_catalogs
 from ..data.formats.samples import WRITERS
 from .documents import ROOT, Names, read_blocks, run_blocks
 
-DOCUMENT = "docs/own_data.md"
+DOCUMENT = "docs/guides/own_data.md"
 FASTER = ("SOLVER.MAX_ITER", "4", "DATALOADER.NUM_WORKERS", "0", "LOG.PICTURES", "2")
 
 

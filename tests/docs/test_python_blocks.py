@@ -12,8 +12,9 @@ from yolor_d2 import Predictor
 from ..saved_networks import Saved
 from .documents import DOCUMENTS, ROOT, Names, read_blocks, run_blocks
 
-OWN_TESTS = ("docs/own_data.md", "docs/extend.md")
-NOT_RUN = {"docs/deploy.md"}  # needs an exported network; tests/export/test_export.py covers it
+OWN_TESTS = ("docs/guides/own_data.md", "docs/guides/extend.md")
+# Needs an exported network; tests/export/test_export.py covers it.
+NOT_RUN = {"docs/guides/deploy.md"}
 WITH_PYTHON = [
     document
     for document in DOCUMENTS
@@ -41,7 +42,7 @@ def run(document: str, **names: object) -> Names:
 
 
 def test_predict_page(folder: Path) -> None:
-    names = run("docs/predict.md")
+    names = run("docs/guides/predict.md")
     assert names["picture"].shape[2] == 3
     assert [error.path for error in names["errors"]] == ["photos/3.jpg"]
     assert names["areas"]
@@ -49,16 +50,20 @@ def test_predict_page(folder: Path) -> None:
 
 def test_pictures_page(folder: Path) -> None:
     prediction = Predictor("output/model_final.pth", device="cpu")("street.jpg")
-    names = run("docs/pictures.md", image=prediction.image, result=prediction.results)
+    names = run("docs/guides/pictures.md", image=prediction.image, result=prediction.results)
     assert names["picture"].shape[1] >= prediction.width
     assert np.ptp(names["picture"]) > 0
 
 
 REST = {  # documents, and a variable that their code sets
     "README.md": "model",
-    "docs/architecture.md": "backbone",
-    "docs/training.md": "cfg",
-    "docs/evaluation.md": "score",
+    "docs/internals/architecture.md": "backbone",
+    "docs/guides/train.md": "cfg",
+    "docs/reference/trainer.md": "MyTrainer",
+    "docs/get_started.md": "seen",
+    "docs/guides/from_ultralytics.md": "predictor",
+    "docs/guides/from_detectron2.md": "cfg",
+    "docs/guides/evaluation.md": "score",
 }
 
 
@@ -68,7 +73,7 @@ def test_other_pages(folder: Path, document: str) -> None:
 
 
 def test_every_document_with_python_is_tested() -> None:
-    tested = {"docs/predict.md", "docs/pictures.md", *REST, *OWN_TESTS}
+    tested = {"docs/guides/predict.md", "docs/guides/pictures.md", *REST, *OWN_TESTS}
     assert set(WITH_PYTHON) == tested
 
 

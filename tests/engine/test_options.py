@@ -76,6 +76,7 @@ def _other(value: object) -> object:
     [
         ("nonfinite", "hope", "must be one of stop, skip, not hope"),
         ("accum_steps", 0, "is 0; it must be at least 1"),
+        ("max_minutes", -0.5, "is -0.5; it must not be negative"),
         ("eval_weights", "best", "must be one of ema, raw, not best"),
     ],
 )

@@ -13,7 +13,7 @@ from detectron2.utils.visualizer import Visualizer
 from torch import nn
 
 from yolor_d2.modeling.deploy import deploy, to_channels_last
-from yolor_d2.modeling.layers import frozen_statistics
+from yolor_d2.modeling.layers import FrozenStatistics
 from yolor_d2.modeling.results import RawOutputs, in_float32
 from yolor_d2.tasks import TASKS
 from yolor_d2.tokenizer import Tokenizer
@@ -111,7 +111,7 @@ def test_frozen_statistics_do_not_change() -> None:
     """Also by infinite activations, and the number of batches does not advance."""
     norm = nn.BatchNorm2d(3).train()
     before = copy.deepcopy(norm.state_dict())
-    with frozen_statistics(norm):
+    with FrozenStatistics(norm):
         norm(torch.full((2, 3, 4, 4), torch.inf))
     assert all(torch.equal(before[name], value) for name, value in norm.state_dict().items())
     norm(torch.rand(2, 3, 4, 4))

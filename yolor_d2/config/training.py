@@ -29,6 +29,9 @@ def add_input(cfg: CfgNode) -> None:
     cfg.INPUT.STRONG.SIZE = 640
     # Fraction of samples that are a mosaic of four images.
     cfg.INPUT.STRONG.MOSAIC = 1.0
+    # The other images of a mosaic: "dataset" draws them from all images, "batch" from the other
+    # samples of the process's batch, so that each file is decoded once per batch.
+    cfg.INPUT.STRONG.PARTNERS = "dataset"
     # Number of final optimizer steps without mosaic, copy-paste and mixup.
     cfg.INPUT.CLOSE_MOSAIC_ITERS = 0
     # Fraction of a mosaic's objects that are pasted a second time, mirrored, if they hide little of
@@ -52,15 +55,16 @@ def add_input(cfg: CfgNode) -> None:
 def add_loading(cfg: CfgNode) -> None:
     # Fraction of the samples drawn from each of DATASETS.TRAIN; []: all images equally often.
     cfg.DATASETS.TRAIN_RATIOS = []
-    # File or folder of labeled data in a format of docs/own_data.md, whose parts are registered as
-    # "own_train", "own_val" and "own_test"; "": none. `yolor-d2 train --data` sets it.
+    # File or folder of labeled data in a format of docs/guides/own_data.md, whose parts are
+    # registered as "own_train", "own_val" and "own_test"; "": none. `yolor-d2 train --data`
+    # sets it.
     cfg.DATASETS.DATA = ""
     # Names of the object classes, for data sets with different classes: all of TRAIN and TEST are
     # renumbered by name, and a class that a data set lacks is unlabeled in it. [] requires that
     # all data sets have the same classes in the same order.
     cfg.DATASETS.THING_CLASSES = []
     # Labeled object classes of data sets in which not all are labeled, for instance
-    # [["my_boxes", ["ball", "box"]]]; see docs/own_data.md.
+    # [["my_boxes", ["ball", "box"]]]; see docs/guides/own_data.md.
     cfg.DATASETS.LABELED_CLASSES = []
     # Size of each worker's cache of decoded images in MB, useful if the data set fits; 0: no cache.
     cfg.DATALOADER.IMAGE_CACHE_MB = 0
@@ -69,8 +73,8 @@ def add_loading(cfg: CfgNode) -> None:
 
     cfg.TOKENIZER = CfgNode()
     # Path of a sentencepiece model (see datasets/prepare_tokenizer.py), or of a text file with a
-    # word in each line that begins with [PAD] (see docs/captioning.md). "": train a model on the
-    # captions of the training sets.
+    # word in each line that begins with [PAD] (see docs/guides/captioning.md). "": train a
+    # model on the captions of the training sets.
     cfg.TOKENIZER.MODEL = ""
     # Vocabulary size of a model that is trained. Small corpora result in fewer pieces.
     cfg.TOKENIZER.VOCAB_SIZE = 8000
@@ -88,7 +92,13 @@ def add_solver(cfg: CfgNode) -> None:
     MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count optimizer steps. As in
     detectron2, EVAL_PERIOD 0 evaluates after the last step; a negative period never does.
     """
-    # "AdamW" (with BETAS and EPS) or "SGD" (with MOMENTUM and NESTEROV).
+    # End training after these minutes, if MAX_ITER steps take longer; 0: no limit. The last step is
+    # saved and evaluated. Learning rates are those of MAX_ITER steps.
+    cfg.SOLVER.MAX_MINUTES = 0.0
+    # "AdamW" (with BETAS and EPS), "SGD" (with MOMENTUM and NESTEROV), or "MUON": Muon (MOMENTUM,
+    # published with 0.95) for the weights of hidden layers, AdamW for embeddings, output layers,
+    # grouped convolutions and all vectors. Its updates have AdamW's size, so BASE_LR and
+    # WEIGHT_DECAY mean the same.
     cfg.SOLVER.OPTIMIZER = "AdamW"
     cfg.SOLVER.BETAS = [0.9, 0.999]
     cfg.SOLVER.EPS = 1e-8
@@ -106,6 +116,10 @@ def add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.WARMUP_FACTOR_BIAS = -1.0
     # Initial momentum (AdamW: first beta) of the warm-up; negative: no warm-up of the momentum.
     cfg.SOLVER.WARMUP_MOMENTUM = -1.0
+    # Factors on losses that change linearly during the run: patterns of losses' names with the
+    # factors at the start and at the end, for instance [["loss_*_one_to_one", 0.5, 1.5]]. The last
+    # matching pattern applies. The log and validation losses are without these factors.
+    cfg.SOLVER.LOSS_FACTORS = []
     # Gradient accumulation: number of batches of IMS_PER_BATCH images per optimizer step.
     cfg.SOLVER.ACCUM_STEPS = 1
     # Whether CLIP_TYPE "norm" limits the norm of all gradients together. False: the norm of each

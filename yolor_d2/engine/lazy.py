@@ -51,6 +51,7 @@ MEMORY_SETTINGS = MemorySettings(
     batch="data.batch_size={}",
     accum="run.accum_steps={}",
     amp="run.precision=bf16",
+    checkpointing="run.activation_checkpointing=True",
     canvas="train_mapper.strong.size={0} train_mapper.weak_size={0}",
 )
 

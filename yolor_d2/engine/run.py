@@ -81,7 +81,9 @@ class Run(TrainerBase):
             freeze=options.freeze,
             sync_bn=options.sync_bn,
             channels_last=options.channels_last,
+            activation_checkpointing=options.activation_checkpointing,
             compile=options.compile,
+            compile_mode=options.compile_mode,
         )
         optimizer = parts.optimizer(model)
         self.scheduler = parts.schedule(optimizer)
@@ -207,14 +209,14 @@ class Run(TrainerBase):
         logger.info("steps %d to %d", self.start_iter, self.max_iter)
         if self.start_iter < self.max_iter:
             self._trainer.batches = iter(self.open_data())
-        for iteration in range(self.start_iter, self.max_iter):
-            self.iter = iteration
+        while self.finished < self.max_iter:  # hooks can lower it
+            self.iter = self.finished
             if self.stop_reason:
                 logger.info("stopped after %d steps: %s", self.finished, self.stop_reason)
                 return
             self.before_step()
             self.run_step()
-            self.finished = iteration + 1
+            self.finished += 1
             self.after_step()
             if self._trainer.stop_agreed:
                 self._interrupt()

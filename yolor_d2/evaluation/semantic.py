@@ -30,8 +30,9 @@ NO_PIXEL = "no pixel is labeled"
 class SemanticEvaluator(DatasetEvaluator):
     """Intersection over union of all classes of the semantic maps, and of the stuff classes.
 
-    Images without a usable ground truth map and ignored pixels do not count. docs/evaluation.md
-    defines the metrics; `classes` and `stuff_classes` are the numbers of classes.
+    Images without a usable ground truth map and ignored pixels do not count.
+    docs/guides/evaluation.md defines the metrics; `classes` and `stuff_classes` are the numbers
+    of classes.
     """
 
     def __init__(

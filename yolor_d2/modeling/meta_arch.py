@@ -24,7 +24,7 @@ from .heads import (
     build_mask_head,
 )
 from .heads.semantic import SemanticHead
-from .layers import frozen_statistics, is_trainable, training_flag
+from .layers import FrozenStatistics, is_trainable, training_flag
 from .objects import HeadOutputs, Objects, Reward
 from .panoptic import PanopticMerger
 from .results import Frame, RawOutputs, in_float32, make_frames, place_instances, place_map
@@ -231,7 +231,7 @@ class YOLOR(nn.Module):
         passes = []
         for view, names in zip(views, wanted, strict=True):
             frozen = self.weak_bn == "frozen" and view.is_weak
-            with frozen_statistics(self.backbone) if frozen else nullcontext():
+            with FrozenStatistics(self.backbone) if frozen else nullcontext():
                 passes.append(self.extract(view.images, names))
         return passes
 

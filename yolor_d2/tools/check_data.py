@@ -3,7 +3,7 @@
     python -m yolor_d2.tools.check_data --dataset coco_2017_val_multitask --report problems.csv
     yolor-d2 check-data DATA
 
-DATA is a file or folder in a format of docs/own_data.md.
+DATA is a file or folder in a format of docs/guides/own_data.md.
 
 Exit code 0: no problems. 1: problems were found. 2: a data set is not registered or cannot be
 loaded. Crowds and images without objects or captions are not problems.
@@ -26,7 +26,7 @@ from ..engine.launch.errors import print_error
 from .errors import FAILED, WRONG_USE, one_line_errors
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -38,6 +38,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="check only the first N images")
     parser.add_argument("--report", type=Path, metavar="FILE.csv", help="write all problems")
+    return parser
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if not options.dataset and options.data is None:
         parser.error("DATA or --dataset is required")

@@ -19,9 +19,7 @@ from ..checkpoint.published import NETWORKS
 from .errors import one_line_errors
 
 
-@one_line_errors("convert_weights")
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Convert one file; returns the exit code."""
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -30,7 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "output", type=Path, metavar="OUT", help="file to write: *.safetensors or *.pth"
     )
-    args = parser.parse_args(arguments)
+    return parser
+
+
+@one_line_errors("convert_weights")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Convert one file; returns the exit code."""
+    args = make_parser().parse_args(arguments)
     network, count = convert_file(args.input, args.output, version=__version__, source=args.source)
     print(f"{args.output}: {count} entries of {network.name}")
     print(f"license of the weights: {network.publication.license}")

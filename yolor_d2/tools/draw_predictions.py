@@ -19,13 +19,17 @@ from .errors import one_line_errors
 from .options import add_picture_options, add_score_threshold
 
 
-@one_line_errors("draw_predictions", KeyError, BadFileError)
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw predictions on the first images of the test set; returns the exit code."""
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_picture_options(parser, number=12, counted="number of images")
     add_score_threshold(parser)
-    args = parser.parse_args(arguments)
+    return parser
+
+
+@one_line_errors("draw_predictions", KeyError, BadFileError)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw predictions on the first images of the test set; returns the exit code."""
+    args = make_parser().parse_args(arguments)
     import_modules(args.modules)
     cfg = load_config(args.config_file, args.opts)
     register_configured(cfg)

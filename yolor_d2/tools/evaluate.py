@@ -3,8 +3,8 @@
     yolor-d2 eval --weights FILE [--data DATA] [--output DIR] [KEY VALUE ...]
 
 Configuration, classes and tokenizer are those in the checkpoint. DATA is a file or folder in a
-format of docs/own_data.md: its parts val and test or, if it has no parts, all images. Writes
-metrics.json and the other files of docs/evaluation.md. Exit code 2: wrong use or bad data.
+format of docs/guides/own_data.md: its parts val and test or, if it has no parts, all images. Writes
+metrics.json and the other files of docs/guides/evaluation.md. Exit code 2: wrong use or bad data.
 """
 
 import argparse
@@ -33,7 +33,7 @@ EPILOG = """Without --weights, this is train_net.py --eval-only, with the flags 
 """
 
 
-def parse_args(arguments: Sequence[str] | None) -> Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -42,12 +42,12 @@ def parse_args(arguments: Sequence[str] | None) -> Namespace:
         "--output", type=Path, default=Path("output/eval"), metavar="DIR", help="(output/eval)"
     )
     add_network_options(parser)
-    return parser.parse_args(arguments)
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate, on all GPUs; returns the exit code."""
-    args = parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     count = 1 if args.device else max(torch.cuda.device_count(), 1)
     flags = argument_parser().parse_args(["--eval-only", "--num-gpus", str(count)])
     launch(evaluate, Namespace(**vars(flags) | vars(args)))

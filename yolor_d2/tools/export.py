@@ -23,7 +23,7 @@ from .errors import FAILED, one_line_errors
 from .options import add_overrides
 
 
-def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,13 +35,13 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--format", choices=list(SUFFIXES), default="onnx")
     add_import(parser)
     add_overrides(parser)
-    return parser.parse_args(arguments)
+    return parser
 
 
 @one_line_errors("export", KeyError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export and compare; returns the exit code."""
-    args = parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     check_installed(args.format)
     import_modules(args.modules)
     network = load_network(

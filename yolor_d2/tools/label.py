@@ -35,7 +35,7 @@ from .predict import print_line
 DEFAULT = Thresholds()
 
 
-def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -43,8 +43,8 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     add_weights_options(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="DATA")
     thresholds = (
-        ("score", "S", "lowest score of objects"),
-        ("unsure", "U", "lowest score of unsure objects, marked as crowds"),
+        ("score", "S", "score threshold of objects"),
+        ("unsure", "U", "score threshold of unsure objects, which are marked as crowds"),
         ("pixel", "P", "lowest probability of pixels in semantic maps"),
     )
     for name, letter, text in thresholds:
@@ -64,13 +64,13 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--opts", nargs="+", default=[], metavar="KEY VALUE", help="of the configuration"
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 @one_line_errors("label")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Label all images; returns the exit code."""
-    args = parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     thresholds = Thresholds(args.score_threshold, args.unsure_threshold, args.pixel_threshold)
     thresholds.check()
     check_inputs(args.images)

@@ -23,9 +23,7 @@ from ..modeling.statistics import build_network, statistics_table
 from .errors import one_line_errors
 
 
-@one_line_errors("model_info")
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the table; returns the exit code."""
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -35,7 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=640, help="side of the square image (640)")
     add_import(parser)
     parser.add_argument("overrides", nargs="*", metavar="KEY VALUE")
-    args = parser.parse_args(arguments)
+    return parser
+
+
+@one_line_errors("model_info")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table; returns the exit code."""
+    args = make_parser().parse_args(arguments)
     if args.size < 1 or args.size % SIZE_DIVISIBILITY:
         raise ValueError(f"--size must be a multiple of {SIZE_DIVISIBILITY}, not {args.size}")
     import_modules(args.modules)

@@ -25,7 +25,7 @@ from .errors import FAILED, one_line_errors
 from .options import add_network_options, load_predictor
 
 
-def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -46,18 +46,18 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         default=0.25,
         metavar="S",
-        help="lowest score of objects (0.25)",
+        help="score threshold of objects (0.25)",
     )
     parser.add_argument(
         "--batch-size", type=int, default=8, metavar="N", help="images per batch (8)"
     )
-    return parser.parse_args(arguments)
+    return parser
 
 
 @one_line_errors("predict")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict on all inputs; returns the exit code."""
-    args = parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     # OpenCV would print several lines about each file that it cannot open.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(0)

@@ -16,9 +16,7 @@ from ..checkpoint.weights import KINDS, read_weights
 from .errors import one_line_errors
 
 
-@one_line_errors("release_weights")
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write one file; returns the exit code."""
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -26,7 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="fp16 halves the size")
     parser.add_argument("input", type=Path, metavar="IN", help="checkpoint")
     parser.add_argument("output", type=Path, metavar="OUT", help="release to write, *.safetensors")
-    args = parser.parse_args(arguments)
+    return parser
+
+
+@one_line_errors("release_weights")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write one file; returns the exit code."""
+    args = make_parser().parse_args(arguments)
     stored = read_weights(args.input, prefer=args.weights or "ema")
     if args.weights not in (None, stored.kind):
         raise ValueError(f"{args.input}: has no {args.weights} weights")

@@ -16,7 +16,7 @@ from ..engine.launch.submit import Resources, submit
 from .errors import one_line_errors
 
 
-def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -33,14 +33,14 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("script", type=Path, help="train_net.py, or another training script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the script")
-    return parser.parse_args(arguments)
+    return parser
 
 
 # submitit raises RuntimeError where sbatch is missing.
 @one_line_errors("slurm_train", RuntimeError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Submit one job; returns the exit code."""
-    args = parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     if not args.script.is_file():
         raise ValueError(f"{args.script}: no such script")
     names = ("nodes", "gpus", "cpus", "timeout", "partition", "constraint", "comment")

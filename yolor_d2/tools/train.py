@@ -7,8 +7,9 @@
 The second is train_net.py, whose flags are at the end of this help.
 
 Formats of DATA: COCO (JSON, export folders, official zip files), YOLO, Pascal VOC, LabelMe, CSV of
-boxes, metadata.jsonl of captions, semantic PNGs; see docs/own_data.md. Writes the configuration,
-the checkpoints, metrics.json and pictures to the output folder. Exit code 2: wrong use or bad data.
+boxes, metadata.jsonl of captions, semantic PNGs; see docs/guides/own_data.md. Writes the
+configuration, the checkpoints, metrics.json and pictures to the output folder. Exit code 2:
+wrong use or bad data.
 """
 
 import argparse
@@ -43,7 +44,7 @@ PICTURES = 8
 SCORE_THRESHOLD = 0.25
 
 
-def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog=f"With --config-file FILE:\n\n{argument_parser().format_help()}",
@@ -67,6 +68,11 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     earlier.add_argument("--overwrite", action="store_true", help="remove the run in the output")
     add_import(parser)
     add_overrides(parser)
+    return parser
+
+
+def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser()
     args = parser.parse_args(arguments)
     if args.data is None:
         parser.error("--data DATA or --config-file FILE is required")

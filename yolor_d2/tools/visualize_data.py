@@ -20,12 +20,16 @@ from .errors import one_line_errors
 from .options import add_picture_options
 
 
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add_picture_options(parser, number=8, counted="number of samples")
+    return parser
+
+
 @one_line_errors("visualize_data", KeyError, BadFileError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw samples of a configuration's training loader; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_picture_options(parser, number=8, counted="number of samples")
-    args = parser.parse_args(arguments)
+    args = make_parser().parse_args(arguments)
     import_modules(args.modules)
     cfg = load_config(args.config_file, args.opts)
     register_configured(cfg)

@@ -22,16 +22,20 @@ from .errors import one_line_errors
 from .options import add_picture_options, add_score_threshold
 
 
-@one_line_errors("visualize_results", KeyError, BadFileError)
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw the best and worst results; returns the exit code."""
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--results", type=Path, required=True, help="OUTPUT_DIR/inference/<data set> of --eval-only"
     )
     add_picture_options(parser, number=8, counted="pictures per section")
     add_score_threshold(parser)
-    args = parser.parse_args(arguments)
+    return parser
+
+
+@one_line_errors("visualize_results", KeyError, BadFileError)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw the best and worst results; returns the exit code."""
+    args = make_parser().parse_args(arguments)
     import_modules(args.modules)
     cfg = load_config(args.config_file, args.opts)
     register_configured(cfg)

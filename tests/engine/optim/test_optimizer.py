@@ -149,7 +149,9 @@ def test_unknown_prefixes_are_refused() -> None:
     }.items():
         with pytest.raises(ValueError, match=rf"SOLVER\.{key} has 'caption_haed'.*{parts}"):
             call()
-    with pytest.raises(ValueError, match=r"SOLVER\.OPTIMIZER must be one of AdamW, SGD, not Lion"):
+    with pytest.raises(
+        ValueError, match=r"SOLVER\.OPTIMIZER must be one of AdamW, SGD, MUON, not Lion"
+    ):
         build_optimizer(tiny_config((), "SOLVER.OPTIMIZER", "Lion"), model)
 
 

@@ -1,6 +1,6 @@
 """Hooks between the steps of a run. They take explicit arguments and read no configuration.
 
-docs/training.md gives their order.
+docs/reference/trainer.md gives their order.
 """
 
 from .best_checkpoint import BestCheckpoint

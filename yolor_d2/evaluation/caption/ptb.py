@@ -1,8 +1,9 @@
 """Python tokenizer with the output of Stanford's PTBTokenizer, as pycocoevalcap uses it.
 
 Derived from the program's output, lowercase and without the punctuation that pycocoevalcap removes;
-docs/evaluation.md has the accuracy. One regular expression runs over all captions at once, because
-the treatment of a period after a single letter depends on the first word of the next caption.
+docs/guides/evaluation.md has the accuracy. One regular expression runs over all captions at once,
+because the treatment of a period after a single letter depends on the first word of the next
+caption.
 """
 
 # ruff: noqa: RUF001 - the quotes and dashes are intended

@@ -136,9 +136,8 @@ class PAN(SelectiveBackbone):
     def forward(self, x: Tensor, features: Collection[str] | None = None) -> dict[str, Tensor]:
         requested = requested_features(features, self._output_shape)
         maps = self._bottom_up_maps(x, _needed_names(requested))
-        if _needs_neck(requested):
-            maps.update(self._neck(maps, requested))  # PyTorch 2.6 cannot export `|=`
-        return {name: maps[name] for name in requested}
+        neck = self.run(self._neck, maps, requested) if _needs_neck(requested) else {}
+        return {name: neck[name] if name in neck else maps[name] for name in requested}
 
     def _bottom_up_maps(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         own = {name: self._bottom_up_names[name] for name in names}
