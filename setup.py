@@ -51,6 +51,7 @@ setup(
     ],
     extras_require={
         "export": EXPORT,
+        "openvino": [*EXPORT, "openvino>=2025.0"],
         "slurm": ["submitit>=1.5"],
         "supervision": ["supervision>=0.25"],
         "wandb": ["wandb>=0.17"],
@@ -58,6 +59,7 @@ setup(
         "browser": ["selenium>=4.25"],  # tests of the web page, with Debian's Chromium
         "dev": [
             *EXPORT,
+            "openvino>=2025.0",
             "submitit>=1.5",
             "hypothesis>=6.100",
             "import-linter>=2.1",
