@@ -39,6 +39,11 @@ def to_half(path: Path) -> None:
     model = onnx.load(path)
     kept = [node.name for node in model.graph.node if not _is_converted(node, excluded=())]
     converted = convert_float_to_float16(model, keep_io_types=True, node_block_list=kept)
+    # For a node that reads a value twice, the converter adds the same cast twice.
+    nodes = {tuple(node.output): node for node in converted.graph.node}
+    unique = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes.values()]
+    del converted.graph.node[:]
+    converted.graph.node.extend(unique)
     onnx.save(converted, path)
 
 
