@@ -6,6 +6,8 @@ import copy
 import gc
 import io
 import os
+import resource
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -224,12 +226,19 @@ class _Timed(NamedTuple):
 
 def _timed(scorer: Scorer) -> _Timed:
     gc.collect()
-    before = os.times()
+    cpu, children, wall = time.process_time(), _cpu_seconds_of_children(), time.perf_counter()
     numbers = scorer()
-    user, system, user_of_children, system_of_children, wall = (
-        after - start for after, start in zip(os.times(), before, strict=True)
+    return _Timed(
+        numbers,
+        cpu=time.process_time() - cpu,
+        children=_cpu_seconds_of_children() - children,
+        wall=time.perf_counter() - wall,
     )
-    return _Timed(numbers, user + system, user_of_children + system_of_children, wall)
+
+
+def _cpu_seconds_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _print_scoring(
