@@ -55,7 +55,7 @@ AT_THE_END = """\
 {0}/metrics.json        all metrics"""
 
 
-def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -65,6 +65,11 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, default=Path("output/demo"), metavar="DIR", help="(output/demo)"
     )
+    return parser
+
+
+def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser()
     args = parser.parse_args(arguments)
     if args.minutes is not None and not 0 < args.minutes < 1e6:
         parser.error("--minutes must be positive")
