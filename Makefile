@@ -8,6 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo "make demo      set up, generate toy scenes, train all four tasks, evaluate, draw predictions"
+	@echo "make demo MINUTES=5  the same with five minutes of training"
 	@echo "make test      set up, lint, types, import rules, tests"
 	@echo "make test-lowest  a short suite with the lowest versions that setup.py allows (Python 3.11)"
 	@echo "make test-all  the same, including slow tests"
@@ -31,28 +32,11 @@ $(VENV)/ready: setup.py constraints.txt install_detectron2.py
 	@touch $@
 	@echo "== Set up in $$(( $$(date +%s) - $$(cat output/.setup_start) )) seconds"; rm output/.setup_start
 
-# Output in $(DEMO) is overwritten; existing toy scenes are kept.
+# `make demo MINUTES=5` trains for five minutes. Output in $(DEMO) is overwritten.
 DEMO := output/demo
-TOY_CONFIG := configs/toy/yolor_elan_n_toy.yaml
 demo: export DETECTRON2_DATASETS := datasets
 demo: setup
-	@mkdir -p output; date +%s > output/.demo_start
-	@echo "== Generate toy scenes in datasets/toy_scenes"
-	$(BIN)/python datasets/prepare_toy_scenes.py --output datasets/toy_scenes \
-	  --train 4000 --val 200 --min-size 32 --max-objects 6 --workers 2
-	@echo "== Check the toy scenes"
-	$(BIN)/python -m yolor_d2.tools.check_data --dataset toy_scenes_val
-	@echo "== Train all four tasks, then evaluate"
-	$(BIN)/python train_net.py --config-file $(TOY_CONFIG) --overwrite OUTPUT_DIR $(DEMO)
-	@echo "== Draw ground truth and predictions"
-	$(BIN)/python -m yolor_d2.tools.draw_predictions --config-file $(TOY_CONFIG) \
-	  --output $(DEMO)/pictures --number 12 \
-	  OUTPUT_DIR $(DEMO) MODEL.WEIGHTS $(DEMO)/model_final.pth
-	$(BIN)/python -m yolor_d2.tools.visualize_results --config-file $(TOY_CONFIG) \
-	  --results $(DEMO)/inference/toy_scenes_val --output $(DEMO)/results
-	@echo "== Done in $$(( $$(date +%s) - $$(cat output/.demo_start) )) seconds, without set-up:"
-	@echo "   $(DEMO)/pictures, $(DEMO)/results/index.html, $(DEMO)/samples, $(DEMO)/curves.png, $(DEMO)/metrics.json"
-	@rm output/.demo_start
+	$(BIN)/yolor-d2 demo --output $(DEMO) $(if $(MINUTES),--minutes $(MINUTES))
 
 lint: setup
 	@echo "== ruff, mypy, lint-imports"
@@ -94,23 +78,13 @@ test-lowest: $(LOWEST)/ready
 	@echo "== pytest with the lowest versions"
 	$(LOWEST)/bin/python -m pytest $(LOWEST_TESTS)
 
-# Gradio requires an older Pillow: it has its own environment, which imports the rest from $(VENV).
-WEB := .venv-web
-SITE := import site; print(site.getsitepackages()[0])
-$(WEB)/ready: $(VENV)/ready
-	@echo "== Setting up $(WEB): Gradio, Selenium"
-	$(BIN)/python -m venv $(WEB)
-	echo "import site; site.addsitedir('$$($(BIN)/python -c '$(SITE)')')" \
-	  > "$$($(WEB)/bin/python -c '$(SITE)')/main.pth"
-	$(WEB)/bin/python -m pip install -q -e '.[web,browser]'
-	@touch $@
-
-test-web: $(WEB)/ready
-	$(WEB)/bin/python -m pytest -n 0 -rs tests/web/test_web.py tests/web/test_page.py \
-	  tests/web/test_browser.py
+test-web: $(VENV)/ready
+	$(BIN)/python -m pip install -q -e '.[browser]'
+	$(BIN)/python -m pytest -n 0 -rs tests/web
 
 # The site; a broken link or a page that is not in mkdocs.yml is an error.
 DOCS := .venv-docs
+SITE := import site; print(site.getsitepackages()[0])
 $(DOCS)/ready: $(VENV)/ready
 	@echo "== Setting up $(DOCS): MkDocs"
 	$(BIN)/python -m venv $(DOCS)
@@ -125,4 +99,4 @@ docs: $(DOCS)/ready
 	@echo "   output/site/index.html"
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(WEB) $(DOCS) output build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(DOCS) output build dist *.egg-info

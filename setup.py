@@ -45,7 +45,7 @@ setup(
     package_dir={"yolor_d2.configs": "configs"},
     package_data={
         # The runner is not a package: its files are copied beside exported graphs.
-        "yolor_d2": ["py.typed", "export/runner/*.py"],
+        "yolor_d2": ["py.typed", "export/runner/*.py", "web/static/*"],
         "yolor_d2.configs": ["**/*.yaml", "**/*.py"],
     },
     install_requires=[
@@ -70,13 +70,14 @@ setup(
         "completion": ["shtab>=1.7"],
         "docs": DOCS,
         "export": EXPORT,
+        "openvino": [*EXPORT, "openvino>=2025.0"],
         "slurm": ["submitit>=1.5"],
         "supervision": ["supervision>=0.25"],
         "wandb": ["wandb>=0.17"],
-        "web": ["gradio>=6.31,<7"],  # yolor_d2/web/guard.py is written for this version
         "browser": ["selenium>=4.25"],  # tests of the web page, with Debian's Chromium
         "dev": [
             *EXPORT,
+            "openvino>=2025.0",
             "submitit>=1.5",
             "hypothesis>=6.100",
             "import-linter>=2.1",

@@ -34,10 +34,21 @@ class Case(NamedTuple):
     label: str
     tasks: Sequence[str]
     is_cached: bool
+    partners: str = "dataset"  # INPUT.STRONG.PARTNERS
 
+
+# Cases whose time is split into parts.
+STRONG_COLD = {"strong_batch_cold": "batch", "strong_cold": "dataset"}
+NAMES = {"batch": "batch", "dataset": "data set"}
 
 CASES = {
-    "strong_cold": Case("strong view: boxes, masks, semantic map", STRONG_TASKS, False),
+    "strong_batch_cold": Case(
+        "strong view, partners of the batch: boxes, masks, semantic map",
+        STRONG_TASKS,
+        is_cached=False,
+        partners="batch",
+    ),
+    "strong_cold": Case("strong view, partners of the data set", STRONG_TASKS, False),
     "strong_warm": Case("the same from memory", STRONG_TASKS, True),
     "weak_cold": Case("weak view: image, caption", ("caption",), False),
     "weak_warm": Case("the same from memory", ("caption",), True),
@@ -105,8 +116,8 @@ def _run(args: argparse.Namespace, name: str, work: Path) -> dict[str, Any]:
     use_one_thread()
     records = DatasetCatalog.get(name)
     own = _own_jobs(args, name, work)
-    jobs = {"strong_cold": own["strong_cold"]}
-    if version is not None:  # measured next to strong_cold, which it is compared with
+    jobs = {key: own[key] for key in STRONG_COLD}
+    if version is not None:  # measured next to the jobs that it is compared with
         jobs["peer"] = data_peer.peer_job(
             records,
             MetadataCatalog.get(name).thing_classes,
@@ -127,10 +138,14 @@ def _run(args: argparse.Namespace, name: str, work: Path) -> dict[str, Any]:
         },
         "settings": {key: getattr(args, key) for key in ("samples", "repeats", "size")},
         "samples_per_second": {case: _summary(values) for case, values in rates.items()},
-        "strong_view_time": _time_split(
-            jobs["strong_cold"], samples=args.samples, repeats=args.repeats
+        "strong_view_time": {
+            partners: _time_split(jobs[key], samples=args.samples, repeats=args.repeats)
+            for key, partners in STRONG_COLD.items()
+        },
+        "peer": peer_rates
+        and _comparison(
+            version, {partners: rates[key] for key, partners in STRONG_COLD.items()}, peer_rates
         ),
-        "peer": peer_rates and _comparison(version, rates["strong_cold"], peer_rates),
     }
 
 
@@ -150,6 +165,7 @@ def _config(case: Case, name: str, size: int, work: Path) -> CfgNode:
     cfg.DATALOADER.IMAGE_CACHE_MB = CACHE_MB if case.is_cached else 0
     cfg.MODEL.YOLOR.TASKS = list(case.tasks)
     cfg.INPUT.STRONG.SIZE = size
+    cfg.INPUT.STRONG.PARTNERS = case.partners
     cfg.INPUT.WEAK.SIZE = size
     return cfg
 
@@ -194,15 +210,18 @@ def _summary(rates: Sequence[float]) -> dict[str, Any]:
 
 
 def _comparison(
-    version: str | None, ours: Sequence[float], peers: Sequence[float]
+    version: str | None, ours: Mapping[str, Sequence[float]], peers: Sequence[float]
 ) -> dict[str, Any]:
     # Within a repeat, other load of the machine affects both equally.
-    ratio = statistics.median(our / peer for our, peer in zip(ours, peers, strict=True))
+    ratios = {
+        partners: statistics.median(our / peer for our, peer in zip(rates, peers, strict=True))
+        for partners, rates in ours.items()
+    }
     return {
         "name": "ultralytics",
         "version": version,
         "samples_per_second": _summary(peers),
-        "ratio": ratio,
+        "ratios": ratios,
     }
 
 
@@ -219,13 +238,23 @@ def _print_results(results: Mapping[str, Any]) -> None:
     peer = results["peer"]
     if peer:
         _print_rate(f"{peer['name']} {peer['version']}: boxes, masks", peer["samples_per_second"])
-        print(f"\nThe strong view is {peer['ratio']:.2f} times as fast as {peer['name']}.")
-    split = results["strong_view_time"]
-    print("\n| strong view, files decoded each time | ms | share |\n|---|--:|--:|")
-    for part, spent in split["parts"].items():
-        print(f"| {part} | {spent['ms']:.2f} | {spent['share']:.0%} |")
-    print(f"| together | {split['ms']:.2f} | 100% |")
-    print(f"\nMeasuring the parts added {split['overhead']:.1%} to the time.")
+        for partners, ratio in peer["ratios"].items():
+            view = f"the strong view with partners of the {NAMES[partners]}"
+            print(f"\n{view.capitalize()} is {ratio:.2f} times as fast as {peer['name']}.")
+    _print_parts(results["strong_view_time"])
+
+
+def _print_parts(splits: Mapping[str, Any]) -> None:
+    headings = [f"partners of the {NAMES[partners]}, ms | share" for partners in splits]
+    print(f"\n| strong view | {' | '.join(headings)} |\n|---|{'--:|--:|' * len(splits)}")
+    for part in (*PARTS, REST):
+        found = [split["parts"][part] for split in splits.values()]
+        cells = [f"{each['ms']:.2f} | {each['share']:.0%}" for each in found]
+        print(f"| {part} | {' | '.join(cells)} |")
+    totals = [f"{split['ms']:.2f} | 100%" for split in splits.values()]
+    print(f"| together | {' | '.join(totals)} |")
+    overhead = max(split["overhead"] for split in splits.values())
+    print(f"\nMeasuring the parts added {overhead:.1%} to the time.")
 
 
 def _print_rate(label: str, rates: Mapping[str, Any]) -> None:

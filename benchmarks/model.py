@@ -20,7 +20,7 @@ from yolor_d2.tools.options import positive
 
 from .model_captions import measure_captions
 from .model_inference import measure_forward, measure_results
-from .model_memory import measure_memory
+from .model_memory import measure_activations, measure_memory
 from .model_peers import BUILDERS, CONFIGURATION, build_peers
 from .model_setting import Result, Setting, calibrate, cpu_threads, random_images
 from .model_training import measure_training
@@ -36,6 +36,7 @@ NEEDS: dict[str, frozenset[str]] = {
     "post": VISION,
     "caption": frozenset({"caption"}),
     "memory": VISION,
+    "activations": frozenset(),
 }
 OWN_HEADS = (AnchorFreeHead, PrototypeMaskHead, SemanticHead, TransformerCaptionHead)
 
@@ -95,7 +96,7 @@ def _chosen(text: str, known: list[str]) -> list[str]:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure, print, and return the content of the --json file."""
     try:
-        setting = _setting(args)
+        setting = make_setting(args)
     except (ValueError, OSError) as error:
         raise SystemExit(f"benchmark model: {error}") from None
     with cpu_threads(args.threads), tempfile.TemporaryDirectory() as folder:
@@ -113,7 +114,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _setting(args: argparse.Namespace) -> Setting:
+def make_setting(args: argparse.Namespace) -> Setting:
+    """Build the network; raise ValueError or OSError if it cannot be measured."""
     device = chosen_device(args.device)
     cfg = load_config(args.config_file or get_config_file(DEFAULT_CONFIG))
     cfg.MODEL.DEVICE = str(device)
@@ -166,5 +168,6 @@ def _measure_part(part: str, args: argparse.Namespace, setting: Setting, work: P
         "post": measure_results,
         "caption": measure_captions,
         "memory": measure_memory,
+        "activations": measure_activations,
     }
     return measure[part](setting)

@@ -31,14 +31,22 @@ MAX_TIME_SHARE = 0.85  # of FASTEST, relative to UNFUSED
 
 
 @torch.no_grad()
-def measure_forward(setting: Setting, peers: Mapping[str, Peer]) -> Result:
-    """Time from padded images to outputs of the detection, mask and semantic heads."""
+def measure_forward(
+    setting: Setting, peers: Mapping[str, Peer], *, compiled: bool = True
+) -> Result:
+    """Time from padded images to outputs of the detection, mask and semantic heads.
+
+    Args:
+        setting: of the benchmark.
+        peers: other networks, measured at the first batch size.
+        compiled: on a GPU, whether the compiled network is measured as well.
+    """
     vision = setting.vision_model()
     deployed, fastest = deploy(vision), to_channels_last(deploy(vision))
     tables, aims = [], []
     for batch in setting.batches:
         images = random_images(batch, setting.size, setting.size, setting.device)
-        jobs = _forward_jobs(setting, vision, deployed, fastest, images)
+        jobs = _forward_jobs(setting, vision, deployed, fastest, images, compiled=compiled)
         parameters = {name: million_parameters(vision) for name in jobs}
         if batch == setting.batches[0]:
             for name, peer in peers.items():
@@ -58,7 +66,13 @@ def measure_forward(setting: Setting, peers: Mapping[str, Peer]) -> Result:
 
 
 def _forward_jobs(
-    setting: Setting, vision: YOLOR, deployed: YOLOR, fastest: YOLOR, images: Tensor
+    setting: Setting,
+    vision: YOLOR,
+    deployed: YOLOR,
+    fastest: YOLOR,
+    images: Tensor,
+    *,
+    compiled: bool,
 ) -> dict[str, Job]:
     channels_last_images = images.contiguous(memory_format=torch.channels_last)
     jobs: dict[str, Job] = {
@@ -67,17 +81,19 @@ def _forward_jobs(
         FASTEST: lambda: fastest.raw_outputs(channels_last_images),
     }
     if setting.on_gpu:
-        compiled = torch.compile(fastest.raw_outputs, dynamic=False)
 
         def in_half_precision() -> None:
             with setting.half_precision():
                 fastest.raw_outputs(channels_last_images)
 
+        jobs[f"{FASTEST}, bf16"] = in_half_precision
+    if setting.on_gpu and compiled:
+        compiled_outputs = torch.compile(fastest.raw_outputs, dynamic=False)
+
         def compiled_in_half_precision() -> None:
             with setting.half_precision():
-                compiled(channels_last_images)
+                compiled_outputs(channels_last_images)
 
-        jobs[f"{FASTEST}, bf16"] = in_half_precision
         jobs[f"{FASTEST}, bf16, compiled"] = compiled_in_half_precision
     return jobs
 

@@ -1,18 +1,22 @@
-"""Memory of the losses, in addition to the heads' outputs."""
+"""Memory of the losses, in addition to the heads' outputs, and of activations in training."""
 
+import copy
 import json
 import tempfile
 import warnings
 from collections.abc import Callable
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
+from yolor_d2.engine.parallel import checkpoint_activations
 from yolor_d2.modeling.heads import MaskPredictions, PointPredictions
+from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.modeling.objects import Assignment, GroundTruthMasks, Objects
 from yolor_d2.modeling.views import make_view
 
@@ -86,6 +90,35 @@ def measure_memory(setting: Setting) -> Result:
     needed = rows["assignment"]["peak MB"]
     text = f"assignment needs at most the documented {bound:.0f} MB"
     return Result([Table(title, rows)], [Aim(text, needed, needed <= bound)])
+
+
+def measure_activations(setting: Setting) -> Result:
+    """Peak memory of forward and backward passes, with and without activation checkpointing.
+
+    It includes the gradients of all parameters, but not parameters and the optimizer's state.
+    """
+    kept, checkpointed = "activations kept", "activation checkpointing"
+    models = {name: copy.deepcopy(setting.model).train() for name in (kept, checkpointed)}
+    checkpoint_activations(models[checkpointed])
+    tables = []
+    for batch in setting.train_batches:
+        samples = training_samples(setting, batch)
+        rows = {}
+        for name, model in models.items():
+            job = partial(_forward_and_backward, setting, model, samples)
+            rows[name] = {"peak MB": peak_bytes(job, setting.device) / 1e6}
+        for row in rows.values():
+            row["share"] = row["peak MB"] / rows[kept]["peak MB"]
+        tables.append(Table(f"memory of a training step, batch {batch}, {setting.size}", rows))
+    return Result(tables, [])
+
+
+def _forward_and_backward(setting: Setting, model: YOLOR, samples: list[dict[str, Any]]) -> None:
+    with setting.half_precision(enabled=setting.on_gpu):
+        losses = model(samples)
+    torch.stack(list(losses.values())).sum().backward()
+    for parameter in model.parameters():
+        parameter.grad = None
 
 
 def _pop_gradients(inputs: LossInputs) -> int:

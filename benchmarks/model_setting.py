@@ -110,12 +110,18 @@ def device_clock(device: torch.device) -> Clock:
 
 
 def time_in_turns(
-    jobs: Mapping[str, Job], *, repeats: int, device: torch.device
+    jobs: Mapping[str, Job], *, repeats: int, device: torch.device, calls: int | None = None
 ) -> dict[str, list[float]]:
     """Wall seconds of each job in each repeat.
 
     Every repeat runs all jobs, so that other load affects all jobs equally. Each job first runs
     twice: to compile and warm up, and to find how many runs take MIN_TURN seconds.
+
+    Args:
+        jobs: by name.
+        repeats: of all jobs.
+        device: whose queue is emptied before a clock is read.
+        calls: runs of a job in each repeat; None: as many as take MIN_TURN seconds.
     """
     now = device_clock(device)
 
@@ -126,14 +132,15 @@ def time_in_turns(
             job()
         return (now() - start) / calls
 
-    calls = {}
+    runs = {}
     for name, job in jobs.items():
         job()
-        calls[name] = max(1, round(MIN_TURN / seconds(job, 1)))
+        once = seconds(job, 1)
+        runs[name] = calls or max(1, round(MIN_TURN / once))
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():
-            times[name].append(seconds(job, calls[name]))
+            times[name].append(seconds(job, runs[name]))
     return times
 
 

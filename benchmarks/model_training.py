@@ -9,6 +9,8 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from yolor_d2.engine.optim.optimizer import make_optimizer
+from yolor_d2.modeling.deploy import to_channels_last
 from yolor_d2.modeling.meta_arch import YOLOR
 
 from .model_inputs import training_samples
@@ -69,13 +71,12 @@ class GraphCut:
 
 
 def measure_training(setting: Setting) -> Result:
-    """Time training steps with AdamW by part; on a GPU in bf16, also complete and compiled."""
+    """Time training steps with AdamW, complete and by part; on a GPU in bf16, else in float32."""
     model = copy.deepcopy(setting.model).train()
     tables, aims = [], []
     for batch in setting.train_batches:
         samples = training_samples(setting, batch)
-        if setting.on_gpu:
-            tables.append(_complete_steps(setting, samples))
+        tables.append(_complete_steps(setting, samples))
         steps = _split_steps(setting, model, samples)
         total, parts = sorted(steps, key=lambda step: step[0])[len(steps) // 2]
         rows = {part: {"ms": 1000 * spent, "share": spent / total} for part, spent in parts.items()}
@@ -91,25 +92,44 @@ def measure_training(setting: Setting) -> Result:
 
 
 def _complete_steps(setting: Setting, samples: list[dict[str, Any]]) -> Table:
-    """Time complete steps: eager, and with compiled backbone, neck, detection and mask heads."""
+    """Time complete steps in several ways, in turns."""
+    jobs = _gpu_steps(setting, samples) if setting.on_gpu else _cpu_steps(setting, samples)
+    times = time_in_turns(jobs, repeats=setting.repeats, device=setting.device)
+    title = f"training step, batch {len(samples)}, {setting.size}"
+    return Table(title, time_rows(times, base=next(iter(jobs))))
+
+
+def _gpu_steps(setting: Setting, samples: list[dict[str, Any]]) -> dict[str, Job]:
+    """Eager, and with compiled backbone, neck, detection and mask heads."""
     eager, compiled = (copy.deepcopy(setting.model).train() for _ in range(2))
     for module in (compiled.backbone, compiled.detection_head, compiled.mask_head):
         if module is not None:
             module.compile(dynamic=False)
-    jobs = {
+    return {
         "bf16": _step_job(setting, eager, samples),
         "bf16, compiled": _step_job(setting, compiled, samples),
     }
-    times = time_in_turns(jobs, repeats=setting.repeats, device=setting.device)
-    title = f"training step, batch {len(samples)}, {setting.size}"
-    return Table(title, time_rows(times, base="bf16"))
 
 
-def _step_job(setting: Setting, model: YOLOR, samples: list[dict[str, Any]]) -> Job:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+def _cpu_steps(setting: Setting, samples: list[dict[str, Any]]) -> dict[str, Job]:
+    """What SOLVER.CPU chooses from: precisions and memory layouts."""
+    nchw = copy.deepcopy(setting.model).train()
+    channels_last = to_channels_last(copy.deepcopy(nchw))
+    return {
+        "fp32, NCHW": _step_job(setting, nchw, samples, half=False),
+        "fp32, channels_last": _step_job(setting, channels_last, samples, half=False),
+        "bf16, NCHW": _step_job(setting, nchw, samples),
+        "bf16, channels_last": _step_job(setting, channels_last, samples),
+    }
+
+
+def _step_job(
+    setting: Setting, model: YOLOR, samples: list[dict[str, Any]], *, half: bool = True
+) -> Job:
+    optimizer = make_optimizer(model, lr=1e-4, weight_decay=0.05)
 
     def step() -> None:
-        with setting.half_precision():
+        with setting.half_precision(enabled=half):
             loss = _summed(model(samples))
         loss.backward()
         optimizer.step()
@@ -122,7 +142,7 @@ def _split_steps(
     setting: Setting, model: YOLOR, samples: list[dict[str, Any]]
 ) -> list[tuple[float, dict[str, float]]]:
     """Seconds of each step and of its parts, after one unmeasured step."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    optimizer = make_optimizer(model, lr=1e-4, weight_decay=0.05)
     now = device_clock(setting.device)
     steps = []
     for number in range(setting.repeats + 1):

@@ -15,6 +15,15 @@ FORMATS = {  # by column
     "peak MB": ",.0f",
     "gradients MB": ",.0f",
     "rest MB": ",.0f",
+    "images": ",.0f",
+    "GB/s": ".2f",
+    "relative difference": ".1e",
+    "relative difference, bf16": ".1e",
+    "relative difference, fp16": ".1e",
+    "different tensors": ".0f",
+    "scale": ",.0f",
+    "first loss": ".3f",
+    "last loss": ".3f",
 }
 DEFAULT_FORMAT = ",.1f"
 
@@ -60,4 +69,9 @@ def _print_table(table: Table) -> None:
 
 
 def _cells(row: Mapping[str, float], columns: list[str]) -> list[str]:
-    return [format(row[column], FORMATS.get(column, DEFAULT_FORMAT)) for column in columns]
+    return [cell(column, row[column]) for column in columns]
+
+
+def cell(column: str, value: float) -> str:
+    """A value as text, in the format of its column."""
+    return format(value, FORMATS.get(column, DEFAULT_FORMAT))

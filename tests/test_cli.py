@@ -100,7 +100,9 @@ def test_errors_begin_with_the_command_as_typed(
     assert (done.returncode, done.stderr[:17]) == (2, "predict: no.pth: ")
 
 
-@pytest.mark.parametrize("name", sorted(set(yolor_d2_cli.SUMMARIES) - {"doctor", "completion"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(yolor_d2_cli.SUMMARIES) - {"demo", "doctor", "completion"})
+)
 def test_every_command_imports_modules_of_the_current_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,7 +110,6 @@ def test_every_command_imports_modules_of_the_current_folder(
     (tmp_path / f"{module}.py").write_text("raise ValueError('the module is imported')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", ".")])
-    monkeypatch.setattr("yolor_d2.tools.web.check_installed", lambda: None)
     more = {
         "train": ["--data", "nowhere"],
         "eval": ["--weights", "no.pth"],
@@ -152,7 +153,6 @@ def test_configurations_by_name_from_any_folder(
 ) -> None:
     """Also as a _BASE_; the error is about what is read after the configuration."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("yolor_d2.tools.web.check_installed", lambda: None)
     (tmp_path / "mine.yaml").write_text("_BASE_: toy/yolor_elan_n_toy.yaml\nSEED: 3\n")
     weights = ["--weights", "no.pth"]
     more = {

@@ -3,10 +3,16 @@
 Importing the package registers its data sets and modules with detectron2.
 """
 
+import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Read when PyTorch is imported. By default, threads that wait for each other occupy their cores for
+# milliseconds, so that training beside another program takes many times as long.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if find_spec("detectron2") is None:
     raise ImportError(

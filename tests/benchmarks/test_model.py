@@ -53,10 +53,10 @@ def test_numbers_are_complete(numbers) -> None:
     assert numbers["settings"]["device"] == "CPU"
     assert numbers["settings"]["batches"] == [1, 2]
     assert {name: len(part["tables"]) for name, part in numbers["parts"].items()} == {
-        "forward": 2, "train": 1, "post": 1, "caption": 2, "memory": 1,
+        "forward": 2, "train": 2, "post": 1, "caption": 2, "memory": 1, "activations": 1,
     }  # fmt: skip
     assert {name: len(part["aims"]) for name, part in numbers["parts"].items()} == {
-        "forward": 1, "train": 1, "post": 0, "caption": 2, "memory": 1,
+        "forward": 1, "train": 1, "post": 0, "caption": 2, "memory": 1, "activations": 0,
     }  # fmt: skip
     values = [
         value
@@ -72,7 +72,12 @@ def test_numbers_are_complete(numbers) -> None:
 
 
 def test_times_of_parts_add_up_to_the_step(numbers) -> None:
-    (table,) = numbers["parts"]["train"]["tables"]
+    complete, table = numbers["parts"]["train"]["tables"]
+    assert set(complete["rows"]) == {
+        f"{precision}, {layout}"
+        for precision in ("fp32", "bf16")
+        for layout in ("NCHW", "channels_last")
+    }
     rows = dict(table["rows"])
     total = rows.pop("together")["ms"]
     # A part without time is a method that is no longer called.
@@ -89,6 +94,13 @@ def test_memory_contains_gradients(numbers) -> None:
     assert all(row["rest MB"] >= 0 for row in rows.values())
     parts = [row["gradients MB"] for name, row in rows.items() if name != "all"]
     assert rows["all"]["gradients MB"] == pytest.approx(sum(parts))
+
+
+def test_activation_checkpointing_saves_memory(numbers) -> None:
+    (table,) = numbers["parts"]["activations"]["tables"]
+    kept, checkpointed = table["rows"].values()
+    assert kept["share"] == 1
+    assert 0 < checkpointed["share"] < 1
 
 
 def test_parts_without_their_tasks_are_skipped(tmp_path, capsys) -> None:

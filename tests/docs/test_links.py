@@ -63,7 +63,7 @@ def test_links_of_the_site() -> None:
 
 
 def test_map_of_the_code_is_complete() -> None:
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs/internals/architecture.md").read_text()
     block = re.search(r"^## Map of the code\n+```\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     assert block is not None
     named = re.findall(r"^(?:yolor_d2/)(\S+)", block[1], re.MULTILINE)

@@ -28,7 +28,8 @@ SMALL = [
     *("run.pictures=0", "run.checkpoint_period=2", "run.eval_period=-1", "run.loss_period=3"),
     *("train_mapper.num_sem_seg_classes=19", "model.detection_head.num_classes=10"),
     *("model.semantic_head.num_classes=19", "tokenizer.vocab_size=60"),
-    *("run.channels_last=False", "schedule.warmup_iters=2", "evaluators.meteor=False"),
+    *("run.channels_last=False", "run.cpu=keys", "run.precision=''"),
+    *("schedule.warmup_iters=2", "evaluators.meteor=False"),
     *("train_mapper.weak_size=64", "test_mapper.test_size=64", "train_mapper.strong.size=64"),
 ]
 
@@ -102,7 +103,7 @@ def stop_after_two_steps(after_step: Any) -> Any:
 def test_new_run_from_weights(
     toy_sets: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The loaded file is logged; on a CPU, the precision is single."""
+    """The loaded file is logged; on a CPU, run.cpu=keys obeys the precision."""
     monkeypatch.setattr("yolor_d2.engine.lazy.best_device", lambda: "cpu")
     run_lazy(toy_sets, tmp_path / "first", "pan", "run.max_iter=1")
     weights = tmp_path / "first/model_final.pth"
@@ -110,7 +111,7 @@ def test_new_run_from_weights(
     args = arguments(toy_sets, tmp_path / "run", "pan", *more, flags=["--resume"])
     work = prepare(args)
     (run,) = work.args
-    assert run.options.precision == ""
+    assert run.options.precision == "bf16"
     assert_equal(run.model.state_dict(), torch.load(weights)["ema"]["model"])
     log = (tmp_path / "run/log.txt").read_text()
     assert "has no checkpoint to resume" in log

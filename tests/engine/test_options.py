@@ -5,6 +5,8 @@ from dataclasses import fields
 import pytest
 from detectron2.config import CfgNode, LazyConfig
 
+from yolor_d2.engine import options
+from yolor_d2.engine.cpu_setting import CHOICES
 from yolor_d2.engine.lazy import check_overrides
 from yolor_d2.engine.options import KEYS, RunOptions, read_key, run_options
 from yolor_d2.model_zoo import config_folder
@@ -48,13 +50,14 @@ def test_values_of_yacs() -> None:
             section, _, name = each.metadata["switch"].rpartition(".")
             read_key(cfg, section)[name] = True
     found = RunOptions.from_config(cfg)
-    assert {name: getattr(found, name) for name in NAMES} == expected | {"precision": ""}
+    assert {name: getattr(found, name) for name in NAMES} == expected | {"precision": ""}  # fp16
     assert run_options(**expected).on("cuda") == run_options(**expected)
 
 
 CHANGED = {
     "precision": "fp16",
     "clip_type": "norm",
+    "cpu": "timed",
     "nonfinite": "skip",
     "eval_weights": "raw",
     "freeze": ["backbone"],
@@ -73,6 +76,7 @@ def _other(value: object) -> object:
     [
         ("nonfinite", "hope", "must be one of stop, skip, not hope"),
         ("accum_steps", 0, "is 0; it must be at least 1"),
+        ("max_minutes", -0.5, "is -0.5; it must not be negative"),
         ("eval_weights", "best", "must be one of ema, raw, not best"),
     ],
 )
@@ -82,3 +86,16 @@ def test_error_names_the_key_of_the_system(name: str, value: object, problem: st
     cfg = tiny_config((), KEYS[name], value)
     with pytest.raises(ValueError, match=rf"^{KEYS[name]} {problem}"):
         RunOptions.from_config(cfg)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_precision_on_a_cpu(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
+    monkeypatch.setattr(options, "multiplies_bf16", lambda: native)
+
+    def precision(cpu: str, dtype: str) -> str:
+        return run_options(output_dir="", max_iter=1, precision=dtype, cpu=cpu).on("cpu").precision
+
+    assert [precision(cpu, "bf16") for cpu in CHOICES] == [
+        "bf16" if native or cpu == "keys" else "" for cpu in CHOICES
+    ]
+    assert {precision(cpu, dtype) for cpu in CHOICES for dtype in ("fp16", "")} == {""}

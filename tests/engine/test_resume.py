@@ -111,3 +111,13 @@ def test_exact_with_several_batches_a_step(configure: Configure, kill_after: int
 
 def test_exact_with_the_parts_of_gyolo(configure: Configure) -> None:
     check_exact(configure, *GYOLO, "MODEL.CAPTION_HEAD.DROPOUT", 0.2, kill_after=2)
+
+
+def test_exact_with_factors_on_losses(configure: Configure) -> None:
+    factors = ("SOLVER.LOSS_FACTORS", [["loss_box", 2.0, 0.5]])
+    check_exact(configure, "MODEL.YOLOR.TASKS", ["detection"], *factors, kill_after=3)
+
+
+def test_exact_with_muon(configure: Configure) -> None:
+    factors = ("SOLVER.LR_FACTORS", [["detection_head", 0.5]], "SOLVER.WARMUP_MOMENTUM", 0.8)
+    check_exact(configure, "SOLVER.OPTIMIZER", "MUON", *factors, kill_after=2)

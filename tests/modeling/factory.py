@@ -39,6 +39,7 @@ def tiny_config(tasks: tuple[str, ...] = TASKS, *overrides: Any) -> CfgNode:
     cfg.MODEL.CAPTION_HEAD.ENCODER_LAYERS = 0
     cfg.MODEL.CAPTION_HEAD.DROPOUT = 0.1
     cfg.SOLVER.LR_FACTORS = []
+    cfg.SOLVER.CPU, cfg.SOLVER.AMP.ENABLED = "keys", False  # the same on all processors
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.YOLOR.TASKS = list(tasks)
     cfg.MODEL.YOLOR_ELAN.WIDTH = 0.125

@@ -13,8 +13,8 @@ from detectron2.utils.visualizer import Visualizer
 from torch import nn
 
 from yolor_d2.modeling.deploy import deploy, to_channels_last
-from yolor_d2.modeling.layers import frozen_statistics
-from yolor_d2.modeling.results import RawOutputs
+from yolor_d2.modeling.layers import FrozenStatistics
+from yolor_d2.modeling.results import RawOutputs, in_float32
 from yolor_d2.tasks import TASKS
 from yolor_d2.tokenizer import Tokenizer
 
@@ -111,7 +111,7 @@ def test_frozen_statistics_do_not_change() -> None:
     """Also by infinite activations, and the number of batches does not advance."""
     norm = nn.BatchNorm2d(3).train()
     before = copy.deepcopy(norm.state_dict())
-    with frozen_statistics(norm):
+    with FrozenStatistics(norm):
         norm(torch.full((2, 3, 4, 4), torch.inf))
     assert all(torch.equal(before[name], value) for name, value in norm.state_dict().items())
     norm(torch.rand(2, 3, 4, 4))
@@ -366,3 +366,31 @@ def test_losses_without_trainable_parameters_are_not_computed() -> None:
     assert "loss_cls" in model(batch)
     model.backbone.requires_grad_(True)
     assert set(model(batch)) == every
+
+
+def test_results_of_half_precision_are_in_single_precision() -> None:
+    model = deploy(tiny_model(TASKS, "TEST.PRECISION", "bf16"))
+    seen: list[torch.dtype] = []
+    model.backbone.register_forward_hook(lambda *call: seen.append(call[2]["p3"].dtype))
+    batch = random_batch(images=1)
+    half = model(batch)[0]
+    assert seen == [torch.bfloat16]
+    model.precision = "fp32"
+    single = model(batch)[0]
+    assert half["instances"].scores.dtype == torch.float32
+    assert half["instances"].pred_boxes.tensor.dtype == torch.float32
+    best = [result["instances"].scores[:10] for result in (half, single)]
+    torch.testing.assert_close(*best, atol=0.02, rtol=0.1)
+    with pytest.raises(ValueError, match=r"^TEST\.PRECISION must be one of fp32, bf16, not fp16"):
+        tiny_model(TASKS, "TEST.PRECISION", "fp16")
+
+
+def test_nested_outputs_are_converted() -> None:
+    half = torch.ones(1, dtype=torch.bfloat16)
+    outputs = RawOutputs((half, None), [half], torch.ones(1, dtype=torch.int64), {"a": half}, {})
+    found = in_float32(outputs)
+    assert isinstance(found, RawOutputs)
+    tensors = [found.detection[0], found.mask[0], found.caption["a"]]
+    assert [tensor.dtype for tensor in tensors] == 3 * [torch.float32]
+    assert found.semantic is not None
+    assert found.semantic.dtype == torch.int64

@@ -1,6 +1,7 @@
 """Pictures of predictions and annotations."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -15,9 +16,9 @@ from yolor_d2.data import build_tokenizer
 from yolor_d2.model_zoo import get_config_file, load_config
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.reports.ground_truth import record_image, true_result
-from yolor_d2.reports.predictions import compare
+from yolor_d2.reports.predictions import compare, compare_all
 from yolor_d2.tools.draw_predictions import main
-from yolor_d2.visualization import BACKGROUND, CAPTION_PANEL, PANELS, draw_panels, draw_results
+from yolor_d2.visualization import BACKGROUND, IMAGE_PANEL, PANELS, draw_panels, draw_results
 
 CONFIG = get_config_file("toy/yolor_elan_n_toy.yaml")
 
@@ -31,13 +32,15 @@ def test_annotations_change_every_kind_of_picture(scenes: str, record: dict[str,
     """No picture is the plain image, and no two pictures are equal."""
     image = record_image(record)
     truth = draw_panels(image, true_result(record), MetadataCatalog.get(scenes))
-    assert list(truth) == [*PANELS, CAPTION_PANEL]
+    assert list(truth) == [IMAGE_PANEL, *PANELS]
     plain = draw_results(image, {}, None)
     changed = [(truth[kind] != plain).any(axis=2).mean() for kind in PANELS]
     assert 0.01 < changed[0] < 0.9
     assert min(changed[1:]) > 0.9  # every pixel has a class and a segment
     assert len({picture.tobytes() for picture in truth.values()}) == len(truth)
-    assert (truth[CAPTION_PANEL] < 100).any()
+    height = plain.shape[0]
+    np.testing.assert_array_equal(truth[IMAGE_PANEL][:height], plain)
+    assert (truth[IMAGE_PANEL][height:] < 100).any()  # the captions
 
 
 def test_perfect_predictions_look_like_annotations(scenes: str, record: dict[str, Any]) -> None:
@@ -68,17 +71,25 @@ def test_an_empty_test_set_is_an_error(
 def test_missing_pictures_are_gaps() -> None:
     black = np.zeros((30, 200, 3), np.uint8)
     picture = compare(
-        {"boxes, masks": black, CAPTION_PANEL: black},
-        {"semantic map": black, "boxes, masks": black},
+        {"boxes, masks": black, IMAGE_PANEL: black},
+        {"semantic map": black, IMAGE_PANEL: black},
     )
     columns = [(picture[:, at : at + 200] == 0).all(axis=2).sum() for at in (0, 208, 416)]
     assert columns == [12000, 6000, 6000]
-    assert (picture[-20, 416:616] == BACKGROUND).all()  # no caption is predicted
+    assert (picture[-20, 208:408] == BACKGROUND).all()  # no objects are predicted
 
 
-def test_no_captions_and_no_class_names_are_an_error() -> None:
+def test_no_captions_and_no_class_names_are_an_error(record: dict[str, Any]) -> None:
+    without = {key: value for key, value in record.items() if key != "captions"}
+    results = compare_all(
+        lambda batch: [{}],
+        [without],
+        records={record["file_name"]: without},
+        metadata=SimpleNamespace(),
+        threshold=0.5,
+    )
     with pytest.raises(ValueError, match="nothing to draw: neither captions nor class names"):
-        compare({}, {})
+        next(results)
 
 
 def options(scenes: str, weights: Path) -> list[str]:

@@ -10,8 +10,8 @@ from yolor_d2.tools.visualize_data import main
 from ..reports.pages import Page
 
 CONFIG = get_config_file("toy/yolor_elan_n_toy.yaml")
-TRUTH = [f"annotations: {kind}" for kind in ("boxes, masks", "semantic map", "panoptic map")]
-TRUTH += ["annotations: captions"]
+KINDS = ("image", "boxes, masks", "semantic map", "panoptic map")
+TRUTH = [f"annotations: {kind}" for kind in KINDS]
 
 
 @pytest.mark.parametrize(
@@ -20,10 +20,10 @@ TRUTH += ["annotations: captions"]
         (
             "['detection', 'mask', 'semantic', 'caption']",
             "['caption']",
-            ["strong view: boxes, masks", "strong view: semantic map", "weak view: caption"],
+            [*(f"strong view: {kind}" for kind in KINDS[:3]), "weak view: image"],
         ),
-        ("['semantic']", "[]", ["strong view: semantic map", "strong view"]),
-        ("['caption']", "['caption']", ["weak view: caption"]),
+        ("['semantic']", "[]", ["strong view: image", "strong view: semantic map"]),
+        ("['caption']", "['caption']", ["weak view: image"]),
     ],
 )
 def test_every_view_and_target_is_on_the_page(

@@ -1,5 +1,6 @@
 """The page of best and worst results."""
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,11 @@ def test_the_mistakes_are_on_the_page(
     assert "not found" in page.captions[7]
     assert page.captions[8].startswith("0.00: <b>nonsense</b>")
     assert all(picture.std() > 10 for picture in page.pictures)
-    for picture in page.pictures[:2]:  # annotations and predictions differ
-        half = picture.shape[1] // 2
-        left, right = picture[30:, : half - 8], picture[30:, half + 8 :]
-        width = min(left.shape[1], right.shape[1])
-        assert np.abs(left[:, :width].astype(int) - right[:, :width]).mean() > 0.5
+    for picture in page.pictures[:2]:  # image, annotations and predictions differ
+        third = (picture.shape[1] + 8) // 3
+        parts = [picture[30:, at + 8 : at + third - 16].astype(int) for at in (0, third, 2 * third)]
+        for left, right in itertools.combinations(parts, 2):
+            assert np.abs(left - right).mean() > 0.5
     assert "14 pictures are in" in capsys.readouterr().out
 
 

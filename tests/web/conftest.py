@@ -11,6 +11,5 @@ from .pages import ServedPage, serve
 @pytest.fixture(scope="module")
 def page(saved: Saved) -> Iterator[ServedPage]:
     """The web page of a small network, served on this machine."""
-    pytest.importorskip("gradio", reason="Gradio is not installed: pip install 'yolor_d2[web]'")
     with serve(saved) as served:
         yield served

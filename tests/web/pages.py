@@ -1,16 +1,22 @@
-"""A served web page, and users that send requests like a browser."""
+"""A served web page, and programs that send requests to it."""
 
 import json
-import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from yolor_d2 import Predictor
+from yolor_d2.web.access import LOOPBACK, Access, RateLimit
+from yolor_d2.web.card import network_card
+from yolor_d2.web.examples import find_examples
+from yolor_d2.web.handler import Site
+from yolor_d2.web.prediction_queue import LOWEST_SCORE, PredictionQueue
 from yolor_d2.web.server import serving
-from yolor_d2.web.session import LOWEST_SCORE, SharedPredictor
 
 from ..saved_networks import Saved
 
@@ -19,28 +25,46 @@ MAX_PIXELS = 200_000
 
 
 class CountingPredictor(Predictor):
-    """Records the names of its inputs."""
+    """Records the names of its inputs, and waits while it may not predict."""
 
-    predicted: tuple[str, ...] = ()
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.predicted: tuple[str, ...] = ()
+        self.may_predict = Event()
+        self.may_predict.set()
 
     def predict(self, pictures: Any) -> Any:
         self.predicted += tuple(picture.name for picture in pictures)
+        self.may_predict.wait(60)
         return super().predict(pictures)
 
 
 class ServedPage(NamedTuple):
-    """URL and predictor of a page."""
+    """Port and predictor of a page."""
 
-    url: str
+    port: int
     predictor: CountingPredictor
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
 
 
 @contextmanager
-def serve(saved: Saved) -> Iterator[ServedPage]:
+def serve(saved: Saved, *, token: str = "", **settings: Any) -> Iterator[ServedPage]:
+    """Serve the page of a network; `settings` are more fields of `Site`."""
     predictor = CountingPredictor(saved.path, device="cpu", score_threshold=LOWEST_SCORE)
-    network = SharedPredictor(predictor, max_pixels=MAX_PIXELS)
-    with serving(network, host="127.0.0.1", port=free_port(), max_upload=MAX_UPLOAD) as url:
-        yield ServedPage(url, predictor)
+    fields = {
+        "queue": PredictionQueue(predictor, max_pixels=MAX_PIXELS),
+        "access": Access(None if token else LOOPBACK, token),
+        "rate": RateLimit(1000),
+        "max_upload": MAX_UPLOAD,
+        "card": network_card(predictor, "toy/model.pth"),
+        "examples": find_examples(saved.images[0].parent, max_bytes=MAX_UPLOAD),
+    }
+    port = free_port()
+    with serving(Site(**(fields | settings)), host="127.0.0.1", port=port):
+        yield ServedPage(port, predictor)
 
 
 def free_port() -> int:
@@ -49,60 +73,44 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
-class User:
-    """A session of the page, without a browser.
+class Answer(NamedTuple):
+    """The server's answer to a request."""
+
+    status: int
+    headers: Any
+    content: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+
+class Client:
+    """A program that uses the page.
 
     Args:
-        url: URL of the page.
+        port: port of the page on this machine.
+        headers: sent with every request.
     """
 
-    # Indices of the event handlers `Page.on_upload` and `Page.on_change`.
-    UPLOAD, CHANGE = 0, 1
+    def __init__(self, port: int, **headers: str) -> None:
+        self.port = port
+        self.headers = headers
 
-    def __init__(self, url: str) -> None:
-        import httpx  # comes with Gradio
+    def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+        named = {k.replace("_", "-"): v for k, v in (self.headers | headers).items()}
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, named)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
 
-        self.http = httpx.Client(base_url=url, timeout=120, trust_env=False)
-        self.session = secrets.token_hex(6)
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.request("GET", path, **headers)
 
-    def upload(self, path: Path) -> Any:
-        """Upload a file; returns the response."""
-        with path.open("rb") as file:
-            return self.http.post("gradio_api/upload", files={"files": (path.name, file)})
-
-    def predict(self, path: Path, layers: tuple[str, ...] = ("boxes",)) -> dict[str, Any]:
-        """Upload a file; returns what the page shows."""
-        (place,) = self.upload(path).json()
-        return self.predict_place(place, layers)
-
-    def predict_place(self, place: str, layers: tuple[str, ...] = ("boxes",)) -> dict[str, Any]:
-        """Predict on a path on the server; returns what the page shows."""
-        meta = {"_type": "gradio.FileData"}
-        outputs = self._call(
-            self.UPLOAD, {"path": place, "meta": meta}, list(layers), 0.5, 0.25, 0.5
-        )
-        names = ("upload", "state", "note", "caption", "picture", "times", "jpeg", "json")
-        return dict(zip(names, outputs, strict=True))
-
-    def change(self, layers: tuple[str, ...], opacity: float = 0.5) -> dict[str, Any]:
-        """Change the layers; returns what the page shows."""
-        outputs = self._call(self.CHANGE, None, list(layers), opacity, 0.25, 0.5)
-        return dict(zip(("picture", "times", "jpeg", "json"), outputs, strict=True))
-
-    def fetch(self, file: dict[str, Any]) -> bytes:
-        """Download the file of a picture or button."""
-        return self.http.get(file["url"]).raise_for_status().content
-
-    def _call(self, function: int, *data: Any) -> list[Any]:
-        """Join the queue, and wait for the result."""
-        call = {"data": data, "fn_index": function, "session_hash": self.session}
-        self.http.post("gradio_api/queue/join", json=call).raise_for_status()
-        params = {"session_hash": self.session}
-        with self.http.stream("GET", "gradio_api/queue/data", params=params) as answer:
-            for line in answer.iter_lines():
-                message = json.loads(line.removeprefix("data: ")) if line else {}
-                if message.get("msg") == "process_completed":
-                    if not message["success"]:
-                        raise RuntimeError(message["output"]["error"])
-                    return message["output"]["data"]
-        raise RuntimeError("the queue ended")
+    def predict(self, content: bytes | Path, name: str = "", **headers: str) -> Answer:
+        if isinstance(content, Path):
+            content, name = content.read_bytes(), name or content.name
+        return self.request("POST", f"/predict?name={quote(name)}", content, **headers)

@@ -6,6 +6,9 @@ from detectron2.config import CfgNode
 def add_evaluation(cfg: CfgNode) -> None:
     # Weights of a checkpoint to evaluate: "ema" (if the checkpoint contains them) or "raw".
     cfg.TEST.WEIGHTS = "ema"
+    # Precision of backbone and heads in evaluation and prediction: "fp32" or "bf16". Boxes, masks
+    # and captions are computed from their outputs in single precision.
+    cfg.TEST.PRECISION = "fp32"
     # Test images per batch in each process.
     cfg.TEST.BATCH_SIZE = 1
     # Steps between computations of the losses on the test sets, without augmentation; 0: never.

@@ -33,8 +33,14 @@ def _add_meta_arch(cfg: CfgNode) -> None:
     cfg.MODEL.YOLOR.WEAK_BN = "update"
     # Use the channels_last memory format, which is faster on GPUs with AMP.
     cfg.MODEL.YOLOR.CHANNELS_LAST = False
+    # Compute the activations of backbone and neck again in the backward pass instead of keeping
+    # them: less memory, more time, the same gradients. Not with COMPILE.
+    cfg.MODEL.YOLOR.ACTIVATION_CHECKPOINTING = False
     # Compile backbone and neck in training (torch.compile). The first steps then take minutes.
     cfg.MODEL.YOLOR.COMPILE = False
+    # Mode of torch.compile: "default", "reduce-overhead" (CUDA graphs) or "max-autotune". None has
+    # been run on a GPU yet; `python -m benchmarks gpu` does so.
+    cfg.MODEL.YOLOR.COMPILE_MODE = "default"
     # Synchronize batch norm statistics across all processes in training.
     cfg.MODEL.YOLOR.SYNC_BN = False
 
@@ -95,6 +101,10 @@ def _add_detection_head(cfg: CfgNode) -> None:
     cfg.MODEL.DETECTION_HEAD.ASSIGN.TOPK = 10
     cfg.MODEL.DETECTION_HEAD.ASSIGN.ALPHA = 0.5
     cfg.MODEL.DETECTION_HEAD.ASSIGN.BETA = 6.0
+    # Objects with a smaller side, in pixels of the training canvas, are assigned points inside
+    # their box enlarged to this side. 16 gives every object at least about four points of the
+    # finest map to choose from; 0: no enlargement.
+    cfg.MODEL.DETECTION_HEAD.ASSIGN.MIN_SIDE = 0.0
     # Weights of the classification, CIoU (box) and distribution focal losses.
     cfg.MODEL.DETECTION_HEAD.LOSS_WEIGHT = CfgNode()
     cfg.MODEL.DETECTION_HEAD.LOSS_WEIGHT.CLS = 0.5

@@ -29,6 +29,9 @@ def add_input(cfg: CfgNode) -> None:
     cfg.INPUT.STRONG.SIZE = 640
     # Fraction of samples that are a mosaic of four images.
     cfg.INPUT.STRONG.MOSAIC = 1.0
+    # The other images of a mosaic: "dataset" draws them from all images, "batch" from the other
+    # samples of the process's batch, so that each file is decoded once per batch.
+    cfg.INPUT.STRONG.PARTNERS = "dataset"
     # Number of final optimizer steps without mosaic, copy-paste and mixup.
     cfg.INPUT.CLOSE_MOSAIC_ITERS = 0
     # Fraction of a mosaic's objects that are pasted a second time, mirrored, if they hide little of
@@ -89,7 +92,13 @@ def add_solver(cfg: CfgNode) -> None:
     MAX_ITER, WARMUP_ITERS, CHECKPOINT_PERIOD and TEST.EVAL_PERIOD count optimizer steps. As in
     detectron2, EVAL_PERIOD 0 evaluates after the last step; a negative period never does.
     """
-    # "AdamW" (with BETAS and EPS) or "SGD" (with MOMENTUM and NESTEROV).
+    # End training after these minutes, if MAX_ITER steps take longer; 0: no limit. The last step is
+    # saved and evaluated. Learning rates are those of MAX_ITER steps.
+    cfg.SOLVER.MAX_MINUTES = 0.0
+    # "AdamW" (with BETAS and EPS), "SGD" (with MOMENTUM and NESTEROV), or "MUON": Muon (MOMENTUM,
+    # published with 0.95) for the weights of hidden layers, AdamW for embeddings, output layers,
+    # grouped convolutions and all vectors. Its updates have AdamW's size, so BASE_LR and
+    # WEIGHT_DECAY mean the same.
     cfg.SOLVER.OPTIMIZER = "AdamW"
     cfg.SOLVER.BETAS = [0.9, 0.999]
     cfg.SOLVER.EPS = 1e-8
@@ -107,13 +116,22 @@ def add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.WARMUP_FACTOR_BIAS = -1.0
     # Initial momentum (AdamW: first beta) of the warm-up; negative: no warm-up of the momentum.
     cfg.SOLVER.WARMUP_MOMENTUM = -1.0
+    # Factors on losses that change linearly during the run: patterns of losses' names with the
+    # factors at the start and at the end, for instance [["loss_*_one_to_one", 0.5, 1.5]]. The last
+    # matching pattern applies. The log and validation losses are without these factors.
+    cfg.SOLVER.LOSS_FACTORS = []
     # Gradient accumulation: number of batches of IMS_PER_BATCH images per optimizer step.
     cfg.SOLVER.ACCUM_STEPS = 1
     # Whether CLIP_TYPE "norm" limits the norm of all gradients together. False: the norm of each
     # parameter's gradient, as in detectron2.
     cfg.SOLVER.CLIP_GRADIENTS.FULL_MODEL = False
-    # Precision if AMP.ENABLED is True: "bf16", or "fp16" with loss scaling. Ignored on CPUs.
+    # Precision if AMP.ENABLED is True: "bf16", or "fp16" with loss scaling, on GPUs only.
     cfg.SOLVER.AMP.DTYPE = "bf16"
+    # On CPUs, "processor": bf16 as above if the processor has instructions for it, channels_last,
+    # and PyTorch's number of threads. "timed": the fastest precision, layout and number of threads
+    # of a few steps before the first one; with --deterministic as "processor". "keys": SOLVER.AMP
+    # and MODEL.YOLOR.CHANNELS_LAST. A resumed run keeps what was chosen.
+    cfg.SOLVER.CPU = "processor"
     # Exponential moving average of the weights, with decay DECAY * (1 - exp(-steps / TAU)).
     cfg.SOLVER.EMA = CfgNode()
     cfg.SOLVER.EMA.ENABLED = False

@@ -130,7 +130,10 @@ class TrialStep:
         # Not compiled, which takes minutes and saves memory. Without SyncBatchNorm, for which
         # processes wait for each other.
         self.model = prepare_for_training(
-            model, freeze=options.freeze, channels_last=options.channels_last
+            model,
+            freeze=options.freeze,
+            channels_last=options.channels_last,
+            activation_checkpointing=options.activation_checkpointing,
         ).train()
         self.optimizer = optimizer(self.model)
         for group in self.optimizer.param_groups:

@@ -39,6 +39,7 @@ MAY_DIFFER = (
     "init.weights",
     "tokenizer.model",  # the checkpoint has the tokenizer itself
     "data.test",
+    "model.precision",
     "data.num_workers",
     "train_mapper.cache_bytes",
     "test_mapper",
@@ -50,6 +51,7 @@ MEMORY_SETTINGS = MemorySettings(
     batch="data.batch_size={}",
     accum="run.accum_steps={}",
     amp="run.precision=bf16",
+    checkpointing="run.activation_checkpointing=True",
     canvas="train_mapper.strong.size={0} train_mapper.weak_size={0}",
 )
 

@@ -88,6 +88,7 @@ def train(run: Run) -> Results:
             accum=run.options.accum_steps,
             canvas=run.parts.data.canvas,
             amp=bool(run.options.precision),
+            checkpointing=run.options.activation_checkpointing or run.options.compile,
             processes=comm.get_world_size(),
             settings=run.parts.config.memory,
         )

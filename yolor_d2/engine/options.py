@@ -10,9 +10,11 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from ..checks import check_choice
+from .cpu_setting import CHOICES, multiplies_bf16
 from .optim.optimizer import clip_gradients
 
 PRECISIONS = ("bf16", "fp16")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune")
 
 
 def option(
@@ -35,6 +37,7 @@ class RunOptions:
 
     output_dir: str = option("OUTPUT_DIR", may_change=True)
     max_iter: int = option("SOLVER.MAX_ITER")
+    max_minutes: float = option("SOLVER.MAX_MINUTES", 0.0, may_change=True)
     accum_steps: int = option("SOLVER.ACCUM_STEPS", 1)
     precision: str = option("SOLVER.AMP.DTYPE", "", switch="SOLVER.AMP.ENABLED")
     clip_type: str = option(
@@ -45,11 +48,17 @@ class RunOptions:
     clip_full_model: bool = option("SOLVER.CLIP_GRADIENTS.FULL_MODEL", True)
     ema_decay: float = option("SOLVER.EMA.DECAY", 0.0, switch="SOLVER.EMA.ENABLED")
     ema_tau: float = option("SOLVER.EMA.TAU", 2000.0)
+    loss_factors: Sequence[Sequence[Any]] = option("SOLVER.LOSS_FACTORS", ())
     freeze: Sequence[str] = option("SOLVER.FREEZE", ())
     nonfinite: str = option("SOLVER.NONFINITE", "stop", may_change=True)
     max_skipped: int = option("SOLVER.MAX_SKIPPED", 10, may_change=True)
+    cpu: str = option("SOLVER.CPU", "processor")
     channels_last: bool = option("MODEL.YOLOR.CHANNELS_LAST", False)
+    activation_checkpointing: bool = option(
+        "MODEL.YOLOR.ACTIVATION_CHECKPOINTING", False, may_change=True
+    )
     compile: bool = option("MODEL.YOLOR.COMPILE", False, may_change=True)
+    compile_mode: str = option("MODEL.YOLOR.COMPILE_MODE", "default", may_change=True)
     sync_bn: bool = option("MODEL.YOLOR.SYNC_BN", False)
     checkpoint_period: int = option("SOLVER.CHECKPOINT_PERIOD", 5000, may_change=True)
     checkpoint_keep: int = option("SOLVER.CHECKPOINT_KEEP", 2, may_change=True)
@@ -71,25 +80,46 @@ class RunOptions:
     max_data_wait: float = option("LOG.MAX_DATA_WAIT", 0.1, may_change=True)
 
     def __post_init__(self) -> None:
-        choices = {"nonfinite": ("stop", "skip"), "eval_weights": ("ema", "raw")}
+        choices = {
+            "nonfinite": ("stop", "skip"),
+            "eval_weights": ("ema", "raw"),
+            "compile_mode": COMPILE_MODES,
+            "cpu": CHOICES,
+        }
         if self.precision:
             choices["precision"] = PRECISIONS
         if self.clip_type:
             choices["clip_type"] = ("norm", "value")
         for name, allowed in choices.items():
             check_choice(self.key(name), getattr(self, name), allowed)
+        if self.activation_checkpointing and self.compile:
+            raise ValueError(
+                f"{self.key('activation_checkpointing')} and {self.key('compile')} exclude each "
+                "other: compiled code chooses itself what to compute again"
+            )
         for name in ("accum_steps", "checkpoint_period", "log_period"):
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"{self.key(name)} is {value}; it must be at least 1")
+        if self.max_minutes < 0:
+            name = self.key("max_minutes")
+            raise ValueError(f"{name} is {self.max_minutes}; it must not be negative")
 
     def key(self, name: str) -> str:
         """The configuration key of a field, for messages."""
         return f"run.{name}"
 
     def on(self, device: str) -> "RunOptions":
-        """The same options on a device: CPUs are faster in single precision."""
-        return dataclasses.replace(self, precision="") if device == "cpu" else self
+        """The same options on a device: on a CPU, SOLVER.CPU sets precision and layout."""
+        if device != "cpu":
+            return self
+        obeys_keys = self.cpu == "keys"
+        is_half = self.precision == "bf16" and (obeys_keys or multiplies_bf16())
+        return dataclasses.replace(
+            self,
+            precision="bf16" if is_half else "",
+            channels_last=self.channels_last or not obeys_keys,
+        )
 
     def clip(self, parameters: Iterable[nn.Parameter]) -> Tensor:
         """Clip gradients in place; return their norm before clipping."""

@@ -25,6 +25,8 @@ from ..tasks import check_tasks
 from .batch_size import CPU_BATCH, largest_batch
 from .optim.optimizer import build_optimizer
 from .options import RunOptions
+from .parallel import prepare_for_training
+from .step import DTYPES
 
 STRIDE = 32  # of canvas sides
 
@@ -146,17 +148,17 @@ def seconds_per_step(cfg: CfgNode) -> float:
     """Return the time of a training step, with data, measured on this machine."""
     has_captions = "caption" in cfg.MODEL.YOLOR.TASKS
     loader = build_train_loader(cfg, tokenizer=build_tokenizer(cfg) if has_captions else None)
-    model = build_model(cfg).train()
-    device = cfg.MODEL.DEVICE
-    is_gpu = device.startswith("cuda")
+    options = RunOptions.from_config(cfg)
+    model = prepare_for_training(build_model(cfg), channels_last=options.channels_last).train()
+    dtype, device = DTYPES[options.precision], torch.device(cfg.MODEL.DEVICE).type
     start = 0.0
     for step, batch in enumerate(islice(loader, TRIAL_STEPS + 1)):
         if step == 1:  # the first step includes starting workers and choosing kernels
             start = time.perf_counter()
-        with torch.autocast("cuda", torch.bfloat16, enabled=is_gpu and cfg.SOLVER.AMP.ENABLED):
+        with torch.autocast(device, dtype, enabled=dtype is not None):
             losses = model(batch)
         sum(losses.values()).backward()
-        if is_gpu:
+        if device == "cuda":
             torch.cuda.synchronize()
     return (time.perf_counter() - start) / TRIAL_STEPS
 

@@ -7,6 +7,7 @@ from detectron2.utils import comm
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..modeling.backbone import SelectiveBackbone
 from .optim.optimizer import freeze_parts
 
 
@@ -16,9 +17,13 @@ def prepare_for_training(
     freeze: Sequence[str] = (),
     sync_bn: bool = False,
     channels_last: bool = False,
+    activation_checkpointing: bool = False,
     compile: bool = False,
+    compile_mode: str = "default",
 ) -> nn.Module:
     """Prepare a model; must be called before its optimizer is made."""
+    if activation_checkpointing:
+        checkpoint_activations(model)
     if sync_bn and comm.get_world_size() > 1:
         if next(model.parameters()).device.type != "cuda":
             raise ValueError("MODEL.YOLOR.SYNC_BN: PyTorch supports this on GPUs only")
@@ -28,8 +33,20 @@ def prepare_for_training(
         model = model.to(memory_format=torch.channels_last)
     if compile:
         # In place: names in the state dict, copies and wrappers of the model stay the same.
-        model.get_submodule("backbone").compile()
+        model.get_submodule("backbone").compile(mode=compile_mode)
     return model
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Let our backbones and necks compute activations again in the backward pass."""
+    backbones = [each for each in model.modules() if isinstance(each, SelectiveBackbone)]
+    if not backbones:
+        raise ValueError(
+            "MODEL.YOLOR.ACTIVATION_CHECKPOINTING is for backbones of yolor_d2; "
+            f"{type(model).__name__} has none"
+        )
+    for backbone in backbones:
+        backbone.activation_checkpointing = True
 
 
 def parallelize(model: nn.Module) -> nn.Module:

@@ -50,12 +50,14 @@ class MemorySettings(NamedTuple):
         batch: images of a batch, over all processes.
         accum: batches of a step.
         amp: turns AMP on.
+        checkpointing: turns activation checkpointing on.
         canvas: sides of the training views.
     """
 
     batch: str
     accum: str
     amp: str
+    checkpointing: str
     canvas: str
 
 

@@ -15,6 +15,7 @@ from ..checkpoint.provenance import write_provenance
 from ..checkpoint.run_folder import RunFolder
 from ..checkpoint.saving import CheckpointError, Content
 from ..modeling import deploy
+from .cpu_setting import CPUSetting
 from .evaluation import Results, verify
 from .launch import signals
 from .optim.ema import ModelEMA
@@ -27,6 +28,7 @@ from .rewards import build_reward
 from .rng_state import random_state, set_random_state
 from .starting_point import StartingPoint
 from .step import Batch, TrainStep
+from .timed_steps import choose_by_time
 from .writers import build_writers
 
 logger = logging.getLogger(__name__)
@@ -79,7 +81,9 @@ class Run(TrainerBase):
             freeze=options.freeze,
             sync_bn=options.sync_bn,
             channels_last=options.channels_last,
+            activation_checkpointing=options.activation_checkpointing,
             compile=options.compile,
+            compile_mode=options.compile_mode,
         )
         optimizer = parts.optimizer(model)
         self.scheduler = parts.schedule(optimizer)
@@ -92,6 +96,10 @@ class Run(TrainerBase):
             reward=self.reward,
         )
         self.reset_ema()
+        if self._trainer.device.type == "cpu":
+            self._trainer.set_up_cpu(
+                CPUSetting(options.precision, options.channels_last, torch.get_num_threads())
+            )
 
     @property
     def model(self) -> nn.Module:
@@ -175,6 +183,10 @@ class Run(TrainerBase):
         """
         if self.start_iter < self.max_iter:
             self.open_data()
+            if self.options.cpu == "timed" and self.start_iter == 0:
+                choose_by_time(self._trainer, self.open_data())
+        if self._trainer.cpu_setting is not None:
+            logger.info("training steps on the CPU: %s", self._trainer.cpu_setting)
         if comm.is_main_process():
             self.folder.check_writable(2 * self._checkpoint_bytes())
             self.folder.lock()
@@ -197,14 +209,14 @@ class Run(TrainerBase):
         logger.info("steps %d to %d", self.start_iter, self.max_iter)
         if self.start_iter < self.max_iter:
             self._trainer.batches = iter(self.open_data())
-        for iteration in range(self.start_iter, self.max_iter):
-            self.iter = iteration
+        while self.finished < self.max_iter:  # hooks can lower it
+            self.iter = self.finished
             if self.stop_reason:
                 logger.info("stopped after %d steps: %s", self.finished, self.stop_reason)
                 return
             self.before_step()
             self.run_step()
-            self.finished = iteration + 1
+            self.finished += 1
             self.after_step()
             if self._trainer.stop_agreed:
                 self._interrupt()
@@ -241,6 +253,8 @@ class Run(TrainerBase):
         }
         if self.ema is not None:
             data["ema"] = self.ema.state_dict()
+        if self._trainer.cpu_setting is not None:
+            data["cpu_setting"] = self._trainer.cpu_setting._asdict()
         if self._trainer.scaler.is_enabled():
             data["scaler"] = self._trainer.scaler.state_dict()
         if self.parts.tokenizer is not None:
@@ -300,6 +314,10 @@ class Run(TrainerBase):
         """Restore the state of a checkpoint."""
         self._check_changes(data["provenance"])
         self._check_tokenizer(data)
+        if self._trainer.cpu_setting is not None and self.options.cpu != "keys":
+            # Runs of earlier versions had none, and were in float32.
+            earlier = CPUSetting("", self.options.channels_last, torch.get_num_threads())
+            self._trainer.set_up_cpu(CPUSetting(**data.get("cpu_setting", earlier._asdict())))
         self.model.load_state_dict(data["model"])
         load_by_names(self.optimizer, self.model, data["optimizer"], names=data["optimizer_names"])
         if self.ema is not None and "ema" in data:

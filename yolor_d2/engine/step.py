@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..modeling.objects import Reward
+from .cpu_setting import CPUSetting
 from .nonfinite import FloatBuffers, NonFiniteError, report_nonfinite
 from .optim.ema import ModelEMA
+from .optim.loss_factors import LossFactors
 from .optim.schedule import Schedule
 from .options import RunOptions
 from .parallel import unwrap
@@ -50,6 +53,7 @@ class TrainStep(TrainerBase):
     Attributes:
         batches: of the training data; set before the first step.
         ema: moving average of the weights, updated after each step; None: no EMA.
+        cpu_setting: of the steps on a CPU; None on a GPU.
         stop_agreed: whether a process had been asked to stop before the last step ended.
     """
 
@@ -74,6 +78,10 @@ class TrainStep(TrainerBase):
         self.model_arguments = {} if reward is None else {"reward": reward}
         self.ema: ModelEMA | None = None
         self.dtype = DTYPES[options.precision]
+        self.loss_factors = LossFactors(
+            options.loss_factors, total=options.max_iter, key=options.key("loss_factors")
+        )
+        self.cpu_setting: CPUSetting | None = None
         self.stop_agreed = False
         self.skipped = 0  # steps in a row
         self.device = next(model.parameters()).device
@@ -82,6 +90,12 @@ class TrainStep(TrainerBase):
         self.scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.dtype is torch.float16, init_scale=2.0**14
         )
+
+    def set_up_cpu(self, setting: CPUSetting) -> None:
+        """Make the following steps with this setting."""
+        self.cpu_setting = setting
+        self.dtype = DTYPES[setting.precision]
+        setting.apply(unwrap(self.model))
 
     def run_step(self) -> None:
         started = time.perf_counter()
@@ -112,15 +126,18 @@ class TrainStep(TrainerBase):
                 batch = next(self.batches)
             batches.append(batch)
             is_last = number == accum_steps - 1
+            if self.options.compile:
+                torch.compiler.cudagraph_mark_step_begin()  # for COMPILE_MODE reduce-overhead
             # They need the graph twice, which a compiled backward pass does not allow.
             needs_task_gradients = is_last and self._needs_task_gradients()
             with self._synchronization(is_last):
                 with watch.time("forward"), self.autocast(), _compilation(not needs_task_gradients):
                     losses = self.model(batch, **self.model_arguments)
+                weighted = self.loss_factors.apply(losses, self.iter)
                 if needs_task_gradients:
-                    self._write_task_gradients(losses)
+                    self._write_task_gradients(weighted)
                 with watch.time("backward"):
-                    total = sum(losses.values()) / accum_steps
+                    total = reduce(torch.add, weighted.values()) / accum_steps
                     self.scaler.scale(total).backward()
             for name, loss in losses.items():
                 means[name] = means.get(name, 0.0) + loss.detach().float() / accum_steps

@@ -53,6 +53,7 @@ MEMORY_SETTINGS = MemorySettings(
     batch="SOLVER.IMS_PER_BATCH {}",
     accum="SOLVER.ACCUM_STEPS {}",
     amp="SOLVER.AMP.ENABLED True",
+    checkpointing="MODEL.YOLOR.ACTIVATION_CHECKPOINTING True",
     canvas="INPUT.STRONG.SIZE {0} INPUT.WEAK.SIZE {0}",
 )
 

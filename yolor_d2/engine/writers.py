@@ -84,15 +84,17 @@ class ProgressPrinter(EventWriter):
         parts = [part for part in ("data", "forward", "backward") if f"time/{part}" in latest]
         finished = self._printed + 1
         left = self._time_left(finished, median("time/step") / 1000)
+        progress = f"of {self.max_iter} ({100 * finished / self.max_iter:.1f} %)"
+        if "seconds_left" in latest:
+            left = min(left, latest["seconds_left"][0])
+            progress = f"of at most {self.max_iter}"
         # The first step includes starting workers and choosing kernels: nothing follows from it.
         is_first = self._printed == first_step(storage)
         logger.info(
-            "step %d of %d (%.1f %%)%s | loss %.4g: %s | lr %.3g | "
-            "%.3g images/s, %.0f ms (%s) | %.1f GB",
+            "step %d %s%s | loss %.4g: %s | lr %.3g | %.3g images/s, %.0f ms (%s) | %.1f GB",
             finished,
-            self.max_iter,
-            100 * finished / self.max_iter,
-            "" if is_first else f", {left} left",
+            progress,
+            "" if is_first else f", {datetime.timedelta(seconds=round(left))} left",
             median("total_loss"),
             ", ".join(f"{name.removeprefix('loss_')} {median(name):.4g}" for name in losses),
             latest["lr"][0],
@@ -102,7 +104,7 @@ class ProgressPrinter(EventWriter):
             peak_memory() / 1e9,
         )
 
-    def _time_left(self, finished: int, step_seconds: float) -> datetime.timedelta:
+    def _time_left(self, finished: int, step_seconds: float) -> float:
         """Estimate from the elapsed time, with evaluations; at first from the last steps."""
         now = time.monotonic()
         if self._start is None:
@@ -110,7 +112,7 @@ class ProgressPrinter(EventWriter):
         else:
             first, started = self._start
             step_seconds = (now - started) / (finished - first)
-        return datetime.timedelta(seconds=round(step_seconds * (self.max_iter - finished)))
+        return step_seconds * (self.max_iter - finished)
 
 
 def peak_memory() -> float:

@@ -21,8 +21,8 @@ class Thresholds(NamedTuple):
     """What becomes a label.
 
     Attributes:
-        score: lowest score of objects that are labels.
-        unsure: lowest score of objects that are marked as crowds; objects below are left out.
+        score: score threshold of objects that are labels.
+        unsure: score threshold of objects that are marked as crowds; those below are left out.
         pixel: lowest probability of labels in semantic maps; other pixels are unknown.
     """
 

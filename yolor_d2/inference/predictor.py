@@ -27,7 +27,7 @@ class Predictor:
         device: "cuda", "cpu", ...; None is a GPU if available.
         tasks: tasks to predict, a subset of the trained ones; None is all of them.
         weights: weight file of a configuration.
-        score_threshold: lowest score of objects, also in panoptic maps.
+        score_threshold: of objects, also in panoptic maps.
         batch_size: images per batch.
         opts: KEY, VALUE, ... of the configuration; for a LazyConfig "model.NAME=VALUE", ...
 

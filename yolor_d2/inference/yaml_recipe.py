@@ -23,7 +23,7 @@ class YamlRecipe:
     Args:
         cfg: the configuration; it is modified.
         device: device of the network.
-        score_threshold: lowest score of objects; `opts` take precedence.
+        score_threshold: of objects; `opts` take precedence.
         opts: KEY, VALUE, ... that override the configuration.
 
     Attributes:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .heads.caption.regions import Regions, found_regions, true_regions
-from .layers import frozen_statistics
+from .layers import FrozenStatistics
 from .objects import HeadOutputs, Objects
 
 Features = Mapping[str, Tensor]
@@ -50,7 +50,7 @@ def head_outputs(heads: Mapping[str, Any], features: Features, detection: Any) -
     detector, semantic = heads["detection"], heads["semantic"]
     if detection is None:
         detection = _detect(detector, features)
-    with frozen_statistics(semantic):
+    with FrozenStatistics(semantic):
         shared = semantic.shared_map(features)
         logits = _chosen_branches(detector, detection).logits.detach()
         return HeadOutputs(logits, semantic.maps_from(shared), shared)
@@ -84,5 +84,5 @@ def regions(
 
 @torch.no_grad()
 def _detect(detector: Any, features: Features) -> Any:
-    with frozen_statistics(detector):
+    with FrozenStatistics(detector):
         return detector(features)

@@ -11,6 +11,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, build_sem_seg_head
 from torch import Tensor, nn
 
+from ..checks import check_choice
 from ..letterbox import Content, pad_images
 from ..tasks import check_tasks
 from ..tokenizer import Tokenizer
@@ -23,10 +24,10 @@ from .heads import (
     build_mask_head,
 )
 from .heads.semantic import SemanticHead
-from .layers import frozen_statistics, is_trainable, training_flag
+from .layers import FrozenStatistics, is_trainable, training_flag
 from .objects import HeadOutputs, Objects, Reward
 from .panoptic import PanopticMerger
-from .results import Frame, RawOutputs, make_frames, place_instances, place_map
+from .results import Frame, RawOutputs, in_float32, make_frames, place_instances, place_map
 from .views import (
     STRONG,
     WEAK,
@@ -70,6 +71,7 @@ class YOLOR(nn.Module):
         tokenizer: Tokenizer | None = None,
         views: ViewOptions | None = None,
         full_logits: bool = False,
+        precision: str = "fp32",
         pixel_mean: Sequence[float] = (0.0, 0.0, 0.0),
         pixel_std: Sequence[float] = (255.0, 255.0, 255.0),
     ) -> None:
@@ -83,6 +85,7 @@ class YOLOR(nn.Module):
             views: which tasks train on the weak view, and how images are padded; None: the
                 defaults.
             full_logits: return semantic logits at the size of the image instead of labels.
+            precision: of backbone and heads at inference: "fp32" or "bf16".
             pixel_mean, pixel_std: of each channel, for pixels in 0..255.
         """
         super().__init__()
@@ -103,6 +106,8 @@ class YOLOR(nn.Module):
         self.weak_bn = views.weak_bn
         self.pad = views.pad
         self.full_logits = full_logits
+        check_choice("TEST.PRECISION", precision, ("fp32", "bf16"))
+        self.precision = precision
         self.with_probabilities = False
         self.canvas_divisor = max(SIZE_DIVISIBILITY, backbone.size_divisibility)
         self.test_divisor = lcm(self.canvas_divisor, views.test_divisor)
@@ -132,6 +137,7 @@ class YOLOR(nn.Module):
             "tokenizer": Tokenizer.load(cfg.TOKENIZER.MODEL) if cfg.TOKENIZER.MODEL else None,
             "views": views,
             "full_logits": cfg.MODEL.SEM_SEG_HEAD.FULL_LOGITS,
+            "precision": cfg.TEST.PRECISION,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
@@ -225,7 +231,7 @@ class YOLOR(nn.Module):
         passes = []
         for view, names in zip(views, wanted, strict=True):
             frozen = self.weak_bn == "frozen" and view.is_weak
-            with frozen_statistics(self.backbone) if frozen else nullcontext():
+            with FrozenStatistics(self.backbone) if frozen else nullcontext():
                 passes.append(self.extract(view.images, names))
         return passes
 
@@ -316,7 +322,8 @@ class YOLOR(nn.Module):
             samples = [batch[index] for index in indices]
             images = [sample["image"].to(self.device) for sample in samples]
             canvas, contents = pad_images(images, divisor=self.test_divisor, mode=self.pad)
-            raw = self.raw_outputs(canvas, contents)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                raw = in_float32(self.raw_outputs(canvas, contents))
             frames = make_frames(samples, contents, canvas)
             results |= zip(indices, self.results(raw, frames), strict=True)
         return [results[index] for index in range(len(batch))]
@@ -376,10 +383,20 @@ class YOLOR(nn.Module):
             for result in results:
                 result["panoptic_seg"] = self.panoptic(result["instances"], result["sem_seg"])
         if self.caption_head is not None and raw.caption is not None:
-            captions = [field.tolist() for field in self.caption_head.generate(raw.caption)]
-            for result, ids, score, length in zip(results, *captions, strict=True):
-                result["caption_ids"] = ids[:length]
-                result["caption_score"] = score
-                if self.tokenizer is not None:
-                    result["caption"] = self.tokenizer.decode(result["caption_ids"])
+            for result, caption in zip(results, self.captions(raw.caption), strict=True):
+                result |= caption
         return results
+
+    def captions(self, tokens: Any) -> list[dict[str, Any]]:
+        """Captions of the images that the caption head has encoded; none without the head."""
+        if self.caption_head is None:
+            return []
+        captions = []
+        for ids, score, length in zip(
+            *(field.tolist() for field in self.caption_head.generate(tokens)), strict=True
+        ):
+            caption = {"caption_ids": ids[:length], "caption_score": score}
+            if self.tokenizer is not None:
+                caption["caption"] = self.tokenizer.decode(caption["caption_ids"])
+            captions.append(caption)
+        return captions

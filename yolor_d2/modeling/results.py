@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
@@ -32,6 +33,18 @@ class Frame(NamedTuple):
     canvas: tuple[int, int]  # height, width
     height: int
     width: int
+
+
+def in_float32(outputs: Any) -> Any:
+    """Outputs of heads, nested in any way, with tensors in half precision converted."""
+    if isinstance(outputs, Tensor):
+        is_half = outputs.dtype in (torch.bfloat16, torch.float16)
+        return outputs.float() if is_half else outputs
+    if isinstance(outputs, Mapping):
+        return {name: in_float32(value) for name, value in outputs.items()}
+    if isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
+        return type(outputs)(*map(in_float32, outputs))
+    return type(outputs)(map(in_float32, outputs)) if type(outputs) in (list, tuple) else outputs
 
 
 def make_frames(

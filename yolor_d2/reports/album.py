@@ -24,6 +24,7 @@ Json = dict[str, Any]
 OBJECTS_FILE = "coco_instances_results.json"
 CAPTIONS_FILE = "captions_results.json"
 OBJECT_LAYERS = ("masks", "boxes", "labels")
+TITLES = ("image", "true", "predicted")
 MARGIN = 0.75  # around a box in a close-up, relative to its longer side
 MIN_CLOSEUP_SIDE = 240  # pixels
 
@@ -77,10 +78,10 @@ class Album:
         return draw_results(record_image(self.records[image_id]), {}, self.metadata)
 
     def draw_comparison(self, image_id: int) -> np.ndarray:
-        """Draw an image with its objects next to the image with the detections."""
+        """Draw an image, the image with its objects, and the image with the detections."""
         assert self.objects is not None
-        pictures = self._draw_pair(image_id, self.annotations[image_id], self.objects[image_id])
-        return side_by_side(pictures, titles=["true", "predicted"])
+        pictures = self._draw_all(image_id, self.annotations[image_id], self.objects[image_id])
+        return side_by_side(pictures, titles=TITLES)
 
     def closeup(
         self,
@@ -92,14 +93,14 @@ class Album:
         title: str,
         note: str,
     ) -> Figure:
-        """Draw the surroundings of a box (x, y, width, height) with objects and with detections."""
-        pictures = self._draw_pair(image_id, annotations, results)
+        """Draw the surroundings of a box (x, y, width, height) as in `draw_comparison`."""
+        pictures = self._draw_all(image_id, annotations, results)
         scale = pictures[0].shape[1] / self.records[image_id]["width"]
         crops = [_crop(picture, np.array(box) * scale) for picture in pictures]
-        picture = side_by_side(crops, titles=["true", "predicted"])
+        picture = side_by_side(crops, titles=TITLES)
         return Figure(picture, f"{title} in {self.file_name(image_id)}", note)
 
-    def _draw_pair(
+    def _draw_all(
         self, image_id: int, annotations: Sequence[Json], results: Sequence[Json]
     ) -> list[np.ndarray]:
         record = self.records[image_id]
@@ -108,12 +109,12 @@ class Album:
         return [
             draw_results(
                 image,
-                {"instances": instances},
+                result,
                 self.metadata,
                 layers=OBJECT_LAYERS,
                 score_threshold=self.threshold,
             )
-            for instances in (true, predicted)
+            for result in ({}, {"instances": true}, {"instances": predicted})
         ]
 
 

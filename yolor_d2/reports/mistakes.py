@@ -13,8 +13,7 @@ from .html_page import Figure, Section
 
 NOTE = (
     "Objects have a score of at least {threshold:.2f}. They are correct if a true box of the same "
-    "class overlaps by more than half (intersection over union). On the left are the annotations, "
-    "on the right the predictions."
+    "class overlaps by more than half (intersection over union)."
 )
 
 

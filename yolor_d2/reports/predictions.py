@@ -15,7 +15,7 @@ from tqdm import tqdm
 from ..data import build_test_loader
 from ..data.catalog.records import read_records
 from ..engine.trainer import build_for_inference
-from ..visualization import BACKGROUND, CAPTION_PANEL, PANELS, draw_panels, side_by_side, stack
+from ..visualization import BACKGROUND, IMAGE_PANEL, PANELS, draw_panels, side_by_side, stack
 from .ground_truth import record_image, true_result
 
 
@@ -25,7 +25,7 @@ def draw_test_set(cfg: CfgNode, *, number: int, threshold: float) -> int:
     Args:
         cfg: configuration with MODEL.WEIGHTS.
         number: number of images.
-        threshold: lowest score of drawn objects.
+        threshold: score threshold of drawn objects.
 
     Returns:
         The number of pictures.
@@ -62,22 +62,25 @@ def compare_all(
         items: samples of a test loader.
         records: data set records by file name.
         metadata: class names and colors.
-        threshold: lowest score of drawn objects.
+        threshold: score threshold of drawn objects.
     """
     for item in items:
         record = records[item["file_name"]]
         image = record_image(record)
-        yield compare(
-            draw_panels(image, true_result(record), metadata),
-            draw_panels(image, model([item])[0], metadata, score_threshold=threshold),
-        )
+        truth, found = true_result(record), model([item])[0]
+        panels = [
+            draw_panels(image, truth, metadata),
+            draw_panels(image, found, metadata, score_threshold=threshold),
+        ]
+        has_caption = "caption" in truth or "caption" in found
+        if not has_caption and all(list(pictures) == [IMAGE_PANEL] for pictures in panels):
+            raise ValueError("there is nothing to draw: neither captions nor class names")
+        yield compare(*panels)
 
 
 def compare(truth: Mapping[str, np.ndarray], found: Mapping[str, np.ndarray]) -> np.ndarray:
     """Arrange pictures in two rows, one column per kind; missing pictures are gaps."""
-    kinds = [kind for kind in (*PANELS, CAPTION_PANEL) if kind in truth or kind in found]
-    if not kinds:
-        raise ValueError("there is nothing to draw: neither captions nor class names")
+    kinds = [kind for kind in (IMAGE_PANEL, *PANELS) if kind in truth or kind in found]
     width = next(iter((found or truth).values())).shape[1]
     gap = np.full((1, width, 3), BACKGROUND, dtype=np.uint8)
     rows = []

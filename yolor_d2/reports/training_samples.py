@@ -9,7 +9,7 @@ from detectron2.data import MetadataCatalog
 
 from ..data import build_tokenizer, build_train_loader
 from ..data.catalog.records import read_records
-from ..visualization import draw_panels, draw_results, sample_pictures
+from ..visualization import draw_panels, sample_pictures
 from .ground_truth import record_image, true_result
 from .html_page import Figure, Section
 
@@ -35,9 +35,7 @@ def draw_samples(cfg: CfgNode, number: int) -> Iterator[Section]:
         record, metadata = records[item["file_name"]]
         views = sample_pictures(item, metadata, tokenizer, image_format=cfg.INPUT.FORMAT)
         image, truth = record_image(record), true_result(record)
-        kinds = draw_panels(image, truth, metadata) or {
-            "none": draw_results(image, truth, metadata, layers=("caption",))
-        }
+        kinds = draw_panels(image, truth, metadata)
         pictures = views | {f"annotations: {kind}": picture for kind, picture in kinds.items()}
         figures = [Figure(picture, title) for title, picture in pictures.items()]
         yield Section(f"sample {position}: {Path(record['file_name']).name}", figures)

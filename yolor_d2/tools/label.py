@@ -43,8 +43,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_weights_options(parser)
     parser.add_argument("--output", type=Path, required=True, metavar="DATA")
     thresholds = (
-        ("score", "S", "lowest score of objects"),
-        ("unsure", "U", "lowest score of unsure objects, marked as crowds"),
+        ("score", "S", "score threshold of objects"),
+        ("unsure", "U", "score threshold of unsure objects, which are marked as crowds"),
         ("pixel", "P", "lowest probability of pixels in semantic maps"),
     )
     for name, letter, text in thresholds:

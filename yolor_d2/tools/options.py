@@ -67,13 +67,13 @@ def add_picture_options(parser: argparse.ArgumentParser, *, number: int, counted
 
 
 def add_score_threshold(parser: argparse.ArgumentParser) -> None:
-    """Add the lowest score of drawn objects."""
+    """Add the score threshold of drawn objects."""
     parser.add_argument(
         "--score-threshold",
         type=float,
         default=0.25,
         metavar="S",
-        help="lowest score of drawn objects (0.25)",
+        help="score threshold of drawn objects (0.25)",
     )
 
 

@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=float,
         default=0.25,
         metavar="S",
-        help="lowest score of objects (0.25)",
+        help="score threshold of objects (0.25)",
     )
     parser.add_argument(
         "--batch-size", type=int, default=8, metavar="N", help="images per batch (8)"

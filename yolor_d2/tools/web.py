@@ -2,21 +2,27 @@
 
     yolor-d2 web --weights output/model_final.pth
 
-Needs Gradio: pip install 'yolor_d2[web]'. Only this machine can open the page unless --host is set;
-see docs/guides/web.md for its security. Ctrl-C stops the server.
+Only this machine can open the page unless --host is set; then everyone needs the printed address,
+which contains a token. See docs/guides/web.md for its security. Ctrl-C stops the server.
 """
 
 import argparse
+import secrets
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
-from ..web.guard import LOOPBACK
-from ..web.server import check_installed, serving, wait_for_signal
-from ..web.session import LOWEST_SCORE, SharedPredictor
+from ..inference.predictor import Predictor
+from ..web.access import LOOPBACK, Access, RateLimit
+from ..web.card import network_card
+from ..web.examples import Example, find_examples
+from ..web.handler import Site
+from ..web.prediction_queue import LOWEST_SCORE, PredictionQueue
+from ..web.server import serving, wait_for_signal
 from ..web.uploads import HARD_PIXELS
 from .errors import one_line_errors
-from .options import add_network_options, load_predictor
+from .options import add_network_options, load_predictor, positive
 
 HIGHEST_PORT = 65_535
 
@@ -27,9 +33,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_network_options(parser)
     parser.add_argument(
-        "--host", default="127.0.0.1", help="0.0.0.0: all machines can connect, without login"
+        "--host", default="127.0.0.1", help="0.0.0.0: all machines can connect, with a token"
     )
     parser.add_argument("--port", type=partial(_integer, highest=HIGHEST_PORT), default=7860)
+    parser.add_argument(
+        "--examples",
+        type=Path,
+        metavar="FOLDER",
+        help="pictures to try (default: those of the network's data set, if only this machine "
+        "can open the page)",
+    )
     parser.add_argument("--max-upload-mb", type=_megabytes, default=20, metavar="MB")
     parser.add_argument(
         "--max-pixels",
@@ -37,6 +50,13 @@ def make_parser() -> argparse.ArgumentParser:
         default=4_000_000,
         metavar="N",
         help="larger pictures are scaled down first (default: 4000000)",
+    )
+    parser.add_argument(
+        "--max-per-minute",
+        type=positive,
+        default=60,
+        metavar="N",
+        help="pictures from each address (default: 60)",
     )
     return parser
 
@@ -54,18 +74,42 @@ def _integer(text: str, *, highest: int) -> int:
     return int(text)
 
 
+def make_site(args: argparse.Namespace, predictor: Predictor) -> Site:
+    """Return what the page serves; only pages that others can open have a token."""
+    is_local = args.host in LOOPBACK
+    max_upload = int(args.max_upload_mb * 1e6)
+    weights = Path(args.weights)
+    return Site(
+        queue=PredictionQueue(predictor, max_pixels=args.max_pixels),
+        access=Access(LOOPBACK) if is_local else Access(None, secrets.token_urlsafe(24)),
+        rate=RateLimit(args.max_per_minute),
+        max_upload=max_upload,
+        card=network_card(predictor, "/".join(weights.parts[-2:])),
+        examples=_examples(args, predictor, max_upload),
+    )
+
+
+def _examples(args: argparse.Namespace, predictor: Predictor, max_upload: int) -> list[Example]:
+    if args.examples is not None:
+        return find_examples(args.examples, max_bytes=max_upload)
+    root = predictor.metadata.get("image_root")
+    if args.host not in LOOPBACK or not root:
+        return []
+    try:
+        return find_examples(Path(root), max_bytes=max_upload)
+    except (OSError, ValueError):  # the data are not on this machine
+        return []
+
+
 @one_line_errors("web")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the page until Ctrl-C; returns the exit code."""
     args = make_parser().parse_args(arguments)
-    check_installed()
     predictor = load_predictor(args, score_threshold=LOWEST_SCORE, batch_size=1)
-    shared = SharedPredictor(predictor, max_pixels=args.max_pixels)
-    max_upload = int(args.max_upload_mb * 1e6)
-    with serving(shared, host=args.host, port=args.port, max_upload=max_upload) as url:
+    with serving(make_site(args, predictor), host=args.host, port=args.port) as url:
         print(f"The page is at {url}; Ctrl-C stops the server", flush=True)
         if args.host not in LOOPBACK:
-            print("Everyone who can connect to this machine can use it: no login", flush=True)
+            print("Everyone with this address can use it; nothing is encrypted", flush=True)
         wait_for_signal()
     return 0
 

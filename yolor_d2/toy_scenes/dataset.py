@@ -93,6 +93,7 @@ def generate_toy_scenes(
     max_size: int = 200,
     max_objects: int = 8,
     progress: bool = True,
+    keep: bool = False,
 ) -> None:
     """Write a toy data set, replacing an existing one.
 
@@ -107,6 +108,7 @@ def generate_toy_scenes(
         max_size: largest longer side, at most 85 % of the image's shorter side.
         max_objects: largest number of objects in an image; a crowd counts as one.
         progress: show a progress bar.
+        keep: write nothing if the folder has exactly this data set.
 
     Raises:
         ValueError: an argument is out of range, or the output folder has other content.
@@ -118,6 +120,8 @@ def generate_toy_scenes(
     counts = {"train": train, "val": val}
     _check_arguments(options, counts=counts, seed=seed, workers=workers)
     arguments = {"generator": "yolor_d2 toy scenes", **counts, "seed": seed, **options._asdict()}
+    if keep and _is_complete(output, arguments):
+        return
     _prepare_output(output, arguments)
     tasks = [
         _Task(output=output, split=split, number=number, seed=seed, options=options)
@@ -152,6 +156,12 @@ def _check_arguments(
         )
     if not 1 <= options.max_objects <= 50:
         raise ValueError(f"max_objects must be in 1..50, got {options.max_objects}")
+
+
+def _is_complete(output: Path, arguments: Json) -> bool:
+    """Whether a folder has the data set of these arguments; its JSON files are written last."""
+    marker, last = output / MARKER, output / f"annotations/scenes_{SPLITS[-1]}.json"
+    return last.is_file() and json.loads(marker.read_text(encoding="utf-8")) == arguments
 
 
 def _prepare_output(output: Path, arguments: Json) -> None:

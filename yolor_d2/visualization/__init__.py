@@ -3,12 +3,12 @@
 from .colors import BACKGROUND
 from .results import LAYERS, compatible_layers, draw_results
 from .samples import draw_sample, sample_pictures
-from .sheets import CAPTION_PANEL, PANELS, draw_panels, side_by_side, stack
+from .sheets import IMAGE_PANEL, PANELS, draw_panels, side_by_side, stack
 from .text import caption_strip
 
 __all__ = [
     "BACKGROUND",
-    "CAPTION_PANEL",
+    "IMAGE_PANEL",
     "LAYERS",
     "PANELS",
     "caption_strip",

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..structures import SemanticMap
 from ..tokenizer import Tokenizer
-from .results import draw_results
 from .sheets import draw_panels, side_by_side
 
 IGNORE_LABEL = 255
@@ -28,7 +27,7 @@ def draw_sample(
 def sample_pictures(
     item: Mapping[str, Any], metadata: Any, tokenizer: Tokenizer | None, *, image_format: str
 ) -> dict[str, np.ndarray]:
-    """Draw the views of a training sample with their targets: instances, semantic map, caption.
+    """Draw the views of a training sample and their targets: caption, instances, semantic map.
 
     Args:
         item: output of the dataset mapper.
@@ -44,12 +43,11 @@ def sample_pictures(
         if f"{prefix}image" not in item:
             continue
         image = _to_rgb(item[f"{prefix}image"], image_format)
-        panels = draw_panels(image, _targets(item, prefix), metadata)
-        pictures |= {f"{view}: {title}": picture for title, picture in panels.items()}
+        targets = _targets(item, prefix)
         if prefix or "weak_image" not in item:  # the view of the caption head
-            caption = _caption(item, tokenizer)
-            title = f"{view}: caption" if caption else view
-            pictures[title] = draw_results(image, caption, metadata, layers=("caption",))
+            targets |= _caption(item, tokenizer)
+        panels = draw_panels(image, targets, metadata)
+        pictures |= {f"{view}: {title}": picture for title, picture in panels.items()}
     return pictures
 
 

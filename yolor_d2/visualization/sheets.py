@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .painting import pad_picture
-from .results import draw_results, picture_scale
+from .results import draw_results
 from .text import MIN_STRIP_WIDTH, caption_strip
 
 GAP = 8
@@ -25,7 +25,7 @@ PANELS = {
     "semantic map": Panel("sem_seg", "stuff_classes", ("semantic", "labels")),
     "panoptic map": Panel("panoptic_seg", "stuff_classes", ("panoptic", "labels")),
 }
-CAPTION_PANEL = "captions"
+IMAGE_PANEL = "image"
 
 
 def draw_panels(
@@ -35,25 +35,22 @@ def draw_panels(
     *,
     score_threshold: float = 0.25,
 ) -> dict[str, np.ndarray]:
-    """Draw each output of a result in its own picture, and its caption as text.
+    """Draw the image with its caption below, then each output of a result in its own picture.
 
     Panels without class names in the metadata are left out. The arguments are those of
     `draw_results`.
 
     Returns:
-        Pictures by title, the keys of PANELS and CAPTION_PANEL.
+        Pictures by title: IMAGE_PANEL, then keys of PANELS.
     """
-    pictures = {
+    plain = draw_results(image, result, metadata, layers=("caption",))
+    return {IMAGE_PANEL: plain} | {
         title: draw_results(
             image, result, metadata, layers=panel.layers, score_threshold=score_threshold
         )
         for title, panel in PANELS.items()
         if panel.source in result and getattr(metadata, panel.classes, None)
     }
-    if "caption" in result:
-        width = max(image.shape[1] * picture_scale(image), MIN_STRIP_WIDTH)
-        pictures[CAPTION_PANEL] = caption_strip(result["caption"], width)
-    return pictures
 
 
 def side_by_side(pictures: Sequence[np.ndarray], *, titles: Sequence[str]) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""A web page for predictions: a Gradio app behind a request filter."""
+"""A web page for predictions: a small server, and a page that draws its answers itself."""

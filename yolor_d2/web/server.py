@@ -1,98 +1,76 @@
-"""The server of the web page: Gradio behind the guard, with its own temporary folder."""
+"""The server of the web page: one thread for each of a limited number of connections."""
 
-import os
 import signal
-import tempfile
+import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path
+from http.server import ThreadingHTTPServer
 from typing import Any
 
-from .guard import LOOPBACK, Guard
-from .session import SharedPredictor
+from .handler import Handler, Site
 
-# Features of Gradio that open the page to others or report its use.
-CLOSED: dict[str, Any] = {
-    "share": False,
-    "show_error": False,
-    "allowed_paths": [],  # only the temporary folder, and the guard checks that
-    "footer_links": [],
-    "run_history": False,
-    "enable_monitoring": False,
-    "strict_cors": True,
-    "ssr_mode": False,
-    "pwa": False,
-    "mcp_server": False,
-}
+MAX_CONNECTIONS = 128
 
 
-def check_installed() -> None:
-    """Raise a ValueError if Gradio is missing."""
-    if find_spec("gradio") is None:
-        raise ValueError("Gradio is not installed: pip install 'yolor_d2[web]'")
+class Server(ThreadingHTTPServer):
+    """Serves a site; connections beyond the limit are closed at once."""
+
+    daemon_threads = True
+    request_queue_size = MAX_CONNECTIONS
+
+    def __init__(self, site: Site, *, host: str, port: int) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        handler = type("SiteHandler", (Handler,), {"site": site})
+        try:
+            super().__init__((host, port), handler)
+        except OSError as error:
+            reason = error.strerror or "unknown"
+            raise OSError(f"port {port} of {host} cannot be used: {reason}") from None
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Ignore users who leave or are too slow; print other errors."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
 
 @contextmanager
-def serving(predictor: SharedPredictor, *, host: str, port: int, max_upload: int) -> Iterator[str]:
-    """Serve the page in a thread, and delete all its files at the end.
-
-    Args:
-        predictor: predictor of uploaded pictures.
-        host, port: address to listen on.
-        max_upload: largest upload in bytes.
-
-    Yields:
-        The URL of the page.
-    """
-    with tempfile.TemporaryDirectory(prefix="yolor_d2_web_") as folder:
-        prepare_gradio(folder)
-        from starlette.middleware import Middleware
-
-        from .page import CSS, MAX_SESSIONS, Page, theme
-
-        hosts = LOOPBACK if host in LOOPBACK else None
-        guard = Middleware(Guard, files=folder, max_upload=max_upload, hosts=hosts)
-        blocks = Page(predictor, Path(folder)).blocks
+def serving(site: Site, *, host: str, port: int) -> Iterator[str]:
+    """Serve the page in a thread; yields its address."""
+    with Server(site, host=host, port=port) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True)
+        thread.start()
         try:
-            _, url, _ = blocks.launch(
-                server_name=host,
-                server_port=port,
-                max_file_size=max_upload,
-                state_session_capacity=MAX_SESSIONS,
-                app_kwargs={"middleware": [guard], "docs_url": None, "redoc_url": None},
-                quiet=True,
-                prevent_thread_lock=True,
-                theme=theme(),
-                css=CSS,
-                **CLOSED,
-            )
-        except OSError:  # Gradio's message is about variables that are not used here
-            raise OSError(f"port {port} of {host} cannot be used") from None
-        try:
-            yield url
+            yield address_of(host, port, site.access.token)
         finally:
-            blocks.close(verbose=False)
+            server.shutdown()
+            site.queue.close()
+
+
+def address_of(host: str, port: int, token: str) -> str:
+    """Return the address of the page, by the name of this machine if it listens everywhere."""
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    name = f"[{name}]" if ":" in name else name
+    return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
 
 
 def wait_for_signal() -> None:
-    """Wait for SIGINT (Ctrl-C) or SIGTERM, so that either ends with a cleanup."""
+    """Wait for SIGINT (Ctrl-C) or SIGTERM."""
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
     stopped.wait()
-
-
-def prepare_gradio(folder: str) -> None:
-    """Set the variables that Gradio reads when imported; GRADIO_* of the environment are removed.
-
-    Args:
-        folder: folder of all files.
-    """
-    for name in [name for name in os.environ if name.startswith("GRADIO_")]:
-        del os.environ[name]
-    os.environ["GRADIO_TEMP_DIR"] = folder
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    os.environ["HF_HUB_OFFLINE"] = "1"

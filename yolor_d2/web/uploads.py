@@ -1,13 +1,12 @@
 """Untrusted picture uploads: the header is checked before anything is decoded."""
 
+import io
 import math
-import os
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ..inference.media import to_picture
 
@@ -27,27 +26,27 @@ class Upload(NamedTuple):
 
     Attributes:
         pixels: uint8 RGB (height, width, 3), scaled down if necessary.
-        name: name of the file, without folders.
         width, height: size before scaling down.
+        looks_same: whether browsers show the file as these pixels.
     """
 
     pixels: np.ndarray
-    name: str
     width: int
     height: int
+    looks_same: bool
 
     @property
     def is_scaled(self) -> bool:
         return self.pixels.shape[:2] != (self.height, self.width)
 
 
-def read_upload(path: str | os.PathLike[str], *, max_pixels: int) -> Upload:
-    """Decode a picture, and scale it down to at most `max_pixels`; the file suffix is ignored.
+def read_upload(content: bytes, *, max_pixels: int) -> Upload:
+    """Decode a picture, and scale it down to at most `max_pixels`.
 
     Raises:
         BadUploadError: the file is not a picture, is damaged or too large.
     """
-    image = _open(path)
+    image = _open(content)
     with image:
         _check_size(*image.size)
         # Decodes JPEG at 1/2, 1/4 or 1/8 of its size if that is large enough.
@@ -56,6 +55,7 @@ def read_upload(path: str | os.PathLike[str], *, max_pixels: int) -> Upload:
         decoded = image.size
         try:
             pixels = to_picture(image).pixels
+            looks_same = _looks_same(image)
         except Exception:  # decoders can raise anything for damaged or malicious bytes
             raise BadUploadError("This picture is damaged: it cannot be decoded.") from None
     turned = pixels.shape[1::-1] != decoded
@@ -63,7 +63,7 @@ def read_upload(path: str | os.PathLike[str], *, max_pixels: int) -> Upload:
     size = fitting_size(width, height, max_pixels)
     if size != pixels.shape[1::-1]:
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return Upload(pixels, Path(path).name, width, height)
+    return Upload(pixels, width, height, looks_same)
 
 
 def fitting_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
@@ -74,10 +74,18 @@ def fitting_size(width: int, height: int, max_pixels: int) -> tuple[int, int]:
     return max(1, int(width * factor)), max(1, int(height * factor))
 
 
-def _open(path: str | os.PathLike[str]) -> Image.Image:
+def _looks_same(image: Image.Image) -> bool:
+    """Whether browsers know the format, turn it as its EXIF says, and see nothing through it."""
+    if image.format == "TIFF" or "transparency" in image.info:
+        return False
+    is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    return image.mode in ("1", "L", "P", "RGB") and (is_upright or image.format == "JPEG")
+
+
+def _open(content: bytes) -> Image.Image:
     """Read the header without decoding pixels."""
     try:
-        return Image.open(path, formats=FORMATS)
+        return Image.open(io.BytesIO(content), formats=FORMATS)
     except Image.DecompressionBombError:
         raise BadUploadError(f"This picture is too large: {_LIMITS}") from None
     except Exception:  # see `read_upload`

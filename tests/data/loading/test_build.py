@@ -13,21 +13,25 @@ from PIL import Image
 
 from yolor_d2.data import build_test_loader, build_tokenizer, build_train_loader
 from yolor_d2.data.errors import DataError
+from yolor_d2.data.files.images import read_image
 from yolor_d2.data.loading.build import shared_classes
 from yolor_d2.data.loading.sets import with_mask_flags
+from yolor_d2.data.views import reading
 from yolor_d2.tokenizer import Tokenizer
 
 from . import Register, assert_same, break_files, config, first_items
 
 
+@pytest.mark.parametrize("partners", ["dataset", "batch"])
 @pytest.mark.parametrize("workers", [0, 1, 2, 4])
 def test_workers_and_restarts_change_nothing(
-    register: Register, tmp_path: Path, workers: int
+    register: Register, tmp_path: Path, workers: int, partners: str
 ) -> None:
     """12 iterations of 4 over 30 images: into the second epoch, mosaic closing after 9."""
     register("straight")
-    expected = first_items(config(tmp_path, "straight"), 12)
-    cfg = config(tmp_path, "straight", workers=workers, DATALOADER__IMAGE_CACHE_MB=1)
+    keys = {"INPUT__STRONG__PARTNERS": partners}
+    expected = first_items(config(tmp_path, "straight", **keys), 12)
+    cfg = config(tmp_path, "straight", workers=workers, DATALOADER__IMAGE_CACHE_MB=1, **keys)
     assert_same(first_items(cfg, 12), expected)
     assert_same(first_items(cfg, 6, start_iteration=6), expected[24:])
 
@@ -47,6 +51,43 @@ def test_two_processes_make_the_batches_of_one(
     assert_same(together, expected)
 
 
+def test_partners_of_a_batch_are_those_of_the_process(
+    register: Register, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each process's own share; samples do not depend on the order in which they are made."""
+    register("shared")
+    cfg = config(tmp_path, "shared", INPUT__STRONG__PARTNERS="batch", SOLVER__IMS_PER_BATCH=8)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        loader = build_train_loader(cfg, tokenizer=build_tokenizer(cfg))
+        batch = next(iter(loader))
+        requests = list(islice(loader.sampler, 4))
+        assert [request.position for request in requests] == [4 * rank + k for k in range(4)]
+        for k in (2, 0, 3, 1):
+            assert_same([loader.dataset[requests[k]]], [batch[k]])
+
+
+def test_files_of_a_batch_are_decoded_once(
+    register: Register, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register("once")
+    decoded: list[str] = []
+
+    def spy(path: str, **options: int) -> np.ndarray:
+        decoded.append(path)
+        return read_image(path, **options)
+
+    monkeypatch.setattr(reading, "read_image", spy)
+    keys = {"INPUT__STRONG__MIXUP": 0.0, "SOLVER__MAX_ITER": 100, "INPUT__CLOSE_MOSAIC_ITERS": 0}
+    numbers = {}
+    for partners in ("dataset", "batch"):
+        decoded.clear()
+        first_items(config(tmp_path, "once", INPUT__STRONG__PARTNERS=partners, **keys), 10)
+        numbers[partners] = len(decoded)
+    assert numbers["batch"] <= 40 < 100 < numbers["dataset"]  # of 10 batches of 4
+
+
 @pytest.mark.parametrize("name", ["multitask", "detectron2"])
 def test_global_generators_are_unchanged(register: Register, tmp_path: Path, name: str) -> None:
     register("quiet")
@@ -59,12 +100,14 @@ def test_global_generators_are_unchanged(register: Register, tmp_path: Path, nam
     assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
 
 
+@pytest.mark.parametrize("partners", ["dataset", "batch"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_broken_images_are_replaced_and_listed_once(
-    register: Register, tmp_path: Path, workers: int
+    register: Register, tmp_path: Path, workers: int, partners: str
 ) -> None:
     broken = break_files(register("damaged"))
-    cfg = config(tmp_path, "damaged", workers=workers, DATALOADER__MAX_BAD_FILES=0.2)
+    keys = {"DATALOADER__MAX_BAD_FILES": 0.2, "INPUT__STRONG__PARTNERS": partners}
+    cfg = config(tmp_path, "damaged", workers=workers, **keys)
     items = first_items(cfg, 16)  # two epochs
     assert len(items) == 64
     assert {item["file_name"] for item in items}.isdisjoint(broken)
@@ -92,7 +135,8 @@ def test_cmyk_and_gray_images_are_accepted(register: Register, tmp_path: Path) -
     assert not (tmp_path / "bad_files.txt").exists()
 
 
-def test_partly_labeled_data_sets(register: Register, tmp_path: Path) -> None:
+@pytest.mark.parametrize("partners", ["dataset", "batch"])
+def test_partly_labeled_data_sets(register: Register, tmp_path: Path, partners: str) -> None:
     """One data set with boxes only, one with captions only, and one with all targets."""
     for record in register("boxes", 10):
         del record["sem_seg_file_name"], record["captions"]
@@ -101,7 +145,8 @@ def test_partly_labeled_data_sets(register: Register, tmp_path: Path) -> None:
     for record in register("texts", 10):
         del record["sem_seg_file_name"], record["annotations"]
     register("whole", 20)
-    cfg = config(tmp_path, "boxes", "texts", "whole", DATASETS__TRAIN_RATIOS=[2, 1, 1])
+    keys = {"DATASETS__TRAIN_RATIOS": [2, 1, 1], "INPUT__STRONG__PARTNERS": partners}
+    cfg = config(tmp_path, "boxes", "texts", "whole", **keys)
     items = first_items(cfg, 20)
     found = {
         name: [i for i in items if i["image_id"].startswith(name)] for name in cfg.DATASETS.TRAIN

@@ -81,9 +81,24 @@ def batches(world_size: int, start: int, number: int) -> list[list[SampleRequest
 def test_batches_do_not_depend_on_processes_or_restarts() -> None:
     expected = batches(world_size=1, start=0, number=12)
     for world_size in (2, 4):
-        assert batches(world_size, start=0, number=12) == expected
-    assert batches(world_size=2, start=5 * 4, number=7) == expected[5:]
+        found = batches(world_size, start=0, number=12)
+        assert [without_batch(b) for b in found] == [without_batch(b) for b in expected]
+    assert batches(world_size=1, start=5 * 4, number=7) == expected[5:]
     assert [r.position for batch in expected for r in batch] == list(range(48))
+
+
+def test_requests_name_the_images_of_their_process() -> None:
+    for world_size in (1, 2, 4):
+        share = 4 // world_size
+        for batch in batches(world_size, start=20, number=6):
+            for first in range(0, 4, share):
+                requests = batch[first : first + share]
+                images = tuple(request.image for request in requests)
+                assert all(request.batch == images for request in requests)
+
+
+def without_batch(requests: list[SampleRequest]) -> list[SampleRequest]:
+    return [request._replace(batch=()) for request in requests]
 
 
 def test_mosaic_closes_at_its_position() -> None:
@@ -110,6 +125,24 @@ def test_partners_have_at_least_the_same_targets() -> None:
     rng = np.random.default_rng(0)
     for index, allowed in enumerate([{0, 1, 3, 4}, {1, 3}, set(range(5)), {1, 3}, {0, 1, 3, 4}]):
         assert {pool.draw(index, rng) for _ in range(200)} == allowed
+
+
+def test_partners_of_a_batch_come_first_and_once() -> None:
+    boxes, both = frozenset({"d"}), frozenset({"d", "m"})
+    pool = PartnerPool([boxes, both, boxes, both, both, both], np.zeros(6, dtype=int))
+    drawn = pool.partners(1, (0, 1, 3, 4, 3), np.random.default_rng(0))
+    assert sorted(islice(drawn, 2)) == [3, 4]  # without itself, and without images of boxes only
+    assert set(islice(drawn, 100)) == {1, 3, 4, 5}  # then of the whole data set
+    orders = {
+        tuple(islice(pool.partners(0, (0, 1, 2, 3), np.random.default_rng(seed)), 3))
+        for seed in range(40)
+    }
+    assert len(orders) == 6
+    # A batch of one image, and one without a fitting partner: as without a batch.
+    for batch in ((), (1,), (0, 1, 2)):
+        rngs = np.random.default_rng(2), np.random.default_rng(2)
+        expected = [pool.draw(1, rngs[0]) for _ in range(9)]
+        assert list(islice(pool.partners(1, batch, rngs[1]), 9)) == expected
 
 
 def test_partners_follow_the_ratios() -> None:

@@ -1,5 +1,6 @@
 """Samples have the views and targets that tasks read and records have, and nothing else."""
 
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def mapper(tokenizer: Tokenizer, **options: Any) -> MultiTaskMapper:
 
 
 def draw_of(record: Record, seed: int = 0, mosaic: bool = True) -> Draw:
-    return Draw(np.random.default_rng(seed), lambda rng: record, mosaic)
+    return Draw(np.random.default_rng(seed), repeat(record), mosaic)
 
 
 COMMON = {"file_name", "image_id", "height", "width"}

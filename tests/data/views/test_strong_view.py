@@ -1,5 +1,6 @@
 """The strong view: pixels, boxes, masks and semantic map agree for all random draws."""
 
+from itertools import count, repeat
 from pathlib import Path
 
 import cv2
@@ -52,7 +53,7 @@ def view_of(
 ) -> tuple[np.ndarray, Targets]:
     """Make one sample with partners drawn from all records."""
     rng = np.random.default_rng(seed)
-    draw = Draw(rng, lambda rng: records[rng.integers(len(records))], mosaic)
+    draw = Draw(rng, (records[rng.integers(len(records))] for _ in count()), mosaic)
     return strong_view(policy)(records[seed % len(records)], draw, ALL)
 
 
@@ -194,9 +195,9 @@ def test_invisible_images_are_not_read(
     read: list[str] = []
     pixels = RecordReader.pixels
 
-    def spy(self: RecordReader, record: Record, *, reduction: int = 1) -> np.ndarray:
+    def spy(self: RecordReader, record: Record, **reductions: int) -> np.ndarray:
         read.append(record["image_id"])
-        return pixels(self, record, reduction=reduction)
+        return pixels(self, record, **reductions)
 
     monkeypatch.setattr(RecordReader, "pixels", spy)
     zoomed = PLAIN._replace(view=ViewPolicy(scale=0, translate=0), size=SIZE)
@@ -211,14 +212,16 @@ def test_unusable_partners_are_reported_and_replaced(records: list[Record]) -> N
     pool = [records[1], broken]
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        draw = Draw(rng, lambda rng: pool[rng.integers(2)], mosaic=True, report_bad=reported.append)
+        draw = Draw(
+            rng, (pool[rng.integers(2)] for _ in count()), mosaic=True, report_bad=reported.append
+        )
         image, _ = strong_view()(records[1], draw, ALL)
         assert image.shape == (SIZE, SIZE, 3)
     assert {error.path for error in reported} == {"/nowhere/x.png"}
-    draw = Draw(np.random.default_rng(0), lambda rng: records[1], mosaic=False)
+    draw = Draw(np.random.default_rng(0), repeat(records[1]), mosaic=False)
     with pytest.raises(BadFileError):
         strong_view()(broken, draw, ALL)
-    draw = Draw(np.random.default_rng(0), lambda rng: broken, mosaic=True)
+    draw = Draw(np.random.default_rng(0), repeat(broken), mosaic=True)
     with pytest.raises(BadFileError):
         strong_view()(records[1], draw, ALL)
 
@@ -230,7 +233,7 @@ def test_a_crowded_image(tmp_path: Path) -> None:
     corner = rng.uniform([0, 0], [600, 440], (3000, 2))
     record["annotations"] = [annotation(x, y, x + 12, y + 12, 1) for x, y in corner]
     policy = PLAIN._replace(copy_paste=0.3, size=640)
-    draw = Draw(np.random.default_rng(3), lambda rng: record, mosaic=True)
+    draw = Draw(np.random.default_rng(3), repeat(record), mosaic=True)
     _, targets = strong_view(policy)(record, draw, ALL)
     assert len(targets.boxes) > 1000
     assert targets.masks is not None
@@ -242,7 +245,7 @@ def test_boxes_without_segmentations_are_cut(records: list[Record]) -> None:
         {**a, "segmentation": None} if "segmentation" in a else a for a in records[3]["annotations"]
     ]
     record = {**records[3], "annotations": boxes_only}
-    draw = Draw(np.random.default_rng(1), lambda rng: record, mosaic=True)
+    draw = Draw(np.random.default_rng(1), repeat(record), mosaic=True)
     _, targets = strong_view()(record, draw, frozenset({"detection"}))
     assert targets.masks is None
     assert targets.sem_seg is None

@@ -40,6 +40,7 @@ ROWS = {
         ("gradient/caption", "gradient"),
         ("time/data", "time"),
         ("lr", "lr"),
+        ("seconds_left", ""),
     ],
 )
 def test_panels(name: str, panel: str) -> None:
@@ -55,6 +56,19 @@ def test_every_metric_is_plotted() -> None:
     assert lines["loss_box"].get_ydata().tolist() == [3.0, 2.5, 2.0]
     assert axes["bbox"].get_lines()[0].get_xdata().tolist() == [3, 5]
     assert axes["bbox"].get_lines()[0].get_label() == "AP"
+
+
+def test_legends_are_beside_the_lines() -> None:
+    """In the order of the last values; a panel of its only metric has none."""
+    figure = draw_curves(ROWS)
+    figure.draw_without_rendering()
+    panels = {a.get_title(): a for a in figure.axes}
+    assert panels["lr"].get_legend() is None
+    for title in ("losses", "bbox", "validation"):
+        legend = panels[title].get_legend()
+        assert legend.get_window_extent().x0 >= panels[title].get_window_extent().x1
+    names = [text.get_text() for text in panels["losses"].get_legend().get_texts()]
+    assert names == ["loss_box", "loss_cls"]
 
 
 def train(folder: Path, *, start: int = 0) -> None:

@@ -19,6 +19,7 @@ def advice(
     accum: int = 1,
     canvas: int = 640,
     amp: bool = False,
+    checkpointing: bool = True,
     processes: int = 1,
     settings: MemorySettings = trainer.MEMORY_SETTINGS,
 ) -> str:
@@ -28,6 +29,7 @@ def advice(
         accum=accum,
         canvas=canvas,
         amp=amp,
+        checkpointing=checkpointing,
         processes=processes,
         settings=settings,
     )
@@ -40,6 +42,13 @@ def test_advice_is_one_paragraph_with_the_reason() -> None:
     assert "Tried to allocate 2.00 GiB)" in text
     assert "SOLVER.AMP.ENABLED True" in text
     assert "INPUT.STRONG.SIZE 480 INPUT.WEAK.SIZE 480, for 56% of the memory" in text
+
+
+def test_activation_checkpointing_is_advised_where_it_is_off() -> None:
+    assert "MODEL.YOLOR.ACTIVATION_CHECKPOINTING True, which" in advice(checkpointing=False)
+    text = advice(checkpointing=False, settings=lazy.MEMORY_SETTINGS)
+    assert "run.activation_checkpointing=True, which" in text
+    assert "CHECKPOINTING" not in advice()
 
 
 def test_advice_for_a_lazy_config_has_its_names() -> None:

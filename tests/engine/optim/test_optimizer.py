@@ -149,7 +149,9 @@ def test_unknown_prefixes_are_refused() -> None:
     }.items():
         with pytest.raises(ValueError, match=rf"SOLVER\.{key} has 'caption_haed'.*{parts}"):
             call()
-    with pytest.raises(ValueError, match=r"SOLVER\.OPTIMIZER must be one of AdamW, SGD, not Lion"):
+    with pytest.raises(
+        ValueError, match=r"SOLVER\.OPTIMIZER must be one of AdamW, SGD, MUON, not Lion"
+    ):
         build_optimizer(tiny_config((), "SOLVER.OPTIMIZER", "Lion"), model)
 
 
@@ -309,3 +311,23 @@ def test_state_is_loaded_by_names_when_groups_change() -> None:
     for parameter in model.parameters():
         assert torch.equal(after.state[parameter]["exp_avg"], before.state[parameter]["exp_avg"])
     assert {group["lr"] for group in after.param_groups} == {1e-3, 5e-4}
+
+
+def test_state_is_loaded_in_the_layout_of_the_parameters() -> None:
+    """Fused optimizers go through all tensors in the order of their memory."""
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 5, 5)
+    models = [nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)]
+    models[1].load_state_dict(models[0].state_dict())
+    optimizers = [make_optimizer(model, lr=0.1, weight_decay=0.0) for model in models]
+    models[0](x).square().sum().backward()
+    optimizers[0].step()
+    models[1].load_state_dict(models[0].state_dict())
+    names = names_of(optimizers[0], models[0])
+    saved = copy.deepcopy(optimizers[0].state_dict())
+    load_by_names(optimizers[1], models[1], saved, names=names)
+    for model, optimizer in zip(models, optimizers, strict=True):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(models[1].weight, models[0].weight)

@@ -59,7 +59,7 @@ def read_image(path: str, *, width: int, height: int, reduction: int = 1) -> np.
         raise BadFileError(
             path, f"is {found_width} x {found_height}, its annotation says {width} x {height}"
         )
-    return image if factor == reduction else _shrink(image, reduction)
+    return image if factor == reduction else shrink(image, reduction)
 
 
 def read_upright(path: str) -> np.ndarray:
@@ -131,7 +131,7 @@ def _is_complete(data: bytes) -> bool:
     return True
 
 
-def _shrink(image: np.ndarray, reduction: int) -> np.ndarray:
+def shrink(image: np.ndarray, reduction: int) -> np.ndarray:
     """Average over blocks, as decoding a JPEG at reduced scale does; the last ones are padded."""
     height, width = image.shape[:2]
     padded = cv2.copyMakeBorder(

@@ -20,6 +20,7 @@ class SampleRequest(NamedTuple):
     position: int
     image: int  # index
     mosaic: bool  # whether mosaics are enabled at this position
+    batch: tuple[int, ...] = ()  # images of the process's share of the batch, this one included
 
 
 def sample_generator(seed: int, position: int) -> np.random.Generator:
@@ -109,7 +110,7 @@ def check_ratios(ratios: Sequence[float], number: int) -> None:
 class RunSampler(Sampler[SampleRequest]):
     """An endless stream of the sample requests of one process.
 
-    A batch over all processes is a range of positions, divided among the processes, so the samples
+    A batch over all processes is a range of positions, divided among the processes, so the images
     of a step do not depend on the number of processes.
 
     Args:
@@ -146,7 +147,8 @@ class RunSampler(Sampler[SampleRequest]):
         batch_start = self.start
         while True:
             first = batch_start + self.rank * share
-            for position in range(first, first + share):
+            images = tuple(self.stream.index_at(first + k) for k in range(share))
+            for position, image in enumerate(images, start=first):
                 mosaic = position < self.mosaic_until
-                yield SampleRequest(position, self.stream.index_at(position), mosaic)
+                yield SampleRequest(position, image, mosaic, images)
             batch_start += self.batch_size

@@ -78,11 +78,10 @@ class TrainingSet(Dataset[Record]):
     def _make(self, index: int, request: SampleRequest, rng: np.random.Generator) -> Record | None:
         record = self.records[index]
         if isinstance(self.mapper, MultiTaskMapper):
-
-            def partner(rng: np.random.Generator) -> Record:
-                return self.records[self.partners.draw(index, rng)]
-
-            return self.mapper(record, Draw(rng, partner, request.mosaic, self.bad_files.report))
+            batch = request.batch if self.mapper.shares_files else ()
+            partners = map(self.records.__getitem__, self.partners.partners(index, batch, rng))
+            report_bad = self.bad_files.report
+            return self.mapper(record, Draw(rng, partners, request.mosaic, report_bad, batch))
         return call_detectron2_mapper(self.mapper, record, seed=int(rng.integers(2**31)))
 
 

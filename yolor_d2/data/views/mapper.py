@@ -4,6 +4,7 @@ A target that a record does not have is missing from its sample, never empty.
 """
 
 import copy
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -114,6 +115,11 @@ class MultiTaskMapper:
     def tasks(self) -> frozenset[str]:
         return self.weak_tasks | self.strong_tasks
 
+    @property
+    def shares_files(self) -> bool:
+        """Whether mosaics are made of images of the same batch."""
+        return self.strong_view.policy.partners == "batch"
+
     @classmethod
     def from_config(
         cls,
@@ -136,6 +142,7 @@ class MultiTaskMapper:
                 view=ViewPolicy(strong.SCALE, strong.TRANSLATE, strong.DEGREES, strong.SHEAR),
                 hsv=tuple(strong.HSV),
                 flip=strong.FLIP,
+                partners=strong.PARTNERS,
             ),
             "weak_size": cfg.INPUT.WEAK.SIZE,
             "test_size": cfg.INPUT.TEST_SIZE,
@@ -187,10 +194,10 @@ class MultiTaskMapper:
             BadFileError: the record's own file cannot be used. Unusable files of partners are
                 reported and the partners replaced.
         """
-        self.reader.start_sample()
+        self.reader.start_sample(draw.batch if draw else ())
         if not self.is_train:
             return self._test_item(record)
-        draw = draw or Draw(np.random.default_rng(), lambda rng: record, mosaic=False)
+        draw = draw or Draw(np.random.default_rng(), itertools.repeat(record), mosaic=False)
         known = known_targets(record)
         item = {k: record[k] for k in ("file_name", "image_id", "height", "width")}
         if "labeled_classes" in record and "detection" in self.tasks & known:
@@ -229,7 +236,7 @@ class MultiTaskMapper:
         return item
 
     def _weak_items(self, record: Record, targets: frozenset[str]) -> Record:
-        pixels = self.reader.pixels(record)  # (height, width, 3)
+        pixels = self.strong_view.pixels(record)  # (height, width, 3)
         resized = resize_long_side(pixels, self.weak_size)  # (h, w, 3)
         height, width = resized.shape[:2]
         matrix = np.diag([width / record["width"], height / record["height"], 1.0])[:2]

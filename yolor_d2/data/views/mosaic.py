@@ -94,7 +94,11 @@ def visible_window(placement: Placement, view: np.ndarray, *, size: int) -> Wind
 def reduction_for(matrix: np.ndarray) -> int:
     """Return the strongest reduction at which the image need not be enlarged."""
     (a, b, _), (c, d, _) = matrix.tolist()
-    scale = max(math.hypot(a, c), math.hypot(b, d))
+    return reduction_at(max(math.hypot(a, c), math.hypot(b, d)))
+
+
+def reduction_at(scale: float) -> int:
+    """Return the strongest reduction at which an image shown at a scale need not be enlarged."""
     return max(k for k in REDUCTIONS if k == 1 or k * scale <= 1)
 
 

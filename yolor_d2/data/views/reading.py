@@ -7,7 +7,7 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from ..errors import BadFileError
-from ..files.images import ArrayCache, read_image
+from ..files.images import ArrayCache, read_image, shrink
 from ..files.panoptic_maps import read_segment_ids, segment_annotations, segment_labels
 from ..files.semantic_files import read_index_png
 from .targets import Objects, read_objects
@@ -16,7 +16,7 @@ Record = dict[str, Any]
 
 
 class RecordReader:
-    """Reads the files of records, each once per sample.
+    """Reads the files of records, each once per sample, or once per batch.
 
     Args:
         cache_bytes: size of the cache that is kept between samples; 0 disables it.
@@ -27,21 +27,47 @@ class RecordReader:
     def __init__(self, *, cache_bytes: int = 0, num_sem_seg_classes: int | None = None) -> None:
         self.num_sem_seg_classes = num_sem_seg_classes
         self._cache = ArrayCache(cache_bytes)
-        self._sample: dict[tuple[str, int], np.ndarray] = {}
+        self._batch: tuple[int, ...] = ()
+        self._shared: dict[tuple[str, int], np.ndarray] = {}  # files of the current batch
+        self._own: dict[tuple[str, int], np.ndarray] = {}  # files of the current sample alone
 
-    def start_sample(self) -> None:
-        """Release the files of the previous sample."""
-        self._sample.clear()
+    def start_sample(self, batch: tuple[int, ...] = ()) -> None:
+        """Release the files of the previous sample, or keep them if it is of the same batch.
 
-    def pixels(self, record: Record, *, reduction: int = 1) -> np.ndarray:
-        """Return the image, uint8 RGB, with each side divided by `reduction`."""
+        Args:
+            batch: images of the batch; empty if samples do not share images.
+        """
+        self._own.clear()
+        if batch != self._batch:
+            self._shared.clear()
+        self._batch = batch
+
+    def pixels(
+        self, record: Record, *, reduction: int = 1, shared_reduction: int = 1
+    ) -> np.ndarray:
+        """Return the image, uint8 RGB, with each side divided by `reduction`.
+
+        Args:
+            record: a data set dict.
+            reduction: 1, 2, 4 or 8.
+            shared_reduction: at which the image is decoded once for all samples of a batch. A lower
+                `reduction` decodes it for this sample alone.
+        """
         path = record["file_name"]
+        is_shared = bool(self._batch) and reduction >= shared_reduction
+        decoded = shared_reduction if is_shared else reduction
 
         def read() -> np.ndarray:
             size = {"width": record["width"], "height": record["height"]}
-            return read_image(path, **size, reduction=reduction)
+            return read_image(path, **size, reduction=decoded)
 
-        return self._cached((path, reduction), read)
+        image = self._cached((path, decoded), read, is_shared=is_shared)
+        if decoded == reduction:
+            return image
+        key = (path, reduction)
+        if key not in self._own:
+            self._own[key] = shrink(image, reduction // decoded)
+        return self._own[key]
 
     def labels(self, record: Record) -> np.ndarray:
         """Return the semantic map, uint8 (height, width)."""
@@ -88,7 +114,12 @@ class RecordReader:
 
         return self._cached((path, 0), read)
 
-    def _cached(self, key: tuple[str, int], read: Callable[[], np.ndarray]) -> np.ndarray:
-        if key not in self._sample:
-            self._sample[key] = self._cache.get(key, read)
-        return self._sample[key]
+    def _cached(
+        self, key: tuple[str, int], read: Callable[[], np.ndarray], *, is_shared: bool = True
+    ) -> np.ndarray:
+        if key in self._shared:
+            return self._shared[key]
+        kept = self._shared if is_shared and self._batch else self._own
+        if key not in kept:
+            kept[key] = self._cache.get(key, read)
+        return kept[key]

@@ -3,7 +3,7 @@
 The samples of a seed depend on the order of random draws: do not change it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -17,6 +17,7 @@ from .mosaic import (
     choose_pastes,
     place_centered,
     place_in_mosaic,
+    reduction_at,
     reduction_for,
     visible_window,
 )
@@ -46,6 +47,7 @@ class StrongPolicy(NamedTuple):
     view: ViewPolicy = ViewPolicy()
     hsv: tuple[float, float, float] = (0.015, 0.7, 0.4)
     flip: float = 0.5
+    partners: str = "dataset"
 
     def without_augmentation(self) -> "StrongPolicy":
         """Return a policy that shows the whole image, unchanged, in the center of the view."""
@@ -61,6 +63,7 @@ class StrongPolicy(NamedTuple):
 
 
 PUBLISHED = StrongPolicy()
+PARTNERS = ("dataset", "batch")
 
 
 def check_policy(policy: StrongPolicy, *, strides: Sequence[int]) -> None:
@@ -69,6 +72,10 @@ def check_policy(policy: StrongPolicy, *, strides: Sequence[int]) -> None:
         raise ValueError(
             f"INPUT.STRONG.SIZE {policy.size} is not a multiple of the strides of the targets, "
             f"{' and '.join(str(stride) for stride in strides)}"
+        )
+    if policy.partners not in PARTNERS:
+        raise ValueError(
+            f"INPUT.STRONG.PARTNERS must be {' or '.join(PARTNERS)}, not {policy.partners}"
         )
     limits = {
         "MOSAIC": (policy.mosaic, 1),
@@ -96,15 +103,18 @@ class Draw(NamedTuple):
 
     Attributes:
         rng: source of all randomness of the sample.
-        partner: draws another record that has at least the same targets.
+        partners: other records, without end, that have at least the same targets.
         mosaic: whether mosaics are enabled at this point of the run.
         report_bad: called if the file of a partner cannot be used; the partner is then replaced.
+        batch: images of the batch, if the partners are among them; decoded files are kept until a
+            sample of another batch.
     """
 
     rng: np.random.Generator
-    partner: Callable[[np.random.Generator], Record]
+    partners: Iterator[Record]
     mosaic: bool
     report_bad: Callable[[BadFileError], None] = raise_bad_file
+    batch: tuple[int, ...] = ()
 
 
 class _Tile(NamedTuple):
@@ -187,7 +197,7 @@ class StrongView:
         view = random_view(rng, self.policy.view, canvas_size=2 * size, size=size)
         tiles = []
         for position in range(4):
-            record = first if first is not None and position == 0 else draw.partner(rng)
+            record = first if first is not None and position == 0 else next(draw.partners)
             while True:
                 placement = place_in_mosaic(
                     width=record["width"],
@@ -203,7 +213,7 @@ class StrongView:
                     if record is first:
                         raise
                     draw.report_bad(error)
-                    record = draw.partner(rng)
+                    record = next(draw.partners)
         if "mask" in targets and self.policy.copy_paste > 0:
             self._copy_paste(canvas, tiles, view, draw)
 
@@ -220,11 +230,17 @@ class StrongView:
         window = visible_window(placement, view, size=self.policy.size)
         if window is not None:
             labels = self.reader.labels(record) if "semantic" in targets else None
-            pixels = self.reader.pixels(record, reduction=window.reduction)
+            pixels = self.pixels(record, reduction=window.reduction)
             canvas.paint(window, pixels, labels)
             if objects is not None:
                 canvas.add(objects, window)
         return _Tile(record, placement, objects)
+
+    def pixels(self, record: Record, *, reduction: int = 1) -> np.ndarray:
+        """Read an image; samples of a batch share one that suffices for the largest zoom."""
+        zoom = (1 + self.policy.view.scale) * self.policy.size
+        shared = reduction_at(zoom / max(record["width"], record["height"]))
+        return self.reader.pixels(record, reduction=reduction, shared_reduction=shared)
 
     def _copy_paste(self, canvas: Canvas, tiles: list[_Tile], view: np.ndarray, draw: Draw) -> None:
         """Paste mirrored copies of some objects of a mosaic."""
@@ -263,7 +279,7 @@ class StrongView:
         if not is_worth_keeping(box[None], full_area)[0]:
             return
         reduction = reduction_for(matrix)
-        pixels = self.reader.pixels(tile.record, reduction=reduction)
+        pixels = self.pixels(tile.record, reduction=reduction)
         label = None
         if canvas.sem_seg is not None:
             label = most_frequent_label(self.reader.labels(tile.record), in_image)

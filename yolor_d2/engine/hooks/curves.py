@@ -67,11 +67,11 @@ def _by_panel(rows: Mapping[int, Row]) -> dict[str, dict[str, Series]]:
 def panel_of(name: str) -> str:
     """The panel of a metric; "" for metrics that are not drawn.
 
-    These are metrics of single classes ("bbox/AP-cat") and truthfulness by kind of claim of the
-    captions' baselines ("sixth_truthful_color").
+    These are metrics of single classes ("bbox/AP-cat"), truthfulness by kind of claim of the
+    captions' baselines ("sixth_truthful_color"), and the time that is left.
     """
     group, _, leaf = name.rpartition("/")
-    if "-" in leaf or "_truthful_" in leaf:
+    if "-" in leaf or "_truthful_" in leaf or leaf == "seconds_left":
         return ""
     if leaf == "total_loss":
         return "total loss"
@@ -83,8 +83,13 @@ def panel_of(name: str) -> str:
 
 
 def _draw_panel(axes: Axes, title: str, lines: Mapping[str, Series]) -> None:
+    """Draw lines with a legend beside them, in the order of their last values."""
     for label, (steps, values) in lines.items():
         axes.plot(steps, values, marker="." if len(steps) < FEW else "", label=label, linewidth=1)
-    axes.set(title=title, xlabel="step")
+    axes.set(title=title, xlabel="step", ylabel="ms" if title == "time" else "")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    if list(lines) != [title.replace(" ", "_")]:
+        drawn = dict(zip(lines, axes.get_lines(), strict=True))
+        order = sorted(lines, key=lambda label: -np.nan_to_num(lines[label][1][-1]))
+        handles = [drawn[label] for label in order]
+        axes.legend(handles=handles, fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))

@@ -12,6 +12,7 @@ def explain_out_of_memory(
     accum: int,
     canvas: int,
     amp: bool,
+    checkpointing: bool = True,
     processes: int = 1,
     settings: MemorySettings,
 ) -> str:
@@ -23,6 +24,7 @@ def explain_out_of_memory(
         accum: batches of a step.
         canvas: side of a training view, in pixels.
         amp: whether AMP is enabled.
+        checkpointing: whether activation checkpointing is enabled or impossible.
         processes: number of processes that share the batch.
         settings: how these values are set.
     """
@@ -38,6 +40,8 @@ def explain_out_of_memory(
         )
     if not amp:
         advice.append(f"{settings.amp}, which halves most tensors on a GPU")
+    if not checkpointing:
+        advice.append(f"{settings.checkpointing}, which computes activations twice")
     smaller = canvas * 3 // 4 // CANVAS_DIVISOR * CANVAS_DIVISOR
     if smaller:
         share = (smaller / canvas) ** 2

@@ -14,6 +14,7 @@ from .evaluation import Evaluation, EvaluationHooks, SaveRegularly, WriteBeforeE
 from .progress import FirstSteps
 from .rewards import RewardMetrics
 from .samples import SamplePictures
+from .time_limit import TimeLimit
 from .validation_loss import ValidationLoss
 
 
@@ -25,6 +26,7 @@ def standard_hooks(run: Run) -> list[HookBase]:
         periods.append(options.loss_period)
     evaluation_hooks = EvaluationHooks(_evaluation_hooks(run), periods=periods)
     before: list[HookBase] = [
+        *([TimeLimit(60 * options.max_minutes)] if options.max_minutes else []),
         *([] if isinstance(run.scheduler, Schedule) else [hooks.LRScheduler()]),
         DataWait(limit=options.max_data_wait),
         *([] if run.reward is None else [RewardMetrics(run.reward)]),

@@ -11,8 +11,9 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_, clip_grads_with_no
 
 from ...checks import check_choice
 from ...modeling.layers.modes import BATCH_NORMS
+from .muon import Muon, is_matrix
 
-OPTIMIZERS = ("AdamW", "SGD")
+OPTIMIZERS = ("AdamW", "SGD", "MUON")
 INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 NORMS = (*BATCH_NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 # Vectors that are not of norms, but shift or scale channels, or encode positions.
@@ -63,7 +64,8 @@ def make_optimizer(
 
     Args:
         model: whose parameters are trained; shared ones are counted once.
-        name: "AdamW" or "SGD".
+        name: "AdamW", "SGD" or "MUON", which is Muon for the weights of hidden layers and AdamW
+            for the rest.
         lr: learning rate.
         weight_decay: of weights. Implicit vectors and position embeddings have none.
         weight_decay_norm: of norms.
@@ -71,8 +73,9 @@ def make_optimizer(
         bias_lr_factor: factor on the learning rate of biases.
         lr_factors: prefixes of parameters' names, and factors on their learning rates; the last
             matching pair is used.
-        betas, eps: of AdamW.
-        momentum, nesterov: of SGD.
+        betas, eps: of AdamW, also in MUON.
+        momentum: of SGD and Muon.
+        nesterov: of SGD; Muon's momentum always is Nesterov's.
     """
     check_choice("SOLVER.OPTIMIZER", name, OPTIMIZERS)
     groups = parameter_groups(
@@ -83,10 +86,15 @@ def make_optimizer(
         weight_decay_bias=weight_decay_bias,
         bias_lr_factor=bias_lr_factor,
         lr_factors=lr_factors,
+        with_matrices=name == "MUON",
     )
+    # On CPUs the default is a loop over parameters, which takes four times as long.
+    fused = all(p.device.type == "cpu" for group in groups for p in group["params"]) or None
     if name == "SGD":
-        return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov)
-    return torch.optim.AdamW(groups, betas=(betas[0], betas[1]), eps=eps)
+        return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov, fused=fused)
+    if name == "MUON":
+        return Muon(groups, momentum=momentum, betas=(betas[0], betas[1]), eps=eps, fused=fused)
+    return torch.optim.AdamW(groups, betas=(betas[0], betas[1]), eps=eps, fused=fused)
 
 
 def parameter_groups(
@@ -98,13 +106,17 @@ def parameter_groups(
     weight_decay_bias: float | None,
     bias_lr_factor: float,
     lr_factors: Sequence[tuple[str, float]],
+    with_matrices: bool = False,
 ) -> list[dict[str, Any]]:
     """One group for each combination of settings, in the order of the model's parameters.
 
     Groups also have "is_bias", for the warm-up. The arguments are those of `make_optimizer`.
+
+    Args:
+        with_matrices: whether weights of hidden layers have groups of their own, with "is_matrix".
     """
     check_prefixes("SOLVER.LR_FACTORS", model, [prefix for prefix, _ in lr_factors])
-    members: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    members: dict[tuple[float, float, bool, bool], list[nn.Parameter]] = {}
     seen: set[nn.Parameter] = set()
     for name, module, parameter in _parameters(model):
         if parameter in seen or not parameter.requires_grad:
@@ -118,10 +130,12 @@ def parameter_groups(
             decay = decay if weight_decay_bias is None else weight_decay_bias
         elif name.endswith(UNDECAYED):
             decay = 0.0
-        members.setdefault((lr * factor, decay, is_bias), []).append(parameter)
+        matrix = with_matrices and is_matrix(name, module)
+        members.setdefault((lr * factor, decay, is_bias, matrix), []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "weight_decay": decay, "is_bias": is_bias}
-        for (rate, decay, is_bias), parameters in members.items()
+        | ({"is_matrix": matrix} if with_matrices else {})
+        for (rate, decay, is_bias, matrix), parameters in members.items()
     ]
 
 
@@ -203,13 +217,24 @@ def load_by_names(
         names: of the parameters in `saved`, by number.
     """
     numbers = {name: number for number, name in enumerate(names)}
+    parameters = dict(model.named_parameters())
     state = {
-        number: saved["state"][numbers[name]]
+        number: _in_layout_of(parameters[name], saved["state"][numbers[name]])
         for number, name in enumerate(names_of(optimizer, model))
         if numbers.get(name) in saved["state"]
     }
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _in_layout_of(parameter: Tensor, state: Mapping[str, Any]) -> dict[str, Any]:
+    """The state of a parameter in its memory layout, which fused optimizers rely on."""
+    return {
+        key: torch.empty_like(parameter, dtype=value.dtype, device=value.device).copy_(value)
+        if isinstance(value, Tensor) and value.shape == parameter.shape
+        else value
+        for key, value in state.items()
+    }
 
 
 def clip_gradients(

@@ -1,46 +1,50 @@
 """Run an exported network on an image: boxes, masks, semantic and panoptic map, caption.
 
-python runner.py IMAGE [--output result.json] [--model FOLDER] [--score-threshold S] [--threads N]
+python runner.py IMAGE [--output result.json] [--model PATH] [--score-threshold S] [--threads N]
 
-`python -m yolor_d2.tools.export` writes this file and the two runner_*.py beside the graphs. They
-need NumPy, OpenCV, onnxruntime and, for captions, sentencepiece.
+`yolor-d2 export` writes this file and the runner_*.py beside the graphs. They need NumPy, OpenCV,
+onnxruntime or OpenVINO, by the format, and for captions sentencepiece.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import onnxruntime
 from runner_captions import Search, beam_search, load_tokenizer
+from runner_graphs import open_graph
 from runner_results import Content, boxes_to_image, detect, full_masks, labels_at, merge
 
 Results = dict[str, Any]
 
 
 class Runner:
-    """An exported network in onnxruntime.
+    """An exported network.
 
     Attributes:
-        facts: content of model.json; thresholds can be changed at any time.
+        facts: content of model.json; thresholds can be changed at any time, those of an end-to-end
+            graph except for the score threshold are part of the graph.
+        seconds: time of all images in "preprocess", "graph", "postprocess" and "captions".
     """
 
-    def __init__(self, folder: str | Path, *, threads: int = 0) -> None:
+    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
         """
         Args:
-            folder: folder with model.json and the files it names.
-            threads: CPU threads; 0 is onnxruntime's default.
+            path: folder with model.json and the files it names, or one of these files.
+            threads: CPU threads; 0 is the runtime's default.
         """
-        folder = Path(folder)
+        folder = Path(path) if Path(path).is_dir() else Path(path).parent
         self.facts: dict[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        self.seconds: dict[str, float] = defaultdict(float)
         self._graphs = {
-            name: onnxruntime.InferenceSession(folder / file, options)
+            name: open_graph(folder / file, threads=threads)
             for name, file in self.facts["graphs"].items()
         }
         self._tokenizer: Any = None
@@ -55,17 +59,54 @@ class Runner:
             "masks" (D, height, width) bool; "semantic" (height, width) labels; "panoptic" (height,
             width) segment ids and "segments"; "caption", "caption_ids" and "caption_score".
         """
-        canvas, content = letterbox(image, **self.facts["input"])
-        raw = self.run("vision", images=canvas, contents=np.array([content], np.float32))
-        found = self.postprocess(raw, content, canvas=canvas.shape[2:], size=image.shape[:2])
-        return found | self.caption(raw)
+        size = image.shape[:2]
+        with self._timed("preprocess"):
+            canvas, content = letterbox(image, **self.facts["input"])
+        with self._timed("graph"):
+            raw = self.run(
+                "vision",
+                images=canvas,
+                contents=np.array([content], np.float32),
+                size=np.array(size),
+                score_threshold=self._score_threshold(),
+            )
+        with self._timed("postprocess"):
+            if self.facts.get("end_to_end"):
+                found = self._results(raw)
+            else:
+                found = self.postprocess(raw, content, canvas=canvas.shape[2:], size=size)
+        with self._timed("captions"):
+            return found | self.caption(raw)
 
     def run(self, graph: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         """Run a graph; returns its outputs by name. Inputs that it does not have are ignored."""
-        session = self._graphs[graph]
-        feeds = {each.name: inputs[each.name] for each in session.get_inputs()}
-        names = [each.name for each in session.get_outputs()]
-        return dict(zip(names, session.run(names, feeds), strict=True))
+        return self._graphs[graph](inputs)
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[part] += time.perf_counter() - start
+
+    def _score_threshold(self) -> np.ndarray:
+        return np.array([self.facts.get("detection", {}).get("score_threshold", 0)], np.float32)
+
+    def _results(self, raw: dict[str, np.ndarray]) -> Results:
+        """Return the results among the outputs of an end-to-end graph."""
+        names = ("boxes", "scores", "classes", "masks", "semantic", "panoptic")
+        found = Results({name: raw[name] for name in names if name in raw})
+        if "segments" in raw:
+            rows = enumerate(raw["segments"].tolist(), 1)
+            found["segments"] = [
+                {"id": number, "category_id": category, "isthing": bool(is_thing)}
+                | (
+                    {"score": float(raw["scores"][index]), "instance_id": index}
+                    if is_thing
+                    else {"area": area}
+                )
+                for number, (category, is_thing, index, area) in rows
+            ]
+        return found
 
     def postprocess(
         self,
@@ -242,13 +283,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="JSON file; default: standard output"
     )
-    parser.add_argument("--model", type=Path, default=Path(__file__).parent, metavar="FOLDER")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        default=Path(__file__).parent,
+        metavar="PATH",
+        help="folder of the exported network, or a graph in it; default: the runner's",
+    )
     parser.add_argument(
         "--score-threshold",
         type=float,
         default=0.25,
         metavar="S",
-        help="lowest score of objects (0.25)",
+        help="score threshold of objects (0.25)",
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads")
     args = parser.parse_args(argv)
@@ -258,7 +305,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         runner = Runner(args.model, threads=args.threads)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ImportError, ValueError) as error:
         print(f"runner: {error}", file=sys.stderr)
         return 2
     if "detection" in runner.facts:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-TILE_ROWS = 32  # rows of the semantic map computed at a time
+TILE = 64  # side of the part of the semantic map that is computed at a time
+CHUNK_CELLS = 2**23  # maximum number of cells of mask logits that are computed at once
 
 
 class Content(NamedTuple):
@@ -69,36 +70,44 @@ def boxes_to_image(boxes: np.ndarray, *, content: Content, height: int, width: i
     return ((boxes - start) * scale).clip(0, np.array([width, height] * 2, np.float32))
 
 
-def interpolation(
-    pixels: int, cells: int, *, start: float, length: float, outside: bool = False
-) -> np.ndarray:
-    """Return the matrix of linear interpolation along an axis.
+class Taps(NamedTuple):
+    """Linear interpolation along an axis: the two neighboring inputs of each of n outputs."""
 
-    Args:
-        pixels: number of outputs.
-        cells: number of inputs.
-        start, length: first position and length of the interpolated range, in cells.
-        outside: also use cells whose centers are outside the range.
+    lower: np.ndarray  # (n,)
+    upper: np.ndarray  # (n,)
+    weight: np.ndarray  # (n,) of upper
 
-    Returns:
-        Weights (pixels, cells) float32.
-    """
-    first, last = 0, cells - 1
-    if not outside:
-        first, last = math.ceil(start - 0.5), math.ceil(start + length - 0.5) - 1
-        if last < first:  # no cell center is inside
-            first = last = int(start + length / 2)
-    centers = (np.arange(pixels) + 0.5) * (length / pixels) + start
-    places = (centers - 0.5).clip(first, last)
-    return (1 - abs(places[:, None] - np.arange(cells))).clip(min=0).astype(np.float32)
+    @classmethod
+    def between(cls, positions: np.ndarray, first: int, end: int) -> "Taps":
+        """Return the interpolation at `positions` between the inputs `first` to `end` - 1."""
+        positions = positions.clip(first, end - 1)
+        lower, upper = np.floor(positions), np.ceil(positions)
+        weight = (positions - lower).astype(np.float32)
+        return cls(lower.astype(int), upper.astype(int), weight)
+
+    def crop(self, outputs: slice, first: int) -> "Taps":
+        """Return the interpolation of some outputs, from inputs that begin at index `first`."""
+        return Taps(self.lower[outputs] - first, self.upper[outputs] - first, self.weight[outputs])
+
+    def inputs(self, outputs: slice) -> slice:
+        """Return the inputs that a nonempty range of outputs needs."""
+        return slice(int(self.lower[outputs.start]), int(self.upper[outputs.stop - 1]) + 1)
+
+    def __call__(self, source: np.ndarray) -> np.ndarray:
+        """Interpolate between rows."""
+        values = source.take(self.lower, axis=0)
+        if self.weight.any():
+            values += (source.take(self.upper, axis=0) - values) * self.weight[:, None]
+        return values
 
 
 class Axis(NamedTuple):
     """One axis of the resampling of D masks: grid -> canvas, cropped there -> image."""
 
-    to_canvas: np.ndarray  # (pixels of the canvas, cells)
+    to_canvas: Taps  # grid -> canvas; for "fast", the grid replaces the canvas
     crops: list[slice]  # extent of each mask on the canvas
-    to_image: np.ndarray  # (pixels of the image, pixels of the canvas)
+    to_image: Taps  # canvas -> image
+    windows: list[slice]  # of each mask, in the image; the mask is empty elsewhere
 
     @classmethod
     def of(
@@ -119,17 +128,23 @@ class Axis(NamedTuple):
             stride: pixels of the canvas per cell.
             start, extent: position and size of the image on the canvas.
             size: pixels of the image.
-            fast: crop on the grid, which replaces the canvas.
+            fast: crop on the grid.
         """
         pixel = stride if fast else 1
-        pixels = cells * stride // pixel
-        low, high = (0, cells) if fast else (start, start + extent)
+        canvas = (np.arange(cells * stride // pixel) + 0.5) / (stride // pixel) - 0.5
+        image = (start + (np.arange(size) + 0.5) * extent / size) / pixel - 0.5
+        first, end = (0, cells) if fast else (start, start + extent)
+        to_image = Taps.between(image, first, end)
         # A pixel is inside when its index is: left <= index < right.
-        inside = np.ceil(edges.astype(np.float64) / pixel).clip(low, high).astype(int).tolist()
+        inside = np.ceil(edges.astype(np.float64) / pixel).clip(first, end).astype(int)
+        begins, ends = inside[:, 0], inside.max(axis=1)
+        first_pixel = np.searchsorted(to_image.upper, begins)
+        end_pixel = np.searchsorted(to_image.lower, ends)
         return cls(
-            interpolation(pixels, cells, start=0, length=cells, outside=True),
-            [slice(begin, max(begin, end)) for begin, end in inside],
-            interpolation(size, pixels, start=start / pixel, length=extent / pixel, outside=fast),
+            Taps.between(canvas, 0, cells),
+            [slice(*pair) for pair in zip(begins.tolist(), ends.tolist(), strict=True)],
+            to_image,
+            [slice(*pair) for pair in zip(first_pixel.tolist(), end_pixel.tolist(), strict=True)],
         )
 
 
@@ -144,7 +159,7 @@ def full_masks(
     height: int,
     width: int,
 ) -> np.ndarray:
-    """Return the masks of D objects.
+    """Return the masks of D objects. Only the window around each box is computed.
 
     Args:
         coefficients: (D, K) weights of the prototypes.
@@ -159,24 +174,39 @@ def full_masks(
     Returns:
         (D, height, width) bool.
     """
-    shared: Any = {"stride": stride, "fast": resolution == "fast"}
+    fast = resolution == "fast"
+    shared: Any = {"stride": stride, "fast": fast}
     (left, top, extent_x, extent_y), (_, h, w) = content, prototypes.shape
     rows = Axis.of(boxes[:, 1::2], cells=h, start=top, extent=extent_y, size=height, **shared)
     columns = Axis.of(boxes[:, 0::2], cells=w, start=left, extent=extent_x, size=width, **shared)
     flat = prototypes.reshape(len(prototypes), -1)
     masks = np.zeros((len(boxes), height, width), bool)
-    for mask, weights, y, x in zip(masks, coefficients, rows.crops, columns.crops, strict=True):
-        grid = (np.tanh((weights @ flat).reshape(h, w) / 2) + 1) / 2  # probabilities
-        inside = rows.to_canvas[y] @ grid @ columns.to_canvas[x].T
-        if resolution != "fast":
-            inside = (inside > 0.5).astype(np.float32)
-        down, across = rows.to_image[:, y], columns.to_image[:, x]
-        visible_y, visible_x = down.any(axis=1), across.any(axis=1)
-        resized = down[visible_y] @ inside @ across[visible_x].T
-        mask[np.ix_(visible_y, visible_x)] = (
-            resized > 0.5 if resolution == "fast" else resized >= 0.5
-        )
+    size = max(1, CHUNK_CELLS // flat.shape[1])
+    for start in range(0, len(boxes), size):
+        grids = (coefficients[start : start + size] @ flat).reshape(-1, h, w)  # logits
+        for number, grid in enumerate(grids, start):
+            _paste(grid, rows, columns, masks[number], number, fast=fast)
     return masks
+
+
+def _paste(
+    grid: np.ndarray, rows: Axis, columns: Axis, mask: np.ndarray, number: int, *, fast: bool
+) -> None:
+    """Write the mask of an object, of which the grid has the logits, into its window."""
+    y, x = rows.crops[number], columns.crops[number]
+    if y.start == y.stop or x.start == x.stop:
+        return
+    cells_y, cells_x = rows.to_canvas.inputs(y), columns.to_canvas.inputs(x)
+    inside = (np.tanh(grid[cells_y, cells_x] / 2) + 1) / 2  # probabilities
+    # Every step interpolates whole rows, and the transposed map follows: twice for both axes.
+    if not fast:
+        enlarged = rows.to_canvas.crop(y, cells_y.start)(inside).T
+        enlarged = columns.to_canvas.crop(x, cells_x.start)(np.ascontiguousarray(enlarged)).T
+        inside = (enlarged > 0.5).astype(np.float32)
+    window_y, window_x = rows.windows[number], columns.windows[number]
+    resized = rows.to_image.crop(window_y, y.start - 1)(np.pad(inside, 1)).T
+    resized = columns.to_image.crop(window_x, x.start - 1)(np.ascontiguousarray(resized)).T
+    mask[window_y, window_x] = resized > 0.5 if fast else resized >= 0.5
 
 
 def labels_at(
@@ -199,12 +229,50 @@ def labels_at(
         width, w, start=content.left / cell_width, length=content.width / cell_width
     )
     labels = np.empty((height, width), np.uint8 if len(logits) <= 256 else np.int64)
-    for start in range(0, height, TILE_ROWS):
-        rows = slice(start, start + TILE_ROWS)
-        used = down[rows].any(axis=0)
-        wide = logits[:, used] @ across.T  # (S, cells, width)
-        labels[rows] = (down[rows][:, used] @ wide).argmax(axis=0)
+    cells = np.ascontiguousarray(logits.transpose(1, 2, 0))  # (h, w, S)
+    for rows, used_y in _tiles(down):
+        for columns, used_x in _tiles(across):
+            tile = cells[used_y, used_x]  # (cells, cells, S)
+            # A mean of a class is at most its largest value, and one is at least this limit.
+            limit = tile.min(axis=(0, 1)).max()
+            possible = np.flatnonzero(tile.max(axis=(0, 1)) >= limit)
+            if len(possible) == 1:
+                labels[rows, columns] = possible[0]
+                continue
+            wide = across[columns, used_x] @ tile[:, :, possible]  # (cells, columns, s)
+            values = down[rows, used_y] @ wide.reshape(len(wide), -1)
+            best = values.reshape(len(values), -1, len(possible)).argmax(axis=2)
+            labels[rows, columns] = possible[best]
     return labels
+
+
+def interpolation(pixels: int, cells: int, *, start: float, length: float) -> np.ndarray:
+    """Return the matrix of linear interpolation along an axis.
+
+    Args:
+        pixels: number of outputs.
+        cells: number of inputs, of which those with their centers inside the range are used.
+        start, length: first position and length of the interpolated range, in cells.
+
+    Returns:
+        Weights (pixels, cells) float32.
+    """
+    first, last = math.ceil(start - 0.5), math.ceil(start + length - 0.5) - 1
+    if last < first:  # no cell center is inside
+        first = last = int(start + length / 2)
+    centers = (np.arange(pixels) + 0.5) * (length / pixels) + start
+    places = (centers - 0.5).clip(first, last)
+    return (1 - abs(places[:, None] - np.arange(cells))).clip(min=0).astype(np.float32)
+
+
+def _tiles(weights: np.ndarray) -> list[tuple[slice, slice]]:
+    """Return ranges of pixels, each with the range of cells that it is interpolated from."""
+    tiles = []
+    for start in range(0, len(weights), TILE):
+        pixels = slice(start, start + TILE)
+        used = np.flatnonzero(weights[pixels].any(axis=0))
+        tiles.append((pixels, slice(int(used[0]), int(used[-1]) + 1)))
+    return tiles
 
 
 def merge(
@@ -233,26 +301,25 @@ def merge(
     Returns:
         Segment ids (height, width) int32, 0 for none, and the segments.
     """
+    categories = np.array([*thing_to_panoptic, -1])[classes.clip(max=len(thing_to_panoptic))]
     ids = np.zeros(labels.shape, np.int32)
     segments: list[dict[str, Any]] = []
-    categories = np.array([*thing_to_panoptic, -1])[classes.clip(max=len(thing_to_panoptic))]
     for number in np.argsort(-scores, kind="stable").tolist():
         if float(scores[number]) < score_threshold or categories[number] < 0:
             continue
         visible = masks[number] & (ids == 0)
-        area, visible_area = int(masks[number].sum()), int(visible.sum())
+        area, visible_area = np.count_nonzero(masks[number]), np.count_nonzero(visible)
         if visible_area == 0 or (area - visible_area) / area > overlap_threshold:
             continue
         ids[visible] = len(segments) + 1
         facts = {"isthing": True, "score": float(scores[number]), "instance_id": number}
         segments.append({"id": len(segments) + 1, "category_id": int(categories[number]), **facts})
-    stuff = np.array([*leaf_to_panoptic, -1])[labels.clip(max=len(leaf_to_panoptic))]
-    stuff[ids > 0] = -1
-    for category in np.unique(stuff[stuff >= 0]).tolist():
-        mask = stuff == category
-        area = int(mask.sum())
-        if area >= stuff_area_limit:
-            ids[mask] = len(segments) + 1
-            facts = {"isthing": False, "category_id": category, "area": area}
-            segments.append({"id": len(segments) + 1, **facts})
-    return ids, segments
+    table = np.array([*leaf_to_panoptic, -1])
+    free = np.where(ids == 0, table[labels.clip(max=len(leaf_to_panoptic))], -1)  # (height, width)
+    areas = np.bincount(free.ravel() + 1)[1:]  # of each panoptic class
+    numbers = np.zeros(len(areas) + 1, np.int32)  # segment id of each; the last one is for none
+    for category in np.flatnonzero(areas >= max(stuff_area_limit, 1)).tolist():
+        numbers[category] = len(segments) + 1
+        facts = {"isthing": False, "category_id": category, "area": int(areas[category])}
+        segments.append({"id": len(segments) + 1, **facts})
+    return ids + numbers[free], segments

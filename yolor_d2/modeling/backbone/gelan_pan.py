@@ -4,7 +4,6 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -12,6 +11,7 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from torch import Tensor
 
 from ..layers import PSA, SPPELAN, RepNCSPELAN
+from ..layers.functional import concatenate
 from .features import check_factors, requested_features, scaled
 from .gelan import GELAN, SIZES, gelan_shapes, scaled_bottlenecks
 from .pan import FEATURES, NECK_INPUTS, pan_features
@@ -109,18 +109,23 @@ class GELANPAN(SelectiveBackbone):
     def forward(self, x: Tensor, features: Collection[str] | None = None) -> dict[str, Tensor]:
         requested = requested_features(features, self._output_shape)
         maps = self.bottom_up(x, _bottom_up_names(requested))
-        if _needs(requested, "n5", *OUTPUTS):
-            n5 = self.spp(maps["c5"])
-            maps["n5"] = n5 if self.attention is None else self.attention(n5)
+        needs_neck = _needs(requested, "n5", *OUTPUTS)
+        neck = self.run(self._neck, maps, requested) if needs_neck else {}
+        return {name: neck[name] if name in neck else maps[name] for name in requested}
+
+    def _neck(self, maps: dict[str, Tensor], requested: Collection[str]) -> dict[str, Tensor]:
+        n5 = self.spp(maps["c5"])
+        if self.attention is not None:
+            n5 = self.attention(n5)
+        results = {"n5": n5}
         if _needs(requested, *OUTPUTS):
-            n4 = self.top_down4(_upsample_and_concat(maps["n5"], maps["c4"]))
-            maps["p3"] = self.top_down3(_upsample_and_concat(n4, maps["c3"]))
+            n4 = self.top_down4(_upsample_and_concat(n5, maps["c4"]))
+            results["p3"] = self.top_down3(_upsample_and_concat(n4, maps["c3"]))
         if _needs(requested, "p4", "p5"):
-            maps["p4"] = self.aggregate4(torch.cat([self.down4(maps["p3"]), n4], dim=1))
+            results["p4"] = self.aggregate4(concatenate([self.down4(results["p3"]), n4]))
         if _needs(requested, "p5"):
-            joined = torch.cat([self.down5(maps["p4"]), maps["n5"]], dim=1)
-            maps["p5"] = self.aggregate5(joined)
-        return {name: maps[name] for name in requested}
+            results["p5"] = self.aggregate5(concatenate([self.down5(results["p4"]), n5]))
+        return results
 
 
 def _needs(names: Collection[str], *maps: str) -> bool:
@@ -137,7 +142,7 @@ def _bottom_up_names(names: Collection[str]) -> list[str]:
 
 def _upsample_and_concat(coarse: Tensor, fine: Tensor) -> Tensor:
     """Concatenate a map, upsampled by 2, and a finer one."""
-    return torch.cat([F.interpolate(coarse, scale_factor=2.0, mode="nearest"), fine], dim=1)
+    return concatenate([F.interpolate(coarse, scale_factor=2.0, mode="nearest"), fine])
 
 
 @BACKBONE_REGISTRY.register()

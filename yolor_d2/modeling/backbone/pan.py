@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial, reduce
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -12,6 +11,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 
 from ..layers import SPPCSPC, ConvBlock, Elan, Transition
+from ..layers.functional import concatenate
 from .features import chosen_features, requested_features, scaled, scaled_shapes
 from .selective import SelectiveBackbone
 from .yolor_elan import YOLORELAN, elan_shapes
@@ -136,9 +136,8 @@ class PAN(SelectiveBackbone):
     def forward(self, x: Tensor, features: Collection[str] | None = None) -> dict[str, Tensor]:
         requested = requested_features(features, self._output_shape)
         maps = self._bottom_up_maps(x, _needed_names(requested))
-        if _needs_neck(requested):
-            maps.update(self._neck(maps, requested))  # PyTorch 2.6 cannot export `|=`
-        return {name: maps[name] for name in requested}
+        neck = self.run(self._neck, maps, requested) if _needs_neck(requested) else {}
+        return {name: neck[name] if name in neck else maps[name] for name in requested}
 
     def _bottom_up_maps(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         own = {name: self._bottom_up_names[name] for name in names}
@@ -188,7 +187,7 @@ def _needed_names(names: Sequence[str]) -> list[str]:
 
 def _upsample_and_concat(fine: Tensor, coarse: Tensor) -> Tensor:
     """Concatenate a map and a coarser one, upsampled by 2."""
-    return torch.cat([fine, F.interpolate(coarse, scale_factor=2.0, mode="nearest")], dim=1)
+    return concatenate([fine, F.interpolate(coarse, scale_factor=2.0, mode="nearest")])
 
 
 def pan_features(cfg: CfgNode, shapes: Collection[str]) -> list[str]:

@@ -1,19 +1,32 @@
 """Backbones that build and compute only the feature maps that are used."""
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from contextlib import nullcontext
+from typing import Any, TypeVar
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from ..layers import FrozenStatistics
 from .features import SIZE_DIVISIBILITY, chosen_features, requested_features
+
+Maps = TypeVar("Maps", Tensor, dict[str, Tensor])
 
 
 class SelectiveBackbone(Backbone):
-    """Backbone whose forward pass computes only requested maps, of those that it was built for."""
+    """Backbone whose forward pass computes only requested maps, of those that it was built for.
+
+    Attributes:
+        activation_checkpointing: whether the stages and the neck compute their activations again in
+            the backward pass instead of keeping them. It can be changed at any time.
+    """
+
+    activation_checkpointing = False
 
     def __init__(
         self, shapes: Mapping[str, ShapeSpec], out_features: Collection[str], *, key: str
@@ -36,6 +49,18 @@ class SelectiveBackbone(Backbone):
             x: images (N, 3, H, W); H and W are multiples of 32.
             features: names of the maps to compute; None: all of `out_features`.
         """
+
+    def run(self, part: Callable[..., Maps], *inputs: Any) -> Maps:
+        """The outputs of a stage or of the neck; with activation checkpointing in training."""
+        if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):
+            return part(*inputs)
+        # The second computation must not update the statistics of batch norms again.
+        return checkpoint(
+            part,
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), FrozenStatistics(self)),
+        )
 
     @property
     def size_divisibility(self) -> int:
@@ -78,9 +103,9 @@ class StagedBackbone(SelectiveBackbone):
     def forward(self, x: Tensor, features: Collection[str] | None = None) -> dict[str, Tensor]:
         requested = requested_features(features, self._output_shape)
         maps = {}
-        x = self.stem(x)
+        x = self.run(self.stem, x)
         for name, stage in self._stages.items():
-            x = getattr(self, stage)(x)
+            x = self.run(getattr(self, stage), x)
             if name in requested:
                 maps[name] = x
             if len(maps) == len(requested):

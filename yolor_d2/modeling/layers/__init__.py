@@ -5,7 +5,7 @@ from .dense_neck import DenseNeck
 from .elan import SPPCSPC, Elan, Transition
 from .gelan import PSA, SPPELAN, AConv, ADown, Elan3x3, RepConv, RepNCSP, RepNCSPELAN
 from .implicit import ImplicitConv1x1, Tower
-from .modes import frozen_statistics, is_trainable, training_flag
+from .modes import FrozenStatistics, is_trainable, training_flag
 
 __all__ = [
     "PSA",
@@ -17,13 +17,13 @@ __all__ = [
     "DenseNeck",
     "Elan",
     "Elan3x3",
+    "FrozenStatistics",
     "ImplicitConv1x1",
     "RepConv",
     "RepNCSP",
     "RepNCSPELAN",
     "Tower",
     "Transition",
-    "frozen_statistics",
     "is_trainable",
     "training_flag",
 ]

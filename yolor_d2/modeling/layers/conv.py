@@ -1,12 +1,20 @@
 """The convolution block of the network."""
 
 import torch
+import torch.nn.functional as F
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 NORM_EPS = 1e-3
 NORM_MOMENTUM = 0.03
+
+
+class SiLU(nn.Module):
+    """x * sigmoid(x), in place if no gradient is needed: for gradients, PyTorch would copy x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(x, inplace=not x.requires_grad)
 
 
 class ConvBlock(nn.Module):
@@ -33,7 +41,7 @@ class ConvBlock(nn.Module):
             bias=False,
         )
         self.norm: nn.Module = nn.BatchNorm2d(out_channels, eps=NORM_EPS, momentum=NORM_MOMENTUM)
-        self.activation = nn.SiLU(inplace=True) if activation else nn.Identity()
+        self.activation = SiLU() if activation else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(self.norm(self.conv(x)))

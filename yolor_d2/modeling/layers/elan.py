@@ -1,10 +1,10 @@
 """Blocks of ELAN networks: aggregation, downsampling, spatial pyramid pooling."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .conv import ConvBlock
+from .functional import concatenate
 
 
 class Elan(nn.Module):
@@ -47,7 +47,7 @@ class Elan(nn.Module):
             step = block(step)
             if index % self.keep_every == 0:
                 kept.append(step)
-        return self.merge(torch.cat(kept[::-1], dim=1))  # last output first, as published
+        return self.merge(concatenate(kept[::-1]))  # last output first, as published
 
 
 class Transition(nn.Module):
@@ -69,7 +69,7 @@ class Transition(nn.Module):
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         """Concatenate both branches and other maps, which already have the smaller size."""
-        return torch.cat([self.conv_branch(x), self.pool_branch(self.pool(x)), *others], dim=1)
+        return concatenate([self.conv_branch(x), self.pool_branch(self.pool(x)), *others])
 
 
 class SPPCSPC(nn.Module):
@@ -93,5 +93,5 @@ class SPPCSPC(nn.Module):
         pooled = [self.entry(x)]
         for _ in range(3):  # two 5 x 5 poolings in a row equal one of 9 x 9, three one of 13 x 13
             pooled.append(F.max_pool2d(pooled[-1], kernel_size=5, stride=1, padding=2))
-        context = self.pyramid(torch.cat(pooled, dim=1))
-        return self.merge(torch.cat([context, self.shortcut(x)], dim=1))
+        context = self.pyramid(concatenate(pooled))
+        return self.merge(concatenate([context, self.shortcut(x)]))

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .conv import ConvBlock
+from .conv import ConvBlock, SiLU
+from .functional import attend, concatenate
 
 
 class RepConv(nn.Module):
@@ -20,7 +21,7 @@ class RepConv(nn.Module):
         super().__init__()
         self.conv3x3 = ConvBlock(channels, channels, 3, activation=False)
         self.conv1x1: ConvBlock | None = ConvBlock(channels, channels, 1, activation=False)
-        self.activation = nn.SiLU(inplace=True)
+        self.activation = SiLU()
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv3x3(x)
@@ -71,7 +72,7 @@ class RepNCSP(nn.Module):
         self.merge = ConvBlock(2 * width, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.merge(torch.cat([self.bottlenecks(self.entry(x)), self.shortcut(x)], dim=1))
+        return self.merge(concatenate([self.bottlenecks(self.entry(x)), self.shortcut(x)]))
 
 
 class SplitElan(nn.Module):
@@ -105,7 +106,7 @@ class SplitElan(nn.Module):
         kept = list(self.entry(x).chunk(2, dim=1))
         for step in self.steps:
             kept.append(step(kept[-1]))
-        return self.merge(torch.cat(kept, dim=1))
+        return self.merge(concatenate(kept))
 
 
 class Elan3x3(SplitElan):
@@ -156,7 +157,7 @@ class HalfDetachedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.detached is None:
             return self.attached(x)
-        return torch.cat([self.attached(x), self.detached(x.detach())], dim=1)
+        return concatenate([self.attached(x), self.detached(x.detach())])
 
     @torch.no_grad()
     def fuse(self) -> None:
@@ -200,7 +201,7 @@ class ADown(nn.Module):
         averaged = F.avg_pool2d(x, kernel_size=2, stride=1)  # (N, C, H - 1, W - 1)
         first, second = averaged.chunk(2, dim=1)
         pooled = F.max_pool2d(second, kernel_size=3, stride=2, padding=1)  # (N, C/2, H/2, W/2)
-        return torch.cat([self.conv_branch(first), self.pool_branch(pooled)], dim=1)
+        return concatenate([self.conv_branch(first), self.pool_branch(pooled)])
 
 
 class SPPELAN(nn.Module):
@@ -221,7 +222,7 @@ class SPPELAN(nn.Module):
         pooled = [self.entry(x)]
         for _ in range(3):
             pooled.append(F.max_pool2d(pooled[-1], kernel_size=5, stride=1, padding=2))
-        return self.merge(torch.cat(pooled, dim=1))
+        return self.merge(concatenate(pooled))
 
 
 class PSA(nn.Module):
@@ -241,7 +242,7 @@ class PSA(nn.Module):
         kept, y = self.entry(x).chunk(2, dim=1)
         y = y + self.attention(y)
         y = y + self.mlp(y)
-        return self.merge(torch.cat([kept, y], dim=1))
+        return self.merge(concatenate([kept, y]))
 
 
 class ConvAttention(nn.Module):
@@ -266,6 +267,6 @@ class ConvAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(x).flatten(2).unflatten(1, (self.heads, -1))  # (N, heads, 2 K + V, H W)
         query, key, value = qkv.split([self.key_dim, self.key_dim, self.value_dim], dim=2)
-        mixed = F.scaled_dot_product_attention(query.mT, key.mT, value.mT)  # (N, heads, H W, V)
+        mixed = attend(query.mT, key.mT, value.mT)  # (N, heads, H W, V)
         positions = self.position(value.reshape(x.shape))  # (N, C, H, W)
         return self.project(mixed.mT.reshape(x.shape) + positions)

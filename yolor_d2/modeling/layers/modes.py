@@ -1,28 +1,36 @@
 """Temporary modes of modules."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-@contextmanager
-def frozen_statistics(module: nn.Module) -> Iterator[None]:
+class FrozenStatistics(AbstractContextManager[None]):
     """Leave the running statistics of batch norms untouched by all inputs, also infinite ones.
 
-    In training mode they still normalize with batch statistics. (A momentum of 0 is not enough: it
-    counts the batch, and 0 * inf is NaN.)
+    In training mode they still normalize with batch statistics. They update copies. (A momentum of
+    0 is not enough: it counts the batch, and 0 * inf is NaN. With `track_running_stats` off, they
+    save other tensors for the backward pass, which activation checkpointing does not allow.) The
+    context can be used several times.
     """
-    norms = [m for m in module.modules() if isinstance(m, BATCH_NORMS) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.track_running_stats = True
+
+    def __init__(self, module: nn.Module) -> None:
+        self.norms = [each for each in module.modules() if isinstance(each, BATCH_NORMS)]
+        self._buffers: list[tuple[nn.Module, str, Tensor]] = []
+
+    def __enter__(self) -> None:
+        self._buffers = [
+            (norm, *item) for norm in self.norms for item in norm.named_buffers(recurse=False)
+        ]
+        for norm, name, buffer in self._buffers:
+            setattr(norm, name, buffer.clone())
+
+    def __exit__(self, *error: object) -> None:
+        for norm, name, buffer in self._buffers:
+            setattr(norm, name, buffer)
 
 
 @contextmanager

@@ -253,6 +253,34 @@ def test_objects_without_a_point_are_not_assigned(boxes) -> None:
     assert [len(each) for each in found[:4]] == [0] * 4
 
 
+@pytest.mark.parametrize("side", [2.0, 5.0, 15.0])
+def test_small_objects_have_at_least_four_points_to_choose_from(side: float) -> None:
+    """The maps have points at 4, 12, ... pixels, at 8, 24, ..., and at 16, 48, ..."""
+    box = torch.tensor([[20.5 - side / 2, 12.5 - side / 2, 20.5 + side / 2, 12.5 + side / 2]])
+    case = inputs_of(random_predictions(images=1), random_objects([1])._replace(boxes=box))
+    case["boxes"] = box.expand(1, len(case["points"]), 4)
+    plain, enlarged = (TaskAlignedAssigner(topk=20, min_side=s)(**case) for s in (0.0, 16.0))
+    by_hand = {(20.0, 12.0), (28.0, 12.0), (20.0, 20.0), (28.0, 20.0)}
+    by_hand |= {(24.0, 8.0), (16.0, 16.0)}  # of the coarser maps
+    assert set(map(tuple, case["points"][enlarged.point].tolist())) == by_hand
+    assert enlarged.counts[0] > plain.counts[0]
+
+
+def test_large_objects_are_not_enlarged() -> None:
+    case = case_of([8, 3])
+    sides = case["objects"].boxes[:, 2:] - case["objects"].boxes[:, :2]
+    plain, same = (TaskAlignedAssigner(min_side=s)(**case) for s in (0.0, float(sides.min())))
+    for one, other in zip(plain, same, strict=True):
+        assert one == other if isinstance(one, list) else torch.equal(one, other)
+
+
+@pytest.mark.parametrize("box", [[20.0, 20, 20, 20], [20.0, 20, 20, 30], [30.0, 30, 20, 20]])
+def test_objects_without_area_are_not_enlarged(box: list[float]) -> None:
+    objects = random_objects([1, 0])._replace(boxes=torch.tensor([box]))
+    found = TaskAlignedAssigner(min_side=16.0)(**inputs_of(random_predictions(), objects))
+    assert found.counts == [0, 0]
+
+
 def test_objects_of_one_cell_share_its_points() -> None:
     boxes = torch.tensor([[16.0, 16, 24, 24]]) + torch.rand(14, 4) / 4
     objects = random_objects([14, 0])._replace(boxes=boxes)

@@ -8,9 +8,9 @@ import math
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...layers.functional import attend
 from .transformer import FeedForward, iterate, linear_layer, merge_heads, split_heads
 
 
@@ -36,7 +36,7 @@ class PostNormAttention(nn.Module):
         """Attend from x (N, T, D) to projected tokens (2, N, H, L, E)."""
         (query,) = split_heads(self.query(x), self.num_heads, parts=1)  # (N, H, T, E)
         key, value = key_value
-        y = F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+        y = attend(query, key, value, causal=causal)
         return self.norm(x + self.dropout(self.output(merge_heads(y))))
 
 

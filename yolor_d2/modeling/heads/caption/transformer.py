@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ...layers.functional import attend
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -40,7 +41,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, *, mask: Tensor | None = None, causal: bool = False) -> Tensor:
         """x (N, T, D) -> (N, T, D); the mask broadcasts to (N, H, T, T)."""
         query, key, value = split_heads(self.query_key_value(x), self.num_heads, parts=3)
-        y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+        y = attend(query, key, value, mask=mask, causal=causal)
         return self.output(merge_heads(y))
 
     def step(self, x: Tensor, past: Tensor, position: int) -> Tensor:
@@ -54,7 +55,7 @@ class SelfAttention(nn.Module):
         heads = split_heads(self.query_key_value(x), self.num_heads, parts=3)  # (3, R, H, 1, E)
         past[..., position : position + 1, :] = heads[1:]
         key, value = past[..., : position + 1, :]  # (R, H, position + 1, E) each
-        y = F.scaled_dot_product_attention(heads[0], key, value)  # (R, H, 1, E)
+        y = attend(heads[0], key, value)  # (R, H, 1, E)
         return self.output(merge_heads(y))
 
     def extend(self, x: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,7 +72,7 @@ class SelfAttention(nn.Module):
         heads = split_heads(self.query_key_value(rows), self.num_heads, parts=3)  # (3, R, H, 1, E)
         grown = torch.cat([past, heads[1:].unflatten(1, x.shape[:2])], dim=4)
         key, value = grown.flatten(1, 2)  # (R, H, T + 1, E) each
-        y = F.scaled_dot_product_attention(heads[0], key, value)  # (R, H, 1, E)
+        y = attend(heads[0], key, value)  # (R, H, 1, E)
         return self.output(merge_heads(y)).view_as(x), grown
 
 
@@ -113,7 +114,7 @@ class CrossAttention(nn.Module):
             return self._attend_unprojected(x, visual, mask)
         (query,) = split_heads(self.query(x), self.num_heads, parts=1)  # (N, H, T or K, E)
         key, value = visual
-        y = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        y = attend(query, key, value, mask=mask)
         return self.output(merge_heads(y))
 
     def _attend_unprojected(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
@@ -127,7 +128,7 @@ class CrossAttention(nn.Module):
         query = self.query(x).view(-1, *heads).transpose(0, 1) @ to_key  # (H, N * K, D)
         query = query.transpose(0, 1).reshape(len(x), 1, -1, x.shape[-1])  # (N, 1, K * H, D)
         tokens, scale = visual[:, None], heads[1] ** -0.5
-        y = F.scaled_dot_product_attention(query, tokens, tokens, attn_mask=mask, scale=scale)
+        y = attend(query, tokens, tokens, mask=mask, scale=scale)
         y = y.view(-1, self.num_heads, x.shape[-1]).transpose(0, 1)  # (H, N * K, D)
         y = (y @ to_value.mT).transpose(0, 1).reshape(x.shape)
         return self.output(y + self.key_value.bias.chunk(2)[1])

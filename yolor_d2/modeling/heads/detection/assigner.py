@@ -21,6 +21,7 @@ class TaskAlignedAssigner:
     predicted probability of the object's class and overlap the complete IoU of the predicted box.
     An object is assigned to the `topk` best aligned of the points inside its box. A point that is
     selected by several objects is assigned to the object of its image with the largest overlap.
+    Small boxes can be enlarged for the choice of points, because few of their points are inside.
 
     An object is compared with the points of its own image only, in chunks of at most `chunk_pairs`
     pairs of an object and a point (but at least one object). A pair takes about 40 numbers, a chunk
@@ -33,19 +34,22 @@ class TaskAlignedAssigner:
         topk: int = 10,
         alpha: float = 0.5,
         beta: float = 6.0,
+        min_side: float = 0.0,
         chunk_pairs: int = 2**20,
     ) -> None:
         """
         Args:
             topk: maximum number of points per object.
             alpha, beta: exponents of score and overlap.
+            min_side: points are inside a box whose sides are enlarged to at least this length.
             chunk_pairs: maximum number of pairs that are computed at once.
         """
         check_range(KEY, {"TOPK": topk}, low=1)
-        check_range(KEY, {"ALPHA": alpha, "BETA": beta})
+        check_range(KEY, {"ALPHA": alpha, "BETA": beta, "MIN_SIDE": min_side})
         self.topk = topk
         self.alpha = alpha
         self.beta = beta
+        self.min_side = min_side
         self.chunk_pairs = chunk_pairs
 
     @torch.no_grad()
@@ -91,7 +95,7 @@ class TaskAlignedAssigner:
             index = torch.arange(first, first + len(image), device=image.device)[:, None]  # (g, 1)
             overlap = _overlap(true_boxes[:, None], coordinates[image].transpose(1, 2))  # (g, A)
             alignment = self._alignment(logits[image, :, classes], overlap)
-            inside = _inside(points, true_boxes)
+            inside = _inside(points, _enlarged(true_boxes, self.min_side))
 
             point = (alignment * inside).topk(min(self.topk, len(points)), dim=1).indices  # (g, k)
             selected = inside.gather(1, point)  # False where fewer than k points are inside
@@ -134,6 +138,17 @@ def _update_best(best: _BestOverlap, overlap: Tensor, image: Tensor, index: Tens
 def _overlap(true_boxes: Tensor, boxes: Tensor) -> Tensor:
     """Complete IoU clamped to at least 0; NaN boxes have an overlap of 0."""
     return complete_iou(true_boxes, boxes).nan_to_num_(0).clamp_(min=0)
+
+
+def _enlarged(boxes: Tensor, min_side: float) -> Tensor:
+    """Boxes (g, 4) around the same centers, with sides of at least a length, unless they are 0."""
+    if min_side == 0:
+        return boxes
+    first, last = boxes.chunk(2, dim=1)
+    sides = last - first
+    has_area = (sides > 0).all(dim=1, keepdim=True)
+    margin = (min_side - sides).clamp(min=0) / 2 * has_area  # (g, 2)
+    return torch.cat([first - margin, last + margin], dim=1)
 
 
 def _inside(points: Tensor, boxes: Tensor) -> Tensor:

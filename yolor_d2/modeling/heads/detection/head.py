@@ -153,7 +153,10 @@ class AnchorFreeHead(nn.Module):
             "box_groups": node.BOX_GROUPS,
             "depthwise_classes": node.DEPTHWISE_CLASSES,
             "assigner": TaskAlignedAssigner(
-                topk=node.ASSIGN.TOPK, alpha=node.ASSIGN.ALPHA, beta=node.ASSIGN.BETA
+                topk=node.ASSIGN.TOPK,
+                alpha=node.ASSIGN.ALPHA,
+                beta=node.ASSIGN.BETA,
+                min_side=node.ASSIGN.MIN_SIDE,
             ),
             "loss_weights": DetectionLossWeights(
                 cls=node.LOSS_WEIGHT.CLS, box=node.LOSS_WEIGHT.BOX, dfl=node.LOSS_WEIGHT.DFL

@@ -38,8 +38,10 @@ class OneToOneHead(AnchorFreeHead):
             **arguments: of AnchorFreeHead, for both sets.
         """
         super().__init__(**arguments)
-        alpha, beta = self.assigner.alpha, self.assigner.beta
-        best_only = TaskAlignedAssigner(topk=1, alpha=alpha, beta=beta)
+        several = self.assigner
+        best_only = TaskAlignedAssigner(
+            topk=1, alpha=several.alpha, beta=several.beta, min_side=several.min_side
+        )
         second = AnchorFreeHead(**(arguments | {"assigner": best_only}))
         second.load_state_dict(self.state_dict())
         self.one_to_one = second

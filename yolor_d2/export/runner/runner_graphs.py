@@ -1,0 +1,63 @@
+"""Graphs in files as functions of named arrays; the suffix selects the runtime."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+Graph = Callable[[Mapping[str, np.ndarray]], Arrays]  # inputs that it does not have are ignored
+
+
+def open_onnx(path: Path, threads: int) -> Graph:
+    """Open a graph with onnxruntime; 0 threads are its default."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(path, options)
+    inputs = [each.name for each in session.get_inputs()]
+    outputs = [each.name for each in session.get_outputs()]
+
+    def run(feeds: Mapping[str, np.ndarray]) -> Arrays:
+        results = session.run(outputs, {name: feeds[name] for name in inputs})
+        return dict(zip(outputs, results, strict=True))
+
+    return run
+
+
+def open_openvino(path: Path, threads: int) -> Graph:
+    """Open a graph with OpenVINO on the CPU; 0 threads are its default."""
+    import openvino
+
+    # Without the hint, CPUs with bfloat16 compute in it, and results differ from the network's.
+    settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32"}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    inputs = [each.any_name for each in compiled.inputs]
+    outputs = [each.any_name for each in compiled.outputs]
+
+    def run(feeds: Mapping[str, np.ndarray]) -> Arrays:
+        results = compiled({name: feeds[name] for name in inputs})
+        return {name: np.array(results[name]) for name in outputs}
+
+    return run
+
+
+RUNTIMES = {".onnx": open_onnx, ".xml": open_openvino}
+
+
+def open_graph(path: Path, *, threads: int = 0) -> Graph:
+    """Open a graph with the runtime of its format.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no runtime of the runner opens this format.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    if path.suffix not in RUNTIMES:
+        raise ValueError(f"{path}: the runner opens {' and '.join(RUNTIMES)} only")
+    return RUNTIMES[path.suffix](path, threads)
