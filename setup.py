@@ -70,12 +70,14 @@ setup(
         "completion": ["shtab>=1.7"],
         "docs": DOCS,
         "export": EXPORT,
+        "openvino": [*EXPORT, "openvino>=2025.0"],
         "slurm": ["submitit>=1.5"],
         "supervision": ["supervision>=0.25"],
         "wandb": ["wandb>=0.17"],
         "browser": ["selenium>=4.25"],  # tests of the web page, with Debian's Chromium
         "dev": [
             *EXPORT,
+            "openvino>=2025.0",
             "submitit>=1.5",
             "hypothesis>=6.100",
             "import-linter>=2.1",

@@ -14,10 +14,10 @@ from types import ModuleType
 SUMMARIES = {
     "demo": "make toy scenes, train all tasks within minutes, evaluate, draw the results",
     "train": "train on your data (--data), or a configuration (train_net.py)",
-    "eval": "evaluate a checkpoint on its test sets or on your data (--data)",
+    "eval": "evaluate a checkpoint or an exported file on test sets or on your data (--data)",
     "predict": "predict on images, folders, videos or cameras; draw the results and write JSON",
     "label": "label images with a network; the labels are data for train --data",
-    "export": "export a network as ONNX, TorchScript or torch.export graphs",
+    "export": "export a network as ONNX, OpenVINO, TorchScript or torch.export graphs",
     "check-data": "check a data set for damaged files and contradictions",
     "info": "count a network's parameters and GFLOPs",
     "benchmark": "measure the speed of data, network and evaluation (checkout only)",

@@ -8,6 +8,7 @@ python -m benchmarks pictures     drawing of results, compared with detectron2
 python -m benchmarks export       exported network in onnxruntime, compared with PyTorch
 python -m benchmarks gpu          checks and all measurements of a GPU, within ten minutes
 python -m benchmarks experiments  what the network learns: the paper's tables over several seeds
+python -m benchmarks peers        what it learns beside networks of other packages
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from yolor_d2.engine.launch.arguments import add_import, import_modules
 
-from . import caption, data, evaluation, experiments, export, gpu, model, pictures
+from . import caption, data, evaluation, experiments, export, gpu, model, peers, pictures
 from .timing import machine_facts
 
 COMMANDS = {
@@ -29,6 +30,7 @@ COMMANDS = {
     "export": export,
     "gpu": gpu,
     "experiments": experiments,
+    "peers": peers,
 }
 
 

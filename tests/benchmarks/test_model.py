@@ -53,7 +53,7 @@ def test_numbers_are_complete(numbers) -> None:
     assert numbers["settings"]["device"] == "CPU"
     assert numbers["settings"]["batches"] == [1, 2]
     assert {name: len(part["tables"]) for name, part in numbers["parts"].items()} == {
-        "forward": 2, "train": 1, "post": 1, "caption": 2, "memory": 1, "activations": 1,
+        "forward": 2, "train": 2, "post": 1, "caption": 2, "memory": 1, "activations": 1,
     }  # fmt: skip
     assert {name: len(part["aims"]) for name, part in numbers["parts"].items()} == {
         "forward": 1, "train": 1, "post": 0, "caption": 2, "memory": 1, "activations": 0,
@@ -72,7 +72,12 @@ def test_numbers_are_complete(numbers) -> None:
 
 
 def test_times_of_parts_add_up_to_the_step(numbers) -> None:
-    (table,) = numbers["parts"]["train"]["tables"]
+    complete, table = numbers["parts"]["train"]["tables"]
+    assert set(complete["rows"]) == {
+        f"{precision}, {layout}"
+        for precision in ("fp32", "bf16")
+        for layout in ("NCHW", "channels_last")
+    }
     rows = dict(table["rows"])
     total = rows.pop("together")["ms"]
     # A part without time is a method that is no longer called.

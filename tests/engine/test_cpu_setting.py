@@ -1,5 +1,6 @@
 """Precision, layout and threads of training steps on a CPU."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,11 @@ def test_processor(
     assert multiplies_bf16() == expected
     file.unlink()
     assert not multiplies_bf16()
+
+
+def test_waiting_threads_give_up_their_core() -> None:
+    """Set when the package is imported, unless the user has set one of them."""
+    assert os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
 
 
 def test_resumed_run_is_exact(configure: Configure) -> None:

@@ -24,12 +24,13 @@ from benchmarks.model_setting import calibrate, random_images
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data.views.transforms import resize_long_side, to_planes
 from yolor_d2.export import bundle, graphs
-from yolor_d2.export.parity import largest_error
+from yolor_d2.export.evaluation import METRICS, PARTS
+from yolor_d2.export.parity import Difference, largest_error
 from yolor_d2.inference.loading import load_network
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.tasks import TASKS
 from yolor_d2.tokenizer import Tokenizer
-from yolor_d2.tools import export
+from yolor_d2.tools import evaluate, export
 
 from ..modeling.factory import tiny_config
 from ..saved_networks import provenance_of
@@ -93,7 +94,7 @@ def onnx_folder(checkpoint: Path) -> Path:
 @pytest.fixture(scope="module")
 def runner(onnx_folder: Path) -> Iterator[Any]:
     yield bundle.load_runner(onnx_folder)
-    for name in ("runner", "runner_results", "runner_captions"):
+    for name in ("runner", "runner_results", "runner_captions", "runner_graphs"):
         del sys.modules[name]
 
 
@@ -108,11 +109,32 @@ def picture(size: tuple[int, int], seed: int) -> np.ndarray:
     return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_NEAREST)
 
 
+def converted(onnx_folder: Path, folder: Path, form: bundle.Form, **how: Any) -> Path:
+    """Convert the exported network; skipped without the packages of the form."""
+    try:
+        form.check()
+    except ValueError as error:
+        pytest.skip(str(error))
+    shutil.copytree(onnx_folder, folder)
+    bundle.convert(folder, form, **how)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        bundle.Form(),
+        bundle.Form(end_to_end=True),
+        bundle.Form("openvino"),
+        bundle.Form("openvino", end_to_end=True),
+    ],
+    ids=["onnx", "onnx, end to end", "openvino", "openvino, end to end"],
+)
 def test_runner_results_equal_the_networks(
-    checkpoint: Path, onnx_folder: Path, runner: Any
+    checkpoint: Path, onnx_folder: Path, runner: Any, form: bundle.Form, tmp_path: Path
 ) -> None:
     model, size = eager(checkpoint)
-    exported = runner.Runner(onnx_folder, threads=1)
+    exported = runner.Runner(converted(onnx_folder, tmp_path / "form", form), threads=1)
     for seed, (height, width) in enumerate(SIZES):
         image = picture((height, width), seed)
         resized = torch.from_numpy(to_planes(resize_long_side(image, size)))
@@ -134,6 +156,78 @@ def test_runner_results_equal_the_networks(
         assert found["caption_ids"] == expected["caption_ids"]
         assert found["caption"] == expected["caption"]
         assert found["caption_score"] == pytest.approx(expected["caption_score"], abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino"])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_other_precisions_are_close(
+    onnx_folder: Path, runner: Any, kind: str, precision: str, tmp_path: Path
+) -> None:
+    image = picture((96, 128), 0)
+    plain = runner.Runner(onnx_folder, threads=1)
+    canvas, content = runner.letterbox(image, **plain.facts["input"])
+    feeds = {"images": canvas, "contents": np.array([content], np.float32)}
+    form = bundle.Form(kind, precision)
+    folder = converted(onnx_folder, tmp_path / "form", form, calibration=[feeds])
+    exported = runner.Runner(folder, threads=1)
+
+    assert exported.facts["precision"] == precision
+    assert "box decoding" in exported.facts["float32"]
+    stored = folder / ("vision.bin" if kind == "openvino" else "vision.onnx")
+    assert stored.stat().st_size < 0.75 * (onnx_folder / "vision.onnx").stat().st_size
+    expected, found = (each.run("vision", **feeds) for each in (plain, exported))
+    limit = 0.01 if precision == "fp16" else 0.1
+    for name, values in expected.items():
+        assert found[name].dtype == values.dtype
+        if values.dtype != bool:
+            spread = float(values.std())
+            assert float(abs(found[name] - values).mean()) < limit * spread, name
+    assert exported(image).keys() == plain(image).keys()
+
+
+def test_a_one_to_one_graph_has_no_suppression(onnx_folder: Path, tmp_path: Path) -> None:
+    end_to_end = pytest.importorskip("yolor_d2.export.end_to_end")
+    facts = json.loads((onnx_folder / "model.json").read_text())
+    for threshold, has_suppression in ((0.7, True), (1.0, False)):
+        facts["detection"]["nms_threshold"] = threshold
+        path = shutil.copyfile(onnx_folder / "vision.onnx", tmp_path / "vision.onnx")
+        names = end_to_end.append_results(path, facts)
+        assert names["inputs"] == ["images", "contents", "size", "score_threshold"]
+        operators = {node.op_type for node in end_to_end.onnx.load(path).graph.node}
+        assert ("NonMaxSuppression" in operators) == has_suppression
+
+
+def test_evaluation_of_exported_files(
+    checkpoint: Path,
+    onnx_folder: Path,
+    runner: Any,
+    toy_sets: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
+) -> None:
+    """The exported file and the network have the same metrics, from one command or from two."""
+
+    def already_exported(*_: Any, folder: Path, **__: Any) -> list[Difference]:
+        shutil.copytree(onnx_folder, folder, dirs_exist_ok=True)
+        return [Difference("vision", "boxes", "", 0.0)]
+
+    monkeypatch.setattr(export, "export", already_exported)
+    folder, name = tmp_path / "again", toy_sets[1]
+    command = ["--weights", str(checkpoint), "--output", str(folder), "--evaluate", name]
+    assert export.main(command) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[-4:]]
+    assert rows[0][1:] == [*METRICS, *PARTS, "ms"]
+    assert rows[2][1 : len(METRICS)] == rows[3][1 : len(METRICS)]
+
+    graph = ["--weights", str(folder / "vision.onnx"), "--output", str(tmp_path / "eval")]
+    assert evaluate.main([*graph, "--data", name]) == 0
+    assert rows[3][1] in capsys.readouterr().out
+    assert (tmp_path / "eval" / "metrics.json").is_file()
+    with pytest.raises(SystemExit):
+        evaluate.main(graph)
+    assert "names no data set; pass --data DATA" in capsys.readouterr().err
 
 
 def test_the_runner_needs_neither_torch_nor_yolor_d2(onnx_folder: Path, tmp_path: Path) -> None:
@@ -324,11 +418,8 @@ def test_the_benchmark(
 
     forward, _, whole = json.loads(path.read_text())["export"]["tables"]
     assert forward["title"] == "forward, 1 x 64 x 64"
-    assert list(forward["rows"]) == [
-        benchmarks.export.NCHW,
-        benchmarks.export.NHWC,
-        benchmarks.export.ONNX,
-    ]
-    assert list(whole["rows"]) == [benchmarks.export.NHWC, "runner.py"]
+    names = benchmarks.export.NHWC, benchmarks.export.NCHW, benchmarks.export.ONNX
+    assert list(forward["rows"]) == list(names)
+    assert list(whole["rows"]) == [names[0], f"runner.py, {names[2]}"]
     assert all(row["ms"] > 0 for table in (forward, whole) for row in table["rows"].values())
     assert "onnxruntime" in capsys.readouterr().out

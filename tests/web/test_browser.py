@@ -387,7 +387,9 @@ def test_phones(tab: Tab, saved: Saved) -> None:
         tab.browser.refresh()
         tab.wait(lambda: tab.find("#layers input"))
         tab.predict(saved.images[0])
-        assert tab.run("return document.documentElement.scrollWidth") == 390
+        double = "const list = document.getElementById('examples');"
+        tab.run(double + "list.append(...[...list.children].map((e) => e.cloneNode(true)))")
+        assert tab.run("return [document.documentElement.scrollWidth, innerWidth]") == [390, 390]
         script = "const e = document.querySelector(arguments[0]).getBoundingClientRect();"
         script += "return [e.left, e.top, e.right, e.bottom]"
         for selector in ("#picture", "#caption", "#status"):
@@ -437,19 +439,22 @@ def test_nothing_is_loaded_from_elsewhere(tab: Tab, page: ServedPage, saved: Sav
 
 
 def test_the_policy_stops_scripts(tab: Tab) -> None:
-    script = """
-        const made = document.createElement('div');
-        document.body.append(made);
-        let refused = 0;
-        try { made.innerHTML = '<img src=x onerror="window.attacked = 1">'; } catch { refused++; }
-        try { eval('window.attacked = 1'); } catch { refused++; }
-        const inline = document.createElement('script');
-        inline.type = 'text/javascript';
-        try { inline.text = 'window.attacked = 1'; } catch { refused++; }
-        document.body.append(inline);
-        return [refused, window.attacked ?? null];
+    attacks = [
+        """document.body.innerHTML = '<img src=x onerror="window.attacked = 1">';""",
+        """document.body.setAttribute('onclick', 'window.attacked = 1');""",
+        """document.createElement('script').text = 'window.attacked = 1';""",
+        """document.createElement('script').src = 'https://evil.example/x.js';""",
+    ]
+    for attack in attacks:
+        script = f"try {{ {attack} return 'done'; }} catch (error) {{ return error.name; }}"
+        assert tab.run(script) == "TypeError", attack
+    inline = """
+        const script = document.createElement('script');
+        script.append('window.attacked = 1');
+        document.body.append(script);
+        return window.attacked ?? null;
     """
-    assert tab.run(script) == [3, None]
+    assert tab.run(inline) is None
 
 
 def test_names_are_text(tab: Tab) -> None:

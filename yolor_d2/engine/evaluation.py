@@ -45,7 +45,7 @@ def evaluate_datasets(
         On the main process, the results of the data set, or a dictionary of results by data set
         name if there are several. On other processes, {}.
     """
-    if next(model.parameters()).device.type == "cpu":
+    if all(parameter.device.type == "cpu" for parameter in model.parameters()):
         model = to_channels_last(model)
     results: Results = {}
     for name, job in jobs.items():

@@ -1,1 +1,1 @@
-"""Export as ONNX, TorchScript or torch.export graphs, and a runner without PyTorch."""
+"""Export as ONNX, OpenVINO, TorchScript or torch.export graphs, and a runner without PyTorch."""

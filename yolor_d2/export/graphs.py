@@ -1,4 +1,4 @@
-"""A deployed network as graphs with tensor inputs and outputs, in three formats.
+"""A deployed network as graphs with tensor inputs and outputs, in several formats.
 
 Shapes: N images, H x W canvas, A points, L visual tokens, K beams, T text tokens.
 """
@@ -25,7 +25,12 @@ from ..modeling.heads.caption.transformer import TransformerDecoder, attention_m
 from ..modeling.meta_arch import YOLOR
 
 VISION, START, STEP = "vision", "caption_start", "caption_step"
-SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "torch_export": ".pt2"}
+SUFFIXES = {
+    "onnx": ".onnx",
+    "openvino": ".xml",
+    "torchscript": ".pt",
+    "torch_export": ".pt2",
+}
 
 Captioner = TransformerCaptionHead | GridRegionCaptionHead
 Graph = Callable[..., tuple[Tensor, ...]]  # inputs are positional
@@ -228,7 +233,7 @@ def cache_shape(head: Captioner) -> tuple[int, int, int]:
 
 @torch.no_grad()
 def write_graph(part: Part, path: Path, kind: str) -> None:
-    """Write a part to a file; `kind` is a key of SUFFIXES."""
+    """Write a part to a file; `kind` is a key of SUFFIXES but "openvino", made from "onnx"."""
     with _quiet():
         if kind == "torchscript":
             torch.jit.trace(part.module, part.examples, check_trace=False).save(str(path))
@@ -259,23 +264,21 @@ def open_graph(path: Path, part: Part, *, threads: int = 0) -> Graph:
     Args:
         path: file of the graph.
         part: the part that was written to the file.
-        threads: CPU threads of onnxruntime; 0 is its default.
+        threads: CPU threads of onnxruntime or OpenVINO; 0 is their default.
     """
-    if path.suffix != SUFFIXES["onnx"]:
+    if path.suffix in (SUFFIXES["torchscript"], SUFFIXES["torch_export"]):
         with _quiet():
             if path.suffix == SUFFIXES["torchscript"]:
                 return torch.jit.load(str(path))
             return torch.export.load(path).module()
-    import onnxruntime
+    from .runner.runner_graphs import open_graph as open_in_runner
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(path, options)
-    names = list(part.inputs)
+    graph, names = open_in_runner(path, threads=threads), list(part.inputs)
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
         feeds = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-        return tuple(map(torch.from_numpy, session.run(part.outputs, feeds)))
+        found = graph(feeds)
+        return tuple(torch.from_numpy(found[name]) for name in part.outputs)
 
     return run
 

@@ -383,10 +383,20 @@ class YOLOR(nn.Module):
             for result in results:
                 result["panoptic_seg"] = self.panoptic(result["instances"], result["sem_seg"])
         if self.caption_head is not None and raw.caption is not None:
-            captions = [field.tolist() for field in self.caption_head.generate(raw.caption)]
-            for result, ids, score, length in zip(results, *captions, strict=True):
-                result["caption_ids"] = ids[:length]
-                result["caption_score"] = score
-                if self.tokenizer is not None:
-                    result["caption"] = self.tokenizer.decode(result["caption_ids"])
+            for result, caption in zip(results, self.captions(raw.caption), strict=True):
+                result |= caption
         return results
+
+    def captions(self, tokens: Any) -> list[dict[str, Any]]:
+        """Captions of the images that the caption head has encoded; none without the head."""
+        if self.caption_head is None:
+            return []
+        captions = []
+        for ids, score, length in zip(
+            *(field.tolist() for field in self.caption_head.generate(tokens)), strict=True
+        ):
+            caption = {"caption_ids": ids[:length], "caption_score": score}
+            if self.tokenizer is not None:
+                caption["caption"] = self.tokenizer.decode(caption["caption_ids"])
+            captions.append(caption)
+        return captions

@@ -1,32 +1,39 @@
-"""Evaluate a checkpoint on the test sets of its configuration, or on labeled data.
+"""Evaluate a checkpoint or an exported network on test sets or on labeled data.
 
     yolor-d2 eval --weights FILE [--data DATA] [--output DIR] [KEY VALUE ...]
 
-Configuration, classes and tokenizer are those in the checkpoint. DATA is a file or folder in a
-format of docs/guides/own_data.md: its parts val and test or, if it has no parts, all images. Writes
+Configuration, classes and tokenizer are those in the checkpoint. DATA is a registered data set, or
+a file or folder in a format of docs/guides/own_data.md: its parts val and test or, if it has no
+parts, all images; by default, the test sets of the configuration. FILE can be vision.onnx or
+vision.xml of a folder of yolor-d2 export: its runner predicts, and --data is required. Writes
 metrics.json and the other files of docs/guides/evaluation.md. Exit code 2: wrong use or bad data.
 """
 
 import argparse
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, Metadata
 from detectron2.utils import comm
 
+from ..data.catalog.class_tables import make_metadata, registered
 from ..data.catalog.records import reading_once
 from ..data.catalog.registered import require_registered
 from ..data.formats.registration import register_test_data
 from ..engine.launch.arguments import argument_parser, import_modules
 from ..engine.launch.processes import launch
-from ..engine.network_evaluation import evaluate_network
+from ..engine.network_evaluation import check_classes, evaluate_images, evaluate_network
 from ..engine.setup import one_line_errors, open_folder
+from ..export.bundle import load_runner
+from ..export.evaluation import ExportedModel, PixelMapper, row_of, table_of, tasks_of
 from ..inference.loading import Network, load_network
 from .options import add_network_options, loading_options
 
+EXPORTED = (".onnx", ".xml")  # suffixes of graphs that the runner opens
 EPILOG = """Without --weights, this is train_net.py --eval-only, with the flags of yolor-d2 train:
 
     yolor-d2 eval --config-file FILE MODEL.WEIGHTS FILE
@@ -37,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", metavar="DATA", help="file or folder of labeled data")
+    parser.add_argument("--data", metavar="DATA", help="registered data set, or labeled data")
     parser.add_argument(
         "--output", type=Path, default=Path("output/eval"), metavar="DIR", help="(output/eval)"
     )
@@ -48,7 +55,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate, on all GPUs; returns the exit code."""
     args = make_parser().parse_args(arguments)
-    count = 1 if args.device else max(torch.cuda.device_count(), 1)
+    is_single = args.device or Path(args.weights).suffix in EXPORTED
+    count = 1 if is_single else max(torch.cuda.device_count(), 1)
     flags = argument_parser().parse_args(["--eval-only", "--num-gpus", str(count)])
     launch(evaluate, Namespace(**vars(flags) | vars(args)))
     return 0
@@ -58,6 +66,9 @@ def evaluate(args: Namespace) -> None:
     """Evaluate in one of the processes."""
     with one_line_errors(), reading_once():
         import_modules(args.modules)
+        if Path(args.weights).suffix in EXPORTED:
+            evaluate_exported(args)
+            return
         network = load_network(args.config_file or args.weights, **loading_options(args))
         open_folder(str(args.output), args, sources=())
         names = find_data(network, args.data, folder=args.output / "data")
@@ -66,18 +77,61 @@ def evaluate(args: Namespace) -> None:
         print(f"the results are in {args.output / 'metrics.json'}")
 
 
+def evaluate_exported(args: Namespace) -> None:
+    """Evaluate a folder of yolor-d2 export with its runner."""
+    path = Path(args.weights)
+    if not args.data:
+        raise ValueError(f"{path}: an exported network names no data set; pass --data DATA")
+    if args.opts or args.config_file or args.tasks or args.device:
+        raise ValueError(
+            f"{path}: --config-file, --tasks, --device and KEY VALUE are for checkpoints"
+        )
+    if not (path.parent / "model.json").is_file():
+        raise ValueError(f"{path}: there is no model.json beside it, as yolor-d2 export writes")
+    runner = load_runner(path.parent).Runner(path, threads=torch.get_num_threads())
+    open_folder(str(args.output), args, sources=())
+    tasks = tasks_of(runner.facts)
+    with registered(make_metadata(runner.facts["classes"], runner.facts["class_ids"])) as metadata:
+        for name in registered_names(args.data, metadata, tasks, folder=args.output / "data"):
+            model, output = ExportedModel(runner), str(args.output)
+            results = evaluate_images(
+                model, name, tasks=tasks, mapper=PixelMapper(), output_dir=output
+            )
+            print(f"\n{name}, milliseconds per image on {torch.get_num_threads()} CPU threads\n")
+            print(table_of({path.name: row_of(results, model)}))
+
+
+def registered_names(
+    data: str, metadata: Metadata, tasks: Collection[str], *, folder: Path
+) -> list[str]:
+    """Return the data sets of an option: a registered one, or labeled data, which are registered.
+
+    Args:
+        data: value of the option.
+        metadata, tasks: classes and tasks of the network.
+        folder: gets the annotations of labeled data in COCO's format.
+    """
+    if Path(data).exists():
+        return list(register_test_data(data, metadata, truth_folder=folder, is_own=False))
+    require_registered([data])
+    check_classes(data, metadata, tasks)
+    return [data]
+
+
 def find_data(network: Network, path: str | None, *, folder: Path) -> list[str]:
     """Return the names of the data sets to evaluate on, which are registered.
 
     Args:
         network: the evaluated network.
-        path: labeled data; None takes the data sets of the network's configuration.
+        path: registered or labeled data; None takes the data sets of the configuration.
         folder: gets the annotations of labeled data in COCO's format.
     """
     cfg, names = network.recipe.cfg, network.recipe.test_datasets
     own = cfg.DATASETS.DATA if isinstance(cfg, CfgNode) else ""
     source = path or own
-    if source:
+    if path is not None and path in DatasetCatalog.list():
+        names = [path]
+    elif source:
         if path is None and not Path(own).exists():
             raise ValueError(f"{own}: the checkpoint's own data are not there; pass --data DATA")
         sizes = register_test_data(

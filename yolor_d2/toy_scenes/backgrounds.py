@@ -5,7 +5,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from .textures import TEXTURES, Array, Canvas
+from .pixels import Array, per_channel, per_pixel
+from .textures import TEXTURES, Canvas
 from .truth import STUFF_CLASSES, UPRIGHT_STUFF
 
 # Layers from the top of the image to its lower border.
@@ -79,7 +80,7 @@ def paint_background(rng: np.random.Generator, height: int, width: int) -> Backg
                 image = _wet_shore(canvas, image, border)
             cover = np.clip(canvas.rows + 1 - border, 0, 1)
             texture = TEXTURES[name](canvas._replace(horizon=top * height))
-            image = image * (1 - cover[..., None]) + texture * cover[..., None]
+            image = _lay_over(image, texture, cover)
         labels[cover >= 0.5] = STUFF_CLASSES.index(name)
     return Background(
         image=np.clip(image, 0, 1).astype(np.float32),
@@ -133,8 +134,15 @@ def _wet_shore(canvas: Canvas, image: Array, border: Array) -> Array:
     above = (border - canvas.rows) / canvas.height + 0.006 * canvas.noise(0.05, stretch=2.0)
     foam = np.exp(-((above / 0.012) ** 2)) * 0.75
     shallow = np.exp(-np.clip(above, 0, None) / 0.05) * 0.45
-    image = image + (np.array([0.72, 0.86, 0.84], np.float32) - image) * shallow[..., None]
-    return image + (np.array([0.97, 0.98, 0.98], np.float32) - image) * foam[..., None]
+    green = per_channel(np.array([0.72, 0.86, 0.84], np.float32), canvas.width)
+    white = per_channel(np.array([0.97, 0.98, 0.98], np.float32), canvas.width)
+    image = image + (green - image) * per_pixel(shallow)
+    return image + (white - image) * per_pixel(foam)
+
+
+def _lay_over(image: Array, texture: Array, cover: Array) -> Array:
+    """Paint a texture over an image with a coverage of shape (H, W)."""
+    return image * per_pixel(1 - cover) + texture * per_pixel(cover)
 
 
 def _lay_carpet(canvas: Canvas, image: Array, top: float) -> tuple[Array, Array]:
@@ -153,12 +161,11 @@ def _lay_carpet(canvas: Canvas, image: Array, top: float) -> tuple[Array, Array]
     cover = np.clip(inside + 0.5, 0, 1)
     texture = TEXTURES["carpet"](canvas._replace(horizon=top))
     band = ((distance > 0.80) & (distance < 0.90)) | ((distance > 0.66) & (distance < 0.70))
-    texture = texture + (np.array([0.93, 0.88, 0.78], np.float32) - texture) * (
-        0.75 * cv2.GaussianBlur(band.astype(np.float32), (3, 3), 0)[..., None]
-    )
+    pale = per_channel(np.array([0.93, 0.88, 0.78], np.float32), width)
+    blurred = cv2.GaussianBlur(band.astype(np.float32), (3, 3), 0)
+    texture = texture + (pale - texture) * per_pixel(0.75 * blurred)
     shadow = 1 - 0.35 * np.exp(-np.clip(-inside, 0, None) / (0.012 * height))
-    image = image * shadow[..., None]
-    return cover, image * (1 - cover[..., None]) + texture * cover[..., None]
+    return cover, _lay_over(image * per_pixel(shadow), texture, cover)
 
 
 def _light(rng: np.random.Generator, weather: str, indoor: bool) -> Light:

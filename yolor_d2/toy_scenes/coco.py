@@ -84,7 +84,7 @@ def semantic_map(rendered: RenderedScene) -> Array:
 
 def panoptic_map(rendered: RenderedScene) -> PanopticMap:
     """Make the segments of all objects and stuff, which partition the image."""
-    image = np.zeros((*rendered.object_map.shape, 3), np.uint8)
+    planes = np.zeros((3, *rendered.object_map.shape), np.uint8)
     segments: list[Json] = []
     used: set[RGB] = {(0, 0, 0)}  # Id 0 means "unlabeled" in COCO.
     parts = [
@@ -105,17 +105,18 @@ def panoptic_map(rendered: RenderedScene) -> PanopticMap:
         if object_id == BACKGROUND:
             mask &= rendered.background == category_id - FIRST_STUFF_ID
         color = _unused_color(class_color, used)
-        image[mask] = color
+        for plane, value in zip(planes, color, strict=True):
+            cv2.copyTo(np.full_like(plane, value), mask.view(np.uint8), plane)
         segments.append(
             {
                 "id": color[0] + 256 * color[1] + 65536 * color[2],
                 "category_id": category_id,
-                "area": int(mask.sum()),
+                "area": int(np.count_nonzero(mask)),
                 "bbox": list(box_of(mask)),
                 "iscrowd": int(is_crowd),
             }
         )
-    return PanopticMap(image=image, segments=segments)
+    return PanopticMap(image=cv2.merge([*planes]), segments=segments)
 
 
 def _unused_color(color: RGB, used: set[RGB]) -> RGB:

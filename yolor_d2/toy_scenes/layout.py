@@ -6,6 +6,7 @@ import numpy as np
 
 from .backgrounds import Background, paint_background
 from .measure import BACKGROUND, measure_object, measure_regions
+from .pixels import Array, per_channel, per_pixel
 from .render import (
     Patch,
     Placement,
@@ -17,8 +18,6 @@ from .render import (
     visible_window,
 )
 from .truth import COLORS, THING_CLASSES, Scene, SceneObject
-
-Array = np.ndarray
 
 EMPTY_SHARE = 0.04
 CROWD_SHARE = 0.08
@@ -275,17 +274,22 @@ def _paint_all(
     objects: tuple[SceneObject, ...],
 ) -> Array:
     """Paint the objects, and add vignetting, exposure and noise; returns uint8 RGB."""
-    image = background.image * np.array(background.light.tint, np.float32)
+    height, width = background.labels.shape
+    tint = per_channel(np.array(background.light.tint, np.float32), width)
+    image = background.image * tint
     for placed, item in zip(placed_objects, objects, strict=True):
         for placement, patch in zip(placed.placements, placed.patches, strict=True):
             if item.place not in ("sky", "mountain"):
                 standing = item.place != "wall"
                 cast_shadow(image, placement, background.light, standing=standing)
             paint(image, placement, patch, background.light)
-    height, width = image.shape[:2]
     rows, columns = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     vignette = 1 - rng.uniform(0.02, 0.12) * (rows**2 + columns**2)
     exposure = rng.uniform(0.9, 1.06)
     noise = rng.uniform(0.004, 0.016) * rng.standard_normal(image.shape, dtype=np.float32)
-    image = image * (exposure * vignette)[..., None] + noise
-    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    image = image * per_pixel(exposure * vignette)
+    image += noise
+    np.clip(image, 0, 1, out=image)
+    image *= 255
+    image += 0.5
+    return image.astype(np.uint8)

@@ -7,9 +7,8 @@ import cv2
 import numpy as np
 
 from .backgrounds import Light
+from .pixels import Array, per_channel, per_pixel
 from .truth import COLORS
-
-Array = np.ndarray
 
 _SHIFT = 4  # Fractional bits of the coordinates given to cv2.fillPoly.
 _FINISHES = ("matte", "glossy", "beveled")
@@ -87,7 +86,7 @@ def paint(image: Array, placement: Placement, patch: Patch, light: Light) -> Non
     """Paint a shape onto the image, float RGB (H, W, 3), in place."""
     rows, columns, part = visible_window(patch, image.shape[0], image.shape[1])
     surface = _shade(placement, patch, light)[part]
-    cover = patch.cover[part][..., None]
+    cover = per_pixel(patch.cover[part])
     image[rows, columns] = image[rows, columns] * (1 - cover) + surface * cover
 
 
@@ -125,7 +124,8 @@ def cast_shadow(image: Array, placement: Placement, light: Light, *, standing: b
     patch = Patch(cover=shadow, left=int(left), top=int(top))
     rows, columns, part = visible_window(patch, image.shape[0], image.shape[1])
     strength = np.array([0.44, 0.42, 0.36], np.float32)  # Outdoor shadows are bluish.
-    image[rows, columns] *= 1 - strength * patch.cover[part][..., None]
+    cover = patch.cover[part]
+    image[rows, columns] *= 1 - per_channel(strength, cover.shape[1]) * per_pixel(cover)
 
 
 def _shade(placement: Placement, patch: Patch, light: Light) -> Array:
@@ -168,13 +168,16 @@ def _illuminate(
     color = np.array(COLORS[placement.color], np.float32) / 255
     diffuse = 0.52 + 0.60 * np.clip(facing, 0, 1) + 0.10 * np.clip(downward, 0, 1)
     edge = 0.80 + 0.20 * np.clip(inside / 0.035, 0, 1)
-    surface = color * (diffuse * edge)[..., None] * np.array(light.tint, np.float32)
+    width = facing.shape[1]
+    tint = per_channel(np.array(light.tint, np.float32), width)
+    surface = per_channel(color, width) * per_pixel(diffuse * edge) * tint
     # Shaded sides are bluish, as outdoors.
-    shade = np.clip(0.45 - facing, 0, 1)[..., None] * 0.35
-    surface = surface * (1 - shade) + surface * np.array([0.75, 0.78, 1.1], np.float32) * shade
+    shade = per_pixel(np.clip(0.45 - facing, 0, 1) * 0.35)
+    blue = per_channel(np.array([0.75, 0.78, 1.1], np.float32), width)
+    surface = surface * (1 - shade) + surface * blue * shade
     sharpness, strength = (26.0, 0.75) if placement.finish == "glossy" else (9.0, 0.22)
     shine = np.clip(facing, 0, 1) ** sharpness * strength * np.clip(inside / 0.03, 0, 1)
-    return np.clip(surface + (1 - surface) * shine[..., None], 0, 1).astype(np.float32)
+    return np.clip(surface + (1 - surface) * per_pixel(shine), 0, 1).astype(np.float32)
 
 
 def _fill(points: Array, height: int, width: int) -> Array:

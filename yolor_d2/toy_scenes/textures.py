@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-Array = np.ndarray
+from .pixels import Array, per_channel, per_pixel
 
 
 class Canvas(NamedTuple):
@@ -81,10 +81,12 @@ class Canvas(NamedTuple):
         return np.clip(color * self.rng.uniform(0.94, 1.05, 3), 0, 1).astype(np.float32)
 
 
-def _mix(first: Array, second: Array, share: Array | float) -> Array:
+def _mix(first: Array, second: Array, share: Array) -> Array:
     """Blend `second` over `first` with a share of shape (H, W) or (H, 1)."""
-    share = np.clip(np.asarray(share, np.float32), 0, 1)[..., None]
-    return first + (second - first) * share
+    share = np.clip(np.asarray(share, np.float32), 0, 1)
+    width = share.shape[1]
+    first, second = (per_channel(v, width) if v.ndim == 1 else v for v in (first, second))
+    return first + (second - first) * per_pixel(share)
 
 
 def _sky(canvas: Canvas) -> Array:
@@ -107,9 +109,10 @@ def _sky(canvas: Canvas) -> Array:
     density = 1 / (1 + np.exp(-(cloud + cover) * 3.5))
     # Light comes from above: a cloud is bright where the noise rises downwards.
     relief = np.clip(cloud - np.roll(cloud, -max(canvas.height // 40, 1), axis=0), -1, 1)
-    shade = (0.94 - 0.10 * relief)[..., None].astype(np.float32)
+    shade = per_pixel((0.94 - 0.10 * relief).astype(np.float32))
     tint = {"clear": (1.0, 1.0, 1.0), "cloudy": (0.96, 0.97, 0.99), "sunset": (1.0, 0.72, 0.62)}
-    white = np.clip(shade * np.array(tint[canvas.weather], np.float32), 0, 1)
+    color = per_channel(np.array(tint[canvas.weather], np.float32), canvas.width)
+    white = np.clip(shade * color, 0, 1)
     return _mix(image, white, density * 0.9)
 
 
@@ -118,12 +121,10 @@ def _mountain(canvas: Canvas) -> Array:
     haze = canvas.pick((196, 208, 226), (206, 206, 222))
     ridges = canvas.noise(0.16, stretch=0.7, octaves=5)
     slope = ridges - np.roll(ridges, max(canvas.width // 60, 1), axis=1)
-    image = np.clip(rock * (1 + 0.16 * slope)[..., None], 0, 1)
+    image = np.clip(per_channel(rock, canvas.width) * per_pixel(1 + 0.16 * slope), 0, 1)
     snow_line = canvas.horizon + canvas.height * 0.05 + ridges * canvas.height * 0.02
     snow = np.clip((snow_line - canvas.rows) / (0.03 * canvas.height), 0, 1)
-    image = _mix(
-        image, np.clip(0.95 + 0.06 * slope, 0, 1)[..., None] * np.ones(3, np.float32), snow
-    )
+    image = _mix(image, per_pixel(np.clip(0.95 + 0.06 * slope, 0, 1)), snow)
     fall = np.clip((canvas.rows - canvas.horizon) / (0.4 * canvas.height), 0, 1)
     return _mix(image, haze, 0.1 + 0.75 * np.broadcast_to(fall, ridges.shape))
 
@@ -137,7 +138,7 @@ def _water(canvas: Canvas) -> Array:
     )
     swell = canvas.ground_noise(0.5, stretch=4.0) + 0.6 * canvas.ground_noise(0.16, stretch=3.0)
     crest = np.clip(swell - 0.75, 0, 1) * (0.25 + 0.5 * nearness)
-    image = np.broadcast_to(image, (*swell.shape, 3)) * (1 + 0.10 * swell)[..., None]
+    image = np.broadcast_to(image, (*swell.shape, 3)) * per_pixel(1 + 0.10 * swell)
     return _mix(image, np.array([0.93, 0.97, 1.0], np.float32), crest)
 
 
@@ -146,9 +147,7 @@ def _grass(canvas: Canvas) -> Array:
     near = canvas.pick((66, 128, 44), (84, 136, 48), (58, 118, 56))
     patches = canvas.ground_noise(0.9) * 0.10 + canvas.ground_noise(0.12) * 0.10
     image = _mix(far, near, canvas.nearness**0.6 + patches)
-    image = np.ascontiguousarray(
-        np.clip(image * (1 + 0.05 * canvas.pixel_noise())[..., None], 0, 1)
-    )
+    image = np.ascontiguousarray(np.clip(image * per_pixel(1 + 0.05 * canvas.pixel_noise()), 0, 1))
     count = int(1.6 * canvas.width)
     # Square roots place more blades near the viewer; sorting paints the far ones first.
     depth = np.sort(np.sqrt(canvas.rng.random(count)))
@@ -176,7 +175,7 @@ def _sand(canvas: Canvas) -> Array:
     wobble = canvas.ground_noise(0.6, stretch=2.0)
     ripple = np.sin(along * canvas.rng.uniform(26, 40) + 2.2 * wobble) * canvas.nearness
     image = _mix(far, near, canvas.nearness + 0.12 * wobble)
-    return image * (1 + 0.05 * ripple + 0.03 * wobble + 0.03 * canvas.pixel_noise())[..., None]
+    return image * per_pixel(1 + 0.05 * ripple + 0.03 * wobble + 0.03 * canvas.pixel_noise())
 
 
 def _snow(canvas: Canvas) -> Array:
@@ -187,7 +186,7 @@ def _snow(canvas: Canvas) -> Array:
     image = _mix(far, image, 0.3 + 0.7 * np.broadcast_to(canvas.nearness, drift.shape))
     sparkle = (canvas.pixel_noise() > 2.9).astype(np.float32)
     return _mix(
-        image * (1 + 0.012 * canvas.pixel_noise())[..., None], np.ones(3, np.float32), sparkle
+        image * per_pixel(1 + 0.012 * canvas.pixel_noise()), np.ones(3, np.float32), sparkle
     )
 
 
@@ -203,7 +202,7 @@ def _brick(canvas: Canvas) -> Array:
     edge_x = np.minimum(shifted % wide, wide - shifted % wide)
     joint = np.clip(1.6 - np.minimum(edge_x, edge_y) / (high * 0.07), 0, 1)
     brick = canvas.pick((176, 96, 76), (186, 118, 92), (196, 178, 162), (150, 108, 98))
-    face = brick * (tone * (1 + 0.04 * canvas.noise(0.03)))[..., None]
+    face = per_channel(brick, canvas.width) * per_pixel(tone * (1 + 0.04 * canvas.noise(0.03)))
     return _mix(face, canvas.pick((214, 204, 192), (190, 182, 174)), joint * 0.85)
 
 
@@ -218,7 +217,8 @@ def _wallpaper(canvas: Canvas) -> Array:
 def _plaster(canvas: Canvas) -> Array:
     color = canvas.pick((222, 206, 182), (186, 204, 202), (214, 190, 184), (190, 196, 216))
     relief = canvas.noise(0.08, octaves=5)
-    return color * (1 + 0.025 * relief + 0.03 * canvas.noise(0.6, octaves=2))[..., None]
+    bright = 1 + 0.025 * relief + 0.03 * canvas.noise(0.6, octaves=2)
+    return per_channel(color, canvas.width) * per_pixel(bright)
 
 
 def _wall(canvas: Canvas) -> Array:
@@ -226,7 +226,7 @@ def _wall(canvas: Canvas) -> Array:
     image = surfaces[canvas.rng.integers(len(surfaces))](canvas)
     lamp = canvas.rng.uniform(0.1, 0.9) * canvas.width
     distance = np.hypot(canvas.columns - lamp, canvas.rows + 0.1 * canvas.height) / canvas.height
-    image = image * (0.78 + 0.34 * np.exp(-((distance / 0.9) ** 2)))[..., None]
+    image = image * per_pixel(0.78 + 0.34 * np.exp(-((distance / 0.9) ** 2)))
     board = canvas.horizon - canvas.rows
     high = 0.045 * canvas.height
     skirting = np.broadcast_to((board < high).astype(np.float32), image.shape[:2])
@@ -249,7 +249,7 @@ def _floor(canvas: Canvas) -> Array:
     joint = np.clip((within - 0.5 + 0.012 + 0.7 * pixel) / pixel, 0, 1)
     wood = canvas.pick((178, 128, 82), (150, 102, 66), (196, 154, 108), (124, 88, 66))
     figure = canvas.ground_noise(0.05) * 0.5 + canvas.ground_noise(0.4) * 0.5
-    image = wood * (tone * (1 + 0.05 * figure))[..., None]
+    image = per_channel(wood, canvas.width) * per_pixel(tone * (1 + 0.05 * figure))
     image = _mix(image, wood * 0.45, joint * (0.25 + 0.6 * canvas.nearness))
     return image * (0.84 + 0.2 * canvas.nearness)[..., None]
 
@@ -257,7 +257,7 @@ def _floor(canvas: Canvas) -> Array:
 def _carpet(canvas: Canvas) -> Array:
     color = canvas.pick((150, 60, 72), (66, 92, 130), (82, 120, 104), (140, 104, 136))
     weave = canvas.ground_noise(0.035) * 0.5 + canvas.pixel_noise() * 0.5
-    return np.clip(color * (1 + 0.07 * weave)[..., None], 0, 1)
+    return np.clip(per_channel(color, canvas.width) * per_pixel(1 + 0.07 * weave), 0, 1)
 
 
 TEXTURES: dict[str, Callable[[Canvas], Array]] = {

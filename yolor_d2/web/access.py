@@ -2,10 +2,11 @@
 
 import hmac
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from threading import Lock
+from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -33,6 +34,12 @@ HEADERS = {
 }
 
 
+class Headers(Protocol):
+    """Headers of a request by name."""
+
+    def get(self, name: str, /) -> str | None: ...
+
+
 @dataclass(frozen=True)
 class Access:
     """Rules about the headers of requests.
@@ -46,11 +53,11 @@ class Access:
     hosts: frozenset[str] | None = LOOPBACK
     token: str = ""
 
-    def refusal(self, headers: Mapping[str, str], *, is_page: bool) -> tuple[int, str] | None:
+    def refusal(self, headers: Headers, *, is_page: bool) -> tuple[int, str] | None:
         """Return status and reason for refusing a request; None if it is allowed.
 
         Args:
-            headers: headers of the request, whatever their case.
+            headers: headers of the request.
             is_page: whether it asks for the page itself, to which other sites may link.
         """
         host = headers.get("Host") or ""
@@ -67,7 +74,7 @@ class Access:
         given = text.encode(errors="replace")
         return bool(self.token) and hmac.compare_digest(given, self.token.encode())
 
-    def _has_token(self, headers: Mapping[str, str]) -> bool:
+    def _has_token(self, headers: Headers) -> bool:
         given = (headers.get("Authorization") or "").removeprefix("Bearer ")
         return self.is_token(given) or self.is_token(_cookie(headers.get("Cookie") or ""))
 
@@ -80,7 +87,7 @@ def query_value(query: str, name: str) -> str:
         return ""
 
 
-def _is_own_origin(headers: Mapping[str, str], host: str) -> bool:
+def _is_own_origin(headers: Headers, host: str) -> bool:
     """Whether a request comes from the page itself or from a program, not from another site."""
     origin = headers.get("Origin")
     if origin is not None:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yolor_d2.modeling.layers.conv import SiLU
-from yolor_d2.modeling.layers.functional import attend, concatenate
+from yolor_d2.modeling.layers.functional import attend, concatenate, keep_layout
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -53,3 +53,13 @@ def test_attention_in_bf16_is_differentiated_in_float32() -> None:
     assert torch.equal(found, expected)
     for one, other in zip(gradients(found), gradients(expected), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradient_keeps_the_layout_of_a_map(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 3, 4, 5).contiguous(memory_format=layout).requires_grad_()
+    gradient = torch.randn(2, 5, 3, 4).permute(0, 2, 3, 1)  # neither
+    (found,) = torch.autograd.grad(keep_layout(x), x, gradient)
+    assert found.is_contiguous(memory_format=layout)
+    assert torch.equal(found, gradient)
+    assert keep_layout(x.detach()).requires_grad is False

@@ -1,4 +1,4 @@
-"""Graphs in files as functions from named arrays to named arrays; the suffix selects the runtime."""
+"""Graphs in files as functions of named arrays; the suffix selects the runtime."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

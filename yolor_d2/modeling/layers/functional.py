@@ -70,3 +70,17 @@ class _Concatenate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         return tuple(part.clone() for part in gradient.split(ctx.channels, dim=1))
+
+
+def keep_layout(x: Tensor) -> Tensor:
+    """A view of a map (N, C, H, W), whose gradient will have its memory layout on CPUs.
+
+    Operators without channels_last send other gradients back, for which kernels are slow.
+    """
+    if not (x.requires_grad and x.device.type == "cpu"):
+        return x
+    is_last = x.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if is_last else torch.contiguous_format
+    view = x.view_as(x)
+    view.register_hook(lambda gradient: gradient.contiguous(memory_format=layout))
+    return view

@@ -30,7 +30,10 @@ function showCard() {
   element("facts").textContent = `${card.tasks.join(", ")} · ${millions} M parameters · ${card.device}`;
   element("limits").textContent = `${card.formats.join(", ")} up to ${megabytes(card.max_upload)}`;
   const kinds = { thing: "object classes", stuff: "semantic classes", panoptic: "panoptic classes" };
-  const tables = Object.entries(card.classes).filter(([, table]) => table.length);
+  const { thing = [], stuff = [], panoptic = [] } = card.classes;
+  const isNew = namesOf(panoptic) !== namesOf(stuff);
+  const tables = Object.entries({ thing, stuff, panoptic: isNew ? panoptic : [] })
+    .filter(([, table]) => table.length);
   element("counts").textContent = tables.map(([kind, table]) => `${table.length} ${kinds[kind]}`).join(", ");
   element("about").hidden = !tables.length;
   for (const [kind, table] of tables) {
@@ -46,6 +49,10 @@ function showCard() {
     button.addEventListener("click", () => useExample(number, name));
     element("examples").append(make("li", {}, button));
   });
+}
+
+function namesOf(table) {
+  return JSON.stringify(table.map(({ name }) => name));
 }
 
 function buildControls() {
@@ -185,11 +192,13 @@ function messageOf(error) {
   return error instanceof TypeError ? "The server does not answer." : error.message;
 }
 
-async function loadPicture(address) {
-  const picture = new Image();
-  picture.src = address;
-  await picture.decode();
-  return picture;
+function loadPicture(address) {
+  return new Promise((resolve, reject) => {
+    const picture = new Image();
+    picture.onload = () => resolve(picture);
+    picture.onerror = () => reject(new Error("This browser cannot show the picture."));
+    picture.src = address;
+  });
 }
 
 function showPicture(picture, name) {

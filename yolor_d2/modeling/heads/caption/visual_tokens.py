@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from ....letterbox import Content
+from ...layers.functional import keep_layout
 from .encodings import sine_encoding
 from .regions import Regions
 from .transformer import FeedForward, linear_layer, merge_heads, split_heads
@@ -57,7 +58,7 @@ class RegionTokens(nn.Module):
         image = torch.arange(n, device=feature.device)[:, None].expand(n, m).reshape(-1, 1)
         wide = feature.to(torch.promote_types(feature.dtype, torch.float32))  # boxes need it
         boxes = torch.cat([image, regions.boxes.flatten(0, 1)], dim=1).to(wide.dtype)
-        cells = roi_align(wide, boxes, CELLS, 1 / self.stride, SAMPLES, aligned=True)
+        cells = roi_align(keep_layout(wide), boxes, CELLS, 1 / self.stride, SAMPLES, aligned=True)
         pixels = cells.to(feature.dtype).flatten(1).unflatten(0, (n, m))  # (N, M, X * CELLS**2)
         x = self.look(pixels) + self.classes(regions.scores.to(pixels.dtype))
         x = x + self._positions(regions.boxes, feature, contents).to(x.dtype)

@@ -13,6 +13,7 @@ from ....checks import check_choice, check_names, check_range
 from ....letterbox import Content
 from ....structures import RLEMasks
 from ...layers import ConvBlock, DenseNeck
+from ...layers.functional import keep_layout
 from ...objects import Assignment, GroundTruthMasks, Objects
 from ..branch import adds_before_tower, by_point, make_predictor, make_tower
 from ..registry import MASK_HEAD_REGISTRY
@@ -145,7 +146,7 @@ class PrototypeMaskHead(nn.Module):
     def forward(self, features: Mapping[str, Tensor]) -> MaskPredictions:
         return MaskPredictions(
             by_point(features, self.coefficient_towers, self.coefficient_predictors),
-            self.prototype_net(features[self.proto_feature]),
+            keep_layout(self.prototype_net(features[self.proto_feature])),
         )
 
     def losses(
