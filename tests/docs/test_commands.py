@@ -169,9 +169,14 @@ def check_torchrun(arguments: Sequence[str]) -> None:
     check_python([found.training_script, *found.training_script_args])
 
 
-def check_make(targets: Sequence[str]) -> None:
-    known = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert set(targets) <= set(known)
+def check_make(words: Sequence[str]) -> None:
+    """Check targets, and the names in NAME=VALUE."""
+    makefile = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([\w-]+):", makefile, re.MULTILINE)
+    variables = re.findall(r"\$\((\w+)\)", makefile)
+    for word in words:
+        name, is_variable, _ = word.partition("=")
+        assert name in (variables if is_variable else targets)
 
 
 def check_pip(arguments: Sequence[str]) -> None:
@@ -228,6 +233,7 @@ def test_commands_are_found() -> None:
     "line",
     [
         "make nothing",
+        "make demo NOTHING=5",
         "pip install 'yolor_d2[nothing]'",
         "pytest tests/nothing.py",
         "python nothing.py",
