@@ -45,7 +45,8 @@ def test_values_of_yacs() -> None:
         section, _, name = each.metadata["key"].rpartition(".")
         node: CfgNode = read_key(cfg, section) if section else cfg
         before = node[name]
-        expected[each.name] = node[name] = CHANGED.get(each.name) or _other(before)
+        changed = CHANGED[each.name] if each.name in CHANGED else _other(before)
+        expected[each.name] = node[name] = changed
         if each.metadata["switch"]:
             section, _, name = each.metadata["switch"].rpartition(".")
             read_key(cfg, section)[name] = True
@@ -54,10 +55,20 @@ def test_values_of_yacs() -> None:
     assert run_options(**expected).on("cuda") == run_options(**expected)
 
 
+def test_compiling_and_checkpointing_exclude_each_other() -> None:
+    key = "MODEL.YOLOR.ACTIVATION_CHECKPOINTING"
+    assert RunOptions.from_config(tiny_config((), key, True)).activation_checkpointing
+    with pytest.raises(ValueError, match=f"{key} and MODEL.YOLOR.COMPILE exclude each other"):
+        RunOptions.from_config(tiny_config((), key, True, "MODEL.YOLOR.COMPILE", True))
+
+
 CHANGED = {
     "precision": "fp16",
     "clip_type": "norm",
     "cpu": "timed",
+    "activation_checkpointing": False,  # excludes compile
+    "compile_mode": "reduce-overhead",
+    "loss_factors": [["loss_box", 2.0, 0.5]],
     "nonfinite": "skip",
     "eval_weights": "raw",
     "freeze": ["backbone"],
