@@ -179,7 +179,8 @@ def test_other_precisions_are_close(
     limit = 0.01 if precision == "fp16" else 0.1
     for name, values in expected.items():
         assert found[name].dtype == values.dtype
-        if values.dtype != bool:
+        # The order of tokens is that of detected objects, whose scores are almost equal here.
+        if values.dtype != bool and name != "tokens":
             spread = float(values.std())
             assert float(abs(found[name] - values).mean()) < limit * spread, name
     assert exported(image).keys() == plain(image).keys()
