@@ -99,8 +99,8 @@ def cells_of_notebook() -> list[str]:
 def run_notebook(replacements: dict[str, str], folder: Path) -> dict[str, Any]:
     """Run the cells of the notebook in a folder; its variables."""
     names: dict[str, Any] = {"__name__": "notebook"}
-    with restored_catalogs(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tempfile.mkdtemp", lambda: str(folder))
+    replacements = {"tempfile.mkdtemp()": repr(str(folder)), **replacements}
+    with restored_catalogs():
         for cell in cells_of_notebook():
             for old, new in replacements.items():
                 cell = cell.replace(old, new)

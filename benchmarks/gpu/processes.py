@@ -1,5 +1,6 @@
 """Two processes, each with a GPU of its own: NCCL, synchronized batch norms, training steps."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,9 @@ def _measure(setting: Setting, device_type: str, file: str) -> None:
     aims.append(Aim("both processes have the same weights", gap, gap == 0))
     if comm.is_main_process():
         torch.save({"tables": tables, "aims": [tuple(aim) for aim in aims]}, file)
-    comm.synchronize()
+    comm.synchronize()  # no process exits while another still communicates with it
+    distributed.destroy_process_group()
+    os._exit(0)  # at a normal exit, a thread of PyTorch sometimes aborts
 
 
 def _steady(jobs: dict, setting: Setting) -> dict[str, list[float]]:

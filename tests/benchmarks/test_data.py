@@ -40,13 +40,15 @@ def test_numbers_are_complete(toy_numbers):
 
 
 def test_times_of_parts_add_up(toy_numbers):
-    split = toy_numbers["data"]["strong_view_time"]
-    assert split["parts"].keys() == {*PARTS, REST}
-    # A part without time is a function that is no longer called.
-    assert all(part["ms"] > 0 for part in split["parts"].values())
-    assert sum(part["share"] for part in split["parts"].values()) == pytest.approx(1)
-    assert sum(part["ms"] for part in split["parts"].values()) == pytest.approx(split["ms"])
-    assert abs(split["overhead"]) < 0.5
+    splits = toy_numbers["data"]["strong_view_time"]
+    assert splits.keys() == {"batch", "dataset"}
+    for split in splits.values():
+        assert split["parts"].keys() == {*PARTS, REST}
+        # A part without time is a function that is no longer called.
+        assert all(part["ms"] > 0 for part in split["parts"].values())
+        assert sum(part["share"] for part in split["parts"].values()) == pytest.approx(1)
+        assert sum(part["ms"] for part in split["parts"].values()) == pytest.approx(split["ms"])
+        assert abs(split["overhead"]) < 0.5
 
 
 def test_coco_is_unregistered_afterwards(tmp_path, shared_dir, capsys):

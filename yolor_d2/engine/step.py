@@ -126,7 +126,8 @@ class TrainStep(TrainerBase):
                 batch = next(self.batches)
             batches.append(batch)
             is_last = number == accum_steps - 1
-            torch.compiler.cudagraph_mark_step_begin()  # for COMPILE_MODE reduce-overhead
+            if self.options.compile:
+                torch.compiler.cudagraph_mark_step_begin()  # for COMPILE_MODE reduce-overhead
             # They need the graph twice, which a compiled backward pass does not allow.
             needs_task_gradients = is_last and self._needs_task_gradients()
             with self._synchronization(is_last):

@@ -128,7 +128,7 @@ def convert(folder: Path, form: Form, calibration: Iterable[Feeds] = ()) -> None
     facts: Facts = json.loads((folder / MANIFEST).read_text("utf-8"))
     path = folder / facts["graphs"][VISION]
     if form.precision == "int8":
-        quantize(path, calibration, kind=form.format)
+        quantize(path, calibration)
     elif form.precision == "fp16" and form.format == "onnx":
         to_half(path)
     if form.precision != "fp32":

@@ -116,7 +116,7 @@ def panoptic_map(rendered: RenderedScene) -> PanopticMap:
                 "iscrowd": int(is_crowd),
             }
         )
-    return PanopticMap(image=cv2.merge(planes), segments=segments)
+    return PanopticMap(image=cv2.merge([*planes]), segments=segments)
 
 
 def _unused_color(color: RGB, used: set[RGB]) -> RGB:
