@@ -241,7 +241,7 @@ def test_file_names(text: str, name: str) -> None:
 
 
 def test_loopback_is_the_default(predictor: Predictor) -> None:
-    args = web.parse_args(["--weights", "runs/toy/x.pth"])
+    args = web.make_parser().parse_args(["--weights", "runs/toy/x.pth"])
     assert (args.host in LOOPBACK, args.port, args.max_upload_mb) == (True, 7860, 20)
     site = web.make_site(args, predictor)
     assert site.access == Access(LOOPBACK, "")
@@ -250,7 +250,7 @@ def test_loopback_is_the_default(predictor: Predictor) -> None:
 
 
 def test_other_addresses_need_a_token_and_show_no_data(predictor: Predictor) -> None:
-    args = web.parse_args(["--weights", "x.pth", "--host", "0.0.0.0"])
+    args = web.make_parser().parse_args(["--weights", "x.pth", "--host", "0.0.0.0"])
     sites = [web.make_site(args, predictor) for _ in range(2)]
     assert all(len(site.access.token) >= 32 for site in sites)
     assert sites[0].access.token != sites[1].access.token
@@ -271,5 +271,5 @@ def test_invalid_numbers_are_refused(
     flag: str, value: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        web.parse_args(["--weights", "x.pth", f"{flag}={value}"])
+        web.make_parser().parse_args(["--weights", "x.pth", f"{flag}={value}"])
     assert f"argument {flag}: {value} is not" in capsys.readouterr().err
