@@ -27,7 +27,6 @@ FOREIGN = ("cd", "export", "for", "done", ".venv/bin/pre-commit")
 CHECKOUT = "/path/to/yolor_d2/"  # the repository in documents
 ELSEWHERE = {  # files that documents or commands create, and similar files of the repository
     "exported/runner.py": "yolor_d2/export/runner/runner.py",
-    "train.py": "train_net.py",
     "my_config.yaml": "configs/Base-YOLOR.yaml",
     "output/shapes/training.yaml": "configs/Base-YOLOR.yaml",
     "output/mine/training.yaml": "configs/Base-YOLOR.yaml",
