@@ -10,6 +10,7 @@ from yolor_d2.data.views.mosaic import (
     choose_pastes,
     place_centered,
     place_in_mosaic,
+    reduction_for,
     visible_window,
 )
 from yolor_d2.data.views.targets import move_boxes
