@@ -63,7 +63,7 @@ REST = {  # documents, and a variable that their code sets
     "docs/get_started.md": "seen",
     "docs/guides/from_ultralytics.md": "predictor",
     "docs/guides/from_detectron2.md": "cfg",
-    "docs/guides/evaluation.md": "score",
+    "docs/reference/metrics.md": "score",
 }
 
 
