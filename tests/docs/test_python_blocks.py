@@ -12,7 +12,7 @@ from yolor_d2 import Predictor
 from ..saved_networks import Saved
 from .documents import DOCUMENTS, ROOT, Names, read_blocks, run_blocks
 
-OWN_TESTS = ("docs/guides/own_data.md", "docs/guides/extend.md")
+OWN_TESTS = ("docs/guides/own_data.md", "docs/guides/extend.md", "docs/reference/heads.md")
 # Needs an exported network; tests/export/test_export.py covers it.
 NOT_RUN = {"docs/guides/deploy.md"}
 WITH_PYTHON = [
