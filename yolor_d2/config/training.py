@@ -73,7 +73,7 @@ def add_loading(cfg: CfgNode) -> None:
 
     cfg.TOKENIZER = CfgNode()
     # Path of a sentencepiece model (see datasets/prepare_tokenizer.py), or of a text file with a
-    # word in each line that begins with [PAD] (see docs/guides/captioning.md). "": train a
+    # word in each line that begins with [PAD] (see docs/reference/caption_head.md). "": train a
     # model on the captions of the training sets.
     cfg.TOKENIZER.MODEL = ""
     # Vocabulary size of a model that is trained. Small corpora result in fewer pieces.
