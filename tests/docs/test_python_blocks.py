@@ -63,7 +63,7 @@ REST = {  # documents, and a variable that their code sets
     "docs/internals/architecture.md": "backbone",
     "docs/guides/train.md": "cfg",
     "docs/reference/trainer.md": "MyTrainer",
-    "docs/get_started.md": "seen",
+    "docs/get_started.md": "prediction",
     "docs/guides/from_ultralytics.md": "predictor",
     "docs/guides/from_detectron2.md": "cfg",
     "docs/reference/metrics.md": "score",
