@@ -1,4 +1,4 @@
-"""Train from Python on your own labels, in any format of docs/guides/own_data.md.
+"""Train from Python on your own labels, in any format of docs/reference/data_formats.md.
 
 python examples/train.py photos output/photos detection mask
 """

@@ -32,7 +32,8 @@ class Bench:
 
     Attributes:
         config_file: of the baseline: a path, or a name of the model zoo.
-        data: labeled data in a format of docs/own_data.md; None: those of the configuration.
+        data: labeled data in a format of docs/reference/data_formats.md; None: those of the
+            configuration.
         steps: of each run; None: those of the configuration.
         output: folder of the runs.
         results: folder of their results.

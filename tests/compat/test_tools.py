@@ -1,7 +1,7 @@
 """detectron2's own trainer, predictor and tools with our configurations as they are shipped.
 
-The overrides that docs/guides/extend.md names are WITH_DETECTRON2; the others make the network
-small.
+The overrides that docs/reference/detectron2_tools.md names are WITH_DETECTRON2; the others make the
+network small.
 """
 
 import logging

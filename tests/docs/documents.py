@@ -32,7 +32,7 @@ class Block(NamedTuple):
 
     @property
     def file(self) -> str:
-        """Name of the file that the block shows, from its first line (`# train.py`), or ""."""
+        """Name of the file that the block shows, from its first line (`# my_data.py`), or ""."""
         first = re.match(r"# ([\w./]+\.(?:py|yaml))\n", self.code)
         return first[1] if first else ""
 
@@ -71,7 +71,7 @@ def run_command(words: Sequence[str], overrides: Sequence[str]) -> None:
         case ["python", "-m", module, *arguments]:
             assert not import_module(module).main(arguments)
         case ["yolor-d2", *arguments]:
-            more = overrides if arguments[:2] == ["train", "--data"] else []
+            more = overrides if arguments[0] == "train" else []
             assert not yolor_d2_cli.main([*arguments, *more])
         case ["python", script, *arguments]:
             more = [] if "--eval-only" in arguments else overrides

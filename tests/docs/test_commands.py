@@ -23,11 +23,10 @@ from .documents import DOCUMENTS, FENCED, ROOT, SHELL, read_blocks
 
 PROGRAMS = ("python", "yolor-d2", "make", "torchrun", "srun", "pip", "pytest")
 # First words of lines that are not checked.
-FOREIGN = ("cd", "export", "for", "done", ".venv/bin/pre-commit")
+FOREIGN = ("cd", "curl", "export", "for", "done", "tensorboard", ".venv/bin/pre-commit")
 CHECKOUT = "/path/to/yolor_d2/"  # the repository in documents
 ELSEWHERE = {  # files that documents or commands create, and similar files of the repository
     "exported/runner.py": "yolor_d2/export/runner/runner.py",
-    "train.py": "train_net.py",
     "my_config.yaml": "configs/Base-YOLOR.yaml",
     "output/shapes/training.yaml": "configs/Base-YOLOR.yaml",
     "output/mine/training.yaml": "configs/Base-YOLOR.yaml",

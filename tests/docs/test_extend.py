@@ -1,4 +1,4 @@
-"""Runs the code of docs/guides/extend.md."""
+"""Runs the code of docs/guides/extend.md and docs/reference/heads.md."""
 
 import sys
 from collections.abc import Iterator
@@ -51,12 +51,11 @@ def create_model(name: str, *, features_only: bool, pretrained: bool) -> TimmNet
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
-    """Variables of the document's Python blocks."""
+def toy_scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The current folder has toy scenes, which are registered; timm is replaced."""
     folder = tmp_path_factory.mktemp("extend")
     scenes = folder / "datasets/toy_scenes"
     generate_toy_scenes(scenes, train=16, val=4, progress=False)
-    names: Names = {"__name__": "extend"}
     with restored_catalogs(), pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
@@ -64,9 +63,25 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
         for name in (TRAIN, f"{TRAIN}_panoptic"):
             MetadataCatalog.remove(name)
         register_toy_scenes(TRAIN, scenes, "train")
-        torch.manual_seed(0)
-        run_blocks("docs/guides/extend.md", names)
-        yield names
+        yield
+
+
+def run(document: str) -> Names:
+    """Run a document's Python blocks and return their variables."""
+    names: Names = {"__name__": "extend"}
+    torch.manual_seed(0)
+    run_blocks(document, names)
+    return names
+
+
+@pytest.fixture(scope="module")
+def names(toy_scenes: None) -> Names:
+    return run("docs/guides/extend.md")
+
+
+@pytest.fixture(scope="module")
+def heads(toy_scenes: None) -> Names:
+    return run("docs/reference/heads.md")
 
 
 def test_the_model(names: Names) -> None:
@@ -89,13 +104,13 @@ def test_another_head(names: Names) -> None:
     assert type(names["cautious"].detection_head).__name__ == "CautiousHead"
 
 
-def test_heads_from_scratch_train_and_predict(names: Names) -> None:
-    model, batch = names["own_model"].train(), names["batch"]
+def test_heads_from_scratch_train_and_predict(heads: Names) -> None:
+    model, batch = heads["own_model"].train(), heads["batch"]
     expected = {"loss_cls", "loss_box", "loss_mask", "loss_sem_seg", "loss_caption"}
-    assert set(names["own_losses"]) == expected
-    sum(names["own_losses"].values()).backward()
+    assert set(heads["own_losses"]) == expected
+    sum(heads["own_losses"].values()).backward()
     assert all(p.grad is not None for p in model.parameters())
-    result = names["own_result"]
+    result = heads["own_result"]
     assert result["instances"].pred_masks.shape == (len(result["instances"]), 240, 320)
     assert {"sem_seg", "panoptic_seg", "caption_ids"} <= result.keys()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
@@ -108,17 +123,17 @@ def test_heads_from_scratch_train_and_predict(names: Names) -> None:
     assert sum(after.values()).item() < 0.8 * before
 
 
-def test_heads_from_scratch_ignore_what_is_not_annotated(names: Names) -> None:
-    model = names["own_model"].train()
-    batch = [{"weak_image": sample["weak_image"]} for sample in names["batch"]]
+def test_heads_from_scratch_ignore_what_is_not_annotated(heads: Names) -> None:
+    model = heads["own_model"].train()
+    batch = [{"weak_image": sample["weak_image"]} for sample in heads["batch"]]
     losses = model(batch)
     assert all(loss.item() == 0 and loss.requires_grad for loss in losses.values())
 
 
-def test_new_task_is_learned(names: Names) -> None:
-    model, batch = names["counting"].train(), names["batch"]
-    assert set(names["first_losses"]) == {*names["losses"], "loss_count"}
-    assert names["counted"].shape == (10,)
+def test_new_task_is_learned(names: Names, heads: Names) -> None:
+    model, batch = heads["counting"].train(), heads["batch"]
+    assert set(heads["first_losses"]) == {*names["losses"], "loss_count"}
+    assert heads["counted"].shape == (10,)
     optimizer = torch.optim.AdamW(model.count_head.parameters(), lr=0.05)
     values = []
     for _ in range(8):
@@ -130,8 +145,8 @@ def test_new_task_is_learned(names: Names) -> None:
     assert values[-1] < values[0] - 0.1
 
 
-def test_unlabeled_images_have_no_count_loss(names: Names) -> None:
-    head = names["CountHead"](8, 3)
+def test_unlabeled_images_have_no_count_loss(heads: Names) -> None:
+    head = heads["CountHead"](8, 3)
     counts = head({"p5": torch.rand(2, 8, 1, 1)})
     nothing = Objects.from_instances([None, None], device=torch.device("cpu"))
     loss = head.losses(counts, nothing)["loss_count"]
@@ -140,9 +155,9 @@ def test_unlabeled_images_have_no_count_loss(names: Names) -> None:
     assert not any(p.grad.any() for p in head.parameters())
 
 
-def test_results_belong_to_their_images(names: Names) -> None:
+def test_results_belong_to_their_images(heads: Names) -> None:
     """Images of two canvas sizes, which the network processes separately."""
-    model = names["counting"].eval()
+    model = heads["counting"].eval()
     images = [torch.full((3, side, 64), 40 + side, dtype=torch.uint8) for side in (64, 128, 64)]
     together = model([{"image": image} for image in images])
     for image, result in zip(images, together, strict=True):

@@ -12,7 +12,10 @@ from yolor_d2 import Predictor
 from ..saved_networks import Saved
 from .documents import DOCUMENTS, ROOT, Names, read_blocks, run_blocks
 
-OWN_TESTS = ("docs/guides/own_data.md", "docs/guides/extend.md")
+OWN_TESTS = (
+    *("docs/guides/own_data.md", "docs/guides/register_data.md"),
+    *("docs/guides/extend.md", "docs/reference/heads.md"),
+)
 # Needs an exported network; tests/export/test_export.py covers it.
 NOT_RUN = {"docs/guides/deploy.md"}
 WITH_PYTHON = [
@@ -63,7 +66,7 @@ REST = {  # documents, and a variable that their code sets
     "docs/get_started.md": "prediction",
     "docs/guides/from_ultralytics.md": "predictor",
     "docs/guides/from_detectron2.md": "cfg",
-    "docs/guides/evaluation.md": "score",
+    "docs/reference/metrics.md": "score",
 }
 
 

@@ -56,7 +56,7 @@ def add_input(cfg: CfgNode) -> None:
 def add_loading(cfg: CfgNode) -> None:
     # Fraction of the samples from each data set in DATASETS.TRAIN; []: all images equally often.
     cfg.DATASETS.TRAIN_RATIOS = []
-    # File or folder of labeled data in a format of docs/guides/own_data.md, whose parts are
+    # File or folder of labeled data in a format of docs/reference/data_formats.md, whose parts are
     # registered as "own_train", "own_val" and "own_test"; "": none. `yolor-d2 train --data`
     # sets it.
     cfg.DATASETS.DATA = ""
@@ -65,7 +65,7 @@ def add_loading(cfg: CfgNode) -> None:
     # data sets must have the same classes in the same order.
     cfg.DATASETS.THING_CLASSES = []
     # Labeled object classes of data sets in which not all are labeled, for instance
-    # [["my_boxes", ["ball", "box"]]]; see docs/guides/own_data.md.
+    # [["my_boxes", ["ball", "box"]]]; see docs/guides/partly_labeled.md.
     cfg.DATASETS.LABELED_CLASSES = []
     # Size of each worker's cache of decoded images in MB, useful if the data set fits; 0: no cache.
     cfg.DATALOADER.IMAGE_CACHE_MB = 0
@@ -74,7 +74,7 @@ def add_loading(cfg: CfgNode) -> None:
 
     cfg.TOKENIZER = CfgNode()
     # Path of a sentencepiece model (see datasets/prepare_tokenizer.py), or of a text file with a
-    # word in each line that begins with [PAD] (see docs/guides/captioning.md). "": train a
+    # word in each line that begins with [PAD] (see docs/reference/caption_head.md). "": train a
     # model on the captions of the training sets.
     cfg.TOKENIZER.MODEL = ""
     # Vocabulary size of a trained tokenizer model. Small corpora result in fewer tokens.

@@ -31,7 +31,7 @@ class SemanticEvaluator(DatasetEvaluator):
     """Intersection over union of all classes of the semantic maps, and of the stuff classes.
 
     Images without a usable ground truth map and ignored pixels do not count.
-    docs/guides/evaluation.md defines the metrics; `classes` and `stuff_classes` are the numbers
+    docs/reference/metrics.md defines the metrics; `classes` and `stuff_classes` are the numbers
     of classes.
     """
 

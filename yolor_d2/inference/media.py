@@ -78,7 +78,7 @@ def open_media(source: Source) -> Media:
             an RGB array; a PIL image; or a list of images. Images of a folder or zip file are
             sorted by name. Subfolders of a folder are ignored, its videos with a warning. A folder
             without images, or a file of labels, can be labeled data in a format of
-            docs/guides/own_data.md: all images with labels.
+            docs/reference/data_formats.md: all images with labels.
 
     Raises:
         BadFileError: the source does not exist, is empty or cannot be read.

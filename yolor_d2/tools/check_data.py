@@ -3,7 +3,7 @@
     python -m yolor_d2.tools.check_data --dataset coco_2017_val_multitask --report problems.csv
     yolor-d2 check-data DATA
 
-DATA is a file or folder in a format of docs/guides/own_data.md.
+DATA is a file or folder in a format of docs/reference/data_formats.md.
 
 Crowds and images without objects or captions are not problems. Exit code 0: no problems; 1:
 problems were found; 2: a data set is not registered or cannot be loaded.

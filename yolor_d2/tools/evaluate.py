@@ -3,9 +3,9 @@
     yolor-d2 eval --weights FILE [--data DATA] [--output DIR] [KEY VALUE ...]
 
 Configuration, classes and tokenizer are those in the checkpoint. DATA is a registered data set, or
-a file or folder in a format of docs/guides/own_data.md: its parts val and test or, if it has no
-parts, all images; by default, the test sets of the configuration. FILE can be vision.onnx or
-vision.xml of a folder of yolor-d2 export: its runner predicts, and --data is required. Writes
+a file or folder in a format of docs/reference/data_formats.md: its parts val and test or, if it
+has no parts, all images; by default, the test sets of the configuration. FILE can be vision.onnx
+or vision.xml of a folder of yolor-d2 export: its runner predicts, and --data is required. Writes
 metrics.json and the other files of docs/guides/evaluation.md. Exit code 2: wrong use or bad data.
 """
 

@@ -6,7 +6,8 @@
 Writes one graph with the network up to the visual tokens, two with the caption decoder, model.json,
 the tokenizer and, for ONNX and OpenVINO, runner.py, which needs neither PyTorch nor detectron2. The
 outputs of the graphs are compared with the network's. DATA is a registered data set, or labeled
-data in a format of docs/own_data.md. Exit code 1: outputs differ; 2: the export failed.
+data in a format of docs/reference/data_formats.md. Exit code 1: outputs differ; 2: the export
+failed.
 """
 
 import argparse

@@ -7,7 +7,7 @@
 With --config-file the command runs train_net.py. Its flags are at the end of this help.
 
 Formats of DATA: COCO (JSON, export folders, official zip files), YOLO, Pascal VOC, LabelMe, CSV of
-boxes, metadata.jsonl of captions, semantic PNGs; see docs/guides/own_data.md. Writes the
+boxes, metadata.jsonl of captions, semantic PNGs; see docs/reference/data_formats.md. Writes the
 configuration, the checkpoints, metrics.json and pictures to the output folder. Exit code 2:
 wrong use or bad data.
 """

@@ -200,7 +200,7 @@ def semantic_png(root: Path) -> None:
     write(root / "classes.txt", "background\nball\nbox\n")
 
 
-# Name of the folder in docs/guides/own_data.md, and its writer.
+# Name of the folder in docs/reference/data_formats.md, and its writer.
 WRITERS: dict[str, Callable[[Path], None]] = {
     "coco_json": coco_json,
     "coco_export": coco_export,

@@ -26,7 +26,7 @@ Json = dict[str, Any]
 class CaptionEvaluator(DatasetEvaluator):
     """BLEU-1 to 4, ROUGE-L and CIDEr without Java; METEOR and SPICE if Java is available.
 
-    Scores the images that have both a predicted and a reference caption. docs/guides/evaluation.md
+    Scores the images that have both a predicted and a reference caption. docs/reference/metrics.md
     defines the metrics and the baselines.
     """
 

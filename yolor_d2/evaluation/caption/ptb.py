@@ -1,7 +1,7 @@
 """Python tokenizer with the output of Stanford's PTBTokenizer, as pycocoevalcap uses it.
 
 Derived from the program's output, lowercase and without the punctuation that pycocoevalcap removes;
-docs/guides/evaluation.md has the accuracy. One regular expression runs over all captions at once,
+docs/reference/metrics.md has the accuracy. One regular expression runs over all captions at once,
 because the treatment of a period after a single letter depends on the first word of the next
 caption.
 """
