@@ -12,24 +12,24 @@ from pathlib import Path
 from types import ModuleType
 
 SUMMARIES = {
-    "demo": "make toy scenes, train all tasks within minutes, evaluate, draw the results",
-    "train": "train on your data (--data), or a configuration (train_net.py)",
-    "eval": "evaluate a checkpoint or an exported file on test sets or on your data (--data)",
+    "demo": "train all tasks on toy scenes within minutes, evaluate, draw the results",
+    "train": "train on your data (--data) or with a configuration (--config-file)",
+    "eval": "evaluate a checkpoint or an exported file on test sets or your data (--data)",
     "predict": "predict on images, folders, videos or cameras; draw the results and write JSON",
-    "label": "label images with a network; the labels are data for train --data",
-    "export": "export a network as ONNX, OpenVINO, TorchScript or torch.export graphs",
-    "check-data": "check a data set for damaged files and contradictions",
+    "label": "label images with a network; train --data reads the labels",
+    "export": "export a network to ONNX, OpenVINO, TorchScript or torch.export",
+    "check-data": "find damaged files and wrong annotations in a data set",
     "info": "count a network's parameters and GFLOPs",
-    "benchmark": "measure the speed of data, network and evaluation (checkout only)",
+    "benchmark": "measure the speed of data loading, networks and evaluation (checkout only)",
     "web": "serve a web page for predictions",
-    "doctor": "check versions, devices and extras, and run a small network",
-    "completion": "print the completion script of a shell",
+    "doctor": "check versions, devices and optional packages, and run a small network",
+    "completion": "print a completion script for your shell",
 }
 EXAMPLES = {
     "demo": "yolor-d2 demo --minutes 5",
     "train": "yolor-d2 train --data photos --output output/photos",
     "eval": "yolor-d2 eval --weights output/photos/model_final.pth --data photos",
-    "predict": "yolor-d2 predict --weights model_final.pth --input street.jpg --output seen",
+    "predict": "yolor-d2 predict --weights model_final.pth --input street.jpg --output predictions",
     "label": "yolor-d2 label photos --weights model_final.pth --output labeled",
     "export": "yolor-d2 export --weights model_final.pth --output exported",
     "check-data": "yolor-d2 check-data photos",
@@ -89,7 +89,7 @@ def usage() -> str:
     lines = []
     for name, summary in SUMMARIES.items():
         lines += [f"  {name:<12}{summary}", f"{'':<14}{EXAMPLES[name]}"]
-    last = "yolor-d2 COMMAND --help: flags of a command; yolor-d2 --version"
+    last = "yolor-d2 COMMAND --help shows the flags of a command; yolor-d2 --version"
     return "\n".join(["usage: yolor-d2 COMMAND ...", "", *lines, "", last])
 
 

@@ -1,4 +1,4 @@
-"""Measure the speed of data, network and evaluation: `python -m benchmarks` of a checkout."""
+"""Measure the speed of data loading, networks and evaluation: runs a checkout's `benchmarks`."""
 
 import importlib
 import sys

@@ -1,12 +1,12 @@
-"""Check whole data sets before training: every file, every annotation.
+"""Check all files and annotations of data sets before training.
 
     python -m yolor_d2.tools.check_data --dataset coco_2017_val_multitask --report problems.csv
     yolor-d2 check-data DATA
 
 DATA is a file or folder in a format of docs/reference/data_formats.md.
 
-Exit code 0: no problems. 1: problems were found. 2: a data set is not registered or cannot be
-loaded. Crowds and images without objects or captions are not problems.
+Crowds and images without objects or captions are not problems. Exit code 0: no problems; 1:
+problems were found; 2: a data set is not registered or cannot be loaded.
 """
 
 import argparse
@@ -31,13 +31,21 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", nargs="?", metavar="DATA", help="file or folder of labeled data")
-    parser.add_argument("--dataset", action="append", default=[], metavar="NAME")
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="registered data set; repeatable",
+    )
     add_import(parser)
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes; 0: only this one"
+        "--workers", type=int, default=os.cpu_count(), help="number of processes; 0: only this one"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="check only the first N images")
-    parser.add_argument("--report", type=Path, metavar="FILE.csv", help="write all problems")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE.csv", help="write all problems to a file"
+    )
     return parser
 
 

@@ -1,8 +1,9 @@
-"""Print a script with which the shell completes the commands, flags and files of yolor-d2.
+"""Print a shell script that completes commands, flags and files of yolor-d2.
 
     yolor-d2 completion bash > ~/.local/share/bash-completion/completions/yolor-d2
 
-zsh: a file _yolor-d2 in a folder of $fpath. Needs shtab: pip install 'yolor_d2[completion]'.
+For zsh, write the file _yolor-d2 in a folder of $fpath. Requires shtab:
+pip install 'yolor_d2[completion]'.
 """
 
 import argparse

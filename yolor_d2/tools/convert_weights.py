@@ -3,9 +3,9 @@
     python -m yolor_d2.tools.convert_weights yolov7-u6.pt weights.safetensors
 
 The network is recognized by the names of its weights. A .safetensors file also contains the
-configuration, so that `yolor-d2 predict --weights` needs nothing else; a .pth file is a
-MODEL.WEIGHTS for detectron2's checkpointer. No code in the input is executed. The license of the
-weights stays that of their authors. Exit code 2: the input cannot be converted.
+configuration, so `yolor-d2 predict --weights` needs no other file. A .pth file can be used as
+MODEL.WEIGHTS by detectron2's checkpointer. No code in the input is run. The weights keep their
+authors' license. Exit code 2: the input cannot be converted.
 """
 
 import argparse
@@ -23,7 +23,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--source", help=f"one of {', '.join(NETWORKS)}; default: recognized")
+    parser.add_argument(
+        "--source", help=f"one of {', '.join(NETWORKS)}; default: recognized from the file"
+    )
     parser.add_argument("input", type=Path, metavar="IN", help="published file")
     parser.add_argument(
         "output", type=Path, metavar="OUT", help="file to write: *.safetensors or *.pth"

@@ -1,10 +1,10 @@
-"""Check the installation: versions, devices, detectron2, extras, disk, and a small network.
+"""Check versions, devices, detectron2, optional packages and disk space; run a small network.
 
     yolor-d2 doctor
 
-Prints a line for each check, and for each problem what to do about it. The network is the toy
-configuration with random weights: one training step and one prediction on each kind of device,
-in about ten seconds. Exit code 1: something that yolor_d2 needs is missing or does not work.
+Prints a line per check and a solution per problem. The toy network with random weights does one
+training step and one prediction on each type of device, in about ten seconds. Exit code 1: a
+requirement is missing or does not work.
 
 `yolor-d2 doctor` also works if yolor_d2 cannot be imported.
 """
@@ -44,7 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--quick", action="store_true", help="do not run the network, which takes ten seconds"
+        "--quick", action="store_true", help="skip the network, which takes ten seconds"
     )
     return parser
 

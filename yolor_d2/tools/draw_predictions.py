@@ -1,4 +1,4 @@
-"""Draw predictions on a test set, with the annotations above: objects, maps and captions.
+"""Draw predictions on test images below the annotations: objects, maps and captions.
 
 python -m yolor_d2.tools.draw_predictions --config-file FILE --output DIR [--number N]
     [--score-threshold S] MODEL.WEIGHTS FILE [KEY VALUE ...]

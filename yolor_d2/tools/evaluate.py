@@ -34,7 +34,7 @@ from ..inference.loading import Network, load_network
 from .options import add_network_options, loading_options
 
 EXPORTED = (".onnx", ".xml")  # suffixes of graphs that the runner opens
-EPILOG = """Without --weights, this is train_net.py --eval-only, with the flags of yolor-d2 train:
+EPILOG = """Without --weights, the command runs train_net.py --eval-only, with its flags:
 
     yolor-d2 eval --config-file FILE MODEL.WEIGHTS FILE
 """

@@ -43,23 +43,30 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--weights", required=True, metavar="FILE", help="checkpoint or release")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="output folder")
     parser.add_argument(
-        "--config-file", metavar="FILE", help="replaces the configuration in --weights"
+        "--config-file", metavar="FILE", help="use instead of the configuration in --weights"
     )
     parser.add_argument("--format", choices=list(SUFFIXES), default="onnx")
     parser.add_argument(
-        "--end-to-end", action="store_true", help="compute the results on the image in the graph"
+        "--end-to-end",
+        action="store_true",
+        help="include post-processing: the graph returns results on the image",
     )
     precision = parser.add_mutually_exclusive_group()
-    for name, what in (("fp16", "float16, for GPUs"), ("int8", "int8; needs --calibrate")):
+    for name, what in (
+        ("fp16", "export in float16, for GPUs"),
+        ("int8", "export in int8; needs --calibrate"),
+    ):
         precision.add_argument(
             f"--{name}", action="store_const", const=name, dest="precision", help=what
         )
     parser.set_defaults(precision="fp32")
-    parser.add_argument("--calibrate", metavar="DATA", help="images for the ranges of int8")
     parser.add_argument(
-        "--evaluate", metavar="DATA", help="evaluate the exported files and the network"
+        "--calibrate", metavar="DATA", help="images that determine the value ranges of int8"
+    )
+    parser.add_argument(
+        "--evaluate", metavar="DATA", help="evaluate and compare exported files and network"
     )
     add_import(parser)
     add_overrides(parser)

@@ -1,12 +1,12 @@
-"""Label images with a network: what it predicts becomes a data set in COCO's formats.
+"""Label images with a network: write its predictions as a data set in COCO's formats.
 
     yolor-d2 label photos --weights output/model_final.pth --output labeled
 
 IMAGES are images, folders, zip files of images, and labeled data as for `yolor-d2 train --data`.
-The data set has boxes, masks, captions, semantic and panoptic maps, if the network predicts them.
-Objects with a score between both thresholds are marked as crowds. Prints a line per image, and the
-commands that check the labels and train on them. Exit code 1: some images could not be read; 2:
-labeling failed. Only a complete data set is written.
+The data set has the boxes, masks, captions, semantic and panoptic maps that the network predicts.
+Objects with a score between the two thresholds are marked as crowds. Prints a line per image, then
+the commands that check the labels and train on them. Only a complete data set is written. Exit code
+1: some images could not be read; 2: labeling failed.
 """
 
 import argparse
@@ -41,11 +41,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("images", nargs="+", metavar="IMAGES", help="images, folders, zip files")
     add_weights_options(parser)
-    parser.add_argument("--output", type=Path, required=True, metavar="DATA")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DATA", help="folder of the data set"
+    )
     thresholds = (
         ("score", "S", "score threshold of objects"),
         ("unsure", "U", "score threshold of unsure objects, which are marked as crowds"),
-        ("pixel", "P", "lowest probability of pixels in semantic maps"),
+        ("pixel", "P", "minimum probability of pixels in semantic maps"),
     )
     for name, letter, text in thresholds:
         default = getattr(DEFAULT, name)
@@ -60,7 +62,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--batch-size", type=positive, default=8, metavar="N", help="images per batch (8)"
     )
     parser.add_argument("--link", action="store_true", help="link images instead of copying them")
-    parser.add_argument("--overwrite", action="store_true", help="replace labels in the output")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace existing labels in the output"
+    )
     parser.add_argument(
         "--opts", nargs="+", default=[], metavar="KEY VALUE", help="of the configuration"
     )

@@ -1,4 +1,4 @@
-"""Print parameters and GFLOPs of a network, part by part.
+"""Print the parameters and GFLOPs of a network by part.
 
     yolor-d2 info --config-file FILE [--size 640] [KEY VALUE ...]
     yolor-d2 info --weights FILE
@@ -7,7 +7,7 @@
 key=value.
 
 One GFLOP is a billion multiplications or additions in convolutions, linear layers and attention,
-counted by fvcore for one image. Captions are counted as one decoder pass over 20 tokens.
+counted by fvcore for one image. Captions count as one decoder pass over 20 tokens.
 """
 
 import argparse

@@ -26,10 +26,10 @@ def add_weights_options(parser: argparse.ArgumentParser) -> None:
     """Add weights, device, tasks and modules."""
     parser.add_argument("--weights", required=True, metavar="FILE", help="checkpoint or release")
     parser.add_argument(
-        "--config-file", metavar="FILE", help="for weights that contain no configuration"
+        "--config-file", metavar="FILE", help="configuration of weights that do not contain one"
     )
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, help="default: all")
-    parser.add_argument("--device", help="cuda, cpu, ...; default: a GPU if available")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, help="tasks to run (all)")
+    parser.add_argument("--device", help="cuda, cpu, ... (a GPU if available)")
     add_import(parser)
 
 
@@ -79,4 +79,6 @@ def add_score_threshold(parser: argparse.ArgumentParser) -> None:
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
     """Add KEY VALUE pairs, which take the rest of the command line."""
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE ... of the configuration")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="KEY VALUE ...: configuration overrides"
+    )

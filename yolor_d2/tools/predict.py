@@ -1,11 +1,11 @@
 """Predict on images, folders, videos or cameras; draw the results and write JSON.
 
-    python -m yolor_d2.tools.predict --weights output/model_final.pth --input photos --output seen
+    yolor-d2 predict --weights output/model_final.pth --input photos --output predictions
 
-Writes each picture with boxes, masks, maps and caption, a video for each video, and
-predictions.jsonl with a line per image or frame; prints a line per image. Inputs can also be zip
-files of images, and labeled data as for `yolor-d2 train --data`. Cameras are given by number,
-streams by URL; Ctrl-C ends both. Exit code 1: some inputs could not be read; 2: prediction failed.
+Writes a picture with boxes, masks, maps and caption per image, a video per video, and
+predictions.jsonl with a line per image or frame. Prints a line per image. Inputs can also be zip
+files of images, and labeled data as for `yolor-d2 train --data`. Select a camera by number and a
+stream by URL; Ctrl-C stops both. Exit code 1: some inputs could not be read; 2: prediction failed.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
         required=True,
         help="images, folders, zip files, labeled data, videos, cameras, streams",
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="output folder")
     parser.add_argument("--layers", nargs="+", choices=LAYERS, help="layers to draw; default: all")
     parser.add_argument(
         "--opacity", type=float, default=0.5, metavar="O", help="opacity of masks and maps (0.5)"

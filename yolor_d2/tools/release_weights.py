@@ -1,9 +1,9 @@
-"""Write a release of a checkpoint: a small weight file, safe to load, with its provenance.
+"""Write a release of a checkpoint: a small weight file that is safe to load.
 
     python -m yolor_d2.tools.release_weights output/model_best.pth yolor.safetensors
 
-It contains the weights, the tokenizer, the configuration, the class names, the commit and the
-fingerprint of the data, and can be used as MODEL.WEIGHTS. Exit code 2: it cannot be written.
+The release contains weights, tokenizer, configuration, class names, commit and the fingerprint of
+the data, and can be used as MODEL.WEIGHTS. Exit code 2: it cannot be written.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--weights", choices=KINDS, help="default: ema if the checkpoint has it")
+    parser.add_argument("--weights", choices=KINDS, help="weights to release (ema if available)")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="fp16 halves the size")
     parser.add_argument("input", type=Path, metavar="IN", help="checkpoint")
     parser.add_argument("output", type=Path, metavar="OUT", help="release to write, *.safetensors")

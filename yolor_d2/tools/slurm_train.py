@@ -1,10 +1,10 @@
-"""Train as a SLURM job: when out of time or preempted, the run saves and is requeued.
+"""Train as a SLURM job that saves and requeues itself when it times out or is preempted.
 
     python -m yolor_d2.tools.slurm_train --partition gpu --nodes 2 --gpus 8 --timeout 1440 \\
         train_net.py --config-file configs/COCO/yolor_elan_mtl.yaml OUTPUT_DIR output/run
 
-The options are followed by a script with its arguments, as after `python`. SLURM starts one process
-per GPU, so omit --num-gpus. Needs submitit. Exit code 2: the job cannot be submitted.
+Put the script and its arguments after the options. SLURM starts one process per GPU, so omit
+--num-gpus. Requires submitit. Exit code 2: the job cannot be submitted.
 """
 
 import argparse
@@ -24,12 +24,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--nodes", type=int, default=1, help="number of machines (1)")
     parser.add_argument("--gpus", type=int, default=1, help="GPUs and processes per machine (1)")
     parser.add_argument("--cpus", type=int, default=8, help="CPU cores per process (8)")
-    parser.add_argument("--timeout", type=int, default=60, help="minutes until requeued (60)")
-    parser.add_argument("--constraint", help="features that SLURM nodes must have")
+    parser.add_argument(
+        "--timeout", type=int, default=60, help="minutes until the job is requeued (60)"
+    )
+    parser.add_argument("--constraint", help="required features of SLURM nodes")
     parser.add_argument("--comment", help="comment of the SLURM job")
     parser.add_argument("--job-dir", type=Path, default=Path("jobs"), help="log folder (jobs)")
     parser.add_argument(
-        "--cluster", choices=["slurm", "local"], default="slurm", help="local: run it here"
+        "--cluster", choices=["slurm", "local"], default="slurm", help="local: run on this machine"
     )
     parser.add_argument("script", type=Path, help="train_net.py, or another training script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the script")

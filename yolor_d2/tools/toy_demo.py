@@ -1,10 +1,10 @@
-"""Make toy scenes, train all tasks on them, evaluate, and draw the results.
+"""Train all tasks on toy scenes, evaluate, and draw the results.
 
     yolor-d2 demo [--minutes M] [--output DIR]
 
-Says how long it will take on this machine, and ends with a table of the time of each stage. Toy
-scenes are in DETECTRON2_DATASETS (default: datasets) and are kept. The other stages are commands,
-which are printed and can be repeated. The output is overwritten.
+Prints an estimate of the time on this machine first, and a table with the time of each stage last.
+Toy scenes are generated in DETECTRON2_DATASETS (default: datasets) and reused. The commands of the
+other stages are printed, so you can repeat them. The output folder is overwritten.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--minutes", type=float, metavar="M", help="of training; default: those of the full recipe"
+        "--minutes", type=float, metavar="M", help="minutes of training; default: the full recipe"
     )
     parser.add_argument(
         "--output", type=Path, default=Path("output/demo"), metavar="DIR", help="(output/demo)"

@@ -1,10 +1,10 @@
-"""Train on labeled data, with a configuration chosen for it, or with a configuration of your own.
+"""Train on labeled data with a generated configuration, or with your own configuration.
 
     yolor-d2 train --data DATA [--tasks TASK ...] [--size n|s|m|l] [--batch N|auto]
         [--minutes M | --epochs E] [--output DIR] [--resume | --overwrite] [KEY VALUE ...]
     yolor-d2 train --config-file FILE ...
 
-The second is train_net.py, whose flags are at the end of this help.
+With --config-file the command runs train_net.py. Its flags are at the end of this help.
 
 Formats of DATA: COCO (JSON, export folders, official zip files), YOLO, Pascal VOC, LabelMe, CSV of
 boxes, metadata.jsonl of captions, semantic PNGs; see docs/reference/data_formats.md. Writes the
@@ -50,22 +50,30 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=f"With --config-file FILE:\n\n{argument_parser().format_help()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", metavar="DATA", help="file or folder")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=[], help="default: all")
-    parser.add_argument("--size", choices=SIZES, help="of the network; default: n, on a GPU s")
+    parser.add_argument("--data", metavar="DATA", help="file or folder of labeled data")
+    parser.add_argument(
+        "--tasks", nargs="+", choices=TASKS, default=[], help="tasks to train (all with labels)"
+    )
+    parser.add_argument(
+        "--size", choices=SIZES, help="size of the network (s on a GPU, otherwise n)"
+    )
     parser.add_argument(
         "--batch",
         type=batch_size,
         metavar="N|auto",
-        help="images per step; auto: as many as fit, found by trial steps; default: estimated",
+        help="images per step (estimated); auto: the largest that fits, by trial steps",
     )
     time = parser.add_mutually_exclusive_group()
-    time.add_argument("--minutes", type=float, metavar="M", help="time of the run, roughly")
+    time.add_argument("--minutes", type=float, metavar="M", help="approximate duration of the run")
     time.add_argument("--epochs", type=positive, metavar="E", help="passes over the images")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: output/<data>")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="(output/<data>)")
     earlier = parser.add_mutually_exclusive_group()
-    earlier.add_argument("--resume", action="store_true", help="continue the run in the output")
-    earlier.add_argument("--overwrite", action="store_true", help="remove the run in the output")
+    earlier.add_argument(
+        "--resume", action="store_true", help="continue the run in the output folder"
+    )
+    earlier.add_argument(
+        "--overwrite", action="store_true", help="remove the run in the output folder"
+    )
     add_import(parser)
     add_overrides(parser)
     return parser

@@ -1,4 +1,4 @@
-"""Write an HTML page of training samples: both views with all targets, and the annotations.
+"""Write an HTML page of training samples: both views with their targets, and the annotations.
 
 python -m yolor_d2.tools.visualize_data --config-file FILE --output DIR [--number N]
     [KEY VALUE ...]

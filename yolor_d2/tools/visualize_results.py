@@ -1,6 +1,6 @@
 """Write an HTML page of evaluation results: best and worst images, mistakes and captions.
 
-Reads the result files of an evaluation; runs no model.
+Reads the result files of an evaluation and runs no model.
 
 python -m yolor_d2.tools.visualize_results --config-file FILE --results DIR --output DIR
     [--number N] [--score-threshold S] [KEY VALUE ...]

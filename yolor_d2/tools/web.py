@@ -1,9 +1,9 @@
-"""Serve a web page: upload a picture, and see boxes, masks, maps and the caption.
+"""Serve a web page that shows boxes, masks, maps and the caption of uploaded pictures.
 
     yolor-d2 web --weights output/model_final.pth
 
-Only this machine can open the page unless --host is set; then everyone needs the printed address,
-which contains a token. See docs/guides/web.md for its security. Ctrl-C stops the server.
+Without --host, only this machine can open the page. With --host, use the printed address, which
+contains a token. docs/guides/web.md describes the security. Ctrl-C stops the server.
 """
 
 import argparse
@@ -33,30 +33,38 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_network_options(parser)
     parser.add_argument(
-        "--host", default="127.0.0.1", help="0.0.0.0: all machines can connect, with a token"
+        "--host", default="127.0.0.1", help="0.0.0.0: other machines can connect with a token"
     )
-    parser.add_argument("--port", type=partial(_integer, highest=HIGHEST_PORT), default=7860)
+    parser.add_argument(
+        "--port", type=partial(_integer, highest=HIGHEST_PORT), default=7860, help="(7860)"
+    )
     parser.add_argument(
         "--examples",
         type=Path,
         metavar="FOLDER",
-        help="pictures to try (default: those of the network's data set, if only this machine "
-        "can open the page)",
+        help="example pictures (default: from the network's data set, if only this machine can "
+        "open the page)",
     )
-    parser.add_argument("--max-upload-mb", type=_megabytes, default=20, metavar="MB")
+    parser.add_argument(
+        "--max-upload-mb",
+        type=_megabytes,
+        default=20,
+        metavar="MB",
+        help="maximum size of an upload (20)",
+    )
     parser.add_argument(
         "--max-pixels",
         type=partial(_integer, highest=HARD_PIXELS),
         default=4_000_000,
         metavar="N",
-        help="larger pictures are scaled down first (default: 4000000)",
+        help="larger pictures are scaled down first (4000000)",
     )
     parser.add_argument(
         "--max-per-minute",
         type=positive,
         default=60,
         metavar="N",
-        help="pictures from each address (default: 60)",
+        help="pictures per minute and address (60)",
     )
     return parser
 
