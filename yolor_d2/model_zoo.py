@@ -6,6 +6,7 @@ from pathlib import Path
 from detectron2.config import CfgNode, get_cfg
 
 from .config import add_yolor_config
+from .config.merging import integers_to_floats, merge_overrides
 
 BASE_KEY = "_BASE_"
 
@@ -58,9 +59,9 @@ def load_config(path: str, overrides: list[str] | None = None) -> CfgNode:
     add_yolor_config(cfg)
     try:
         _merge_file(cfg, Path(path))
-        cfg.merge_from_list(overrides or [])
     except (AssertionError, KeyError) as error:  # raised by yacs
         raise ValueError(f"configuration: {error.args[0]}") from None
+    merge_overrides(cfg, overrides or [])
     return cfg
 
 
@@ -73,6 +74,7 @@ def _merge_file(cfg: CfgNode, path: Path) -> None:
         del content[BASE_KEY]
         beside = path.parent / Path(base).expanduser()
         _merge_file(cfg, beside if beside.is_file() else Path(get_config_file(base)))
+        integers_to_floats(content, cfg)
         cfg.merge_from_other_cfg(content)
         return
     cfg.merge_from_file(str(path))

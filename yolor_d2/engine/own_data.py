@@ -14,6 +14,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
+from ..config.merging import merge_overrides
 from ..data import build_tokenizer, build_train_loader
 from ..data.catalog.shared_classes import set_configured_classes
 from ..data.formats.registration import NAMES, RegisteredData
@@ -261,10 +262,7 @@ def _set_schedule(cfg: CfgNode, steps: int) -> None:
 
 def _override(cfg: CfgNode, overrides: Sequence[str]) -> None:
     """Set the overrides, and the classes of the data sets that they name."""
-    try:
-        cfg.merge_from_list(list(overrides))
-    except (AssertionError, KeyError) as error:  # raised by yacs
-        raise ValueError(f"configuration: {error.args[0]}") from None
+    merge_overrides(cfg, overrides)
     if cfg.SOLVER.IMS_PER_BATCH == 0:  # the number of steps follows from it
         raise ValueError("configuration: instead of SOLVER.IMS_PER_BATCH 0, use --batch auto")
     set_configured_classes(cfg)

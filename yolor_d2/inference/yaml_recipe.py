@@ -12,6 +12,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from ..checkpoint.release import StoredWeights
 from ..compat import remove_main_keys
 from ..config import add_yolor_config
+from ..config.merging import merge_overrides
 from ..modeling import YOLOR
 from ..modeling.heads import read_by_caption_head
 from ..tokenizer import Tokenizer
@@ -46,10 +47,7 @@ class YamlRecipe:
         test.SCORE_THRESH = max(test.SCORE_THRESH, score_threshold)
         # Dense masks of a hundred objects in a large photo take gigabytes.
         cfg.MODEL.MASK_HEAD.MASK_FORMAT = "rle"
-        try:
-            cfg.merge_from_list(list(opts))
-        except (AssertionError, KeyError) as error:  # raised by yacs
-            raise ValueError(f"configuration: {error.args[0]}") from None
+        merge_overrides(cfg, opts)
         cfg.MODEL.DEVICE = device
         _check(cfg)
         self.cfg = cfg
