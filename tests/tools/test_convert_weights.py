@@ -132,7 +132,7 @@ def test_errors_are_one_line_and_leave_no_files(
     assert convert("--source", source, tmp_path / name, tmp_path / output) == 2
 
     captured = capsys.readouterr()
-    assert captured.err.startswith("convert_weights: ")
+    assert captured.err.startswith("python -m yolor_d2.tools.convert_weights: ")
     assert message in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""
