@@ -107,7 +107,7 @@ def test_release_has_all_that_prediction_needs(published: Path, tmp_path: Path) 
         ("gelan-c", "published.pt", "w.pth", "unknown source gelan-c; known are yolov7-af, "),
         ("yolov7-af", "published.pt", "w.pth", "not a yolov7-af: unexpected model.105.cv4.0."),
         (SOURCE, "absent.pt", "w.pth", "No such file or directory"),
-        (SOURCE, "damaged.pt", "w.pth", "damaged.pt: damaged, or not readable"),
+        (SOURCE, "damaged.pt", "w.pth", "damaged.pt: is cut off"),
         (
             SOURCE,
             "published.pt",
