@@ -97,7 +97,7 @@ def test_errors_begin_with_the_command_as_typed(
     assert capsys.readouterr().err.startswith("yolor-d2 predict: no.pth: ")
     command = [sys.executable, "-W", "ignore", "-m", "yolor_d2.tools.predict", *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr[:17]) == (2, "predict: no.pth: ")
+    assert (done.returncode, done.stderr[:26]) == (2, "yolor-d2 predict: no.pth: ")
 
 
 @pytest.mark.parametrize(

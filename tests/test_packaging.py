@@ -15,7 +15,9 @@ from yolor_d2 import compat, model_zoo
 
 ROOT = Path(__file__).parents[1]
 # Packages and networks that benchmarks compare yolor_d2 with, except its requirements.
-PEERS = re.compile(r"ultralytics|yolo_?v8|yolo_?(v)?11|\btransformers\b|mbart", re.IGNORECASE)
+PEERS = re.compile(
+    r"ultralytics|yolo_?v8|yolo_?(v)?11|(?<!onnxruntime\.)\btransformers\b|mbart", re.IGNORECASE
+)
 
 
 def run(code: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

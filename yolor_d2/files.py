@@ -28,9 +28,11 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
         if sync:
             _sync_folder(path.parent)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)
         raise
 
 

@@ -3,6 +3,7 @@
 import difflib
 from pathlib import Path
 
+import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from .config import add_yolor_config
@@ -65,10 +66,28 @@ def load_config(path: str, overrides: list[str] | None = None) -> CfgNode:
     return cfg
 
 
+def _read_yaml(path: Path) -> CfgNode:
+    try:
+        content = CfgNode.load_cfg(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: is not a text file, as configurations are") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ValueError(f"{path}{place}: is not valid YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: is not valid YAML: {reason}") from None
+    except (AssertionError, AttributeError, TypeError, ValueError):  # by yacs, of other content
+        content = None
+    if not content:
+        raise ValueError(f"{path}: has no configuration, which is lines of KEY: VALUE")
+    return content
+
+
 def _merge_file(cfg: CfgNode, path: Path) -> None:
     """Merge a file and its _BASE_, a relative path or a name of the model zoo."""
-    with path.open(encoding="utf-8") as file:
-        content = CfgNode.load_cfg(file)
+    content = _read_yaml(path)
     base = content.get(BASE_KEY)
     if isinstance(base, str) and "://" not in base:
         del content[BASE_KEY]

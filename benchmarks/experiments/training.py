@@ -28,7 +28,7 @@ from yolor_d2.data.catalog.registered import require_registered
 from yolor_d2.data.formats.registration import ensure_registered
 from yolor_d2.engine.launch.arguments import argument_parser, import_modules
 from yolor_d2.engine.launch.processes import signal_at_death_of_parent
-from yolor_d2.engine.setup import log_and_seed, one_line_errors, set_up_logging
+from yolor_d2.engine.setup import log_and_seed, logged_errors, set_up_logging
 from yolor_d2.engine.starting_point import find_starting_point
 from yolor_d2.engine.trainer import Trainer
 from yolor_d2.files import write_text
@@ -138,7 +138,7 @@ def train(cfg: CfgNode, modules: Sequence[str]) -> TimedTrainer:
     import_modules(modules)
     cv2.setNumThreads(0)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    with one_line_errors(), reading_once():
+    with logged_errors(), reading_once():
         set_up_logging(cfg.OUTPUT_DIR)
         log_and_seed(argument_parser().parse_args([]), config_text=cfg.dump(), seed=cfg.SEED)
         ensure_registered(cfg)

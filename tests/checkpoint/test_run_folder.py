@@ -6,6 +6,7 @@ import shutil
 import signal
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,7 +159,7 @@ def test_leftovers_of_a_kill_are_removed_at_the_next_save(folder: RunFolder) -> 
 class TestCheckWritable:
     def test_a_folder_is_made_and_left_empty(self, tmp_path: Path) -> None:
         folder = RunFolder(tmp_path / "a/b")
-        folder.check_writable(1000)
+        folder.check_writable()
         assert list(folder.path.iterdir()) == []
 
     def test_a_file_in_its_place(self, tmp_path: Path) -> None:
@@ -172,13 +173,73 @@ class TestCheckWritable:
         with pytest.raises(CheckpointError, match=r"^/proc/1/yolor: cannot be written: \w+"):
             RunFolder("/proc/1/yolor").check_writable()
 
-    def test_too_little_space(self, folder: RunFolder, monkeypatch) -> None:
-        usage = namedtuple("usage", "total used free")(10**10, 0, 2_400_000_000)
-        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-        folder.check_writable(2_400_000_000)
-        message = r"has 2,400 MB of free space, but two checkpoints take 2,500 MB$"
+
+class TestCheckSpace:
+    """A checkpoint is written before an older one is removed."""
+
+    @pytest.mark.parametrize(
+        ("run", "number"),
+        [
+            ({"saves": 9}, 3),  # two regular ones, and the next or model_final.pth
+            ({"saves": 9, "keeps_best": True}, 4),
+            ({"saves": 1}, 2),
+        ],
+    )
+    def test_number_of_checkpoints(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: dict[str, Any], number: int
+    ) -> None:
+        """So many exist at the same time, and so many have to fit."""
+        folder = RunFolder(tmp_path)
+        most = 0
+
+        def save(data: Any, path: Path) -> None:
+            nonlocal most
+            path.write_bytes(bytes(1000))  # the one that it replaces is removed afterwards
+            replaced = path.name == "model_best.pth" and best_exists
+            most = max(most, len(list(tmp_path.glob("*.pth"))) + replaced)
+
+        monkeypatch.setattr("yolor_d2.checkpoint.run_folder.save_checkpoint", save)
+        for iteration in range(run["saves"]):
+            folder.save({}, iteration)
+            best_exists = iteration > 0
+            if run.get("keeps_best"):
+                folder.save_as({}, "model_best")
+        folder.save_as({}, "model_final")
+        assert most == number
+
+        for file in tmp_path.iterdir():
+            file.unlink()
+        free_space(monkeypatch, number * 1000)
+        folder.check_space(1000, **run)
+        free_space(monkeypatch, number * 1000 - 1)
+        with pytest.raises(CheckpointError, match=f"{number} of them take"):
+            folder.check_space(1000, **run)
+
+    def test_message(self, folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+        free_space(monkeypatch, 100_000_000)
+        message = (
+            r"has 100 MB of space for checkpoints, but 3 of them take 132 MB: free some space, or "
+            r"choose another OUTPUT_DIR$"
+        )
         with pytest.raises(CheckpointError, match=message):
-            folder.check_writable(2_500_000_000)
+            folder.check_space(44_000_000, saves=9)
+
+    def test_a_resumed_run_replaces_its_checkpoints(
+        self, folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (folder.path / "model_0000009.pth").write_bytes(bytes(1000))
+        (folder.path / "model_best.pth").write_bytes(bytes(1000))
+        (folder.path / "model_final.pth").write_bytes(bytes(1000))  # stays until the end
+        free_space(monkeypatch, 2000)
+        folder.check_space(1000, saves=9, keeps_best=True)
+        free_space(monkeypatch, 1999)
+        with pytest.raises(CheckpointError):
+            folder.check_space(1000, saves=9, keeps_best=True)
+
+
+def free_space(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    usage = namedtuple("usage", "total used free")(10**10, 0, size)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
 
 
 class TestLock:

@@ -1,8 +1,11 @@
 """The command: training, evaluation, error messages."""
 
+import errno
 import json
 import logging
 import math
+import os
+import re
 import shutil
 from argparse import Namespace
 from collections.abc import Callable
@@ -13,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from torch import Tensor
 
@@ -24,6 +28,7 @@ from yolor_d2.engine.run import Run
 from yolor_d2.engine.starting_point import StartingPoint
 from yolor_d2.engine.trainer import Trainer, read_yacs
 from yolor_d2.modeling.meta_arch import YOLOR
+from yolor_d2.toy_scenes.builtin import register_toy_scenes
 
 from ..small_runs import Configure
 
@@ -191,6 +196,73 @@ def test_determinism_is_switched_on(configure: Configure, tmp_path: Path) -> Non
         torch.use_deterministic_algorithms(False)
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_too_many_broken_images(
+    toy_root: Path,
+    configure: Configure,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    workers: int,
+) -> None:
+    """One line; the samples that are drawn first add none."""
+    (tmp_path / "toys/train").mkdir(parents=True)
+    (tmp_path / "toys/annotations").symlink_to(toy_root / "toy_scenes/annotations")
+    register_toy_scenes("no_images", tmp_path / "toys", "train")
+    try:
+        cfg = configure("run", "DATALOADER.NUM_WORKERS", workers, "LOG.PICTURES", 2)
+        args = arguments(cfg, tmp_path / "c.yaml", "DATASETS.TRAIN", "('no_images',)")
+        message = complaint(caplog, args)
+    finally:
+        for name in ("no_images", "no_images_panoptic"):
+            DatasetCatalog.pop(name, None)
+            MetadataCatalog.pop(name, None)
+    listed = f"{tmp_path / 'run/bad_files.txt'} lists them"
+    assert re.match(rf"\d of 14 images cannot be used, more than 5%, such as .*{listed}: ", message)
+    output = "".join(capfd.readouterr())
+    assert "Traceback" not in output
+    assert output.count("cannot be used, more than") == 1
+    assert "Traceback" in (tmp_path / "run/log.txt").read_text()
+
+
+def test_a_log_file_on_a_full_disk(
+    configure: Configure, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A line on the terminal, not one for each record."""
+    cfg = configure("run", "SOLVER.MAX_ITER", 2)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/log.txt").symlink_to("/dev/full")
+    main(arguments(cfg, tmp_path / "c.yaml"))
+    assert (tmp_path / "run/model_final.pth").is_file()
+    output, errors = capfd.readouterr()
+    assert errors.count("No space left on device") == 1
+    assert "Logging error" not in errors
+    assert "step 1 of 2" in output
+
+
+def test_results_on_a_full_disk(
+    configure: Configure,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    main(arguments(configure("run", "SOLVER.MAX_ITER", 1), tmp_path / "c.yaml"))
+    weights = str(tmp_path / "run/model_final.pth")
+    args = arguments(
+        configure("full"), tmp_path / "d.yaml", "--eval-only", "MODEL.WEIGHTS", weights
+    )
+
+    def fill_disk(source: Path, target: Path) -> None:
+        if target.name == "metrics.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rename(source, target)
+
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", fill_disk)
+    message = complaint(caplog, args, code=1)
+    assert re.fullmatch(rf"{tmp_path}/full/\S+: No space left on device: free some space", message)
+
+
 def poison(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]) -> None:
     """Apply a function to the losses from the second step on."""
     compute = YOLOR.training_losses
@@ -220,10 +292,11 @@ def test_fatal_error_is_logged_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
     spoil: Callable[[Tensor], Tensor],
     words: tuple[str, ...],
 ) -> None:
-    """One line without a stack trace, and a folder that can be resumed from."""
+    """One line, with the traceback in the log file, and a folder that can be resumed from."""
     poison(monkeypatch, spoil)
     cfg = configure("run", "SOLVER.CHECKPOINT_PERIOD", 1)
     message = complaint(caplog, arguments(cfg, tmp_path / "c.yaml"), code=1)
@@ -231,8 +304,9 @@ def test_fatal_error_is_logged_once(
         assert word in message
     folder = Path(cfg.OUTPUT_DIR)
     log = (folder / "log.txt").read_text()
-    assert log.count(message) == 1
-    assert "Traceback" not in log
+    assert log.count(f"ERROR: {message}") == 1
+    assert "Traceback" in log
+    assert "Traceback" not in "".join(capfd.readouterr())
     assert [path.name for path in folder.glob("*.pth")] == ["model_0000000.pth"]
 
 

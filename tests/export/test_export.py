@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,98 +14,15 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.modeling import build_model
 from pycocotools import mask as coco_mask
 
-import benchmarks.export
-from benchmarks.__main__ import main as run_benchmark
-from benchmarks.model_setting import calibrate, random_images
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data.views.transforms import resize_long_side, to_planes
 from yolor_d2.export import bundle, graphs
-from yolor_d2.export.evaluation import METRICS, PARTS
-from yolor_d2.export.parity import Difference, largest_error
-from yolor_d2.inference.loading import load_network
-from yolor_d2.modeling.meta_arch import YOLOR
-from yolor_d2.tasks import TASKS
-from yolor_d2.tokenizer import Tokenizer
-from yolor_d2.tools import evaluate, export
+from yolor_d2.export.parity import largest_error
+from yolor_d2.tools import export
 
-from ..modeling.factory import tiny_config
-from ..saved_networks import provenance_of
-
-DAMPING = 1.25
-ONNX = ("onnx", "onnxscript", "onnxruntime")
-SIZES = [(96, 128), (75, 110), (260, 190)]
-OBJECT_TOKENS = ["MODEL.CAPTION_HEAD.REGION_FEATURE", "c2", "MODEL.CAPTION_HEAD.DECODER_LAYERS", 1]
-
-
-def write_checkpoint(
-    folder: Path,
-    *overrides: Any,
-    tasks: tuple[str, ...] = TASKS,
-    tokenizer: Tokenizer | None = None,
-) -> Path:
-    """Save an untrained network that detects many objects, as if trained on toy scenes."""
-    texts = ["a red disc above a blue square", "two green stars", "a red star and a blue disc"]
-    tokenizer = tokenizer or Tokenizer.train(texts, vocab_size=50)
-    cfg = tiny_config(tasks, "INPUT.TEST_SIZE", 128, *overrides)
-    cfg.TOKENIZER.VOCAB_SIZE = len(tokenizer)
-    torch.manual_seed(0)
-    model = build_model(cfg)
-    noise = random_images(4, 128, 128, torch.device("cpu"))
-    calibrate(model, lambda: model.raw_outputs(noise))
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_var *= DAMPING  # untrained, it would amplify rounding errors
-    head = model.detection_head
-    if head is not None:
-        for predictor in head.class_predictors.values():
-            torch.nn.init.normal_(predictor.weight, std=0.2)
-            torch.nn.init.constant_(predictor.bias, 0.0)
-    cfg.TOKENIZER.MODEL = "/nowhere/tokenizer.model"
-    path = folder / "model.pth"
-    content = {
-        "iteration": 1,
-        "model": model.state_dict(),
-        "tokenizer": torch.frombuffer(bytearray(tokenizer.model_proto), dtype=torch.uint8),
-        "provenance": provenance_of(cfg),
-    }
-    save_checkpoint(content, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a network whose captions use detected objects."""
-    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"), *OBJECT_TOKENS)
-
-
-@pytest.fixture(scope="module")
-def onnx_folder(checkpoint: Path) -> Path:
-    for name in ONNX:
-        pytest.importorskip(name)
-    folder = checkpoint.parent / "onnx"
-    assert export.main(["--weights", str(checkpoint), "--output", str(folder)]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def runner(onnx_folder: Path) -> Iterator[Any]:
-    yield bundle.load_runner(onnx_folder)
-    for name in ("runner", "runner_results", "runner_captions", "runner_graphs"):
-        del sys.modules[name]
-
-
-def eager(weights: Path) -> tuple[YOLOR, int]:
-    network = load_network(weights, device="cpu", opts=["MODEL.MASK_HEAD.MASK_FORMAT", "dense"])
-    return network.model, network.recipe.test_size
-
-
-def picture(size: tuple[int, int], seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    coarse = rng.integers(256, size=(6, 7, 3), dtype=np.uint8)
-    return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_NEAREST)
+from .networks import ONNX, SIZES, eager, picture, write_checkpoint
 
 
 def converted(onnx_folder: Path, folder: Path, form: bundle.Form, **how: Any) -> Path:
@@ -196,39 +112,6 @@ def test_a_one_to_one_graph_has_no_suppression(onnx_folder: Path, tmp_path: Path
         assert names["inputs"] == ["images", "contents", "size", "score_threshold"]
         operators = {node.op_type for node in end_to_end.onnx.load(path).graph.node}
         assert ("NonMaxSuppression" in operators) == has_suppression
-
-
-def test_evaluation_of_exported_files(
-    checkpoint: Path,
-    onnx_folder: Path,
-    runner: Any,
-    toy_sets: tuple[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Any,
-) -> None:
-    """The exported file and the network have the same metrics, from one command or from two."""
-
-    def already_exported(*_: Any, folder: Path, **__: Any) -> list[Difference]:
-        shutil.copytree(onnx_folder, folder, dirs_exist_ok=True)
-        return [Difference("vision", "boxes", "", 0.0)]
-
-    monkeypatch.setattr(export, "export", already_exported)
-    folder, name = tmp_path / "again", toy_sets[1]
-    command = ["--weights", str(checkpoint), "--output", str(folder), "--evaluate", name]
-    assert export.main(command) == 0
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[-4:]]
-    assert rows[0][1:] == [*METRICS, *PARTS, "ms"]
-    assert rows[2][1 : len(METRICS)] == rows[3][1 : len(METRICS)]
-
-    graph = ["--weights", str(folder / "vision.onnx"), "--output", str(tmp_path / "eval")]
-    assert evaluate.main([*graph, "--data", name]) == 0
-    assert rows[3][1] in capsys.readouterr().out
-    assert (tmp_path / "eval" / "metrics.json").is_file()
-    with pytest.raises(SystemExit):
-        evaluate.main(graph)
-    assert "names no data set; pass --data DATA" in capsys.readouterr().err
 
 
 def test_the_runner_needs_neither_torch_nor_yolor_d2(onnx_folder: Path, tmp_path: Path) -> None:
@@ -397,30 +280,3 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: Any
     monkeypatch.setattr(bundle, "find_spec", lambda name: None)
     assert export.main(["--weights", "a", "--output", "b"]) == 2
     assert "onnx, onnxscript, onnxruntime" in capsys.readouterr().err
-
-
-def test_the_benchmark(
-    checkpoint: Path,
-    onnx_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Any,
-) -> None:
-    """All its numbers are there."""
-
-    def already_exported(*_: Any, folder: Path, **__: Any) -> None:
-        shutil.copytree(onnx_folder, folder, dirs_exist_ok=True)
-
-    monkeypatch.setattr(benchmarks.export, "export", already_exported)
-    monkeypatch.setattr(benchmarks.model_setting, "MIN_TURN", 0.0)
-    few = ["--size", "64", "96", "--repeats", "1", "--threads", "1"]
-    path = tmp_path / "numbers.json"
-    run_benchmark(["export", "--weights", str(checkpoint), *few, "--json", str(path)])
-
-    forward, _, whole = json.loads(path.read_text())["export"]["tables"]
-    assert forward["title"] == "forward, 1 x 64 x 64"
-    names = benchmarks.export.NHWC, benchmarks.export.NCHW, benchmarks.export.ONNX
-    assert list(forward["rows"]) == list(names)
-    assert list(whole["rows"]) == [names[0], f"runner.py, {names[2]}"]
-    assert all(row["ms"] > 0 for table in (forward, whole) for row in table["rows"].values())
-    assert "onnxruntime" in capsys.readouterr().out

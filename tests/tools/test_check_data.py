@@ -35,13 +35,16 @@ def test_unknown_name(dataset, check):
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     expected = f"there is no data set {dataset.name}x; did you mean {dataset.name}?"
-    assert err == f"check_data: {expected}\n"
+    assert err == f"yolor-d2 check-data: {expected}\n"
     assert check("qqqqqqqq")[2].endswith("qqqqqqqq; is its module imported?\n")
 
 
 def test_a_data_set_without_images(check):
     DatasetCatalog.register("check_data_empty", list)
-    assert check("check_data_empty")[::2] == (2, "check_data: check_data_empty: has no images\n")
+    assert check("check_data_empty")[::2] == (
+        2,
+        "yolor-d2 check-data: check_data_empty: has no images\n",
+    )
 
 
 def test_a_data_set_without_objects(dataset, check):

@@ -247,7 +247,7 @@ def test_data_sets_that_cannot_be_loaded(dataset, check, damage, line, shown):
     dataset.register()
     code, out, err = check(dataset.name)
     assert code == 2
-    assert err.startswith("check_data: ")
+    assert err.startswith("yolor-d2 check-data: ")
     assert err.count("\n") == 1
     assert line in err
     assert shown in out

@@ -107,7 +107,7 @@ def test_release_has_all_that_prediction_needs(published: Path, tmp_path: Path) 
         ("gelan-c", "published.pt", "w.pth", "unknown source gelan-c; known are yolov7-af, "),
         ("yolov7-af", "published.pt", "w.pth", "not a yolov7-af: unexpected model.105.cv4.0."),
         (SOURCE, "absent.pt", "w.pth", "No such file or directory"),
-        (SOURCE, "damaged.pt", "w.pth", "damaged.pt: damaged, or not readable"),
+        (SOURCE, "damaged.pt", "w.pth", "damaged.pt: is cut off"),
         (
             SOURCE,
             "published.pt",
@@ -132,7 +132,7 @@ def test_errors_are_one_line_and_leave_no_files(
     assert convert("--source", source, tmp_path / name, tmp_path / output) == 2
 
     captured = capsys.readouterr()
-    assert captured.err.startswith("convert_weights: ")
+    assert captured.err.startswith("python -m yolor_d2.tools.convert_weights: ")
     assert message in captured.err
     assert captured.err.count("\n") == 1
     assert captured.out == ""

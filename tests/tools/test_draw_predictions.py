@@ -65,7 +65,8 @@ def test_an_empty_test_set_is_an_error(
     where = ["--config-file", CONFIG, "--output", str(tmp_path)]
     assert main([*where, *options(scenes, tmp_path), "DATASETS.TEST", "()"]) == 2
     error = capsys.readouterr().err
-    assert error == "draw_predictions: DATASETS.TEST is empty: there is nothing to draw\n"
+    problem = "DATASETS.TEST is empty: there is nothing to draw"
+    assert error == f"python -m yolor_d2.tools.draw_predictions: {problem}\n"
 
 
 def test_missing_pictures_are_gaps() -> None:
@@ -134,5 +135,5 @@ def test_errors_are_one_line(
     where = ["--config-file", CONFIG, "--output", str(tmp_path)]
     assert main([*where, *options(scenes, Path(missing))[:-1], missing]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("draw_predictions: ")
+    assert error.startswith("python -m yolor_d2.tools.draw_predictions: ")
     assert (missing or "MODEL.WEIGHTS") in error

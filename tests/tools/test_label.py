@@ -236,7 +236,7 @@ def test_labels_in_a_folder_are_only_overwritten_on_demand(
     data = tmp_path / "data"
     assert run(saved.images[0], *BOXES)[0] == 0
     assert read(data, "instances")["categories"][0]["name"] == "ball"
-    message = f"label: {data}: has annotations; choose another folder, or --overwrite it"
+    message = f"yolor-d2 label: {data}: has annotations; choose another folder, or --overwrite it"
     assert run(saved.images[1]) == (2, [], [message])
     (data / "notes.txt").write_text("mine")
     assert run(saved.images[1], "--overwrite", "--tasks", "caption")[0] == 0
@@ -246,7 +246,7 @@ def test_labels_in_a_folder_are_only_overwritten_on_demand(
         "train/000002.jpg",
     ]
     (data / "annotations/labels.json").unlink()
-    message = f"label: {data}: its annotations are not from yolor-d2 label; choose another"
+    message = f"yolor-d2 label: {data}: its annotations are not from yolor-d2 label; choose another"
     assert run(saved.images[0], "--overwrite") == (2, [], [message])
 
 
@@ -279,9 +279,9 @@ def test_a_broken_image_is_reported_once(saved: Saved, tmp_path: Path, run: Run)
     assert (code, err) == (
         1,
         [
-            f"label: {tmp_path / 'photos/a.png'}: is not an image",
-            f"label: {tmp_path / 'missing.jpg'}: No such file or directory",
-            "label: 2 of the images could not be read",
+            f"yolor-d2 label: {tmp_path / 'photos/a.png'}: is not an image",
+            f"yolor-d2 label: {tmp_path / 'missing.jpg'}: No such file or directory",
+            "yolor-d2 label: 2 of the images could not be read",
         ],
     )
     assert [i["file_name"] for i in read(tmp_path / "data", "instances")["images"]] == ["b.jpg"]
@@ -330,7 +330,7 @@ def test_linked_images(saved: Saved, tmp_path: Path, run: Run, catalogs: None) -
 
 @pytest.mark.parametrize("name", ["film.mp4", "0", "rtsp://camera/1"])
 def test_videos_and_cameras_are_refused(name: str, run: Run) -> None:
-    message = f"label: {name}: only images, folders and zip files can be labeled"
+    message = f"yolor-d2 label: {name}: only images, folders and zip files can be labeled"
     assert run(name) == (2, [], [message])
 
 
@@ -339,7 +339,9 @@ def test_the_output_must_not_contain_the_images(saved: Saved, tmp_path: Path, ru
     path = tmp_path / "data/photos/a.jpg"
     path.write_bytes(saved.images[0].read_bytes())
     for name in (path, path.parent, tmp_path / "data"):
-        message = f"label: {tmp_path / 'data'}: contains {name}; choose another output folder"
+        message = (
+            f"yolor-d2 label: {tmp_path / 'data'}: contains {name}; choose another output folder"
+        )
         assert run(name) == (2, [], [message])
 
 
@@ -358,7 +360,7 @@ def test_the_output_must_not_contain_the_images(saved: Saved, tmp_path: Path, ru
     ],
 )
 def test_wrong_thresholds(saved: Saved, run: Run, flags: tuple[str, ...], message: str) -> None:
-    assert run(saved.images[0], *flags) == (2, [], [f"label: {message}"])
+    assert run(saved.images[0], *flags) == (2, [], [f"yolor-d2 label: {message}"])
 
 
 def test_advice_without_sure_objects(saved: Saved, tmp_path: Path, run: Run) -> None:

@@ -140,7 +140,7 @@ def test_errors_are_one_line_and_leave_nothing(
 
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("release_weights: ")
+    assert captured.err.startswith("python -m yolor_d2.tools.release_weights: ")
     assert captured.err.endswith(f"{message}\n")
     assert captured.err.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before

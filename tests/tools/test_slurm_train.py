@@ -97,13 +97,18 @@ def test_a_job_that_slurm_restarts_resumes(tmp_path, script, monkeypatch):
 
 def test_missing_script(capsys):
     assert slurm_train.main(["nowhere.py", "--resume"]) == 2
-    assert capsys.readouterr().err == "slurm_train: nowhere.py: no such script\n"
+    assert (
+        capsys.readouterr().err
+        == "python -m yolor_d2.tools.slurm_train: nowhere.py: no such script\n"
+    )
 
 
 def test_without_submitit(script, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert slurm_train.main([script]) == 2
-    expected = "slurm_train: needs submitit: pip install 'yolor_d2[slurm]'\n"
+    expected = (
+        "python -m yolor_d2.tools.slurm_train: needs submitit: pip install 'yolor_d2[slurm]'\n"
+    )
     assert capsys.readouterr().err == expected
 
 

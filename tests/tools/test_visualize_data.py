@@ -63,5 +63,5 @@ def test_errors_are_one_line(
     where = ["--config-file", CONFIG, "--output", str(tmp_path)]
     assert main([*where, "DATASETS.TRAIN", f"('{scenes}',)", *options]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("visualize_data: ")
+    assert error.startswith("python -m yolor_d2.tools.visualize_data: ")
     assert message in error

@@ -139,7 +139,7 @@ def test_errors_are_one_line(
         (results / file).write_text(content)
     assert run(results, tmp_path / "page") == 2
     (error,) = capsys.readouterr().err.strip().splitlines()
-    assert error.startswith("visualize_results: ")
+    assert error.startswith("python -m yolor_d2.tools.visualize_results: ")
     assert message in error
 
 

@@ -12,6 +12,8 @@ import torch
 from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
 from torch import Tensor
 
+from .file_kinds import what_it_is
+
 SUFFIX = ".pkl"
 ALLOWED = frozenset(
     {
@@ -49,7 +51,8 @@ def read_pickle(path: Path) -> tuple[dict[str, Tensor], bool]:
     except OSError:
         raise
     except Exception as error:  # damaged and hostile files can raise any error
-        raise ValueError(f"{path}: damaged, or not readable without running it ({error})") from None
+        damaged = f"damaged, or not readable without running it ({error})"
+        raise ValueError(f"{path}: {what_it_is(path) or damaged}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: has no weights")
     if "model" in content and "__author__" in content:  # as detectron2 writes them

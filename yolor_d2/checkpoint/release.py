@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from .file_kinds import what_it_is
 from .saving import CheckpointError, DamagedError, sealed, unwritable
 
 SUFFIX = ".safetensors"
@@ -81,8 +82,8 @@ def read_release(path: Path) -> StoredWeights:
             tokenizer=base64.b64decode(metadata.get("tokenizer", "")) or None,
         )
     except Exception as error:  # damaged files can raise any error
-        kind = type(error).__name__
-        raise DamagedError(f"{path}: damaged, or no {SUFFIX} file ({kind})") from None
+        damaged = f"damaged, or no {SUFFIX} file ({type(error).__name__})"
+        raise DamagedError(f"{path}: {what_it_is(path) or damaged}") from None
 
 
 def _as_stored(tensor: Tensor, name: str, dtype: str) -> Tensor:

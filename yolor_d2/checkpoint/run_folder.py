@@ -23,7 +23,7 @@ from .saving import (
 logger = logging.getLogger(__name__)
 
 REGULAR = re.compile(r"model_(\d{7,})\.pth")
-FINAL = "model_final.pth"
+FINAL, BEST = "model_final.pth", "model_best.pth"
 TAG = "last_checkpoint"
 RUN_FILES = (
     *("model_[0-9]*.pth*", "model_final.pth*", "model_best.pth*", "last_checkpoint"),
@@ -51,29 +51,45 @@ class RunFolder:
         self.keep = keep
         self._lock: BinaryIO | None = None
 
-    def check_writable(self, min_free_bytes: int = 0) -> None:
-        """Make the folder, and check that two checkpoints can be saved.
-
-        Args:
-            min_free_bytes: size of two checkpoints.
+    def check_writable(self) -> None:
+        """Make the folder.
 
         Raises:
-            CheckpointError: the folder is not writable, or has too little free space.
+            CheckpointError: the folder is not writable.
         """
         trial = self.path / ".trial"
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(trial, "", sync=True)
             trial.unlink()
-            free = shutil.disk_usage(self.path).free
         except FileExistsError:
             raise CheckpointError(f"{self.path}: is a file, not a folder") from None
         except OSError as error:
             raise unwritable(self.path, error) from None
-        if free < min_free_bytes:
+
+    def check_space(self, checkpoint_bytes: int, *, saves: int, keeps_best: bool = False) -> None:
+        """Check that the checkpoints of a run fit on the disk.
+
+        A new checkpoint is written before an old one is removed. The space of regular checkpoints
+        and model_best.pth in the folder counts as free: the run replaces them.
+
+        Args:
+            checkpoint_bytes: size of a checkpoint.
+            saves: how many regular checkpoints the run is going to save.
+            keeps_best: whether it saves model_best.pth too.
+
+        Raises:
+            CheckpointError: there is too little space.
+        """
+        number = min(saves, self.keep) + 1 + keeps_best  # 1: model_final.pth or a regular one
+        needed = number * checkpoint_bytes
+        own = (*self.path.glob("model_[0-9]*.pth"), self.path / BEST)
+        used = sum(path.stat().st_size for path in own if path.is_file())
+        free = shutil.disk_usage(self.path).free + used
+        if free < needed:
             raise CheckpointError(
-                f"{self.path}: has {free / 1e6:,.0f} MB of free space, but two checkpoints take "
-                f"{min_free_bytes / 1e6:,.0f} MB"
+                f"{self.path}: has {free / 1e6:,.0f} MB of space for checkpoints, but {number} of "
+                f"them take {needed / 1e6:,.0f} MB: free some space, or choose another OUTPUT_DIR"
             )
 
     def lock(self) -> None:

@@ -4,7 +4,7 @@ from detectron2.config import CfgNode
 
 from .evaluation import add_evaluation, add_logging
 from .model import add_model
-from .training import add_input, add_loading, add_solver
+from .training import add_input, add_loading, add_optimizer, add_solver
 
 
 def add_yolor_config(cfg: CfgNode) -> None:
@@ -13,5 +13,6 @@ def add_yolor_config(cfg: CfgNode) -> None:
     add_input(cfg)
     add_loading(cfg)
     add_solver(cfg)
+    add_optimizer(cfg)
     add_evaluation(cfg)
     add_logging(cfg)

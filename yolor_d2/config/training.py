@@ -96,31 +96,6 @@ def add_solver(cfg: CfgNode) -> None:
     # Time limit of training in minutes, if MAX_ITER steps take longer; 0: no limit. The last step
     # is saved and evaluated. The learning rate curve remains that of MAX_ITER steps.
     cfg.SOLVER.MAX_MINUTES = 0.0
-    # "AdamW" (with BETAS and EPS), "SGD" (with MOMENTUM and NESTEROV) or "MUON". MUON uses Muon
-    # (MOMENTUM, published with 0.95) for the weights of hidden layers, and AdamW for embeddings,
-    # output layers, grouped convolutions and all vectors. Muon's updates have the size of AdamW's,
-    # so BASE_LR and WEIGHT_DECAY keep their meaning.
-    cfg.SOLVER.OPTIMIZER = "AdamW"
-    cfg.SOLVER.BETAS = [0.9, 0.999]
-    cfg.SOLVER.EPS = 1e-8
-    # Learning rate multipliers by prefix of parameter names, for example [["backbone.bottom_up",
-    # 0.1], ["caption_head", 2.0]]. The last matching prefix applies.
-    cfg.SOLVER.LR_FACTORS = []
-    # Learning rate curve: "flat_cosine" (constant for the first half of the run), "cosine",
-    # "linear" and "poly" end at LR_FINAL; "fixed" is constant. "": detectron2's half cosine. The
-    # curve replaces that of LR_SCHEDULER_NAME "WarmupCosineLR", a name that detectron2's own tools
-    # know. LR_SCHEDULER_NAME also accepts these names.
-    cfg.SOLVER.LR_CURVE = ""
-    # Final learning rate of these curves, as a fraction of BASE_LR.
-    cfg.SOLVER.LR_FINAL = 0.01
-    # WARMUP_FACTOR of biases; negative: the same as for other parameters.
-    cfg.SOLVER.WARMUP_FACTOR_BIAS = -1.0
-    # Initial momentum (AdamW: first beta) of the warm-up; negative: no warm-up of the momentum.
-    cfg.SOLVER.WARMUP_MOMENTUM = -1.0
-    # Loss factors that change linearly during the run: patterns of loss names with the factors at
-    # the start and at the end, for example [["loss_*_one_to_one", 0.5, 1.5]]. The last matching
-    # pattern applies. Logged losses and validation losses do not include the factors.
-    cfg.SOLVER.LOSS_FACTORS = []
     # Gradient accumulation: number of batches of IMS_PER_BATCH images per optimizer step.
     cfg.SOLVER.ACCUM_STEPS = 1
     # With CLIP_TYPE "norm": limit the norm of all gradients together. False: the norm of each
@@ -147,3 +122,32 @@ def add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.MAX_SKIPPED = 10
     # Number of most recent periodic checkpoints to keep; at least 2.
     cfg.SOLVER.CHECKPOINT_KEEP = 2
+
+
+def add_optimizer(cfg: CfgNode) -> None:
+    """Add the optimizer, its learning rates, and factors of losses."""
+    # "AdamW" (with BETAS and EPS), "SGD" (with MOMENTUM and NESTEROV) or "MUON". MUON uses Muon
+    # (MOMENTUM, published with 0.95) for the weights of hidden layers, and AdamW for embeddings,
+    # output layers, grouped convolutions and all vectors. Muon's updates have the size of AdamW's,
+    # so BASE_LR and WEIGHT_DECAY keep their meaning.
+    cfg.SOLVER.OPTIMIZER = "AdamW"
+    cfg.SOLVER.BETAS = [0.9, 0.999]
+    cfg.SOLVER.EPS = 1e-8
+    # Learning rate multipliers by prefix of parameter names, for example [["backbone.bottom_up",
+    # 0.1], ["caption_head", 2.0]]. The last matching prefix applies.
+    cfg.SOLVER.LR_FACTORS = []
+    # Learning rate curve: "flat_cosine" (constant for the first half of the run), "cosine",
+    # "linear" and "poly" end at LR_FINAL; "fixed" is constant. "": detectron2's half cosine. The
+    # curve replaces that of LR_SCHEDULER_NAME "WarmupCosineLR", a name that detectron2's own tools
+    # know. LR_SCHEDULER_NAME also accepts these names.
+    cfg.SOLVER.LR_CURVE = ""
+    # Final learning rate of these curves, as a fraction of BASE_LR.
+    cfg.SOLVER.LR_FINAL = 0.01
+    # WARMUP_FACTOR of biases; negative: the same as for other parameters.
+    cfg.SOLVER.WARMUP_FACTOR_BIAS = -1.0
+    # Initial momentum (AdamW: first beta) of the warm-up; negative: no warm-up of the momentum.
+    cfg.SOLVER.WARMUP_MOMENTUM = -1.0
+    # Loss factors that change linearly during the run: patterns of loss names with the factors at
+    # the start and at the end, for example [["loss_*_one_to_one", 0.5, 1.5]]. The last matching
+    # pattern applies. Logged losses and validation losses do not include the factors.
+    cfg.SOLVER.LOSS_FACTORS = []

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..checkpoint.saving import CheckpointError
 from ..data.catalog.records import reading_once
+from ..data.errors import BadFileError, DataError
 from .batch_size import is_out_of_memory
 from .evaluation import Results, verify
 from .hooks.memory_advice import explain_out_of_memory
@@ -18,16 +19,23 @@ from .launch.preflight import check_cluster
 from .nonfinite import NonFiniteError
 from .parts import Configuration, RunParts
 from .run import Run
-from .setup import log_and_seed, log_error, one_line_errors, open_folder
+from .setup import log_and_seed, log_error, logged_errors, open_folder
 from .starting_point import find_starting_point
 from .trainer import read_yacs
+
+FAILED = 1  # exit code of work that cannot be finished
+
+# Errors that users can cause after the first step. Others are bugs, and shown with a traceback.
+BAD_DATA = (DataError, BadFileError)
+FAILURES = (CheckpointError, NonFiniteError, OSError)
 
 
 def main(args: Namespace) -> Results:
     """Train or evaluate; return the results of the last evaluation."""
-    with one_line_errors(), reading_once():
+    with logged_errors(), reading_once():
         work = prepare(args)
-    return work()
+    with logged_errors(*BAD_DATA), logged_errors(*FAILURES, exit_code=FAILED):
+        return work()
 
 
 def prepare(args: Namespace) -> Callable[[], Results]:
@@ -74,11 +82,9 @@ def evaluate(parts: RunParts, model: nn.Module) -> Results:
 
 
 def train(run: Run) -> Results:
-    """Train; expected failures are logged as one paragraph, without a stack trace."""
+    """Train; if memory runs out, log what to change."""
     try:
         return run.train()
-    except (CheckpointError, NonFiniteError) as error:
-        log_error(error)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -93,4 +99,4 @@ def train(run: Run) -> Results:
             settings=run.parts.config.memory,
         )
         log_error(advice)
-    raise SystemExit(1)
+        raise SystemExit(FAILED) from None

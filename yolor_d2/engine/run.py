@@ -188,7 +188,8 @@ class Run(TrainerBase):
         if self._trainer.cpu_setting is not None:
             logger.info("training steps on the CPU: %s", self._trainer.cpu_setting)
         if comm.is_main_process():
-            self.folder.check_writable(2 * self._checkpoint_bytes())
+            self.folder.check_writable()
+            self._check_space()
             self.folder.lock()
             if self.overwrite and self.start_iter == 0:
                 self.folder.clear()
@@ -267,6 +268,16 @@ class Run(TrainerBase):
         states = self.model.state_dict().values()
         size = sum(tensor.numel() * tensor.element_size() for tensor in states)
         return size * (3 if self.ema is None else 4)
+
+    def _check_space(self) -> None:
+        options, steps = self.options, self.max_iter - self.start_iter
+        periods = (options.checkpoint_period, options.eval_period, options.loss_period)
+        shortest = min(period for period in periods if period > 0)
+        self.folder.check_space(
+            self._checkpoint_bytes(),
+            saves=-(-steps // shortest),
+            keeps_best=bool(options.best_metric),
+        )
 
     def save(self) -> None:
         """Save the state as a regular checkpoint."""

@@ -1,9 +1,11 @@
-"""Before the first step: output folder, log, random generators, one-line errors."""
+"""Before the first step: output folder, log, random generators; errors in one line."""
 
+import inspect
 import logging
 import os
 import random
 import sys
+import threading
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +19,9 @@ from detectron2.utils.logger import setup_logger
 
 from ..checkpoint.run_folder import RunFolder
 from ..data.errors import BadFileError
-from .launch.errors import print_error
+from .launch.errors import message_of, print_error
 from .launch.processes import WRONG_USE
+from .log_file import LogFile, log_files
 
 logger = logging.getLogger(__name__)
 
@@ -27,22 +30,29 @@ USER_ERRORS = (ValueError, BadFileError, OSError)
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn user errors into one line and exit code 2; the traceback goes to the log file."""
+def logged_errors(*kinds: type[BaseException], exit_code: int = WRONG_USE) -> Iterator[None]:
+    """Turn errors into one line and an exit code; the traceback goes to the log file.
+
+    Args:
+        kinds: exceptions to handle; by default, those that users can cause.
+        exit_code: of the process.
+    """
+    handled = kinds or USER_ERRORS
     try:
         yield
-    except USER_ERRORS as error:
-        logger.debug("traceback of the error", exc_info=True)
+    except handled as error:
         log_error(error)
-        raise SystemExit(WRONG_USE) from None
+        raise SystemExit(exit_code) from None
 
 
 def log_error(error: BaseException | str) -> None:
-    """Log an error into the log file, and print it on the terminal."""
+    """Print an error on the terminal, and log it and the current traceback into the log file."""
+    message = message_of(error)
     if logger.hasHandlers():
-        logger.error("%s", error, extra={PRINTED: True})
+        logger.debug("traceback of the error", exc_info=True)
+        logger.error("%s", message, extra={PRINTED: True})
     process = f"process {comm.get_rank()}: " if comm.get_rank() > 0 else ""
-    print_error(f"{process}{error}")
+    print_error(f"{process}{message}")
 
 
 def open_folder(output_dir: str, args: Namespace, *, sources: Sequence[str]) -> None:
@@ -55,7 +65,7 @@ def open_folder(output_dir: str, args: Namespace, *, sources: Sequence[str]) -> 
     """
     if comm.is_main_process():
         folder = RunFolder(output_dir)
-        folder.check_writable(0)
+        folder.check_writable()
         if not args.eval_only and not args.resume:
             check_new_run(folder, overwrite=args.overwrite, sources=sources)
     comm.synchronize()
@@ -82,12 +92,33 @@ def set_up_logging(folder: str) -> None:
     """Log level INFO and above to the terminal, and everything to log.txt in the folder."""
     # It warns if it finds no compiler when the environment is collected, which is irrelevant here.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    for name in ("fvcore", "detectron2", "yolor_d2"):
-        log = setup_logger(folder, distributed_rank=comm.get_rank(), name=name)
-        for handler in log.handlers:
-            if type(handler) is logging.StreamHandler and handler.stream is sys.stdout:
-                handler.setLevel(logging.INFO)
-                handler.addFilter(_is_not_printed)
+    rank = comm.get_rank()
+    path = Path(folder) / (f"log.txt.rank{rank}" if rank else "log.txt")  # as in detectron2
+    loggers = [logging.getLogger(name) for name in ("fvcore", "detectron2", "yolor_d2")]
+    file = next((found for log in loggers for found in log_files(log, path)), None) or LogFile(path)
+    for log in loggers:
+        if not any(_is_terminal(handler) for handler in log.handlers):
+            # It remembers its calls, but the handler of an earlier one may have been removed.
+            inspect.unwrap(setup_logger)(distributed_rank=rank, name=log.name)
+        for handler in filter(_is_terminal, log.handlers):
+            handler.setLevel(logging.INFO)
+            handler.addFilter(_is_not_printed)
+        log.addHandler(file)  # once
+    threading.excepthook = log_thread_error
+
+
+def log_thread_error(error: threading.ExceptHookArgs) -> None:
+    """Log an error that ends a thread; one of the system, such as a full disk, as one line."""
+    if not issubclass(error.exc_type, OSError) or error.exc_value is None:
+        threading.__excepthook__(error)
+        return
+    name = "a thread" if error.thread is None else error.thread.name
+    logger.debug("traceback of %s", name, exc_info=error.exc_value)
+    logger.warning("%s ended: %s", name, message_of(error.exc_value))
+
+
+def _is_terminal(handler: logging.Handler) -> bool:
+    return type(handler) is logging.StreamHandler and handler.stream is sys.stdout
 
 
 def _is_not_printed(record: logging.LogRecord) -> bool:

@@ -161,6 +161,7 @@ class TableWriter(EventWriter):
         self._pending: dict[int, Row] = {}
         self._last: int | None = None  # iteration of the last row; None: none is written yet
         self._is_whole = False  # whether the file ends with that row, complete
+        self._has_failed = False  # whether the last write has failed
 
     def write(self) -> None:
         storage = get_event_storage()
@@ -170,8 +171,12 @@ class TableWriter(EventWriter):
         try:
             self._write(self._pending, storage)
         except OSError as error:
-            logger.warning("%s is not written, training continues: %s", self.path, error)
+            if not self._has_failed:  # a full disk would cost a line at each write
+                reason = error.strerror or error
+                logger.warning("%s is not written, training continues: %s", self.path, reason)
+            self._has_failed = True
         else:
+            self._has_failed = False
             self._last = max(self._pending)
             self._pending = {}
 

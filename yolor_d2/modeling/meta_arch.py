@@ -303,9 +303,8 @@ class YOLOR(nn.Module):
         if head is None:
             return None
         if reads_outputs(head):
-            return head(
-                features, contents, outputs or head_outputs(self.heads, features, detection)
-            )
+            outputs = outputs or head_outputs(self.heads, features, detection)
+            return head(features, contents, outputs)
         if not tasks_read(head, self.heads):
             return head(features, contents)
         count, detector = head.max_regions, self.detection_head
@@ -392,9 +391,8 @@ class YOLOR(nn.Module):
         if self.caption_head is None:
             return []
         captions = []
-        for ids, score, length in zip(
-            *(field.tolist() for field in self.caption_head.generate(tokens)), strict=True
-        ):
+        fields = (field.tolist() for field in self.caption_head.generate(tokens))
+        for ids, score, length in zip(*fields, strict=True):
             caption = {"caption_ids": ids[:length], "caption_score": score}
             if self.tokenizer is not None:
                 caption["caption"] = self.tokenizer.decode(caption["caption_ids"])

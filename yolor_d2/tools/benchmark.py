@@ -11,14 +11,13 @@ from .errors import WRONG_USE, one_line_errors
 CHECKOUT = Path(__file__).parents[2]
 
 
-@one_line_errors("benchmark")
+@one_line_errors()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks of the checkout; returns the exit code."""
     if not (CHECKOUT / "benchmarks/__main__.py").is_file():
         print_error(
             "not part of the installed package; run `python -m benchmarks` in a checkout of the "
             "yolor_d2 repository",
-            program="benchmark",
         )
         return WRONG_USE
     if str(CHECKOUT) not in sys.path:

@@ -61,7 +61,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-@one_line_errors("check_data", BadFileError)
+@one_line_errors(BadFileError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check data sets and print the result; returns the exit code."""
     options = parse_arguments(arguments)
@@ -89,7 +89,7 @@ def check(name: str, problems: ProblemList, options: argparse.Namespace) -> int:
         )
     except DataError as error:
         print_problems(problems)
-        print_error(error, program="check_data")
+        print_error(error)
         return WRONG_USE
     print(f"{name}: {num_images} images\n\n{task_table(report, num_images, problems)}\n")
     if classes := class_table(report, tables):

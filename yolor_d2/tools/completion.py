@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors("completion")
+@one_line_errors()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the script; returns the exit code."""
     args = make_parser().parse_args(arguments)

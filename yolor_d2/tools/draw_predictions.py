@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors("draw_predictions", KeyError, BadFileError)
+@one_line_errors(KeyError, BadFileError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw predictions on the first images of the test set; returns the exit code."""
     args = make_parser().parse_args(arguments)

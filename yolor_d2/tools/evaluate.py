@@ -27,10 +27,11 @@ from ..data.formats.registration import register_test_data
 from ..engine.launch.arguments import argument_parser, import_modules
 from ..engine.launch.processes import launch
 from ..engine.network_evaluation import check_classes, evaluate_images, evaluate_network
-from ..engine.setup import one_line_errors, open_folder
+from ..engine.setup import logged_errors, open_folder
 from ..export.bundle import load_runner
 from ..export.evaluation import ExportedModel, PixelMapper, row_of, table_of, tasks_of
 from ..inference.loading import Network, load_network
+from .errors import one_line_errors
 from .options import add_network_options, loading_options
 
 EXPORTED = (".onnx", ".xml")  # suffixes of graphs that the runner opens
@@ -52,6 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@one_line_errors()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate, on all GPUs; returns the exit code."""
     args = make_parser().parse_args(arguments)
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate(args: Namespace) -> None:
     """Evaluate in one of the processes."""
-    with one_line_errors(), reading_once():
+    with logged_errors(), reading_once():
         import_modules(args.modules)
         if Path(args.weights).suffix in EXPORTED:
             evaluate_exported(args)

@@ -73,7 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors("export", KeyError)
+@one_line_errors(KeyError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export, compare and evaluate; returns the exit code."""
     parser = make_parser()
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in _data_sets(network, args.evaluate, args.output):
             _evaluate(network, name, args.output)
     if largest > TOLERANCE:
-        print_error("outputs of the graphs differ from the network's", program="export")
+        print_error("outputs of the graphs differ from the network's")
         return FAILED
     return 0
 

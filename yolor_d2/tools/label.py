@@ -71,7 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors("label")
+@one_line_errors()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Label all images; returns the exit code."""
     args = make_parser().parse_args(arguments)
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def on_error(error: BadFileError) -> None:
         failures.append(error)
         with tqdm.external_write_mode(file=sys.stderr):
-            print_error(error, program="label")
+            print_error(error)
 
     writer = LabelWriter(
         args.output,
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if writer.seconds:
         print_summary(writer, thresholds)
     if failures:
-        print_error(f"{len(failures)} of the images could not be read", program="label")
+        print_error(f"{len(failures)} of the images could not be read")
         return FAILED
     return 0
 

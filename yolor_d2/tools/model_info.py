@@ -36,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors("model_info")
+@one_line_errors()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; returns the exit code."""
     args = make_parser().parse_args(arguments)

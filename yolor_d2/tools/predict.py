@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors("predict")
+@one_line_errors()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict on all inputs; returns the exit code."""
     args = make_parser().parse_args(arguments)
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def on_error(error: BadFileError) -> None:
         failures.append(error)
         with tqdm.external_write_mode(file=sys.stderr):
-            print_error(error, program="predict")
+            print_error(error)
 
     output = Output(args.output, inputs=args.input, layers=layers, opacity=args.opacity)
     with output:
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     time = f", {milliseconds(output.seconds)} ms an image" if count else ""
     print(f"{count} predictions are in {args.output}{time}")
     if failures:
-        print_error(f"{len(failures)} of the inputs could not be read", program="predict")
+        print_error(f"{len(failures)} of the inputs could not be read")
         return FAILED
     return 0
 

@@ -27,7 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors("release_weights")
+@one_line_errors()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write one file; returns the exit code."""
     args = make_parser().parse_args(arguments)

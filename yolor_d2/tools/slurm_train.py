@@ -39,7 +39,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 # submitit raises RuntimeError where sbatch is missing.
-@one_line_errors("slurm_train", RuntimeError)
+@one_line_errors(RuntimeError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Submit one job; returns the exit code."""
     args = make_parser().parse_args(arguments)

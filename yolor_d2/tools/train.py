@@ -94,7 +94,7 @@ def batch_size(text: str) -> int:
     return 0 if text == "auto" else positive(text)
 
 
-@one_line_errors("train", BadFileError, CheckpointError)
+@one_line_errors(BadFileError, CheckpointError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, evaluate and draw; returns the exit code."""
     args = parse_args(arguments)

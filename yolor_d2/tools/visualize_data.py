@@ -26,7 +26,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors("visualize_data", KeyError, BadFileError)
+@one_line_errors(KeyError, BadFileError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw samples of a configuration's training loader; returns the exit code."""
     args = make_parser().parse_args(arguments)

@@ -32,7 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors("visualize_results", KeyError, BadFileError)
+@one_line_errors(KeyError, BadFileError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw the best and worst results; returns the exit code."""
     args = make_parser().parse_args(arguments)

@@ -94,9 +94,15 @@ def test_files_without_weights(tmp_path: Path, content: Any) -> None:
 def test_damaged_files(tmp_path: Path) -> None:
     whole = save_published({"model": model()}, tmp_path / "m.pt").read_bytes()
     path = tmp_path / "x.pt"
-    for content in (b"", b"hello" * 50, whole[: len(whole) // 2], whole[100:]):
+    problems = {
+        b"": "is empty",
+        b"hello" * 50: "is a text file; weights are",
+        whole[: len(whole) // 2]: "is cut off: copy or download it again",
+        whole[100:]: "damaged, or not readable without running it",
+    }
+    for content, problem in problems.items():
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"x\.pt: damaged"):
+        with pytest.raises(ValueError, match=rf"x\.pt: {problem}"):
             read_state_dict(path)
     with pytest.raises(FileNotFoundError):
         read_state_dict(tmp_path / "absent.pt")

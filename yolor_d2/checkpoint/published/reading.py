@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from ..file_kinds import what_it_is
+
 # Names that are read as placeholders: PyTorch's modules, names outside Python (3 or 2), PyTorch and
 # NumPy, and the numbers, paths and settings of training scripts. All other names are refused.
 OWN_PACKAGES = {*sys.stdlib_module_names, *IMPORT_MAPPING, "numpy", "torch"}
@@ -121,8 +123,8 @@ def _load(path: Path) -> Any:
     except OSError:
         raise
     except Exception as error:  # damaged and hostile files can raise any error
-        kind = type(error).__name__
-        raise ValueError(f"{path}: damaged, or not readable without running it ({kind})") from None
+        damaged = f"damaged, or not readable without running it ({type(error).__name__})"
+        raise ValueError(f"{path}: {what_it_is(path) or damaged}") from None
     raise ValueError(f"{path}: refused, as it names {', '.join(map(repr, refused))}")
 
 

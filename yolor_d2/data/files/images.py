@@ -204,5 +204,6 @@ class BadFiles:
         if len(listed) > self.max_fraction * self.total:
             raise DataError(
                 f"{len(listed)} of {self.total} images cannot be used, more than "
-                f"{self.max_fraction:.0%}: they are listed in {self.path}"
+                f"{self.max_fraction:.0%}, such as {min(listed)}; {self.path} lists them: "
+                "repair them, or raise DATALOADER.MAX_BAD_FILES"
             )
