@@ -1,6 +1,7 @@
 """Shared fixtures."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,14 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)
     MetadataCatalog.remove(f"{name}_panoptic")
+
+
+@pytest.fixture(autouse=True)
+def _command_line_of_this_test() -> Iterator[None]:
+    """Restore the command line, which the console script changes and errors name."""
+    arguments = list(sys.argv)
+    yield
+    sys.argv = arguments
 
 
 @pytest.fixture(autouse=True)

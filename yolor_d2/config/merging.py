@@ -1,9 +1,12 @@
 """Merging values into a configuration, where integers can be given for floats."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from detectron2.config import CfgNode
+
+INTEGER = re.compile(r"[+-]?\d+")
 
 
 def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
@@ -14,9 +17,8 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
     """
     words = list(overrides)
     for place in range(1, len(words), 2):
-        value = CfgNode._decode_cfg_value(words[place])
-        if type(value) is int and isinstance(_read(cfg, words[place - 1]), float):
-            words[place] = float(value)
+        if INTEGER.fullmatch(str(words[place])) and isinstance(_read(cfg, words[place - 1]), float):
+            words[place] = float(words[place])
     try:
         cfg.merge_from_list(words)
     except (AssertionError, KeyError) as error:  # raised by yacs
