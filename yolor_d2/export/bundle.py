@@ -154,9 +154,8 @@ def to_openvino(path: Path, *, half: bool = False) -> None:
     """Convert an ONNX graph to OpenVINO's format beside it; `half` stores weights in float16."""
     import openvino
 
-    openvino.save_model(
-        openvino.convert_model(path), path.with_suffix(".xml"), compress_to_fp16=half
-    )
+    graph = openvino.Core().read_model(path)  # `convert_model` would start telemetry
+    openvino.save_model(graph, path.with_suffix(".xml"), compress_to_fp16=half)
 
 
 def calibration_feeds(network: Network, name: str) -> Iterator[Feeds]:
