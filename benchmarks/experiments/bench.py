@@ -12,6 +12,7 @@ from yolor_d2.checkpoint.run_folder import RunFolder
 from yolor_d2.config import add_yolor_config
 from yolor_d2.data.formats.registration import NAMES
 from yolor_d2.data.formats.source import TRAIN, VAL
+from yolor_d2.engine.config_diff import flatten
 from yolor_d2.model_zoo import find_config, load_config
 from yolor_d2.modeling.deploy import best_device
 
@@ -132,20 +133,14 @@ def settings(cfg: CfgNode) -> dict[str, Any]:
     """What a configuration says about learning, beyond the defaults of detectron2 and yolor_d2."""
     defaults = get_cfg()
     add_yolor_config(defaults)
-    known = _flat(defaults)
+    known = _as_json(defaults)
     return {
         key: value
-        for key, value in sorted(_flat(cfg).items())
+        for key, value in sorted(_as_json(cfg).items())
         if value != known.get(key) and not key.startswith(IRRELEVANT)
     }
 
 
-def _flat(node: CfgNode, prefix: str = "") -> dict[str, Any]:
-    """Values by complete key, as in JSON."""
-    values: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, CfgNode):
-            values |= _flat(value, f"{prefix}{key}.")
-        else:
-            values[prefix + key] = json.loads(json.dumps(value))
-    return values
+def _as_json(cfg: CfgNode) -> dict[str, Any]:
+    """Values by complete key, as they are after reading them from a JSON file."""
+    return json.loads(json.dumps(flatten(cfg)))

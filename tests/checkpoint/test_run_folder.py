@@ -188,7 +188,7 @@ class TestCheckSpace:
     def test_number_of_checkpoints(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: dict[str, Any], number: int
     ) -> None:
-        """So many exist at the same time, and so many have to fit."""
+        """The required space is that of the checkpoints that exist at the same time."""
         folder = RunFolder(tmp_path)
         most = 0
 

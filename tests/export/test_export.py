@@ -276,6 +276,19 @@ def test_errors_are_one_line(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--format", "torchscript", "--evaluate", "a"], "--evaluate is for onnx and openvino"),
+        (["--int8"], "--int8 and --calibrate DATA belong together"),
+    ],
+)
+def test_options_that_exclude_each_other(options: list[str], message: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        export.main(["--weights", "a.pth", "--output", "b", *options])
+    assert message in capsys.readouterr().err
+
+
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(bundle, "find_spec", lambda name: None)
     assert export.main(["--weights", "a", "--output", "b"]) == 2

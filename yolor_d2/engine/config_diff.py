@@ -36,10 +36,10 @@ def yacs_changes(before: str, now: str) -> list[str]:
     add_yolor_config(defaults)
     for cfg in (old, new):  # the other version of detectron2 may lack them
         remove_main_keys(cfg)
-    values = _flat(new)
+    values = flatten(new)
     # A run of an earlier version lacks keys; their defaults keep its behavior.
-    earlier = {k: v for k, v in (_flat(defaults) | EARLIER).items() if k in values}
-    return differences(_one_curve(earlier | _flat(old)), _one_curve(values), ignore=MAY_DIFFER)
+    earlier = {k: v for k, v in (flatten(defaults) | EARLIER).items() if k in values}
+    return differences(_one_curve(earlier | flatten(old)), _one_curve(values), ignore=MAY_DIFFER)
 
 
 def _one_curve(values: dict[str, Any]) -> dict[str, Any]:
@@ -61,11 +61,12 @@ def differences(
     ]
 
 
-def _flat(node: CfgNode, prefix: str = "") -> dict[str, Any]:
+def flatten(node: CfgNode, prefix: str = "") -> dict[str, Any]:
+    """Values by complete key."""
     values: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, CfgNode):
-            values |= _flat(value, f"{prefix}{key}.")
+            values |= flatten(value, f"{prefix}{key}.")
         else:
             values[prefix + key] = list(value) if isinstance(value, tuple) else value
     return values

@@ -20,7 +20,14 @@ import torch
 from ..engine.launch.arguments import add_import, import_modules
 from ..engine.launch.errors import print_error
 from ..engine.network_evaluation import evaluate_images
-from ..export.bundle import Form, calibration_feeds, canvas_sizes, export, load_runner
+from ..export.bundle import (
+    RUN_BY_RUNNER,
+    Form,
+    calibration_feeds,
+    canvas_sizes,
+    export,
+    load_runner,
+)
 from ..export.evaluation import (
     ExportedModel,
     NetworkModel,
@@ -80,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if (args.precision == "int8") != bool(args.calibrate):
         parser.error("--int8 and --calibrate DATA belong together")
+    if args.evaluate and args.format not in RUN_BY_RUNNER:
+        parser.error(f"--evaluate is for {' and '.join(RUN_BY_RUNNER)}, not {args.format}")
     form = Form(args.format, args.precision, args.end_to_end)
     form.check()
     import_modules(args.modules)
