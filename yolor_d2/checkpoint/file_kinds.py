@@ -3,7 +3,7 @@
 import zipfile
 from pathlib import Path
 
-HEAD = 4096  # bytes that are looked at
+HEAD = 4096  # bytes that are read
 
 CHECKPOINT = "weights are *.pth, *.pt, *.pkl or *.safetensors"
 # First bytes of files, and what they are.
