@@ -1,6 +1,7 @@
 """Exact resume: a stopped and resumed run equals an uninterrupted one."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +10,13 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from yolor_d2.checkpoint.saving import load_checkpoint
 from yolor_d2.engine.setup import seed_everything
 from yolor_d2.engine.trainer import Trainer
+from yolor_d2.tools.model_info import main as info
 
 from ..modeling.gyolo import GYOLO
-from ..small_runs import Configure
+from ..small_runs import TRAIN, Configure
 
 
 class Kill(BaseException):
@@ -86,7 +89,7 @@ def check_exact(configure: Configure, *overrides: Any, kill_after: int, workers:
     assert resumed.start_iter == kill_after
     assert first | second == losses
     mine, other = resumed.checkpoint(), straight.checkpoint()
-    for part in ("model", "ema", "optimizer", "random"):
+    for part in ("model", "ema", "optimizer", "random", "history"):
         assert_equal(mine[part], other[part], part)
 
 
@@ -111,6 +114,44 @@ def test_exact_with_several_batches_a_step(configure: Configure, kill_after: int
 
 def test_exact_with_the_parts_of_gyolo(configure: Configure) -> None:
     check_exact(configure, *GYOLO, "MODEL.CAPTION_HEAD.DROPOUT", 0.2, kill_after=2)
+
+
+def test_exact_with_evaluations(
+    configure: Configure, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Their metrics are part of the weights' history."""
+    overrides = ("MODEL.YOLOR.TASKS", ["detection", "mask"], "TEST.EVAL_PERIOD", 2)
+    check_exact(configure, *overrides, kill_after=3)
+
+    final = tmp_path / "parts" / "model_final.pth"
+    history = load_checkpoint(final)["history"]
+    assert [each["steps"] for each in history] == [2, 4, 6]
+    assert info(["--weights", str(final), "--size", "64"]) == 0
+    page = capsys.readouterr().out
+    assert "after 6 steps" in page
+    for each in history:
+        assert f"| {each['steps']} " in page
+        assert f"{each['segm/AP']:.4g}" in page
+    assert TRAIN in page
+
+
+GELAN = ("MODEL.BACKBONE.NAME", "build_gelan_pan_backbone", "MODEL.GELAN.WIDTH", 0.125)
+BOXES = ("MODEL.YOLOR.TASKS", ["detection"])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (*GELAN, "MODEL.YOLOR.TASKS", ["detection", "mask", "semantic"]),
+        (*GELAN, "MODEL.GELAN.SIZE", "t", *BOXES),
+        ("MODEL.YOLOR.IMPLICIT_PLACEMENT", "tower", *BOXES),
+    ],
+    ids=["gelan-c-pan", "v9-t", "yolov7-u6"],
+)
+def test_exact_with_the_parts_of_published_networks(
+    configure: Configure, overrides: tuple[Any, ...]
+) -> None:
+    check_exact(configure, *overrides, kill_after=2)
 
 
 def test_exact_with_factors_on_losses(configure: Configure) -> None:

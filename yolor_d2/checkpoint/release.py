@@ -27,7 +27,8 @@ class StoredWeights:
     Attributes:
         tensors: by our names.
         kind: "ema" or "raw"; "": unknown.
-        provenance: as returned by `describe_run`; {}: unknown.
+        provenance: as returned by `describe_run`, also "steps" and "history", the metrics of each
+            evaluation; {}: unknown.
         tokenizer: serialized sentencepiece model; None: none.
         lacks_prefixes: whether names are those of a part of the network, such as its backbone.
     """

@@ -194,10 +194,16 @@ def stored_in_checkpoint(content: Content, prefer: str) -> StoredWeights:
     stored = StoredWeights(
         content["ema"]["model"] if kind == "ema" else content["model"],
         kind=kind,
-        provenance=content.get("provenance", {}),
+        provenance=_with_history(content),
         tokenizer=None if tokenizer is None else tokenizer.numpy().tobytes(),
     )
     return _in_single_precision(stored)
+
+
+def _with_history(content: Content) -> dict[str, Any]:
+    """The provenance in a checkpoint, with its steps and the metrics of its evaluations."""
+    added = {"steps": content.get("iteration"), "history": content.get("history")}
+    return content.get("provenance", {}) | {key: each for key, each in added.items() if each}
 
 
 def _in_single_precision(stored: StoredWeights) -> StoredWeights:

@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, verify_results
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from torch import nn
 
 from ..evaluation.evaluator_list import EvaluatorList
-from ..evaluation.report import write_report
+from ..evaluation.report import headline, write_report
+from ..files import json_number
 from ..modeling import to_channels_last
 from .launch import signals
 
@@ -61,6 +63,12 @@ def evaluate_datasets(
             results[name] = found
             write_report(found, Path(output_dir), dataset_name=name)
     return next(iter(results.values())) if len(results) == 1 else results
+
+
+def scalars(results: Results) -> dict[str, float | None]:
+    """The metrics that are not of one class, by names such as "bbox/AP"; None for missing ones."""
+    numbers = flatten_results_dict(headline(results))
+    return {name: json_number(number) for name, number in numbers.items()}
 
 
 def verify(results: Results, expected: Sequence[Sequence[Any]]) -> None:

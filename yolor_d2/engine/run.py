@@ -16,7 +16,7 @@ from ..checkpoint.run_folder import RunFolder
 from ..checkpoint.saving import CheckpointError, Content
 from ..modeling import deploy
 from .cpu_setting import CPUSetting
-from .evaluation import Results, verify
+from .evaluation import Results, scalars, verify
 from .launch import signals
 from .optim.ema import ModelEMA
 from .optim.optimizer import load_by_names, names_of
@@ -49,6 +49,7 @@ class Run(TrainerBase):
         finished: number of finished steps, including those before a resume.
         reward: of sampled captions in self-critical training, else None.
         results: of the last evaluation, on all processes.
+        history: "steps" and the metrics of each evaluation.
         loader: the training batches; None before they are needed.
         scheduler: our Schedule, or one of torch or fvcore, which the hook LRScheduler steps.
         stop_reason: why no further step is made; "": none.
@@ -69,6 +70,7 @@ class Run(TrainerBase):
         self.max_iter = options.max_iter
         self.finished = 0
         self.results: Results = {}
+        self.history: list[dict[str, float | None]] = []
         self.loader: Iterable[Batch] | None = None
         self._loader_start = -1
         self.stop_reason = ""
@@ -131,6 +133,7 @@ class Run(TrainerBase):
         share_state(model)
         # All processes get the results, so that their hooks make the same decisions.
         self.results = comm.all_gather(self.parts.evaluate(model))[0]
+        self.history.append({"steps": self.finished, **scalars(self.results)})
         return self.results
 
     def build_writers(self) -> list[EventWriter]:
@@ -251,6 +254,7 @@ class Run(TrainerBase):
             "hooks": TrainerBase.state_dict(self).get("hooks", {}),
             "random": random,
             "provenance": self.provenance,
+            "history": self.history,
         }
         if self.ema is not None:
             data["ema"] = self.ema.state_dict()
@@ -349,7 +353,8 @@ class Run(TrainerBase):
                 len(states),
             )
         self.start_iter = self.iter = self.finished = data["iteration"]
-        self._trainer.skipped = data.get("skipped", 0)  # missing in earlier checkpoints
+        self._trainer.skipped = data.get("skipped", 0)  # missing in earlier checkpoints, as below
+        self.history = list(data.get("history", []))
         if isinstance(self.scheduler, Schedule):
             self.scheduler.apply(self.optimizer, self.finished - 1)
         else:

@@ -1,10 +1,11 @@
-"""Print the parameters and GFLOPs of a network by part.
+"""Print the parameters and GFLOPs of a network by part; for weights, also their history.
 
     yolor-d2 info --config-file FILE [--size 640] [KEY VALUE ...]
     yolor-d2 info --weights FILE
 
---weights is a checkpoint or release that contains its configuration. Overrides of a LazyConfig are
-key=value.
+--weights is a checkpoint or release that contains its configuration, or a published file. Its
+history: command, commit, versions, data, and the metrics of each evaluation. Overrides of a
+LazyConfig are key=value.
 
 One GFLOP is a billion multiplications or additions in convolutions, linear layers and attention,
 counted by fvcore for one image. Captions count as one decoder pass over 20 tokens.
@@ -13,9 +14,12 @@ counted by fvcore for one image. Captions count as one decoder pass over 20 toke
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch import nn
 
+from ..checkpoint.history import weights_page
+from ..checkpoint.weights import read_weights
 from ..engine.launch.arguments import add_import, import_modules
 from ..inference.loading import load_network
 from ..modeling.backbone import SIZE_DIVISIBILITY
@@ -46,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.weights:
         opts = args.overrides
         network: nn.Module = load_network(args.weights, device="cpu", opts=opts, folded=False).model
+        print(weights_page(read_weights(args.weights), Path(args.weights)), end="\n\n")
     else:
         network = build_network(args.config_file, args.overrides)
     print(statistics_table(network, size=args.size))

@@ -1,5 +1,7 @@
 """The convolution block of the network."""
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from detectron2.layers import FrozenBatchNorm2d
@@ -60,3 +62,15 @@ class ConvBlock(nn.Module):
             self.conv.weight, self.conv.bias, mean, variance, norm.eps, norm.weight, norm.bias
         )
         self.norm = nn.Identity()
+
+    @torch.no_grad()
+    def chunk(self, chunks: int) -> list["ConvBlock"]:
+        """Blocks that compute equal parts of the outputs, of a fused block without groups."""
+        conv = self.conv
+        parts = [copy.deepcopy(self) for _ in range(chunks)]
+        for name in ("weight", "bias"):
+            whole = conv.get_parameter(name)
+            for part, values in zip(parts, whole.chunk(chunks), strict=True):
+                setattr(part.conv, name, nn.Parameter(values.clone(), whole.requires_grad))
+                part.conv.out_channels = len(values)
+        return parts

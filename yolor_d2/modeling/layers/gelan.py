@@ -78,6 +78,9 @@ class RepNCSP(nn.Module):
 class SplitElan(nn.Module):
     """Generalized ELAN: two steps in a row on half of the channels; all outputs are merged.
 
+    `fuse()` computes the halves by a convolution each: every convolution that reads a slice of a
+    channels_last map copies it.
+
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
@@ -97,16 +100,28 @@ class SplitElan(nn.Module):
         detached_half: bool = False,
     ) -> None:
         super().__init__()
-        self.entry = ConvBlock(in_channels, width, 1)
+        self.entry: ConvBlock | None = ConvBlock(in_channels, width, 1)
+        self.halves = nn.ModuleList()  # of `entry`, if fused
         self.steps = nn.ModuleList(step(width // 2) for _ in range(2))
         merge = HalfDetachedConv if detached_half else partial(ConvBlock, kernel_size=1)
         self.merge = merge(2 * width, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = list(self.entry(x).chunk(2, dim=1))
+        if self.entry is None:
+            kept = [half(x) for half in self.halves]
+        else:
+            kept = list(self.entry(x).chunk(2, dim=1))
         for step in self.steps:
             kept.append(step(kept[-1]))
         return self.merge(concatenate(kept))
+
+    def fuse(self) -> None:
+        """Split the first convolution, after folding its batch norm."""
+        if self.entry is None:
+            return
+        self.entry.fuse()
+        self.halves.extend(self.entry.chunk(2))
+        self.entry = None
 
 
 class Elan3x3(SplitElan):
