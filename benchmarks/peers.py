@@ -1,14 +1,17 @@
 """Peers: detectors of other packages, trained from scratch on the same images, and scored alike
 
-All networks get the same images in the same order, resized and flipped at random, with boxes and
-masks, and are scored by our evaluator. Each is trained with the optimizer of its package, at a
-constant learning rate after a warm-up.
+All networks get the same images, with boxes and masks, and are scored by our evaluator. Ours and
+Mask R-CNN get them in the same order, resized and flipped at random; each is trained with the
+optimizer of its package, at a constant learning rate after a warm-up. Networks of ultralytics are
+trained by its own trainer with its recipe, or ("tuned") with AdamW and without mosaics, better for
+few epochs; they need an environment with ultralytics and --images.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -36,8 +39,11 @@ from yolor_d2.model_zoo import load_config
 from yolor_d2.modeling import deploy
 from yolor_d2.tools.options import positive
 
+from .data_peer import prepare
 from .model_setting import Result, Table, million_parameters
 from .peer_torchvision import TorchvisionMaskRCNN
+from .peer_ultralytics import RECIPES, Trained
+from .peer_ultralytics import train as train_ultralytics
 from .printing import print_result
 
 TASKS: list[Any] = ["MODEL.YOLOR.TASKS", ["detection", "mask"]]
@@ -66,7 +72,10 @@ class Peer(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS), help="(all)")
+    known = [*PEERS, *RECIPES]
+    parser.add_argument(
+        "--peers", nargs="+", choices=known, default=list(PEERS), help=f"({' '.join(PEERS)})"
+    )
     parser.add_argument("--train", default="toy_scenes_train", help="data set (toy_scenes_train)")
     parser.add_argument("--test", default="toy_scenes_val", help="data set (toy_scenes_val)")
     parser.add_argument("--size", type=positive, default=96, help="width of the images (96)")
@@ -81,15 +90,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train and evaluate one network after the other; print a table."""
     torch.set_num_threads(args.threads)
-    rows = {name: measure(name, args) for name in args.peers}
+    with TemporaryDirectory() as folder:
+        if not RECIPES.keys().isdisjoint(args.peers):
+            _check_ultralytics(args, Path(folder))
+        rows = {name: measure(name, args, Path(folder)) for name in args.peers}
     limit = f"{args.images} images" if args.images else f"{args.minutes:g} CPU minutes"
     title = f"trained from scratch for {limit}, {args.size} px, seed {args.seed}"
     print_result(Result([Table(title, rows)], []))
     return {"title": title, "rows": rows}
 
 
-def measure(name: str, args: argparse.Namespace) -> dict[str, float]:
-    """Train a network, evaluate it, and return the row of the table."""
+def _check_ultralytics(args: argparse.Namespace, folder: Path) -> None:
+    if args.images is None:
+        raise SystemExit("benchmark peers: networks of ultralytics need --images: whole epochs")
+    if prepare(folder / "settings") is None:
+        raise SystemExit(2)  # the reason has been printed
+
+
+def measure(name: str, args: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """Train a network, evaluate it, and return the row of the table.
+
+    Args:
+        name: of the network.
+        args: of the command.
+        folder: for temporary files.
+    """
+    if name in RECIPES:
+        return measure_ultralytics(name, args, folder / name)
     seed_everything(args.seed)
     classes = len(MetadataCatalog.get(args.train).thing_classes)
     peer = PEERS[name](classes=classes, size=args.size)
@@ -101,11 +128,36 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, float]:
             steps=None if args.images is None else max(args.images // args.batch, 1),
             seconds=None if args.minutes is None else 60 * args.minutes,
         )
-    scores = evaluate(peer.folded(peer.model), args.test, size=args.size)
+    parameters = million_parameters(peer.model)
+    trained = Trained(peer.folded(peer.model), steps * args.batch, seconds)
+    return scored(name, trained, args, parameters=parameters)
+
+
+def measure_ultralytics(name: str, args: argparse.Namespace, folder: Path) -> dict[str, float]:
+    """As `measure`, by the trainer of ultralytics."""
+    trained = train_ultralytics(
+        name,
+        data_set=args.train,
+        size=args.size,
+        batch=args.batch,
+        images=args.images,
+        seed=args.seed,
+        work=folder,
+    )
+    return scored(
+        name, trained, args, parameters=million_parameters(trained.model.network[0].model)
+    )
+
+
+def scored(
+    name: str, trained: Trained, args: argparse.Namespace, *, parameters: float
+) -> dict[str, float]:
+    """The row of a trained network."""
+    scores = evaluate(trained.model, args.test, size=args.size)
     row = {
-        "M parameters": million_parameters(peer.model),
-        "images seen": float(steps * args.batch),
-        "CPU minutes": seconds / 60,
+        "M parameters": parameters,
+        "images seen": float(trained.images),
+        "CPU minutes": trained.seconds / 60,
         "box AP": scores["bbox"]["AP"],
         "mask AP": scores["segm"]["AP"],
     }
@@ -118,13 +170,13 @@ def train(
 ) -> tuple[int, float]:
     """Train for a number of steps or a CPU time; return both.
 
-    The CPU time is that of losses, gradients and updates, without loading images.
+    The CPU time includes loading the images.
     """
     peer.model.train()
     rates = [group["lr"] for group in peer.optimizer.param_groups]
-    spent, done = 0.0, 0
+    done = 0
+    started = time.process_time()
     for batch in islice(loader, steps):
-        started = time.process_time()
         for group, rate in zip(peer.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * min((done + 1) / WARMUP, 1.0)
         loss = torch.stack(list(peer.model(batch).values())).sum()
@@ -133,11 +185,10 @@ def train(
         peer.optimizer.zero_grad()
         loss.backward()
         peer.optimizer.step()
-        spent += time.process_time() - started
         done += 1
-        if seconds is not None and spent >= seconds:
+        if seconds is not None and time.process_time() - started >= seconds:
             break
-    return done, spent
+    return done, time.process_time() - started
 
 
 def evaluate(model: nn.Module, name: str, *, size: int) -> dict[str, Any]:

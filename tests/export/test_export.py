@@ -293,3 +293,23 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: Any
     monkeypatch.setattr(bundle, "find_spec", lambda name: None)
     assert export.main(["--weights", "a", "--output", "b"]) == 2
     assert "onnx, onnxscript, onnxruntime" in capsys.readouterr().err
+
+
+def test_signals_after_graphs_of_openvino(tmp_path: Path) -> None:
+    """Signal handlers need a stack, which OpenVINO replaces on processors with AMX."""
+    openvino = pytest.importorskip("openvino")
+    x = openvino.opset13.parameter([4, 16], name="x")
+    graph = openvino.Model([openvino.opset13.relu(x)], [x], "graph")
+    openvino.save_model(graph, tmp_path / "graph.xml")
+    code = (
+        "import gc, pathlib, signal, subprocess, sys\n"
+        f"sys.path.insert(0, {str(bundle.RUNNER)!r})\n"
+        "import runner_graphs\n"
+        "signal.signal(signal.SIGCHLD, lambda *_: None)\n"
+        "graphs = [runner_graphs.open_graph(pathlib.Path('graph.xml')) for _ in range(2)]\n"
+        "while graphs: del graphs[0]; gc.collect()\n"
+        "subprocess.run(['true']); print('alive')"
+    )
+    command = [sys.executable, "-X", "faulthandler", "-c", code]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "alive\n"), ended.stderr

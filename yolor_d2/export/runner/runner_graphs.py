@@ -1,7 +1,9 @@
 """Graphs in files as functions of named arrays; the suffix selects the runtime."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,15 +29,25 @@ def open_onnx(path: Path, threads: int) -> Graph:
     return run
 
 
-def open_openvino(path: Path, threads: int) -> Graph:
-    """Open a graph with OpenVINO on the CPU; 0 threads are its default."""
+@cache
+def openvino_core() -> Any:
+    """The only Core of the process.
+
+    A Core replaces the stack of signal handlers on some processors, and restores the earlier one
+    when it is freed. With two, that can be the freed stack of the other: the next signal crashes.
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def open_openvino(path: Path, threads: int) -> Graph:
+    """Open a graph with OpenVINO on the CPU; 0 threads are its default."""
     # Without the hint, CPUs with bfloat16 compute in it, and results differ from the network's.
     settings: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
-    compiled = openvino.Core().compile_model(path, "CPU", settings)
+    compiled = openvino_core().compile_model(path, "CPU", settings)
     inputs = [each.any_name for each in compiled.inputs]
     outputs = [each.any_name for each in compiled.outputs]
 
