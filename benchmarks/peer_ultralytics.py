@@ -15,6 +15,8 @@ from detectron2.data import MetadataCatalog, get_detection_dataset_dicts
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
+from yolor_d2.data.views.reading import Record
+
 from .data_peer import write_labels
 
 # For runs of a few epochs: its automatic optimizer and mosaics are for hundreds of them.
@@ -26,7 +28,7 @@ class Recipe(NamedTuple):
     """A network of ultralytics, and arguments of its training that are not the defaults."""
 
     network: str
-    settings: Mapping[str, Any] = {}  # noqa: RUF012  (never changed)
+    settings: Mapping[str, Any] = {}
 
 
 RECIPES = {
@@ -66,7 +68,8 @@ def train(
     records = get_detection_dataset_dicts(data_set, filter_empty=False)
     classes = MetadataCatalog.get(data_set).thing_classes
     data = _write_data(records, classes, work / "data")
-    epochs = max(round(images / len(records)), 1)
+    files = len(list((work / "data" / "images").iterdir()))  # links, several to an image of few
+    epochs = max(round(images / files), 1)
     network = YOLO(RECIPES[name].network)
     started = time.process_time()
     network.train(
@@ -84,10 +87,10 @@ def train(
         **RECIPES[name].settings,
     )
     seconds = time.process_time() - started
-    return Trained(UltralyticsNetwork(network, size), epochs * len(records), seconds)
+    return Trained(UltralyticsNetwork(network, size), epochs * files, seconds)
 
 
-def _write_data(records: Sequence[Mapping[str, Any]], classes: Sequence[str], folder: Path) -> Path:
+def _write_data(records: Sequence[Record], classes: Sequence[str], folder: Path) -> Path:
     """Write images and labels as ultralytics reads them; it insists on a validation set."""
     write_labels(records, images=folder / "images", labels=folder / "labels")
     path = folder / "data.yaml"

@@ -142,11 +142,14 @@ BOXES = ("MODEL.YOLOR.TASKS", ["detection"])
 @pytest.mark.parametrize(
     "overrides",
     [
-        (*GELAN, "MODEL.YOLOR.TASKS", ["detection", "mask", "semantic"]),
-        (*GELAN, "MODEL.GELAN.SIZE", "t", *BOXES),
-        ("MODEL.YOLOR.IMPLICIT_PLACEMENT", "tower", *BOXES),
+        pytest.param(
+            (*GELAN, "MODEL.YOLOR.TASKS", ["detection", "mask", "semantic"]),
+            id="gelan-c-pan",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param((*GELAN, "MODEL.GELAN.SIZE", "t", *BOXES), id="v9-t", marks=pytest.mark.slow),
+        pytest.param(("MODEL.YOLOR.IMPLICIT_PLACEMENT", "tower", *BOXES), id="yolov7-u6"),
     ],
-    ids=["gelan-c-pan", "v9-t", "yolov7-u6"],
 )
 def test_exact_with_the_parts_of_published_networks(
     configure: Configure, overrides: tuple[Any, ...]

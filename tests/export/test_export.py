@@ -192,19 +192,18 @@ def test_some_tasks(tasks: tuple[str, ...], tmp_path: Path) -> None:
     assert "caption" not in facts
 
 
-def test_gelan_exports_to_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ONNX:
-        pytest.importorskip(name)
-    network = ["MODEL.BACKBONE.NAME", "build_gelan_pan_backbone", "MODEL.GELAN.WIDTH", 0.125]
-    parts = ["MODEL.GELAN.ATTENTION", True, "MODEL.GELAN.DETACHED_HALF", True]
-    weights = write_checkpoint(tmp_path, *network, *parts, tasks=("semantic",))
-    arguments = ["--weights", str(weights), "--output", str(tmp_path / "onnx")]
-    assert export.main(arguments) == 0
-    assert "2 x 96 x 64" in capsys.readouterr().out
+GELAN = [
+    *("MODEL.BACKBONE.NAME", "build_gelan_pan_backbone", "MODEL.GELAN.WIDTH", 0.125),
+    *("MODEL.GELAN.ATTENTION", True, "MODEL.GELAN.DETACHED_HALF", True),
+]
 
 
+@pytest.mark.parametrize(
+    "backbone",
+    [pytest.param([], id="yolor_elan"), pytest.param(GELAN, id="gelan", marks=pytest.mark.slow)],
+)
 def test_one_to_one_head_exports_to_onnx(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    backbone: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With grouped and depthwise branches, and a vector before the towers that stays."""
     for name in ONNX:
@@ -214,9 +213,11 @@ def test_one_to_one_head_exports_to_onnx(
         *("MODEL.DETECTION_HEAD.DEPTHWISE_CLASSES", True),
         *("MODEL.YOLOR.IMPLICIT_PLACEMENT", "tower"),
     ]
-    weights = write_checkpoint(tmp_path, *head, tasks=("detection",))
+    weights = write_checkpoint(tmp_path, *backbone, *head, tasks=("detection",))
     assert export.main(["--weights", str(weights), "--output", str(tmp_path / "onnx")]) == 0
-    assert "vision: scores" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "2 x 96 x 64" in out
+    assert "vision: scores" in out
     facts = json.loads((tmp_path / "onnx" / "model.json").read_text())
     assert facts["detection"]["nms_threshold"] == 1  # no suppression
 
