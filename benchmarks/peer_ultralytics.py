@@ -18,6 +18,7 @@ from torch import nn
 from yolor_d2.data.views.reading import Record
 
 from .data_peer import write_labels
+from .model_setting import million_parameters
 
 # For runs of a few epochs: its automatic optimizer and mosaics are for hundreds of them.
 SHORT_RUN = {"optimizer": "AdamW", "lr0": 0.003, "mosaic": 0.0, "close_mosaic": 0}
@@ -40,11 +41,19 @@ RECIPES = {
 
 
 class Trained(NamedTuple):
-    """A trained network, the number of images that it has seen, and CPU seconds of training."""
+    """A trained network.
 
-    model: Any
+    Attributes:
+        model: in evaluation mode, with detectron2's interface.
+        images: number of images that it has seen.
+        seconds: CPU time of training.
+        million_parameters: of the network in training.
+    """
+
+    model: nn.Module
     images: int
     seconds: float
+    million_parameters: float
 
 
 def train(
@@ -87,7 +96,8 @@ def train(
         **RECIPES[name].settings,
     )
     seconds = time.process_time() - started
-    return Trained(UltralyticsNetwork(network, size), epochs * files, seconds)
+    parameters = million_parameters(network.model)
+    return Trained(UltralyticsNetwork(network, size), epochs * files, seconds, parameters)
 
 
 def _write_data(records: Sequence[Record], classes: Sequence[str], folder: Path) -> Path:

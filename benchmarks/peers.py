@@ -1,10 +1,10 @@
 """Peers: detectors of other packages, trained from scratch on the same images, and scored alike
 
-All networks get the same images, with boxes and masks, and are scored by our evaluator. Ours and
-Mask R-CNN get them in the same order, resized and flipped at random; each is trained with the
-optimizer of its package, at a constant learning rate after a warm-up. Networks of ultralytics are
-trained by its own trainer with its recipe, or ("tuned") with AdamW and without mosaics, better for
-few epochs; they need an environment with ultralytics and --images.
+All networks learn boxes and masks ("ours-four-tasks" also the semantic map and captions) and are
+scored by our evaluator. Ours are trained with the recipe of the demo, networks of ultralytics by
+its own trainer with its recipe, or ("tuned") with AdamW and without mosaics, which is better for
+few epochs; they need an environment with ultralytics. Mask R-CNN gets images in random order,
+resized and flipped at random, and SGD with a constant learning rate after a warm-up.
 """
 
 import argparse
@@ -32,22 +32,20 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from yolor_d2.engine.optim.optimizer import build_optimizer
 from yolor_d2.engine.setup import seed_everything
 from yolor_d2.evaluation import build_evaluator
 from yolor_d2.model_zoo import load_config
-from yolor_d2.modeling import deploy
 from yolor_d2.tools.options import positive
 
 from .data_peer import prepare
 from .model_setting import Result, Table, million_parameters
+from .peer_ours import OURS, RECIPE
+from .peer_ours import train as train_ours
 from .peer_torchvision import TorchvisionMaskRCNN
 from .peer_ultralytics import RECIPES, Trained
 from .peer_ultralytics import train as train_ultralytics
 from .printing import print_result
 
-TASKS: list[Any] = ["MODEL.YOLOR.TASKS", ["detection", "mask"]]
-ONE_VIEW: list[Any] = ["INPUT.WEAK_VIEW_TASKS", []]
 SCRATCH = "Misc/scratch_mask_rcnn_R_50_FPN_3x_gn.yaml"
 ANCHORS = (8, 16, 32, 64, 128)  # pixels: one size for each of five maps, for small images
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.02, 0.9, 1e-4  # of both packages, for 16 images
@@ -63,18 +61,16 @@ class Peer(NamedTuple):
     Attributes:
         model: with losses in training mode and predictions in evaluation mode.
         optimizer: of its parameters; the learning rate has a linear warm-up.
-        folded: returns the network as it is evaluated.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    folded: Callable[[nn.Module], nn.Module] = lambda model: model.eval()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    known = [*PEERS, *RECIPES]
+    known, default = [*OWN_TRAINERS, *PEERS], [*OURS, *PEERS]
     parser.add_argument(
-        "--peers", nargs="+", choices=known, default=list(PEERS), help=f"({' '.join(PEERS)})"
+        "--peers", nargs="+", choices=known, default=default, help=f"({' '.join(default)})"
     )
     parser.add_argument("--train", default="toy_scenes_train", help="data set (toy_scenes_train)")
     parser.add_argument("--test", default="toy_scenes_val", help="data set (toy_scenes_val)")
@@ -82,29 +78,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=positive, default=16, help="images a step (16)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=positive, default=1, help="CPU threads (1)")
-    limit = parser.add_mutually_exclusive_group(required=True)
-    limit.add_argument("--images", type=positive, help="that each network sees")
-    limit.add_argument("--minutes", type=float, help="of CPU time that each network is trained")
+    parser.add_argument("--images", type=positive, required=True, help="that each network sees")
+    parser.add_argument(
+        "--minutes", type=float, help="of CPU time, after which the training of Mask R-CNN ends"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train and evaluate one network after the other; print a table."""
     torch.set_num_threads(args.threads)
     with TemporaryDirectory() as folder:
-        if not RECIPES.keys().isdisjoint(args.peers):
-            _check_ultralytics(args, Path(folder))
-        rows = {name: measure(name, args, Path(folder)) for name in args.peers}
-    limit = f"{args.images} images" if args.images else f"{args.minutes:g} CPU minutes"
-    title = f"trained from scratch for {limit}, {args.size} px, seed {args.seed}"
+        if not RECIPES.keys().isdisjoint(args.peers) and prepare(Path(folder, "settings")) is None:
+            raise SystemExit(2)  # the reason has been printed
+        rows = {name: measure(name, args, Path(folder, name)) for name in args.peers}
+    title = f"trained from scratch, {args.size} px, seed {args.seed}"
     print_result(Result([Table(title, rows)], []))
     return {"title": title, "rows": rows}
-
-
-def _check_ultralytics(args: argparse.Namespace, folder: Path) -> None:
-    if args.images is None:
-        raise SystemExit("benchmark peers: networks of ultralytics need --images: whole epochs")
-    if prepare(folder / "settings") is None:
-        raise SystemExit(2)  # the reason has been printed
 
 
 def measure(name: str, args: argparse.Namespace, folder: Path) -> dict[str, float]:
@@ -113,10 +102,34 @@ def measure(name: str, args: argparse.Namespace, folder: Path) -> dict[str, floa
     Args:
         name: of the network.
         args: of the command.
-        folder: for temporary files.
+        folder: for the files of its training.
     """
-    if name in RECIPES:
-        return measure_ultralytics(name, args, folder / name)
+    if name in PEERS:
+        trained = train_peer(name, args)
+    else:
+        trained = OWN_TRAINERS[name](
+            name,
+            data_set=args.train,
+            size=args.size,
+            batch=args.batch,
+            images=args.images,
+            seed=args.seed,
+            work=folder,
+        )
+    scores = evaluate(trained.model, args.test, size=args.size)
+    row = {
+        "M parameters": trained.million_parameters,
+        "images seen": float(trained.images),
+        "CPU minutes": trained.seconds / 60,
+        "box AP": scores["bbox"]["AP"],
+        "mask AP": scores["segm"]["AP"],
+    }
+    print(f"{name}: {', '.join(f'{key} {value:.1f}' for key, value in row.items())}", flush=True)
+    return row
+
+
+def train_peer(name: str, args: argparse.Namespace) -> Trained:
+    """Train a network of PEERS."""
     seed_everything(args.seed)
     classes = len(MetadataCatalog.get(args.train).thing_classes)
     peer = PEERS[name](classes=classes, size=args.size)
@@ -125,44 +138,11 @@ def measure(name: str, args: argparse.Namespace, folder: Path) -> dict[str, floa
         steps, seconds = train(
             peer,
             loader,
-            steps=None if args.images is None else max(args.images // args.batch, 1),
+            steps=max(args.images // args.batch, 1),
             seconds=None if args.minutes is None else 60 * args.minutes,
         )
     parameters = million_parameters(peer.model)
-    trained = Trained(peer.folded(peer.model), steps * args.batch, seconds)
-    return scored(name, trained, args, parameters=parameters)
-
-
-def measure_ultralytics(name: str, args: argparse.Namespace, folder: Path) -> dict[str, float]:
-    """As `measure`, by the trainer of ultralytics."""
-    trained = train_ultralytics(
-        name,
-        data_set=args.train,
-        size=args.size,
-        batch=args.batch,
-        images=args.images,
-        seed=args.seed,
-        work=folder,
-    )
-    return scored(
-        name, trained, args, parameters=million_parameters(trained.model.network[0].model)
-    )
-
-
-def scored(
-    name: str, trained: Trained, args: argparse.Namespace, *, parameters: float
-) -> dict[str, float]:
-    """The row of a trained network."""
-    scores = evaluate(trained.model, args.test, size=args.size)
-    row = {
-        "M parameters": parameters,
-        "images seen": float(trained.images),
-        "CPU minutes": trained.seconds / 60,
-        "box AP": scores["bbox"]["AP"],
-        "mask AP": scores["segm"]["AP"],
-    }
-    print(f"{name}: {', '.join(f'{key} {value:.1f}' for key, value in row.items())}", flush=True)
-    return row
+    return Trained(peer.model.eval(), steps * args.batch, seconds, parameters)
 
 
 def train(
@@ -193,7 +173,7 @@ def train(
 
 def evaluate(model: nn.Module, name: str, *, size: int) -> dict[str, Any]:
     """Box and mask metrics of a network on a data set, by our evaluator."""
-    cfg = load_config("toy/bench.yaml", TASKS)
+    cfg = load_config(RECIPE, OURS["ours"])
     mapper = DatasetMapper(is_train=False, augmentations=[resize(size)], image_format="RGB")
     records = get_detection_dataset_dicts(name, filter_empty=False)
     loader = build_detection_test_loader(records, mapper=mapper)
@@ -225,15 +205,6 @@ def resize(size: int) -> T.Augmentation:
     return T.ResizeShortestEdge(round(ASPECT * size), max_size=size)
 
 
-def ours(*, classes: int, size: int) -> Peer:
-    """The bench's network with boxes and masks, and its optimizer."""
-    cfg = load_config("toy/bench.yaml", [*TASKS, *ONE_VIEW])
-    cfg.MODEL.DETECTION_HEAD.NUM_CLASSES = classes
-    cfg.MODEL.DEVICE = "cpu"
-    model = build_model(cfg)
-    return Peer(model, build_optimizer(cfg, model), deploy)
-
-
 def detectron2_peer(*, classes: int, size: int) -> Peer:
     """Mask R-CNN R50-FPN with group norm, detectron2's configuration for random weights."""
     cfg: CfgNode = model_zoo.get_config(SCRATCH)
@@ -259,7 +230,10 @@ def sgd(model: nn.Module) -> torch.optim.Optimizer:
 
 
 PEERS: dict[str, Callable[..., Peer]] = {
-    "ours": ours,
     "detectron2": detectron2_peer,
     "torchvision": torchvision_peer,
+}
+OWN_TRAINERS: dict[str, Callable[..., Trained]] = {
+    **dict.fromkeys(OURS, train_ours),
+    **dict.fromkeys(RECIPES, train_ultralytics),
 }
