@@ -20,6 +20,7 @@ from .small_runs import Configure, register, small_config
 
 LOGGERS = ("fvcore", "detectron2", "yolor_d2")
 
+logging.getLogger("yolor_d2").setLevel(logging.INFO)  # as in a run; tests read messages
 cv2.setNumThreads(0)
 torch.set_num_threads(1)
 

@@ -64,7 +64,7 @@ def test_a_release_contains_weights_and_provenance(
     assert capsys.readouterr().out == f"{output}: 8 ema tensors, 0.0 MB\n"
     stored = read_weights(output)
     assert stored.kind == "ema"
-    assert stored.provenance == PROVENANCE
+    assert stored.provenance == {**PROVENANCE, "steps": 10}
     assert stored.tokenizer == TOKENIZER
     model = network(0.0)
     load_weights(model, output, strict=True)
