@@ -10,8 +10,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from yolor_d2.data.catalog.categories import COCO_LEAVES
 from yolor_d2.data.catalog.datasets import register_coco_multitask
 from yolor_d2.data.catalog.semantic_sources import annotation_sources, write_semantic_pngs
-from yolor_d2.data.errors import DataError
 from yolor_d2.data.files.contents import read_json
+from yolor_d2.errors import DataError
 from yolor_d2.toy_scenes.dataset import STUFF_CLASSES, THING_CLASSES, generate_toy_scenes
 
 NAME = "yolor_d2_benchmark"

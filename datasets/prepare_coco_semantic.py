@@ -28,7 +28,7 @@ from yolor_d2.data.catalog.semantic_sources import (
     stuffthing_sources,
     write_semantic_pngs,
 )
-from yolor_d2.data.errors import DataError
+from yolor_d2.errors import DataError
 
 MAX_LISTED_FAILURES = 20
 SOURCES = ("stuffthingmaps", "stuff_json", "instances_json", "panoptic_json", "panoptic_dir")

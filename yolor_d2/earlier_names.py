@@ -20,6 +20,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 MOVED = {
     "checkpoint.foreign": "checkpoint.published",
     "data.categories": "data.catalog.categories",
+    "data.errors": "errors",
     "data.mapper": "data.views.mapper",
     "data.strong_view": "data.views.strong_view",
     "data.transforms": "data.views.transforms",

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from .errors import ConfigError
+
 PAD_VALUE = 114
 MODES = ("corner", "center")
 
@@ -54,7 +56,7 @@ def pad_images(
         The batch (N, 3, H, W), padded with PAD_VALUE, and the position of each image.
     """
     if mode not in MODES:
-        raise ValueError(f"MODEL.YOLOR.PAD must be one of {', '.join(MODES)}, not {mode}")
+        raise ConfigError(f"MODEL.YOLOR.PAD must be one of {', '.join(MODES)}, not {mode}")
     height = -(-max(image.shape[1] for image in images) // divisor) * divisor
     width = -(-max(image.shape[2] for image in images) // divisor) * divisor
     batch = images[0].new_full((len(images), 3, height, width), PAD_VALUE)  # (N, 3, H, W)

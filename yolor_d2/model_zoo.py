@@ -7,7 +7,8 @@ import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from .config import add_yolor_config
-from .config.merging import integers_to_floats, merge_overrides
+from .config.merging import errors_from, integers_to_floats, merge_overrides
+from .errors import ConfigError, OptionError
 
 BASE_KEY = "_BASE_"
 
@@ -27,14 +28,14 @@ def get_config_file(name: str) -> str:
         kind = ".py" if name.endswith(".py") else ".yaml"
         known = sorted(str(file.relative_to(folder)) for file in folder.rglob(f"*{kind}"))
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known
-        raise ValueError(f"no configuration {name}; did you mean {', '.join(near)}?")
+        raise ConfigError(f"no configuration {name}; did you mean {', '.join(near)}?")
     return str(path)
 
 
 def find_config(name: str) -> str:
     """Return the path of a file, or of a configuration by name."""
     if not name:
-        raise ValueError(
+        raise OptionError(
             "--config-file is missing; it takes a file or a name such as toy/yolor_elan_n_toy.yaml"
         )
     return name if Path(name).is_file() else get_config_file(name)
@@ -53,15 +54,12 @@ def load_config(path: str, overrides: list[str] | None = None) -> CfgNode:
         overrides: KEY, VALUE, ...
 
     Raises:
-        ValueError: there is no such file, a key is unknown, or a value has the wrong type.
+        ConfigError: there is no such file, a key is unknown, or a value has the wrong type.
     """
     path = find_config(path)
     cfg = get_cfg()
     add_yolor_config(cfg)
-    try:
-        _merge_file(cfg, Path(path))
-    except (AssertionError, KeyError) as error:  # raised by yacs
-        raise ValueError(f"configuration: {error.args[0]}") from None
+    _merge_file(cfg, Path(path))
     merge_overrides(cfg, overrides or [])
     return cfg
 
@@ -70,33 +68,46 @@ def _read_yaml(path: Path) -> CfgNode:
     try:
         content = CfgNode.load_cfg(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: is not a text file, as configurations are") from None
+        raise ConfigError(f"{path}: is not a text file, as configurations are") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ValueError(f"{path}{place}: is not valid YAML: {error.problem}") from None
+        raise ConfigError(f"{path}{place}: is not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: is not valid YAML: {reason}") from None
+        raise ConfigError(f"{path}: is not valid YAML: {reason}") from None
     except (AssertionError, AttributeError, TypeError, ValueError):  # by yacs, of other content
         content = None
     if not content:
-        raise ValueError(f"{path}: has no configuration, which is lines of KEY: VALUE")
+        raise ConfigError(f"{path}: has no configuration, which is lines of KEY: VALUE")
     return content
 
 
-def _merge_file(cfg: CfgNode, path: Path) -> None:
-    """Merge a file and its _BASE_, a relative path or a name of the model zoo."""
+def _merge_file(cfg: CfgNode, path: Path, derived: tuple[Path, ...] = ()) -> None:
+    """Merge a file and its _BASE_, a relative path or a name of the model zoo.
+
+    Args:
+        cfg: the configuration.
+        path: of the file.
+        derived: files that the file is a _BASE_ of, directly or not.
+    """
+    if any(path.samefile(other) for other in derived):
+        chain = " > ".join(map(str, (*derived, path)))
+        raise ConfigError(f"{derived[0]}: its {BASE_KEY} files are a cycle: {chain}")
     content = _read_yaml(path)
     base = content.get(BASE_KEY)
     if isinstance(base, str) and "://" not in base:
         del content[BASE_KEY]
         beside = path.parent / Path(base).expanduser()
-        _merge_file(cfg, beside if beside.is_file() else Path(get_config_file(base)))
-        integers_to_floats(content, cfg)
-        cfg.merge_from_other_cfg(content)
+        with errors_from(f"{path}: {BASE_KEY}"):
+            found = beside if beside.is_file() else Path(get_config_file(base))
+        _merge_file(cfg, found, (*derived, path))
+        with errors_from(str(path)):
+            integers_to_floats(content, cfg)
+            cfg.merge_from_other_cfg(content)
         return
-    cfg.merge_from_file(str(path))
+    with errors_from(str(path)):
+        cfg.merge_from_file(str(path))
     if content.keys() >= get_cfg().keys() and "FULL_MODEL" not in content.SOLVER.CLIP_GRADIENTS:
         # Written by a run of an earlier version, which clipped all gradients together.
         cfg.SOLVER.CLIP_GRADIENTS.FULL_MODEL = True

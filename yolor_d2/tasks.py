@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from .errors import ConfigError
+
 TASKS = ("detection", "mask", "semantic", "caption")
 
 
@@ -10,14 +12,14 @@ def check_tasks(tasks: Sequence[str], weak_view_tasks: Sequence[str]) -> None:
     for key, names in (("MODEL.YOLOR.TASKS", tasks), ("INPUT.WEAK_VIEW_TASKS", weak_view_tasks)):
         unknown = sorted(set(names) - set(TASKS))
         if unknown:
-            raise ValueError(f"{key} has {', '.join(unknown)}; it may have {', '.join(TASKS)}")
+            raise ConfigError(f"{key} has {', '.join(unknown)}; it may have {', '.join(TASKS)}")
         twice = sorted({name for name in names if list(names).count(name) > 1})
         if twice:
-            raise ValueError(f"{key} has {', '.join(twice)} twice")
+            raise ConfigError(f"{key} has {', '.join(twice)} twice")
     if not tasks:
-        raise ValueError("MODEL.YOLOR.TASKS is empty")
+        raise ConfigError("MODEL.YOLOR.TASKS is empty")
     if "mask" in tasks:
         if "detection" not in tasks:
-            raise ValueError('MODEL.YOLOR.TASKS has "mask", which needs "detection"')
+            raise ConfigError('MODEL.YOLOR.TASKS has "mask", which needs "detection"')
         if ("mask" in weak_view_tasks) != ("detection" in weak_view_tasks):
-            raise ValueError('INPUT.WEAK_VIEW_TASKS must treat "mask" and "detection" alike')
+            raise ConfigError('INPUT.WEAK_VIEW_TASKS must treat "mask" and "detection" alike')

@@ -10,6 +10,8 @@ from typing import Any
 
 import sentencepiece
 
+from .errors import ConfigError, DataError, FileError
+
 LONGEST_LINE = 4192  # bytes: sentencepiece's default limit, which is stored in the model
 
 
@@ -33,7 +35,7 @@ class WordList:
         self._ids = {word: number for number, word in enumerate(self._words)}
         missing = [word for word in self.SPECIAL[:4] if word not in self._ids]
         if missing:
-            raise ValueError(f"the list of words has no {', '.join(missing)}")
+            raise FileError(f"the list of words has no {', '.join(missing)}")
         self._special = {self._ids[word] for word in self.SPECIAL if word in self._ids}
 
     def pad_id(self) -> int:
@@ -81,7 +83,7 @@ class Tokenizer:
     def __init__(self, model_proto: bytes) -> None:
         # sentencepiece accepts empty bytes and creates a processor without a model.
         if not model_proto:
-            raise ValueError("not a sentencepiece model: no bytes")
+            raise FileError("not a sentencepiece model: no bytes")
         self._processor = _processor(model_proto)
         self.model_proto = model_proto
         self.pad_id: int = self._processor.pad_id()
@@ -90,7 +92,7 @@ class Tokenizer:
         self.unk_id: int = self._processor.unk_id()
         special_ids = (self.pad_id, self.bos_id, self.eos_id, self.unk_id)
         if min(special_ids) < 0 or len(set(special_ids)) < 4:
-            raise ValueError(
+            raise FileError(
                 "the vocabulary needs different ids for padding, begin, end and unknown; "
                 f"it has {special_ids}"
             )
@@ -101,7 +103,7 @@ class Tokenizer:
         try:
             return cls(Path(path).read_bytes())
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise FileError(f"{path}: {error}") from None
 
     @classmethod
     def train(
@@ -116,7 +118,7 @@ class Tokenizer:
         """
         lines = [line for line in (" ".join(caption.split()) for caption in captions) if line]
         if not lines:
-            raise ValueError("there are no captions to train a tokenizer from")
+            raise DataError("there are no captions to train a tokenizer from")
         model = io.BytesIO()
         try:
             sentencepiece.SentencePieceTrainer.train(
@@ -137,7 +139,7 @@ class Tokenizer:
                 minloglevel=2,  # errors only
             )
         except RuntimeError as error:
-            raise ValueError(
+            raise ConfigError(
                 f"cannot train a tokenizer of {vocab_size} pieces ({model_type}): {error}"
             ) from None
         return cls(model.getvalue())
@@ -152,7 +154,7 @@ class Tokenizer:
         ids = self._processor.encode(text)
         if max_length is not None:
             if max_length < 2:
-                raise ValueError(
+                raise ConfigError(
                     f"max_length must be at least 2, for begin and end, got {max_length}"
                 )
             ids = ids[: max_length - 2]
@@ -193,4 +195,4 @@ def _processor(model_proto: bytes) -> Any:
     try:
         return sentencepiece.SentencePieceProcessor(model_proto=model_proto)
     except RuntimeError as error:
-        raise ValueError(f"not a sentencepiece model: {error}") from None
+        raise FileError(f"not a sentencepiece model: {error}") from None

@@ -15,9 +15,9 @@ from detectron2.modeling.backbone import BasicStem, BottleneckBlock, ResNet
 from torch import nn
 
 from yolor_d2.checkpoint import weights
-from yolor_d2.checkpoint.saving import CheckpointError
 from yolor_d2.checkpoint.weights import load_weights
 from yolor_d2.engine.trainer import Trainer
+from yolor_d2.errors import CheckpointError
 from yolor_d2.model_zoo import get_config
 from yolor_d2.modeling import PAN
 

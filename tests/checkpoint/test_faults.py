@@ -12,7 +12,8 @@ from unittest import mock
 import pytest
 
 from yolor_d2.checkpoint.run_folder import RunFolder
-from yolor_d2.checkpoint.saving import CheckpointError, load_checkpoint
+from yolor_d2.checkpoint.saving import load_checkpoint
+from yolor_d2.errors import CheckpointError
 
 from .faults import (
     content,

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from yolor_d2.checkpoint.file_kinds import what_it_is
-from yolor_d2.checkpoint.saving import CheckpointError
 from yolor_d2.checkpoint.weights import read_weights
+from yolor_d2.errors import CheckpointError
 
 
 def onnx_graph() -> bytes:

@@ -13,7 +13,8 @@ import torch
 import yolor_d2
 from yolor_d2.checkpoint import provenance
 from yolor_d2.checkpoint.provenance import commit, describe_run, versions, write_provenance
-from yolor_d2.checkpoint.saving import CheckpointError, load_checkpoint, save_checkpoint
+from yolor_d2.checkpoint.saving import load_checkpoint, save_checkpoint
+from yolor_d2.errors import CheckpointError
 
 ARGUMENTS = {
     "argv": ("--num-gpus", "2"),

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from yolor_d2.checkpoint.run_folder import RunFolder
-from yolor_d2.checkpoint.saving import CheckpointError, save_checkpoint
+from yolor_d2.checkpoint.saving import save_checkpoint
+from yolor_d2.errors import CheckpointError
 
 from .faults import content, exit_code, in_fork, latest_iteration
 

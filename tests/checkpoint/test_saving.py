@@ -21,12 +21,8 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from yolor_d2.checkpoint import saving
-from yolor_d2.checkpoint.saving import (
-    CheckpointError,
-    DamagedError,
-    load_checkpoint,
-    save_checkpoint,
-)
+from yolor_d2.checkpoint.saving import load_checkpoint, save_checkpoint
+from yolor_d2.errors import CheckpointError, DamagedError
 
 OLD = Path(__file__).parent / "data/format_1.pth"
 

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from yolor_d2.checkpoint.published import convert_state_dict
 from yolor_d2.checkpoint.release import StoredWeights, write_release
-from yolor_d2.checkpoint.saving import CheckpointError, save_checkpoint
+from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.checkpoint.weights import (
     load_weights,
     read_weights,
 )
+from yolor_d2.errors import CheckpointError
 from yolor_d2.modeling.layers import ImplicitConv1x1
 
 from ..modeling.factory import tiny_model

@@ -8,8 +8,8 @@ import pytest
 import torch
 from detectron2.engine import HookBase
 
-from yolor_d2.engine.nonfinite import NonFiniteError
 from yolor_d2.engine.trainer import Trainer
+from yolor_d2.errors import NonFiniteError
 
 from ..small_runs import Configure
 from .test_resume import Kill, KillAfter, assert_equal

@@ -10,8 +10,8 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from yolor_d2.engine.nonfinite import NonFiniteError
 from yolor_d2.engine.trainer import Trainer
+from yolor_d2.errors import NonFiniteError
 
 from ..processes import in_two_processes
 from ..small_runs import register, small_config

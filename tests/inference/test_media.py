@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolor_d2.data.errors import BadFileError
+from yolor_d2.errors import BadFileError
 from yolor_d2.inference.media import Picture, open_media, raise_error, to_picture, to_rgb
 
 from ..data.formats.samples import HEIGHT, NUMBER, WIDTH, WRITERS

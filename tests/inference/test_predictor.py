@@ -20,8 +20,8 @@ from yolor_d2.checkpoint.release import write_release
 from yolor_d2.checkpoint.saving import load_checkpoint, save_checkpoint
 from yolor_d2.checkpoint.weights import read_weights
 from yolor_d2.data import build_test_loader
-from yolor_d2.data.errors import BadFileError
 from yolor_d2.engine.trainer import build_for_inference
+from yolor_d2.errors import BadFileError
 from yolor_d2.inference.prediction import Prediction
 from yolor_d2.tasks import TASKS
 from yolor_d2.visualization import LAYERS

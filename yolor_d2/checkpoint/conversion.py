@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import OptionError
 from ..files import replacing
 from .published import PublishedNetwork, find_network, read_published, recognize, unwrapped
 from .published.configuration import check_shapes, configuration_of, own_classes
@@ -33,7 +34,7 @@ def convert_file(
         ValueError: the file does not contain the weights of `source`, or of a known network.
     """
     if output.suffix not in (SUFFIX, ".pth"):
-        raise ValueError(f"{output}: must end in {SUFFIX}, or in .pth for detectron2")
+        raise OptionError(f"{output}: must end in {SUFFIX}, or in .pth for detectron2")
     file = read_published(path)
     state = unwrapped(file.tensors)
     network = recognize(state) if source is None else find_network(source)

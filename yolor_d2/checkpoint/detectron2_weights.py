@@ -12,6 +12,7 @@ import torch
 from detectron2.checkpoint.c2_model_loading import convert_c2_detectron_names
 from torch import Tensor
 
+from ..errors import CheckpointError, UnsafeError
 from .file_kinds import what_it_is
 
 SUFFIX = ".pkl"
@@ -32,7 +33,7 @@ ALLOWED = frozenset(
 class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"names {module}.{name}")
+            raise UnsafeError(f"names {module}.{name}")
         return super().find_class(module, name)
 
 
@@ -52,9 +53,10 @@ def read_pickle(path: Path) -> tuple[dict[str, Tensor], bool]:
         raise
     except Exception as error:  # damaged and hostile files can raise any error
         damaged = f"damaged, or not readable without running it ({error})"
-        raise ValueError(f"{path}: {what_it_is(path) or damaged}") from None
+        kind = UnsafeError if isinstance(error, UnsafeError) else CheckpointError
+        raise kind(f"{path}: {what_it_is(path) or damaged}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: has no weights")
+        raise CheckpointError(f"{path}: has no weights")
     if "model" in content and "__author__" in content:  # as detectron2 writes them
         lacks_prefixes = bool(content.get("matching_heuristics", False))
         return _tensors(content["model"], path), lacks_prefixes
@@ -72,5 +74,5 @@ def _tensors(arrays: Any, path: Path) -> dict[str, Tensor]:
         if isinstance(name, str) and isinstance(array, np.ndarray) and array.dtype.kind in "fiu"
     }
     if not tensors:
-        raise ValueError(f"{path}: has no weights")
+        raise CheckpointError(f"{path}: has no weights")
     return tensors

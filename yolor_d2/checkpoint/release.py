@@ -11,8 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from ..errors import CheckpointError, DamagedError
 from .file_kinds import what_it_is
-from .saving import CheckpointError, DamagedError, sealed, unwritable
+from .saving import sealed, unwritable
 
 SUFFIX = ".safetensors"
 # The only entry of the metadata, a JSON text: the library does not keep the order of several.

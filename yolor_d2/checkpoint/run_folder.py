@@ -9,16 +9,9 @@ import socket
 from pathlib import Path
 from typing import BinaryIO
 
+from ..errors import ConfigError, DamagedError, DiskError, OutputError
 from ..files import write_text
-from .saving import (
-    CheckpointError,
-    Content,
-    DamagedError,
-    load_checkpoint,
-    save_checkpoint,
-    sidecar_path,
-    unwritable,
-)
+from .saving import Content, load_checkpoint, save_checkpoint, sidecar_path, unwritable
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +39,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str], keep: int = 2) -> None:
         if keep < 2:
-            raise ValueError(f"SOLVER.CHECKPOINT_KEEP is {keep}; it must be at least 2")
+            raise ConfigError(f"SOLVER.CHECKPOINT_KEEP is {keep}; it must be at least 2")
         self.path = Path(path)
         self.keep = keep
         self._lock: BinaryIO | None = None
@@ -63,7 +56,7 @@ class RunFolder:
             write_text(trial, "", sync=True)
             trial.unlink()
         except FileExistsError:
-            raise CheckpointError(f"{self.path}: is a file, not a folder") from None
+            raise OutputError(f"{self.path}: is a file, not a folder") from None
         except OSError as error:
             raise unwritable(self.path, error) from None
 
@@ -87,7 +80,7 @@ class RunFolder:
         used = sum(path.stat().st_size for path in own if path.is_file())
         free = shutil.disk_usage(self.path).free + used
         if free < needed:
-            raise CheckpointError(
+            raise DiskError(
                 f"{self.path}: has {free / 1e6:,.0f} MB of space for checkpoints, but {number} of "
                 f"them take {needed / 1e6:,.0f} MB: free some space, or choose another OUTPUT_DIR"
             )
@@ -109,7 +102,7 @@ class RunFolder:
             file.seek(0)
             owner = file.read(100).decode(errors="replace").strip() or "another process"
             file.close()
-            raise CheckpointError(
+            raise OutputError(
                 f"{self.path}: another run writes its checkpoints here ({owner})"
             ) from None
         except OSError as error:  # from file systems without locks
@@ -169,7 +162,7 @@ class RunFolder:
                 logger.warning("%s; trying the previous checkpoint", error)
         if paths:
             names = ", ".join(path.name for path in paths)
-            raise CheckpointError(f"{self.path}: every checkpoint is damaged: {names}")
+            raise DamagedError(f"{self.path}: every checkpoint is damaged: {names}")
         return None
 
     def regular(self) -> list[Path]:

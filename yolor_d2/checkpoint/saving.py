@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 import torch
 from torch import Tensor, nn
 
+from ..errors import CheckpointError, DamagedError, UnwritableError
 from ..files import replacing, write_text
 
 logger = logging.getLogger(__name__)
@@ -31,17 +32,9 @@ PLAIN = (str, int, float, bool, type(None))
 CONTAINERS = (dict, OrderedDict, Counter, list, tuple)  # all mappings are saved as dict
 
 
-class CheckpointError(ValueError):
-    """A checkpoint cannot be written or used; the message names the file and the reason."""
-
-
-class DamagedError(CheckpointError):
-    """A file cannot be read, or has changed since it was written."""
-
-
-def unwritable(path: Path, error: OSError) -> CheckpointError:
+def unwritable(path: Path, error: OSError) -> UnwritableError:
     """The error for a failed write."""
-    return CheckpointError(f"{path}: cannot be written: {error.strerror or error}")
+    return UnwritableError(f"{path}: cannot be written: {error.strerror or error}")
 
 
 def save_checkpoint(data: Content, path: str | os.PathLike[str]) -> None:

@@ -15,11 +15,12 @@ from tabulate import tabulate
 from torch import nn
 
 from ..checks import check_choice
+from ..errors import CheckpointError
 from . import detectron2_weights
 from .published import read_published, recognize, unwrapped
 from .published.configuration import own_classes
 from .release import SUFFIX, StoredWeights, read_release
-from .saving import CheckpointError, Content, check_digest, load_checkpoint
+from .saving import Content, check_digest, load_checkpoint
 
 KINDS = ("ema", "raw")
 # Names of published networks: `model.0.conv.weight`, or `0.conv.weight` of MultimediaTechLab's.
@@ -180,10 +181,7 @@ def local_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _detectron2_weights(path: Path) -> StoredWeights:
-    try:
-        tensors, lacks_prefixes = detectron2_weights.read_pickle(path)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from None
+    tensors, lacks_prefixes = detectron2_weights.read_pickle(path)
     return StoredWeights(tensors, lacks_prefixes=lacks_prefixes)
 
 
@@ -224,10 +222,7 @@ def _is_ours(path: Path) -> bool:
 
 def _read_foreign(path: Path) -> StoredWeights:
     """Weights of detectron2 or a published network, or a state dict."""
-    try:
-        file = read_published(path)
-    except ValueError as error:
-        raise CheckpointError(str(error)) from None
+    file = read_published(path)
     state = unwrapped(file.tensors)
     name = NUMBERED_NAME if FIRST_NUMBERED in state else PUBLISHED_NAME
     if not all(map(name.match, state)):

@@ -1,10 +1,13 @@
 """Merging values into a configuration, where integers can be given for floats."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from detectron2.config import CfgNode
+
+from ..errors import ConfigError
 
 INTEGER = re.compile(r"[+-]?\d+")
 
@@ -13,16 +16,23 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
     """Merge KEY, VALUE, ... into a configuration.
 
     Raises:
-        ValueError: a key is unknown, or a value has the wrong type.
+        ConfigError: a key is unknown, or a value has the wrong type.
     """
     words = list(overrides)
     for place in range(1, len(words), 2):
         if INTEGER.fullmatch(str(words[place])) and isinstance(_read(cfg, words[place - 1]), float):
             words[place] = float(words[place])
-    try:
+    with errors_from("on the command line"):
         cfg.merge_from_list(words)
-    except (AssertionError, KeyError) as error:  # raised by yacs
-        raise ValueError(f"configuration: {error.args[0]}") from None
+
+
+@contextmanager
+def errors_from(source: str) -> Iterator[None]:
+    """Turn the errors of yacs into a ConfigError that names where the keys and values are from."""
+    try:
+        yield
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{source}: {' '.join(str(error.args[0]).split())}") from None
 
 
 def integers_to_floats(content: CfgNode, defaults: CfgNode) -> None:

@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ..data.loading.sets import TrainingSet
+from ..errors import OutOfMemoryError
 from ..modeling.reduce import own_counts
 from .optim.ema import ModelEMA
 from .options import RunOptions
@@ -85,7 +86,9 @@ def largest_batch(
         set_random_state(state)
     size = min(comm.all_gather(size))
     if size == 0:
-        raise ValueError(f"a training step with a single image does not fit into memory ({device})")
+        raise OutOfMemoryError(
+            f"a training step with a single image does not fit into memory ({device})"
+        )
     logger.info("batch of %d images, %d at a time on each device", size * processes, size)
     return size * processes
 

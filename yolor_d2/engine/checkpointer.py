@@ -7,8 +7,9 @@ from typing import Any
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 
-from ..checkpoint.saving import CheckpointError, Content, load_checkpoint
+from ..checkpoint.saving import Content, load_checkpoint
 from ..checkpoint.weights import read_weights, stored_in_checkpoint
+from ..errors import CheckpointError
 from .run import Run
 from .starting_point import StartingPoint, find_starting_point
 

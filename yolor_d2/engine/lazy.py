@@ -21,6 +21,7 @@ from ..data.catalog.registered import require_registered
 from ..data.loading.build import make_test_loader, make_train_loader, train_tokenizer
 from ..data.loading.validation import PlainViews
 from ..earlier_names import canonical_name, group_arguments, grouped_name, is_group
+from ..errors import ConfigError
 from ..inference.lazy_recipe import set_usable_vocab
 from ..model_zoo import find_config
 from ..modeling.deploy import best_device
@@ -223,9 +224,9 @@ def augmented_views(cfg: DictConfig) -> dict[str, Any] | None:
     if not views.pop("enabled", False):
         return None
     if cfg.model.get("detection_head") is None:
-        raise ValueError("tta needs boxes, but the model has no detection_head")
+        raise ConfigError("tta needs boxes, but the model has no detection_head")
     if isinstance(views.get("sizes"), int):
-        raise ValueError(f"tta.sizes must be a list: tta.sizes=[{views['sizes']}]")
+        raise ConfigError(f"tta.sizes must be a list: tta.sizes=[{views['sizes']}]")
     return views
 
 
@@ -243,7 +244,7 @@ def check_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(cfg, parent) if parent else cfg
         if not (isinstance(node, DictConfig) and _takes(node, name)):
-            raise ValueError(f"{key} is not a name of this configuration")
+            raise ConfigError(f"{key} is not a name of this configuration")
 
 
 def _takes(node: DictConfig, name: str) -> bool:

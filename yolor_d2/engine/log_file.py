@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from .launch.errors import message_of
+from ..errors import message_of
 
 
 class LogFile(logging.FileHandler):

@@ -7,34 +7,29 @@ from functools import partial
 from detectron2.utils import comm
 from torch import nn
 
-from ..checkpoint.saving import CheckpointError
 from ..data.catalog.records import reading_once
-from ..data.errors import BadFileError, DataError
+from ..errors import OutOfMemoryError
 from .batch_size import is_out_of_memory
 from .evaluation import Results, verify
 from .hooks.memory_advice import explain_out_of_memory
 from .hooks.standard import standard_hooks
 from .launch.arguments import import_modules
 from .launch.preflight import check_cluster
-from .nonfinite import NonFiniteError
 from .parts import Configuration, RunParts
 from .run import Run
-from .setup import log_and_seed, log_error, logged_errors, open_folder
+from .setup import log_and_seed, logged_errors, open_folder
 from .starting_point import find_starting_point
 from .trainer import read_yacs
 
 FAILED = 1  # exit code of work that cannot be finished
 
-# Errors that users can cause after the first step. Others are bugs, and shown with a traceback.
-BAD_DATA = (DataError, BadFileError)
-FAILURES = (CheckpointError, NonFiniteError, OSError)
-
 
 def main(args: Namespace) -> Results:
     """Train or evaluate; return the results of the last evaluation."""
-    with logged_errors(), reading_once():
+    with logged_errors(ValueError, OSError), reading_once():
         work = prepare(args)
-    with logged_errors(*BAD_DATA), logged_errors(*FAILURES, exit_code=FAILED):
+    # After the first step, other errors are bugs, and shown with a traceback.
+    with logged_errors(OSError, exit_code=FAILED):
         return work()
 
 
@@ -98,5 +93,4 @@ def train(run: Run) -> Results:
             processes=comm.get_world_size(),
             settings=run.parts.config.memory,
         )
-        log_error(advice)
-        raise SystemExit(FAILED) from None
+        raise OutOfMemoryError(advice) from error

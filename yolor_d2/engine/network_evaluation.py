@@ -12,9 +12,9 @@ from torch import nn
 
 from ..data import MultiTaskMapper
 from ..data.catalog.records import read_metadata
-from ..data.errors import DataError
 from ..data.loading.build import make_test_loader
 from ..data.loading.sets import Mapper
+from ..errors import DataError
 from ..evaluation.build import build_evaluators
 from ..inference.loading import Network
 from .evaluation import EvaluationJob, Results, evaluate_datasets

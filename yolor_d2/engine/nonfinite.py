@@ -13,10 +13,6 @@ from torch.nn.utils import get_total_norm
 logger = logging.getLogger(__name__)
 
 
-class NonFiniteError(FloatingPointError):
-    """Training cannot continue: a loss, a gradient or a statistic is infinite or not a number."""
-
-
 class FloatBuffers:
     """The floating-point buffers of a model (statistics of batch norms), which a step changes."""
 

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from ..checks import check_choice
+from ..errors import ConfigError
 from .cpu_setting import CHOICES, multiplies_bf16
 from .optim.optimizer import clip_gradients
 
@@ -93,17 +94,17 @@ class RunOptions:
         for name, allowed in choices.items():
             check_choice(self.key(name), getattr(self, name), allowed)
         if self.activation_checkpointing and self.compile:
-            raise ValueError(
+            raise ConfigError(
                 f"{self.key('activation_checkpointing')} and {self.key('compile')} exclude each "
                 "other: compiled code chooses itself what to compute again"
             )
         for name in ("accum_steps", "checkpoint_period", "log_period"):
             value = getattr(self, name)
             if value < 1:
-                raise ValueError(f"{self.key(name)} is {value}; it must be at least 1")
+                raise ConfigError(f"{self.key(name)} is {value}; it must be at least 1")
         if self.max_minutes < 0:
             name = self.key("max_minutes")
-            raise ValueError(f"{name} is {self.max_minutes}; it must not be negative")
+            raise ConfigError(f"{name} is {self.max_minutes}; it must not be negative")
 
     def key(self, name: str) -> str:
         """The configuration key of a field, for messages."""

@@ -20,6 +20,7 @@ from ..data.catalog.shared_classes import set_configured_classes
 from ..data.formats.registration import NAMES, RegisteredData
 from ..data.formats.source import TRAIN, VAL
 from ..data.formats.summary import labeled_tasks
+from ..errors import ConfigError, DataError, OptionError
 from ..model_zoo import get_config
 from ..modeling.deploy import best_device
 from ..tasks import check_tasks
@@ -167,10 +168,10 @@ def seconds_per_step(cfg: CfgNode) -> float:
 def _choose_tasks(found: RegisteredData, tasks: Sequence[str]) -> list[str]:
     labeled = labeled_tasks(found.data.parts[TRAIN])
     if not labeled:
-        raise ValueError(f"{found.path}: the images for training have no objects, maps or captions")
+        raise DataError(f"{found.path}: the images for training have no objects, maps or captions")
     missing = [task for task in tasks if task not in labeled]
     if missing:
-        raise ValueError(
+        raise OptionError(
             f"--tasks {missing[0]}: {found.path} has no such labels; it has {', '.join(labeled)}"
         )
     chosen = [task for task in labeled if not tasks or task in tasks]
@@ -264,7 +265,7 @@ def _override(cfg: CfgNode, overrides: Sequence[str]) -> None:
     """Set the overrides, and the classes of the data sets that they name."""
     merge_overrides(cfg, overrides)
     if cfg.SOLVER.IMS_PER_BATCH == 0:  # the number of steps follows from it
-        raise ValueError("configuration: instead of SOLVER.IMS_PER_BATCH 0, use --batch auto")
+        raise ConfigError("configuration: instead of SOLVER.IMS_PER_BATCH 0, use --batch auto")
     set_configured_classes(cfg)
     head = cfg.MODEL.DETECTION_HEAD
     head.NUM_CLASSES = max(head.NUM_CLASSES, len(cfg.DATASETS.THING_CLASSES))

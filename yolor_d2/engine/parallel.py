@@ -7,6 +7,7 @@ from detectron2.utils import comm
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..errors import ConfigError
 from ..modeling.backbone import SelectiveBackbone
 from .optim.optimizer import freeze_parts
 
@@ -26,7 +27,7 @@ def prepare_for_training(
         checkpoint_activations(model)
     if sync_bn and comm.get_world_size() > 1:
         if next(model.parameters()).device.type != "cuda":
-            raise ValueError("MODEL.YOLOR.SYNC_BN: PyTorch supports this on GPUs only")
+            raise ConfigError("MODEL.YOLOR.SYNC_BN: PyTorch supports this on GPUs only")
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     freeze_parts(model, freeze)
     if channels_last:
@@ -41,7 +42,7 @@ def checkpoint_activations(model: nn.Module) -> None:
     """Let our backbones and necks compute activations again in the backward pass."""
     backbones = [each for each in model.modules() if isinstance(each, SelectiveBackbone)]
     if not backbones:
-        raise ValueError(
+        raise ConfigError(
             "MODEL.YOLOR.ACTIVATION_CHECKPOINTING is for backbones of yolor_d2; "
             f"{type(model).__name__} has none"
         )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.catalog.records import read_records
+from ..errors import ConfigError, DataError
 from ..evaluation.caption.cider import CiderD
 from ..evaluation.caption.metrics import tokenize
 from ..tokenizer import Tokenizer
@@ -85,7 +86,7 @@ def build_reward(
     if options is None:
         return None
     if tokenizer is None:
-        raise ValueError("MODEL.CAPTION_HEAD.SCST.SAMPLES is not 0, but there is no tokenizer")
+        raise ConfigError("MODEL.CAPTION_HEAD.SCST.SAMPLES is not 0, but there is no tokenizer")
     records = (record for name in dataset_names for record in read_records(name))
     return CaptionReward(
         references_by_image(records), tokenizer=tokenizer, end_token=options.end_token
@@ -104,7 +105,7 @@ def references_by_image(records: Iterable[Record]) -> dict[Hashable, Sequence[st
         image_id, file = record["image_id"], record["file_name"]
         other = files.setdefault(image_id, file)
         if other != file:
-            raise ValueError(
+            raise DataError(
                 f"{other} and {file} have the same image id {image_id}; rewards of "
                 "MODEL.CAPTION_HEAD.SCST need unique ids"
             )

@@ -13,7 +13,8 @@ from torch import nn
 
 from ..checkpoint.provenance import write_provenance
 from ..checkpoint.run_folder import RunFolder
-from ..checkpoint.saving import CheckpointError, Content
+from ..checkpoint.saving import Content
+from ..errors import CheckpointError, ConfigError, OutputError
 from ..modeling import deploy
 from .cpu_setting import CPUSetting
 from .evaluation import Results, scalars, verify
@@ -365,7 +366,7 @@ class Run(TrainerBase):
     def _check_changes(self, before: Content) -> None:
         changes = self.parts.config.changes(before["config"], self.provenance["config"])
         if changes and not self.allow_changes:
-            raise ValueError(
+            raise OutputError(
                 f"OUTPUT_DIR {self.folder.path} has a run of another configuration: "
                 f"{'; '.join(changes)}. Use another folder, or --allow-config-change"
             )
@@ -380,4 +381,4 @@ class Run(TrainerBase):
         if tokenizer is None or "tokenizer" not in data:
             return
         if data["tokenizer"].numpy().tobytes() != tokenizer.model_proto:
-            raise ValueError("TOKENIZER.MODEL is not the tokenizer of the run to resume")
+            raise ConfigError("TOKENIZER.MODEL is not the tokenizer of the run to resume")

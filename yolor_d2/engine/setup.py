@@ -18,36 +18,37 @@ from detectron2.utils.collect_env import collect_env_info
 from detectron2.utils.logger import setup_logger
 
 from ..checkpoint.run_folder import RunFolder
-from ..data.errors import BadFileError
-from .launch.errors import message_of, print_error
+from ..errors import DataError, ImageError, OutputError, family_of, line_of, message_of, print_error
 from .launch.processes import WRONG_USE
 from .log_file import LogFile, log_files
 
 logger = logging.getLogger(__name__)
 
 PRINTED = "is_printed"  # attribute of log records that are on the terminal already
-USER_ERRORS = (ValueError, BadFileError, OSError)
 
 
 @contextmanager
-def logged_errors(*kinds: type[BaseException], exit_code: int = WRONG_USE) -> Iterator[None]:
-    """Turn errors into one line and an exit code; the traceback goes to the log file.
+def logged_errors(*others: type[Exception], exit_code: int = WRONG_USE) -> Iterator[None]:
+    """Turn errors that users can cause into one line; the traceback goes to the log file.
 
     Args:
-        kinds: exceptions to handle; by default, those that users can cause.
-        exit_code: of the process.
+        others: exceptions to handle besides those of a family.
+        exit_code: of the process; wrong data always have WRONG_USE.
     """
-    handled = kinds or USER_ERRORS
     try:
         yield
-    except handled as error:
+    except Exception as error:
+        family = family_of(error)
+        if family is None and not isinstance(error, others):
+            raise
         log_error(error)
-        raise SystemExit(exit_code) from None
+        is_data = family is not None and issubclass(family, DataError | ImageError)
+        raise SystemExit(WRONG_USE if is_data else exit_code) from None
 
 
-def log_error(error: BaseException | str) -> None:
+def log_error(error: Exception) -> None:
     """Print an error on the terminal, and log it and the current traceback into the log file."""
-    message = message_of(error)
+    message = line_of(error)
     if logger.hasHandlers():
         logger.debug("traceback of the error", exc_info=True)
         logger.error("%s", message, extra={PRINTED: True})
@@ -133,7 +134,7 @@ def check_new_run(folder: RunFolder, *, overwrite: bool, sources: Sequence[str])
     if not folder.leftovers():
         return
     if not overwrite:
-        raise ValueError(
+        raise OutputError(
             f"OUTPUT_DIR {folder.path} has a run already: --resume continues it, --overwrite "
             "removes it"
         )
@@ -141,7 +142,7 @@ def check_new_run(folder: RunFolder, *, overwrite: bool, sources: Sequence[str])
     folder.unlock()
     for source in sources:
         if source and Path(source).resolve() in (path.resolve() for path in folder.leftovers()):
-            raise ValueError(f"{source} is in OUTPUT_DIR, which --overwrite empties")
+            raise OutputError(f"{source} is in OUTPUT_DIR, which --overwrite empties")
 
 
 def be_deterministic() -> None:

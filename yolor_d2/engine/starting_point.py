@@ -13,7 +13,7 @@ from torch import nn
 
 from ..checkpoint.release import StoredWeights
 from ..checkpoint.run_folder import RunFolder
-from ..checkpoint.saving import CheckpointError, Content, load_checkpoint
+from ..checkpoint.saving import Content, load_checkpoint
 from ..checkpoint.weights import (
     LoadReport,
     load_stored,
@@ -21,6 +21,7 @@ from ..checkpoint.weights import (
     read_weights,
     stored_in_checkpoint,
 )
+from ..errors import CheckpointError, ConfigError
 from ..modeling import deploy
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class StartingPoint:
             CheckpointError: a weight is missing or has another shape.
         """
         if self.stored is None:
-            raise ValueError(f"{weights_key} is empty: there is nothing to evaluate")
+            raise ConfigError(f"{weights_key} is empty: there is nothing to evaluate")
         model = build()
         logger.info("evaluating %s", self.path)
         self.load_into(model, strict=True)

@@ -20,9 +20,10 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..errors import NonFiniteError
 from ..modeling.objects import Reward
 from .cpu_setting import CPUSetting
-from .nonfinite import FloatBuffers, NonFiniteError, report_nonfinite
+from .nonfinite import FloatBuffers, report_nonfinite
 from .optim.ema import ModelEMA
 from .optim.loss_factors import LossFactors
 from .optim.schedule import Schedule

@@ -8,6 +8,7 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from ..data import build_tokenizer
+from ..errors import ConfigError
 from ..files import replace_file
 from ..tokenizer import Tokenizer
 from .launch.processes import local_rank
@@ -74,7 +75,7 @@ def choose_tokenizer(
     # A run is resumed even if the file has been removed.
     is_given = bool(model) and not (is_resumed and not Path(model).is_file())
     if is_given and Tokenizer.load(model) != tokenizer:
-        raise ValueError(
+        raise ConfigError(
             f"TOKENIZER.MODEL {model} is not the tokenizer that {start.path} was trained with; "
             '"" takes the latter'
         )

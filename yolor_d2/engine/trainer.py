@@ -21,6 +21,7 @@ from ..data.catalog.registered import require_registered
 from ..data.catalog.shared_classes import set_configured_classes
 from ..data.formats.registration import ensure_registered, register_configured
 from ..data.loading.validation import build_validation_loader
+from ..errors import ConfigError
 from ..evaluation import build_evaluator
 from ..model_zoo import load_config
 from ..modeling.deploy import best_device
@@ -77,7 +78,7 @@ class Trainer(Run, DefaultTrainer):
         self, cfg: CfgNode, *, allow_changes: bool = False, overwrite: bool = False
     ) -> None:
         if "YOLOR" not in cfg.MODEL:
-            raise ValueError(
+            raise ConfigError(
                 "the configuration lacks the keys of yolor_d2: call yolor_d2.add_yolor_config(cfg)"
             )
         ensure_registered(cfg)
@@ -258,7 +259,7 @@ class Trainer(Run, DefaultTrainer):
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
         if evaluators is not None and len(evaluators) != len(names):
-            raise ValueError(
+            raise ConfigError(
                 f"DATASETS.TEST has {len(names)} data sets, but there are "
                 f"{len(evaluators)} evaluators"
             )

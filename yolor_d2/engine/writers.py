@@ -26,6 +26,7 @@ from detectron2.utils.events import (
     get_event_storage,
 )
 
+from ..errors import PackageError
 from ..files import replace_file
 
 logger = logging.getLogger(__name__)
@@ -327,7 +328,7 @@ class WeightsAndBiases(EventWriter):
 
     def __init__(self, folder: Path) -> None:
         if find_spec("wandb") is None:
-            raise ValueError("LOG.WANDB needs Weights & Biases: pip install wandb")
+            raise PackageError("LOG.WANDB needs Weights & Biases: pip install wandb")
         self.folder = folder
         self._new_values = _NewValues()
         self._run: Any = None

@@ -10,6 +10,7 @@ from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
 from ..data.catalog.records import COMPLETE, known_tasks, labeled_classes, read_records
+from ..errors import ConfigError, DataError
 from ..tasks import TASKS
 from .caption.evaluator import CaptionEvaluator
 from .coco.evaluator import InstanceEvaluator
@@ -42,7 +43,7 @@ def build_evaluator(
         output_folder: of result files; None: OUTPUT_DIR/inference/<data set>.
     """
     if cfg.TEST.COCO_PROCESSES < 1:
-        raise ValueError(f"TEST.COCO_PROCESSES must be at least 1, is {cfg.TEST.COCO_PROCESSES}")
+        raise ConfigError(f"TEST.COCO_PROCESSES must be at least 1, is {cfg.TEST.COCO_PROCESSES}")
     tasks = set(cfg.MODEL.YOLOR.TASKS)
     if {"mask", "semantic"} <= tasks and cfg.MODEL.PANOPTIC_FPN.COMBINE.ENABLED:
         tasks.add("panoptic")
@@ -131,7 +132,7 @@ def _annotated_tasks(dataset_name: str, tasks: Collection[str]) -> set[str]:
         missing |= dict.fromkeys(missing.keys() & unnamed, "")
     reasons = [f"{task} ({reason})" for task, reason in missing.items() if reason]
     if len(reasons) == len(missing):
-        raise ValueError(f"{dataset_name}: nothing to evaluate: {', '.join(reasons)}")
+        raise DataError(f"{dataset_name}: nothing to evaluate: {', '.join(reasons)}")
     if reasons:
         logger.warning("%s: not evaluated: %s", dataset_name, ", ".join(reasons))
     return {task for task, reason in missing.items() if not reason}

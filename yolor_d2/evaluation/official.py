@@ -15,6 +15,7 @@ from detectron2.evaluation import (
 )
 
 from ..data.catalog.records import read_metadata
+from ..errors import DataError, PackageError
 
 SCRIPTS = "cityscapesscripts.evaluation"
 
@@ -51,13 +52,13 @@ def build_official_evaluator(
     """
     task, module = REQUIREMENTS[kind]
     if task not in tasks:
-        raise ValueError(f"{dataset_name}: nothing to evaluate: {kind} evaluates {task}")
+        raise DataError(f"{dataset_name}: nothing to evaluate: {kind} evaluates {task}")
     if module:
         try:
             _supply_numpy(importlib.import_module(module))
         except ModuleNotFoundError as error:
             message = f"{dataset_name}: its evaluation needs the package {error.name}"
-            raise ValueError(message) from error
+            raise PackageError(message) from error
     read_metadata(dataset_name)
     if kind == "pascal_voc":
         return PascalVOCDetectionEvaluator(dataset_name)

@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from ..data.catalog.categories import IGNORE_LABEL
 from ..data.catalog.records import read_metadata, read_records
 from ..data.files.panoptic_maps import segment_ids, segment_labels
+from ..errors import DataError, LabelError
 from ..files import write_json
 from .gathering import gather
 from .missing import Missing
@@ -74,7 +75,7 @@ class SemanticEvaluator(DatasetEvaluator):
         }
         count = len(self._class_names)
         if count > MAX_CLASSES:
-            raise ValueError(
+            raise DataError(
                 f"{dataset_name}: has {count} semantic classes, 8-bit maps hold {MAX_CLASSES}"
             )
         # Label of a pixel -> row of the counts: the classes, then ignored, then invalid.
@@ -122,18 +123,18 @@ class SemanticEvaluator(DatasetEvaluator):
     def _count(self, predicted: np.ndarray, truth: np.ndarray, path: str) -> np.ndarray:
         """Return the confusion matrix of one image."""
         if truth.dtype != np.uint8 or truth.ndim != 2:
-            raise ValueError(f"{path}: is not a map of 8-bit class indices")
+            raise LabelError(f"{path}: is not a map of 8-bit class indices")
         count = len(self._class_names)
         positions = predicted * (count + 2) + self._rows[truth]  # (H, W)
         pixels = np.bincount(positions.ravel(), minlength=count * (count + 2))
         if len(pixels) > count * (count + 2):
-            raise ValueError(
+            raise DataError(
                 f"class {predicted.max()} is predicted, "
                 f"but {self._dataset_name} has {count} semantic classes"
             )
         table = pixels.reshape(count, count + 2)
         if table[:, -1].any():
-            raise ValueError(f"{path}: has labels that are not classes of {self._dataset_name}")
+            raise LabelError(f"{path}: has labels that are not classes of {self._dataset_name}")
         return table[:, :count].T
 
     def _to_coco_stuff(self, labels: np.ndarray, file_name: str) -> list[Json]:

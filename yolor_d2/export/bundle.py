@@ -18,6 +18,7 @@ from .. import __version__
 from ..data import MultiTaskMapper
 from ..data.catalog.class_tables import describe_classes
 from ..data.loading.build import make_test_loader
+from ..errors import ExportError, PackageError
 from ..inference.loading import Network
 from ..letterbox import PAD_VALUE, pad_images
 from ..modeling.meta_arch import YOLOR
@@ -55,12 +56,12 @@ class Form(NamedTuple):
         if missing:
             extra = "openvino" if missing == ["openvino"] else "export"
             names = ", ".join(missing)
-            raise ValueError(
+            raise PackageError(
                 f"--format {self.format} needs {names}: pip install 'yolor_d2[{extra}]'"
             )
         if self.format not in RUN_BY_RUNNER and (self.end_to_end or self.precision != "fp32"):
             options = "--end-to-end, --fp16 and --int8 are"
-            raise ValueError(f"{options} for {' and '.join(RUN_BY_RUNNER)}, not {self.format}")
+            raise ExportError(f"{options} for {' and '.join(RUN_BY_RUNNER)}, not {self.format}")
 
 
 def export(

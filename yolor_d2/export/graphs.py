@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from ..errors import ExportError
 from ..letterbox import PAD_VALUE
 from ..modeling.heads import (
     AnchorFreeHead,
@@ -145,7 +146,7 @@ def parts_of(model: YOLOR) -> dict[str, Part]:
     }.items():
         head = model.heads.get(task)
         if head is not None and not isinstance(head, kind):
-            raise ValueError(f"cannot export {type(head).__name__}: it is not a head of yolor_d2")
+            raise ExportError(f"cannot export {type(head).__name__}: it is not a head of yolor_d2")
     parts = {VISION: _vision_part(model)}
     if model.caption_head is not None:
         parts |= _caption_parts(model.caption_head)

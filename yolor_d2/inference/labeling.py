@@ -17,6 +17,7 @@ from ..data.catalog.categories import IGNORE_LABEL
 from ..data.catalog.coco_join import IMAGE_SUFFIXES
 from ..data.files.contents import read_bytes
 from ..data.files.semantic_files import CLASS_FILE, write_index_png
+from ..errors import OptionError, OutputError
 from ..files import replace_file, write_json
 from .labels import ImageLabels, LabelClasses, Thresholds, make_labels
 from .media import VIDEO_SUFFIXES, OnError, open_inputs
@@ -33,7 +34,7 @@ def check_inputs(inputs: Sequence[str]) -> None:
     for name in inputs:
         is_camera = name.isdecimal() and not Path(name).exists()
         if is_camera or "://" in name or Path(name).suffix.lower() in VIDEO_SUFFIXES:
-            raise ValueError(f"{name}: only images, folders and zip files can be labeled")
+            raise OptionError(f"{name}: only images, folders and zip files can be labeled")
 
 
 def check_output(folder: Path, inputs: Sequence[str], *, overwrite: bool) -> None:
@@ -41,12 +42,12 @@ def check_output(folder: Path, inputs: Sequence[str], *, overwrite: bool) -> Non
     place = folder.resolve()
     for name in inputs:
         if os.path.exists(name) and place in (Path(name).resolve(), *Path(name).resolve().parents):
-            raise ValueError(f"{folder}: contains {name}; choose another output folder")
+            raise OutputError(f"{folder}: contains {name}; choose another output folder")
     taken = [name for name in (ANNOTATIONS, IMAGES) if os.path.lexists(folder / name)]
     if taken and not overwrite:
-        raise ValueError(f"{folder}: has {taken[0]}; choose another folder, or --overwrite it")
+        raise OutputError(f"{folder}: has {taken[0]}; choose another folder, or --overwrite it")
     if taken and not (folder / ANNOTATIONS / MARK).is_file():
-        raise ValueError(f"{folder}: its {taken[0]} are not from yolor-d2 label; choose another")
+        raise OutputError(f"{folder}: its {taken[0]} are not from yolor-d2 label; choose another")
 
 
 class LabelWriter:

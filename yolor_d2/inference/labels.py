@@ -11,6 +11,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from ..data.catalog.categories import IGNORE_LABEL, MAX_CLASSES, Categories
+from ..errors import OptionError
 from ..modeling.panoptic import panoptic_tables
 from ..structures import SemanticMap, instances_to_coco_json
 from .prediction import Json, Prediction
@@ -33,12 +34,12 @@ class Thresholds(NamedTuple):
     def check(self) -> None:
         """Raise a ValueError that names the flag of an invalid value."""
         if not 0 <= self.unsure <= self.score <= 1:
-            raise ValueError(
+            raise OptionError(
                 f"--unsure-threshold {self.unsure} must be between 0 and --score-threshold "
                 f"{self.score}, and that at most 1"
             )
         if not 0 <= self.pixel <= 1:
-            raise ValueError(f"--pixel-threshold must be between 0 and 1, not {self.pixel}")
+            raise OptionError(f"--pixel-threshold must be between 0 and 1, not {self.pixel}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class LabelClasses:
         metadata, tasks = predictor.metadata, predictor.tasks
         sem_seg = _table(metadata, "stuff") if "semantic" in tasks else None
         if sem_seg is not None and len(sem_seg) > MAX_CLASSES:
-            raise ValueError(
+            raise OptionError(
                 f"{len(sem_seg)} semantic classes do not fit into PNGs, which have at most "
                 f"{MAX_CLASSES}: leave out semantic with --tasks"
             )

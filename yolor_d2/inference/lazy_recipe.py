@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..checkpoint.release import StoredWeights
 from ..data import MultiTaskMapper
 from ..earlier_names import group_arguments
+from ..errors import ConfigError, OptionError, UnsafeError
 from ..modeling import YOLOR
 from ..modeling.backbone import elan_shapes, gelan_pan_shapes, gelan_shapes, pan_shapes
 from ..modeling.heads import read_by_caption_head
@@ -48,7 +49,7 @@ class LazyRecipe:
     ) -> None:
         model, mapper = (cfg.get(name) or {} for name in ("model", "test_mapper"))
         if "_target_" not in model or _last_name(mapper.get("_target_")) != MAPPER:
-            raise ValueError(f"the LazyConfig must have a model, and a {MAPPER} as test_mapper")
+            raise ConfigError(f"the LazyConfig must have a model, and a {MAPPER} as test_mapper")
         group_arguments(model)
         heads = {task: model.get(f"{task}_head") for task in TASKS}
         self.tasks = [task for task, head in heads.items() if head is not None]
@@ -94,9 +95,9 @@ class LazyRecipe:
             model = instantiate({**node, "tokenizer": tokenizer})
         except (TypeError, KeyError, AttributeError, OmegaConfBaseException) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(f"the LazyConfig's model cannot be built: {reason}") from None
+            raise ConfigError(f"the LazyConfig's model cannot be built: {reason}") from None
         if not isinstance(model, YOLOR):
-            raise ValueError(f"the LazyConfig's model is {type(model).__name__}; it must be YOLOR")
+            raise ConfigError(f"the LazyConfig's model is {type(model).__name__}; it must be YOLOR")
         return model.to(self.device)
 
     def _tokenizer(self, stored: StoredWeights) -> Tokenizer | None:
@@ -115,12 +116,12 @@ def set_usable_vocab(caption_head: DictConfig, size: int) -> None:
 def read_lazy(path: Path) -> DictConfig:
     """Load the LazyConfig of a *.py file, which is executed."""
     if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+        raise ConfigError(f"{path}: no such file")
     try:
         return LazyConfig.load(str(path))
     except Exception as error:  # user code can raise anything
         reason = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"{path}: {type(error).__name__}: {reason}") from None
+        raise ConfigError(f"{path}: {type(error).__name__}: {reason}") from None
 
 
 def parse_lazy(text: str) -> DictConfig | None:
@@ -143,7 +144,7 @@ def parse_lazy(text: str) -> DictConfig | None:
         return None
     for name in _called(cfg.get("model")):
         if not _is_part(name):
-            raise ValueError(
+            raise UnsafeError(
                 f"{name} is not part of yolor_d2's networks: pass the LazyConfig's file"
             )
     return cfg
@@ -195,6 +196,6 @@ def _with_options(cfg: DictConfig, opts: Sequence[Any]) -> DictConfig:
         name, equals, value = option.partition("=")
         parent = OmegaConf.select(cfg, name.rpartition(".")[0])
         if not (equals and name.startswith("model.") and isinstance(parent, DictConfig)):
-            raise ValueError(f"{option}: must be model.NAME=VALUE with a NAME of the LazyConfig")
+            raise OptionError(f"{option}: must be model.NAME=VALUE with a NAME of the LazyConfig")
         OmegaConf.update(cfg, name, OmegaConf.from_dotlist([f"value={value}"]).value)
     return cfg

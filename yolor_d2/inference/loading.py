@@ -16,6 +16,7 @@ from ..checkpoint.published.configuration import configuration_of
 from ..checkpoint.release import StoredWeights
 from ..checkpoint.weights import load_stored, local_path, read_weights
 from ..data.catalog.class_tables import find_metadata, make_metadata, registered
+from ..errors import CheckpointError, OptionError
 from ..model_zoo import find_config, load_config
 from ..modeling import YOLOR, deploy
 from ..modeling.deploy import best_device
@@ -62,7 +63,7 @@ def load_network(
         folded: whether batch norms and implicit vectors are folded for inference.
     """
     if not 0 <= score_threshold <= 1:
-        raise ValueError(f"score_threshold must be between 0 and 1, not {score_threshold}")
+        raise OptionError(f"score_threshold must be between 0 and 1, not {score_threshold}")
     shared: Any = {
         "device": _check_device(device or best_device()),
         "score_threshold": score_threshold,
@@ -72,10 +73,10 @@ def load_network(
         recipe = _recipe(_read_config(source), shared)
         path = local_path(weights or recipe.weights)
         if not path.name:
-            raise ValueError(f"{_name(source)}: a configuration needs weights")
+            raise OptionError(f"{_name(source)}: a configuration needs weights")
         stored = read_weights(path)
     elif weights is not None:
-        raise ValueError(f"{source}: is not a configuration (*.yaml, *.py), as weights need")
+        raise OptionError(f"{source}: is not a configuration (*.yaml, *.py), as weights need")
     else:
         path = Path(source)
         stored = read_weights(path)
@@ -106,15 +107,15 @@ def _stored_config(stored: StoredWeights, path: Path) -> Config:
     if not text and "network" in stored.provenance:
         return _published_config(stored)
     if not text:
-        raise ValueError(
+        raise CheckpointError(
             f"{path}: contains no configuration: pass one, with this file as its weights"
         )
     try:
         cfg = parse_yaml(text) or parse_lazy(text)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}, with this file as its weights") from None
+    except CheckpointError as error:
+        raise type(error)(f"{path}: {error}, with this file as its weights") from None
     if cfg is None:
-        raise ValueError(
+        raise CheckpointError(
             f"{path}: contains the configuration of another version: pass a configuration, with "
             "this file as its weights"
         )
@@ -139,7 +140,7 @@ def _check_device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name}: {str(error).splitlines()[0]}") from None
+        raise OptionError(f"device {name}: {str(error).splitlines()[0]}") from None
     return name
 
 
@@ -148,7 +149,7 @@ def _needed_tasks(recipe: Recipe, tasks: Sequence[str]) -> list[str]:
     check_tasks(tasks, ())
     if missing := sorted(set(tasks) - set(recipe.tasks)):
         trained = ", ".join(recipe.tasks)
-        raise ValueError(f"the network has no {', '.join(missing)}, only {trained}")
+        raise OptionError(f"the network has no {', '.join(missing)}, only {trained}")
     needed = set(tasks)
     if "caption" in tasks:
         needed |= recipe.caption_needs

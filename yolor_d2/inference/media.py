@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..data.errors import BadFileError, DataError
 from ..data.files.contents import ARCHIVE_SUFFIX
 from ..data.files.images import read_upright
 from ..data.formats.recognize import fitting_formats, recognize
 from ..data.formats.source import list_files
+from ..errors import BadFileError, DataError
 
 IMAGE_SUFFIXES = frozenset(
     ".avif .bmp .gif .jp2 .jpeg .jpg .jpe .pbm .pgm .png .ppm .tif .tiff .webp".split()  # noqa: SIM905

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ..errors import OptionError, OutputError, PackageError
 from ..files import replace_file
 from ..visualization import BACKGROUND, caption_strip, compatible_layers
 from .media import Media, OnError, open_inputs
@@ -36,7 +37,7 @@ def layers_to_draw(chosen: Sequence[str], available: Sequence[str]) -> Sequence[
         ValueError: a chosen layer is not available.
     """
     if missing := [layer for layer in chosen if layer not in available]:
-        raise ValueError(
+        raise OptionError(
             f"layers {', '.join(missing)}: not predicted by this network; its layers are "
             f"{', '.join(available)}"
         )
@@ -69,7 +70,7 @@ class Output:
         for name in inputs:
             home = name if os.path.isdir(name) else os.path.dirname(name)
             if os.path.exists(name) and Path(home).resolve() == place:
-                raise ValueError(f"{folder}: contains {name}; choose another output folder")
+                raise OutputError(f"{folder}: contains {name}; choose another output folder")
         self.folder = folder
         self.draw = partial(Prediction.draw, layers=layers, opacity=opacity)
         self.seconds: list[float] = []
@@ -207,7 +208,7 @@ class Video:
                 self._canvas = np.empty((size[1], size[0], 3), np.uint8)
                 self._name = self._free_name(prediction.source, suffix)
                 return
-        raise OSError(f"{self._folder}: this OpenCV build has no codec to write videos")
+        raise PackageError(f"{self._folder}: this OpenCV build has no codec to write videos")
 
 
 def write_predictions(

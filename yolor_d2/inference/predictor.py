@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
 from ..data.views.mapper import make_test_image
+from ..errors import OptionError
 from ..visualization import LAYERS
 from .loading import Config, PathLike, load_network
 from .media import Media, OnError, OneSource, Picture, Source, open_media, raise_error
@@ -53,7 +54,7 @@ class Predictor:
         opts: Sequence[Any] = (),
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+            raise OptionError(f"batch_size must be at least 1, not {batch_size}")
         self.batch_size = batch_size
         self.model, self.tasks, recipe, self.metadata = load_network(
             config_or_checkpoint,

@@ -13,6 +13,7 @@ from ..checkpoint.release import StoredWeights
 from ..compat import remove_main_keys
 from ..config import add_yolor_config
 from ..config.merging import merge_overrides
+from ..errors import CheckpointError, ConfigError
 from ..modeling import YOLOR
 from ..modeling.heads import read_by_caption_head
 from ..tokenizer import Tokenizer
@@ -111,7 +112,7 @@ def parse_yaml(text: str) -> CfgNode | None:
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError):
         return None
     if unknown:
-        raise ValueError(
+        raise CheckpointError(
             f"its configuration has keys that are unknown here ({', '.join(unknown)}): pass a "
             "configuration"
         )
@@ -124,6 +125,6 @@ def _check(cfg: CfgNode) -> None:
     name = cfg.MODEL.META_ARCHITECTURE
     kind = META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else None
     if not (isinstance(kind, type) and issubclass(kind, YOLOR)):
-        raise ValueError(f"MODEL.META_ARCHITECTURE is {name}; it must be YOLOR")
+        raise ConfigError(f"MODEL.META_ARCHITECTURE is {name}; it must be YOLOR")
     if cfg.INPUT.DATASET_MAPPER_NAME != "multitask":
-        raise ValueError("INPUT.DATASET_MAPPER_NAME must be multitask: others resize differently")
+        raise ConfigError("INPUT.DATASET_MAPPER_NAME must be multitask: others resize differently")

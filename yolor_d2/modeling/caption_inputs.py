@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
 from .heads.caption.regions import Regions, found_regions, true_regions
 from .layers import FrozenStatistics
 from .objects import HeadOutputs, Objects
@@ -34,11 +35,11 @@ def check_heads(heads: Mapping[str, Any]) -> None:
     caption_head = heads.get("caption")
     missing = sorted(tasks_read(caption_head, heads) - heads.keys())
     if missing:
-        raise ValueError(
+        raise ConfigError(
             f"{type(caption_head).__name__} reads heads that are missing: {', '.join(missing)}"
         )
     if reads_outputs(caption_head) and not hasattr(heads["semantic"], "shared_map"):
-        raise ValueError(
+        raise ConfigError(
             f"{type(caption_head).__name__} reads a map that {type(heads['semantic']).__name__} "
             "does not share: MODEL.SEM_SEG_HEAD.NAME DenseNeckSemanticHead does"
         )

@@ -4,6 +4,7 @@ from detectron2.config import CfgNode
 
 from ..data.catalog.records import read_metadata
 from ..data.catalog.registered import require_registered
+from ..errors import ConfigError
 
 
 def number_of_classes(cfg: CfgNode, node: str, names: str) -> int:
@@ -21,19 +22,19 @@ def number_of_classes(cfg: CfgNode, node: str, names: str) -> int:
     key = f"MODEL.{node}.NUM_CLASSES"
     number = cfg.MODEL[node].NUM_CLASSES
     if number < 0:
-        raise ValueError(f"{key} is {number}")
+        raise ConfigError(f"{key} is {number}")
     counts = named_classes(cfg, names)
     most = max(counts.values(), default=0)
     if number == 0:
         require_registered(name for name, count in counts.items() if not count)
     if number == 0 and (most == 0 or len(set(counts.values()) - {0}) > 1):
         hint = "; DATASETS.THING_CLASSES matches them by name" * (names == "thing_classes")
-        raise ValueError(
+        raise ConfigError(
             f"{key} is 0, but the data sets do not have one number of classes: "
             f"{counts or 'DATASETS.TRAIN is empty'}{hint * bool(counts)}"
         )
     if 0 < number < most:
-        raise ValueError(f"{key} is {number}, but the data have {most} classes: {counts}")
+        raise ConfigError(f"{key} is {number}, but the data have {most} classes: {counts}")
     return number or most
 
 

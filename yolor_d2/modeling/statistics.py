@@ -14,6 +14,7 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from ..data.formats.registration import ensure_registered
+from ..errors import ConfigError
 from ..model_zoo import find_config, load_config
 from .backbone import GELANPAN, PAN
 from .meta_arch import YOLOR
@@ -65,7 +66,7 @@ def build_network(path: str, overrides: list[str]) -> nn.Module:
     except (ValueError, OSError):
         raise
     except Exception as error:  # parsers, registries and constructors raise errors of many types
-        raise ValueError(f"{path}: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
 
 
 def part_names(model: nn.Module) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
+from ..errors import ConfigError
 from ..structures import RLEMasks
 
 Sample = dict[str, Any]
@@ -60,7 +61,7 @@ class TestTimeAugmentation(nn.Module):
     def from_config(cls, cfg: CfgNode, model: nn.Module) -> "TestTimeAugmentation":
         """Augmentation with the settings of TEST.TTA."""
         if "detection" not in cfg.MODEL.YOLOR.TASKS:
-            raise ValueError(
+            raise ConfigError(
                 'TEST.TTA augments boxes and masks: MODEL.YOLOR.TASKS lacks "detection"'
             )
         return cls(

@@ -13,6 +13,7 @@ from detectron2.structures import BitMasks, Instances, PolygonMasks
 from torch import Tensor
 
 from ..checks import check_choice, check_range
+from ..errors import ConfigError, DataError
 from ..letterbox import MODES, Content, pad_images
 from .objects import CaptionTargets, GroundTruthMasks, Objects
 
@@ -45,7 +46,7 @@ class ViewOptions(NamedTuple):
         check_choice("MODEL.YOLOR.PAD", self.pad, MODES)
         check_range("MODEL.YOLOR", {"TEST_DIVISOR": self.test_divisor}, low=1)
         if self.weak_bn == "frozen" and not strong_tasks:
-            raise ValueError(
+            raise ConfigError(
                 "MODEL.YOLOR.WEAK_BN is frozen, but INPUT.WEAK_VIEW_TASKS has all tasks: the "
                 "statistics of batch norms would never be updated"
             )
@@ -93,7 +94,7 @@ def make_view(
     """
     key = f"{prefix}image"
     if any(key not in sample for sample in batch):
-        raise ValueError(
+        raise ConfigError(
             f'a sample has no "{key}", needed by {", ".join(sorted(tasks))}: '
             "INPUT.WEAK_VIEW_TASKS differs from that of the data, or the mapper makes no such view"
         )
@@ -209,7 +210,7 @@ def _common_stride(batch: Sequence[Sample], key: str, known: Sequence[bool]) -> 
         sample.get(key, 1) for sample, has_target in zip(batch, known, strict=True) if has_target
     }
     if len(strides) > 1:
-        raise ValueError(f'samples of one batch have "{key}" of {sorted(strides)}')
+        raise DataError(f'samples of one batch have "{key}" of {sorted(strides)}')
     return strides.pop() if strides else STRIDE_WITHOUT_TARGETS
 
 
@@ -217,7 +218,7 @@ def _check_size(target: Tensor, image_size: Sequence[int], stride: int, key: str
     """Refuse a target that does not have its image's size at the stride that the sample has."""
     expected = tuple(-(-side // stride) for side in image_size[-2:])
     if tuple(target.shape[-2:]) != expected:
-        raise ValueError(
+        raise DataError(
             f"a target is {tuple(target.shape[-2:])}, which is not {expected}, the size of its "
             f'image at "{key}" {stride}: the mapper must provide the stride of its targets'
         )
@@ -238,7 +239,7 @@ def _pad(planes: Tensor, height: int, width: int, *, value: int) -> Tensor:
 def check_pixels(mean: Sequence[float], deviation: Sequence[float]) -> None:
     """Raise ValueError for means and deviations that cannot normalize images."""
     if len(mean) != len(deviation) or not all(deviation):
-        raise ValueError(
+        raise ConfigError(
             f"MODEL.PIXEL_MEAN is {list(mean)} and MODEL.PIXEL_STD is {list(deviation)}; they need "
             "a number for each channel, and deviations are not 0"
         )

@@ -14,6 +14,7 @@ from detectron2.structures import Boxes, Instances
 
 from ..data.catalog.records import read_records
 from ..data.files.contents import read_json
+from ..errors import FileError, OptionError
 from ..structures import RLEMasks
 from ..visualization import draw_results, side_by_side
 from .ground_truth import record_image, true_instances
@@ -153,18 +154,18 @@ def read_results(folder: Path, test_sets: Sequence[str], *, threshold: float) ->
     name = folder.resolve().name
     if name not in DatasetCatalog.list():
         if len(test_sets) != 1:
-            raise ValueError(
+            raise OptionError(
                 f"{folder}: its name is not a data set, and DATASETS.TEST does not have exactly one"
             )
         name = test_sets[0]
     objects = _read_list(folder / OBJECTS_FILE, {"image_id", "category_id", "bbox", "score"})
     captions = _read_list(folder / CAPTIONS_FILE, {"image_id", "caption"})
     if objects is None and captions is None:
-        raise ValueError(f"{folder}: has neither {OBJECTS_FILE} nor {CAPTIONS_FILE}")
+        raise FileError(f"{folder}: has neither {OBJECTS_FILE} nor {CAPTIONS_FILE}")
     records = {record["image_id"]: record for record in read_records(name)}
     found = {result["image_id"] for result in [*(objects or ()), *(captions or ())]}
     if found and found.isdisjoint(records):
-        raise ValueError(f"{folder}: has no results for images of {name}")
+        raise FileError(f"{folder}: has no results for images of {name}")
     metadata = MetadataCatalog.get(name)
     return Album(
         dataset_name=name,
@@ -182,10 +183,10 @@ def _read_list(path: Path, fields: set[str]) -> list[Json] | None:
         return None
     content = read_json(path)
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-        raise ValueError(f"{path}: is not a list of results")
+        raise FileError(f"{path}: is not a list of results")
     for entry in content:
         if missing := fields - entry.keys():
-            raise ValueError(f"{path}: a result has no {min(missing)}")
+            raise FileError(f"{path}: a result has no {min(missing)}")
     return content
 
 
@@ -194,7 +195,7 @@ def _by_image(results: Sequence[Json], metadata: Metadata, path: Path) -> dict[i
     to_index = metadata.get("thing_dataset_id_to_contiguous_id", {})
     unknown = {result["category_id"] for result in results} - to_index.keys()
     if unknown:
-        raise ValueError(f"{path}: category {min(unknown)} is not a class of {metadata.name}")
+        raise FileError(f"{path}: category {min(unknown)} is not a class of {metadata.name}")
     by_image: dict[int, list[Json]] = defaultdict(list)
     for result in results:
         category = to_index[result["category_id"]]

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..data import build_test_loader
 from ..data.catalog.records import read_records
 from ..engine.trainer import build_for_inference
+from ..errors import ConfigError, DataError
 from ..visualization import BACKGROUND, IMAGE_PANEL, PANELS, draw_panels, side_by_side, stack
 from .ground_truth import record_image, true_result
 
@@ -31,7 +32,7 @@ def draw_test_set(cfg: CfgNode, *, number: int, threshold: float) -> int:
         The number of pictures.
     """
     if not cfg.DATASETS.TEST:
-        raise ValueError("DATASETS.TEST is empty: there is nothing to draw")
+        raise ConfigError("DATASETS.TEST is empty: there is nothing to draw")
     model = build_for_inference(cfg)
     name = cfg.DATASETS.TEST[0]
     items = islice(chain.from_iterable(build_test_loader(cfg, name)), number)
@@ -74,7 +75,7 @@ def compare_all(
         ]
         has_caption = "caption" in truth or "caption" in found
         if not has_caption and all(list(pictures) == [IMAGE_PANEL] for pictures in panels):
-            raise ValueError("there is nothing to draw: neither captions nor class names")
+            raise DataError("there is nothing to draw: neither captions nor class names")
         yield compare(*panels)
 
 

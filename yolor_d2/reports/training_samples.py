@@ -9,6 +9,7 @@ from detectron2.data import MetadataCatalog
 
 from ..data import build_tokenizer, build_train_loader
 from ..data.catalog.records import read_records
+from ..errors import ConfigError
 from ..visualization import draw_panels, sample_pictures
 from .ground_truth import record_image, true_result
 from .html_page import Figure, Section
@@ -22,7 +23,9 @@ NOTE = (
 def draw_samples(cfg: CfgNode, number: int) -> Iterator[Section]:
     """Yield a section per sample for the first samples of the training loader."""
     if cfg.INPUT.DATASET_MAPPER_NAME != "multitask":
-        raise ValueError("INPUT.DATASET_MAPPER_NAME must be multitask: other mappers have no views")
+        raise ConfigError(
+            "INPUT.DATASET_MAPPER_NAME must be multitask: other mappers have no views"
+        )
     tokenizer = build_tokenizer(cfg) if "caption" in cfg.MODEL.YOLOR.TASKS else None
     records = {
         record["file_name"]: (record, MetadataCatalog.get(name))

@@ -5,21 +5,20 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..engine.launch.errors import print_error
-from .errors import WRONG_USE, one_line_errors
+from ..errors import PackageError
+from .errors import one_line_errors
 
 CHECKOUT = Path(__file__).parents[2]
 
 
-@one_line_errors()
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks of the checkout; returns the exit code."""
     if not (CHECKOUT / "benchmarks/__main__.py").is_file():
-        print_error(
+        raise PackageError(
             "not part of the installed package; run `python -m benchmarks` in a checkout of the "
-            "yolor_d2 repository",
+            "yolor_d2 repository"
         )
-        return WRONG_USE
     if str(CHECKOUT) not in sys.path:
         sys.path.insert(0, str(CHECKOUT))
     importlib.import_module("benchmarks.__main__").main(arguments)

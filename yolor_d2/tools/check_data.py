@@ -18,11 +18,10 @@ from pathlib import Path
 from ..data.catalog.registered import require_registered
 from ..data.checks.dataset import ProblemList, check_dataset, open_report
 from ..data.checks.summary import class_table, problem_lines, task_table
-from ..data.errors import BadFileError, DataError
 from ..data.formats.registration import NAMES, register_own_data
 from ..data.formats.summary import summary
 from ..engine.launch.arguments import add_import, import_modules
-from ..engine.launch.errors import print_error
+from ..errors import DataError, print_error
 from .errors import FAILED, WRONG_USE, one_line_errors
 
 
@@ -61,7 +60,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-@one_line_errors(BadFileError)
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check data sets and print the result; returns the exit code."""
     options = parse_arguments(arguments)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..errors import PackageError
 from .errors import one_line_errors
 
 SHELLS = ("bash", "zsh", "tcsh")
@@ -26,12 +27,12 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors()
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the script; returns the exit code."""
     args = make_parser().parse_args(arguments)
     if find_spec("shtab") is None:
-        raise ValueError("shtab is not installed: pip install 'yolor_d2[completion]'")
+        raise PackageError("shtab is not installed: pip install 'yolor_d2[completion]'")
     from yolor_d2_cli import MODULES, SUMMARIES
 
     print(script(args.shell, MODULES, SUMMARIES))

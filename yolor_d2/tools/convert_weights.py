@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors()
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert one file; returns the exit code."""
     args = make_parser().parse_args(arguments)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import torch
 
-from ..data.errors import BadFileError
 from ..data.formats.registration import register_configured
 from ..engine.launch.arguments import import_modules
 from ..model_zoo import load_config
@@ -26,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors(KeyError, BadFileError)
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw predictions on the first images of the test set; returns the exit code."""
     args = make_parser().parse_args(arguments)

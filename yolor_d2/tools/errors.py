@@ -8,7 +8,7 @@ from typing import ParamSpec
 
 from yolor_d2_cli import MODULES
 
-from ..engine.launch.errors import print_error
+from ..errors import family_of, print_error
 
 FAILED = 1
 WRONG_USE = 2
@@ -19,29 +19,21 @@ MODULE_COMMAND = "python -m yolor_d2.tools."
 Arguments = ParamSpec("Arguments")
 
 
-def one_line_errors(
-    *others: type[Exception],
-) -> Callable[[Callable[Arguments, int]], Callable[Arguments, int]]:
-    """Decorate a `main`: errors that users can cause are printed, and the exit code is 2.
+def one_line_errors(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
+    """Decorate a `main`: errors that users can cause are printed, and the exit code is 2."""
 
-    Args:
-        others: exceptions to handle besides ValueError and OSError.
-    """
-    handled: tuple[type[Exception], ...] = (ValueError, OSError, *others)
+    @functools.wraps(main)
+    def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
+        with program_named(command_of(main.__module__)):
+            try:
+                return main(*args, **kwargs)
+            except Exception as error:
+                if family_of(error) is None and not isinstance(error, ValueError | OSError):
+                    raise
+                print_error(error)
+                return WRONG_USE
 
-    def decorate(main: Callable[Arguments, int]) -> Callable[Arguments, int]:
-        @functools.wraps(main)
-        def run(*args: Arguments.args, **kwargs: Arguments.kwargs) -> int:
-            with program_named(command_of(main.__module__)):
-                try:
-                    return main(*args, **kwargs)
-                except handled as error:
-                    print_error(error)
-                    return WRONG_USE
-
-        return run
-
-    return decorate
+    return run
 
 
 def command_of(module: str) -> str:

@@ -28,6 +28,7 @@ from ..engine.launch.arguments import argument_parser, import_modules
 from ..engine.launch.processes import launch
 from ..engine.network_evaluation import check_classes, evaluate_images, evaluate_network
 from ..engine.setup import logged_errors, open_folder
+from ..errors import DataError, ExportError, OptionError
 from ..export.bundle import load_runner
 from ..export.evaluation import ExportedModel, PixelMapper, row_of, table_of, tasks_of
 from ..inference.loading import Network, load_network
@@ -53,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors()
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate, on all GPUs; returns the exit code."""
     args = make_parser().parse_args(arguments)
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate(args: Namespace) -> None:
     """Evaluate in one of the processes."""
-    with logged_errors(), reading_once():
+    with logged_errors(ValueError, OSError), reading_once():
         import_modules(args.modules)
         if Path(args.weights).suffix in EXPORTED:
             evaluate_exported(args)
@@ -83,13 +84,13 @@ def evaluate_exported(args: Namespace) -> None:
     """Evaluate a folder of yolor-d2 export with its runner."""
     path = Path(args.weights)
     if not args.data:
-        raise ValueError(f"{path}: an exported network names no data set; pass --data DATA")
+        raise OptionError(f"{path}: an exported network names no data set; pass --data DATA")
     if args.opts or args.config_file or args.tasks or args.device:
-        raise ValueError(
+        raise OptionError(
             f"{path}: --config-file, --tasks, --device and KEY VALUE are for checkpoints"
         )
     if not (path.parent / "model.json").is_file():
-        raise ValueError(f"{path}: there is no model.json beside it, as yolor-d2 export writes")
+        raise ExportError(f"{path}: there is no model.json beside it, as yolor-d2 export writes")
     runner = load_runner(path.parent).Runner(path, threads=torch.get_num_threads())
     open_folder(str(args.output), args, sources=())
     tasks = tasks_of(runner.facts)
@@ -135,7 +136,7 @@ def find_data(network: Network, path: str | None, *, folder: Path) -> list[str]:
         names = [path]
     elif source:
         if path is None and not Path(own).exists():
-            raise ValueError(f"{own}: the checkpoint's own data are not there; pass --data DATA")
+            raise DataError(f"{own}: the checkpoint's own data are not there; pass --data DATA")
         sizes = register_test_data(
             source,
             network.metadata,
@@ -147,7 +148,7 @@ def find_data(network: Network, path: str | None, *, folder: Path) -> list[str]:
             print(f"{source}: {parts}", flush=True)
         names = list(sizes) if path else names
     if not names:
-        raise ValueError("the checkpoint names no data set to evaluate on; pass --data DATA")
+        raise OptionError("the checkpoint names no data set to evaluate on; pass --data DATA")
     require_registered(names)
     return names
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from ..engine.launch.arguments import add_import, import_modules
-from ..engine.launch.errors import print_error
 from ..engine.network_evaluation import evaluate_images
+from ..errors import ExportError, print_error
 from ..export.bundle import (
     RUN_BY_RUNNER,
     Form,
@@ -80,7 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors(KeyError)
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Export, compare and evaluate; returns the exit code."""
     parser = make_parser()
@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in _data_sets(network, args.evaluate, args.output):
             _evaluate(network, name, args.output)
     if largest > TOLERANCE:
-        print_error("outputs of the graphs differ from the network's")
+        print_error(ExportError("outputs of the graphs differ from the network's"))
         return FAILED
     return 0
 

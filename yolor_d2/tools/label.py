@@ -17,8 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..data.errors import BadFileError
-from ..engine.launch.errors import print_error
+from ..errors import BadFileError, ImageError, print_error
 from ..inference.labeling import (
     LabelWriter,
     check_inputs,
@@ -71,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors()
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Label all images; returns the exit code."""
     args = make_parser().parse_args(arguments)
@@ -85,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def on_error(error: BadFileError) -> None:
         failures.append(error)
         with tqdm.external_write_mode(file=sys.stderr):
-            print_error(error)
+            print_error(error, is_last=False)
 
     writer = LabelWriter(
         args.output,
@@ -103,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if writer.seconds:
         print_summary(writer, thresholds)
     if failures:
-        print_error(f"{len(failures)} of the images could not be read")
+        print_error(ImageError(f"{len(failures)} of the images could not be read"))
         return FAILED
     return 0
 

@@ -21,6 +21,7 @@ from torch import nn
 from ..checkpoint.history import weights_page
 from ..checkpoint.weights import read_weights
 from ..engine.launch.arguments import add_import, import_modules
+from ..errors import OptionError
 from ..inference.loading import load_network
 from ..modeling.backbone import SIZE_DIVISIBILITY
 from ..modeling.statistics import build_network, statistics_table
@@ -40,12 +41,12 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors()
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the table; returns the exit code."""
     args = make_parser().parse_args(arguments)
     if args.size < 1 or args.size % SIZE_DIVISIBILITY:
-        raise ValueError(f"--size must be a multiple of {SIZE_DIVISIBILITY}, not {args.size}")
+        raise OptionError(f"--size must be a multiple of {SIZE_DIVISIBILITY}, not {args.size}")
     import_modules(args.modules)
     if args.weights:
         opts = args.overrides

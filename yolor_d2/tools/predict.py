@@ -17,8 +17,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from ..data.errors import BadFileError
-from ..engine.launch.errors import print_error
+from ..errors import BadFileError, ImageError, print_error
 from ..inference.output import Output, layers_to_draw, milliseconds, write_predictions
 from ..visualization import LAYERS
 from .errors import FAILED, one_line_errors
@@ -54,7 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors()
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict on all inputs; returns the exit code."""
     args = make_parser().parse_args(arguments)
@@ -70,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def on_error(error: BadFileError) -> None:
         failures.append(error)
         with tqdm.external_write_mode(file=sys.stderr):
-            print_error(error)
+            print_error(error, is_last=False)
 
     output = Output(args.output, inputs=args.input, layers=layers, opacity=args.opacity)
     with output:
@@ -79,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     time = f", {milliseconds(output.seconds)} ms an image" if count else ""
     print(f"{count} predictions are in {args.output}{time}")
     if failures:
-        print_error(f"{len(failures)} of the inputs could not be read")
+        print_error(ImageError(f"{len(failures)} of the inputs could not be read"))
         return FAILED
     return 0
 

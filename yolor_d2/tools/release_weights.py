@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..checkpoint.release import DTYPES, write_release
 from ..checkpoint.weights import KINDS, read_weights
+from ..errors import CheckpointError
 from .errors import one_line_errors
 
 
@@ -27,13 +28,13 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors()
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write one file; returns the exit code."""
     args = make_parser().parse_args(arguments)
     stored = read_weights(args.input, prefer=args.weights or "ema")
     if args.weights not in (None, stored.kind):
-        raise ValueError(f"{args.input}: has no {args.weights} weights")
+        raise CheckpointError(f"{args.input}: has no {args.weights} weights")
     write_release(stored, args.output, dtype=args.dtype)
     size = args.output.stat().st_size / 1e6
     kind = f"{stored.kind} " if stored.kind else ""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..engine.launch.submit import Resources, submit
+from ..errors import OptionError, PackageError
 from .errors import one_line_errors
 
 
@@ -38,20 +39,21 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-# submitit raises RuntimeError where sbatch is missing.
-@one_line_errors(RuntimeError)
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Submit one job; returns the exit code."""
     args = make_parser().parse_args(arguments)
     if not args.script.is_file():
-        raise ValueError(f"{args.script}: no such script")
+        raise OptionError(f"{args.script}: no such script")
     names = ("nodes", "gpus", "cpus", "timeout", "partition", "constraint", "comment")
     resources = Resources(**{name: getattr(args, name) for name in names})
     command = [str(args.script), *args.arguments]
     try:
         job = submit(command, resources, folder=args.job_dir, cluster=args.cluster)
     except ImportError:
-        raise ValueError("needs submitit: pip install 'yolor_d2[slurm]'") from None
+        raise PackageError("needs submitit: pip install 'yolor_d2[slurm]'") from None
+    except RuntimeError as error:  # raised by submitit without sbatch
+        raise PackageError(str(error)) from None
     print(f"job {job.job_id}: {job.paths.stdout}, {job.paths.stderr}")
     return 0
 

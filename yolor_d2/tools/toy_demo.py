@@ -76,7 +76,7 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-@one_line_errors(KeyError)
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run all stages; returns the exit code of the last one."""
     args = parse_args(arguments)

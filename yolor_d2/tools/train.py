@@ -22,8 +22,6 @@ import torch
 from detectron2.config import CfgNode
 
 from ..checkpoint.run_folder import RunFolder
-from ..checkpoint.saving import CheckpointError
-from ..data.errors import BadFileError
 from ..data.formats.registration import RegisteredData, register_own_data
 from ..data.formats.source import TRAIN, VAL
 from ..data.formats.summary import summary
@@ -32,6 +30,7 @@ from ..engine.launch.processes import launch
 from ..engine.main import main as train_or_evaluate
 from ..engine.own_data import SIZES, choose_config, describe_config, shortages
 from ..engine.setup import check_new_run
+from ..errors import OptionError, OutputError
 from ..files import write_text
 from ..model_zoo import load_config
 from ..reports.predictions import draw_test_set
@@ -94,7 +93,7 @@ def batch_size(text: str) -> int:
     return 0 if text == "auto" else positive(text)
 
 
-@one_line_errors(BadFileError, CheckpointError)
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, evaluate and draw; returns the exit code."""
     args = parse_args(arguments)
@@ -137,10 +136,10 @@ def read_config(file: Path, found: RegisteredData, args: argparse.Namespace) -> 
     """
     for flag in ("tasks", "size", "minutes", "epochs"):
         if getattr(args, flag):
-            raise ValueError(f"--{flag}: --resume continues with the configuration in {file}")
+            raise OptionError(f"--{flag}: --resume continues with the configuration in {file}")
     cfg = load_config(str(file), args.opts)
     if Path(cfg.DATASETS.DATA) != found.source.path:
-        raise ValueError(f"{file}: is the configuration of a run on {cfg.DATASETS.DATA}")
+        raise OutputError(f"{file}: is the configuration of a run on {cfg.DATASETS.DATA}")
     if not torch.cuda.is_available():
         cfg.MODEL.DEVICE = "cpu"
     return cfg

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.errors import BadFileError
 from ..data.formats.registration import register_configured
 from ..engine.launch.arguments import import_modules
 from ..model_zoo import load_config
@@ -32,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors(KeyError, BadFileError)
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw the best and worst results; returns the exit code."""
     args = make_parser().parse_args(arguments)

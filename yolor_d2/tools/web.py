@@ -109,7 +109,7 @@ def _examples(args: argparse.Namespace, predictor: Predictor, max_upload: int) -
         return []
 
 
-@one_line_errors()
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the page until Ctrl-C; returns the exit code."""
     args = make_parser().parse_args(arguments)

@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..data.files.semantic_files import write_index_png
+from ..errors import DiskError, OptionError, OutputError
 from .captions import describe, write_captions
 from .coco import (
     INFO,
@@ -139,23 +140,23 @@ def _check_arguments(
 ) -> None:
     for name, value in {**counts, "seed": seed, "workers": workers}.items():
         if value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
+            raise OptionError(f"{name} must not be negative, got {value}")
     for split, count in counts.items():
         if count > MAX_IMAGES:
-            raise ValueError(f"{split} must be at most {MAX_IMAGES}, got {count}")
+            raise OptionError(f"{split} must be at most {MAX_IMAGES}, got {count}")
     if min(options.width, options.height) < 64:
-        raise ValueError(f"images must be at least 64x64, got {options.width}x{options.height}")
+        raise OptionError(f"images must be at least 64x64, got {options.width}x{options.height}")
     if options.min_size < 8:
-        raise ValueError(f"min_size must be at least 8, got {options.min_size}")
+        raise OptionError(f"min_size must be at least 8, got {options.min_size}")
     if options.max_size < options.min_size:
-        raise ValueError(f"max_size {options.max_size} is less than min_size {options.min_size}")
+        raise OptionError(f"max_size {options.max_size} is less than min_size {options.min_size}")
     if options.min_size + 1 > options.largest:
-        raise ValueError(
+        raise OptionError(
             f"min_size {options.min_size} is too large: objects in images of {options.width}x"
             f"{options.height} with max_size {options.max_size} reach {options.largest:.0f}"
         )
     if not 1 <= options.max_objects <= 50:
-        raise ValueError(f"max_objects must be in 1..50, got {options.max_objects}")
+        raise OptionError(f"max_objects must be in 1..50, got {options.max_objects}")
 
 
 def _is_complete(output: Path, arguments: Json) -> bool:
@@ -168,9 +169,9 @@ def _prepare_output(output: Path, arguments: Json) -> None:
     """Create the folders, and remove only the files of an earlier run."""
     marker = output / MARKER
     if output.exists() and not output.is_dir():
-        raise ValueError(f"{output} is not a folder")
+        raise OutputError(f"{output} is not a folder")
     if output.exists() and any(output.iterdir()) and not marker.is_file():
-        raise ValueError(f"{output} has files other than toy scenes; choose another folder")
+        raise OutputError(f"{output} has files other than toy scenes; choose another folder")
     for split in SPLITS:
         # JSON files are removed first and written last, so that only complete data sets have them.
         for pattern in (
@@ -267,4 +268,4 @@ def _write_json(path: Path, content: Json) -> None:
 
 def _write_image(path: Path, image: np.ndarray, parameters: list[int] | None = None) -> None:
     if not cv2.imwrite(str(path), np.ascontiguousarray(image), parameters or []):
-        raise OSError(f"cannot write {path}")
+        raise DiskError(f"cannot write {path}")

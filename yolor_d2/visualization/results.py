@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from detectron2.structures import Instances
 
+from ..errors import OptionError
 from .colors import Classes, Color, text_color_on
 from .painting import (
     Region,
@@ -94,9 +95,9 @@ def _check(image: np.ndarray, layers: Sequence[str], opacity: float) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise ValueError(f"image must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}")
     if isinstance(layers, str) or not set(layers) <= set(LAYERS):
-        raise ValueError(f"layers must be some of {', '.join(LAYERS)}, not {layers!r}")
+        raise OptionError(f"layers must be some of {', '.join(LAYERS)}, not {layers!r}")
     if not 0 <= opacity <= 1:
-        raise ValueError(f"opacity must be 0 to 1, not {opacity}")
+        raise OptionError(f"opacity must be 0 to 1, not {opacity}")
 
 
 def _default_layers(result: Mapping[str, Any]) -> set[str]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import cv2
 
+from ..errors import FileError
 from .uploads import BadUploadError, read_upload
 
 NUMBER = 8
@@ -43,7 +44,7 @@ def find_examples(folder: Path, *, max_bytes: int) -> list[Example]:
     """
     found = list(islice(_usable(folder, max_bytes), NUMBER))
     if not found:
-        raise ValueError(f"{folder}: has no pictures of at most {max_bytes / 1e6:g} MB")
+        raise FileError(f"{folder}: has no pictures of at most {max_bytes / 1e6:g} MB")
     return found
 
 

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..errors import WebError
 from .access import COOKIE, HEADERS, Access, RateLimit, query_value
 from .examples import Example
 from .prediction_queue import BusyError, PredictionQueue
@@ -184,7 +185,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def _refuse(self, status: int, reason: str) -> None:
-        self._answer_json(status, {"error": reason})
+        self._answer_json(status, {"error": reason, "code": WebError.code})
 
     def end_headers(self) -> None:
         for name, value in HEADERS.items():

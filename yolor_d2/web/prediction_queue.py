@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from ..errors import WebError
 from ..inference.media import Picture
 from ..inference.predictor import Predictor
 from .uploads import Upload, read_upload
@@ -19,7 +20,7 @@ JPEG_QUALITY = 90
 Json = dict[str, Any]
 
 
-class BusyError(RuntimeError):
+class BusyError(WebError):
     """There is no prediction because of other pictures; the message is for the user."""
 
 

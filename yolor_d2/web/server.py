@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from typing import Any
 
+from ..errors import OptionError
 from .handler import Handler, Site
 
 MAX_CONNECTIONS = 128
@@ -28,7 +29,7 @@ class Server(ThreadingHTTPServer):
             super().__init__((host, port), handler)
         except OSError as error:
             reason = error.strerror or "unknown"
-            raise OSError(f"port {port} of {host} cannot be used: {reason}") from None
+            raise OptionError(f"port {port} of {host} cannot be used: {reason}") from None
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._free.acquire(blocking=False):

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
+from ..errors import WebError
 from ..inference.media import to_picture
 
 # Excludes formats that start other programs (EPS) and formats that browsers do not have.
@@ -17,7 +18,7 @@ HARD_SIDE = 50_000
 HARD_RATIO = 500  # of the sides; beyond, the short side vanishes when resized for the network
 
 
-class BadUploadError(ValueError):
+class BadUploadError(WebError):
     """An upload cannot be used; the message is for the user."""
 
 

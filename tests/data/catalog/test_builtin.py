@@ -15,8 +15,8 @@ from yolor_d2.data import register_coco_multitask
 from yolor_d2.data.catalog import builtin
 from yolor_d2.data.catalog.categories import COCO_LEAVES, COCO_PANOPTIC, COCO_THINGS
 from yolor_d2.data.catalog.semantic_sources import annotation_sources, write_semantic_pngs
-from yolor_d2.data.errors import DataError
 from yolor_d2.data.files.semantic_files import read_index_png
+from yolor_d2.errors import DataError
 from yolor_d2.toy_scenes import builtin as toy_builtin
 from yolor_d2.toy_scenes.dataset import THING_CLASSES, generate_toy_scenes
 

@@ -11,7 +11,7 @@ from detectron2.data import DatasetCatalog
 from yolor_d2.data import register_coco_multitask
 from yolor_d2.data.catalog.categories import COCO_PANOPTIC, COCO_THINGS
 from yolor_d2.data.catalog.coco_join import CocoFiles, load_coco_multitask
-from yolor_d2.data.errors import DataError
+from yolor_d2.errors import DataError
 
 from ..coco_files import KINDS, Album, compressed, rectangle_mask
 

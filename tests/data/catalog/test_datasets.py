@@ -18,7 +18,7 @@ from yolor_d2.config import add_yolor_config
 from yolor_d2.data import build_train_loader, register_coco_multitask
 from yolor_d2.data.catalog.categories import Categories
 from yolor_d2.data.catalog.datasets import read_categories
-from yolor_d2.data.errors import DataError
+from yolor_d2.errors import DataError
 
 from ..coco_files import KINDS, LISTED, SEMANTIC, SIZES, THINGS, Album
 

@@ -10,7 +10,7 @@ import pytest
 from detectron2.data import MetadataCatalog
 
 from yolor_d2.data.catalog.fingerprint import dataset_fingerprint
-from yolor_d2.data.errors import DataError
+from yolor_d2.errors import DataError
 
 from ..coco_files import KINDS, Album, restored_catalogs
 

@@ -18,7 +18,7 @@ from yolor_d2.data.catalog.shared_classes import (
     share_thing_classes,
     warn_about_unlabeled,
 )
-from yolor_d2.data.errors import DataError
+from yolor_d2.errors import DataError
 
 from ..coco_files import Album, restored_catalogs
 from ..official_files import write_coco, write_images

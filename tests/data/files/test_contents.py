@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from yolor_d2.data.errors import BadFileError
 from yolor_d2.data.files.contents import archive_names, read_bytes
 from yolor_d2.data.files.images import image_size, read_image
+from yolor_d2.errors import BadFileError
 
 
 @pytest.fixture

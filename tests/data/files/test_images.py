@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolor_d2.data.errors import BadFileError, DataError
 from yolor_d2.data.files.images import ArrayCache, BadFiles, image_size, read_image
+from yolor_d2.errors import BadFileError, DataError
 
 WIDTH, HEIGHT = 50, 34
 OPENCV = tuple(int(part) for part in cv2.__version__.split(".")[:2])

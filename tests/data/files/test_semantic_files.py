@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from PIL import Image
 
-from yolor_d2.data.errors import BadFileError
 from yolor_d2.data.files.semantic_files import png_size, read_index_png, write_index_png
+from yolor_d2.errors import BadFileError
 
 LABELS = np.random.default_rng(0).integers(0, 171, (37, 53), np.uint8)
 

@@ -11,10 +11,10 @@ from detectron2.data import Metadata, MetadataCatalog
 from PIL import Image
 
 from yolor_d2.data.checks.dataset import ProblemList, check_dataset
-from yolor_d2.data.errors import DataError
 from yolor_d2.data.files.semantic_files import write_index_png
 from yolor_d2.data.formats.registration import register_own_data, register_test_data
 from yolor_d2.data.formats.summary import summary
+from yolor_d2.errors import DataError
 from yolor_d2.evaluation.panoptic import PanopticEvaluator
 
 from .conftest import Make

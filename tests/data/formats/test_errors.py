@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from detectron2.data import DatasetCatalog
 
-from yolor_d2.data.errors import DataError
 from yolor_d2.data.formats.recognize import FORMATS, recognize
 from yolor_d2.data.formats.registration import register_own_data
 from yolor_d2.data.formats.source import OwnData
 from yolor_d2.data.formats.split import with_validation
+from yolor_d2.errors import DataError
 
 from .conftest import Make
 from .samples import coco_content

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
-from yolor_d2.data.errors import DataError
 from yolor_d2.data.formats import registration
 from yolor_d2.data.formats.registration import ensure_registered, register_test_data
+from yolor_d2.errors import DataError
 from yolor_d2.model_zoo import get_config
 
 from .conftest import Make

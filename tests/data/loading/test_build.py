@@ -12,11 +12,11 @@ from detectron2.utils import comm
 from PIL import Image
 
 from yolor_d2.data import build_test_loader, build_tokenizer, build_train_loader
-from yolor_d2.data.errors import DataError
 from yolor_d2.data.files.images import read_image
 from yolor_d2.data.loading.build import shared_classes
 from yolor_d2.data.loading.sets import with_mask_flags
 from yolor_d2.data.views import reading
+from yolor_d2.errors import DataError
 from yolor_d2.tokenizer import Tokenizer
 
 from . import Register, assert_same, break_files, config, first_items

@@ -11,8 +11,8 @@ from detectron2.utils import comm
 
 from tests.processes import in_two_processes
 from yolor_d2.data import build_test_loader, build_tokenizer, build_train_loader
-from yolor_d2.data.errors import BadFileError
 from yolor_d2.data.loading.detectron2_mapper import call_detectron2_mapper
+from yolor_d2.errors import BadFileError
 
 from ..factory import Record
 from . import Register, assert_same, break_files, config, first_items

@@ -12,12 +12,12 @@ from detectron2.config import LazyCall as L
 from detectron2.config import instantiate
 
 from tests.modeling.factory import default_config
-from yolor_d2.data.errors import BadFileError
 from yolor_d2.data.files.semantic_files import write_index_png
 from yolor_d2.data.views.mapper import CaptionOptions, MultiTaskMapper, known_targets
 from yolor_d2.data.views.strong_view import Draw, StrongPolicy
 from yolor_d2.data.views.targets import TargetStrides
 from yolor_d2.data.views.transforms import ViewPolicy
+from yolor_d2.errors import BadFileError
 from yolor_d2.tokenizer import Tokenizer
 
 from ..factory import Record, annotation, make_record

@@ -9,13 +9,13 @@ import pycocotools.mask as mask_util
 import pytest
 
 from yolor_d2.data.catalog.categories import IGNORE_LABEL
-from yolor_d2.data.errors import BadFileError
 from yolor_d2.data.files.semantic_files import read_index_png, write_index_png
 from yolor_d2.data.views.canvas import Targets
 from yolor_d2.data.views.reading import RecordReader
 from yolor_d2.data.views.strong_view import Draw, StrongPolicy, StrongView
 from yolor_d2.data.views.targets import TargetStrides
 from yolor_d2.data.views.transforms import ViewPolicy
+from yolor_d2.errors import BadFileError
 from yolor_d2.letterbox import PAD_VALUE
 
 from ..factory import Record, annotation, make_record

@@ -9,7 +9,6 @@ from detectron2.structures import BoxMode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolor_d2.data.errors import DataError
 from yolor_d2.data.views.targets import (
     box_areas,
     clip_outlines,
@@ -21,6 +20,7 @@ from yolor_d2.data.views.targets import (
     read_objects,
     read_outlines,
 )
+from yolor_d2.errors import DataError
 
 from ..factory import annotation, rectangle
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from ...errors import CheckpointError, OptionError
 from . import gelan, gyolo, yolov7
 from .network import PublishedNetwork
 
@@ -21,7 +22,7 @@ def find_network(name: str) -> PublishedNetwork:
         ValueError: the name is unknown; the message lists the known ones.
     """
     if name not in NETWORKS:
-        raise ValueError(f"unknown source {name}; known are {', '.join(NETWORKS)}")
+        raise OptionError(f"unknown source {name}; known are {', '.join(NETWORKS)}")
     return NETWORKS[name]
 
 
@@ -40,10 +41,10 @@ def recognize(state_dict: Mapping[str, Tensor]) -> PublishedNetwork:
         stem, _ = same_names[0].stem
         known = ", ".join(f"{network.stem[1]} ({network.name})" for network in same_names)
         shape = tuple(given[stem].shape)
-        raise ValueError(f"{stem} has shape {shape}; the known output channels are {known}")
+        raise CheckpointError(f"{stem} has shape {shape}; the known output channels are {known}")
     nearest = min(NETWORKS.values(), key=lambda network: sum(map(len, network.difference(given))))
     others = ", ".join(name for name in NETWORKS if name != nearest.name)
-    raise ValueError(
+    raise CheckpointError(
         f"{nearest.problem(given)} (the nearest of the published networks; others are {others})"
     )
 

@@ -8,6 +8,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 from torch import Tensor
 
+from ...errors import CheckpointError
 from ...model_zoo import get_config
 from .network import PublishedNetwork
 
@@ -60,4 +61,4 @@ def check_shapes(cfg: CfgNode, state: Mapping[str, Tensor], *, name: str) -> Non
     for key, tensor in state.items():
         if tensor.shape != expected[key].shape:
             shapes = f"{tuple(tensor.shape)} instead of {tuple(expected[key].shape)}"
-            raise ValueError(f"this is not {name}: {key} is {shapes}")
+            raise CheckpointError(f"this is not {name}: {key} is {shapes}")

@@ -8,6 +8,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ...errors import CheckpointError
+
 Pairs = Iterator[tuple[str, str]]  # published path, our path
 Names = dict[str, str | None]  # published name, our name; None: a constant that ours does not store
 
@@ -101,7 +103,7 @@ class PublishedNetwork:
             ValueError: the names are not exactly those of the network, or an entry is no weight.
         """
         if problem := self.problem(given):
-            raise ValueError(problem)
+            raise CheckpointError(problem)
         converted = {}
         for name, our_name in self.names.items():
             if name not in given:
@@ -133,13 +135,13 @@ def _check_tensor(name: str, tensor: Tensor) -> None:
     """Refuse tensors that are not dense floating-point weights on the CPU."""
     is_weight = tensor.is_floating_point() or name.endswith(OPTIONAL)
     if not is_weight or tensor.layout != torch.strided or tensor.device.type != "cpu":
-        raise ValueError(f"{name} is {tensor.dtype}, {tensor.layout}, on {tensor.device}")
+        raise CheckpointError(f"{name} is {tensor.dtype}, {tensor.layout}, on {tensor.device}")
 
 
 def _check_bins(name: str, weight: Tensor) -> None:
     """Check the bins of the box distributions, which published networks store."""
     if not torch.equal(weight.flatten().float(), torch.arange(16.0)):
-        raise ValueError(f"{name} is not 0, 1, ..., 15: unsupported bins of box distributions")
+        raise CheckpointError(f"{name} is not 0, 1, ..., 15: unsupported bins of box distributions")
 
 
 def _listed(names: list[str]) -> str:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from ...errors import CheckpointError, UnsafeError
 from ..file_kinds import what_it_is
 
 # Names that are read as placeholders: PyTorch's modules, names outside Python (3 or 2), PyTorch and
@@ -91,7 +92,7 @@ def read_published(path: Path) -> PublishedFile:
         names = _class_names(content.state.get("names"))
         content = dict(_tensors_of_module(content, path))
     if not isinstance(content, dict) or not content or not all(map(_is_entry, content.items())):
-        raise ValueError(f"{path}: has neither a model nor a state dict")
+        raise CheckpointError(f"{path}: has neither a model nor a state dict")
     return PublishedFile({name: tensor.detach() for name, tensor in content.items()}, names)
 
 
@@ -124,8 +125,8 @@ def _load(path: Path) -> Any:
         raise
     except Exception as error:  # damaged and hostile files can raise any error
         damaged = f"damaged, or not readable without running it ({type(error).__name__})"
-        raise ValueError(f"{path}: {what_it_is(path) or damaged}") from None
-    raise ValueError(f"{path}: refused, as it names {', '.join(map(repr, refused))}")
+        raise CheckpointError(f"{path}: {what_it_is(path) or damaged}") from None
+    raise UnsafeError(f"{path}: refused, as it names {', '.join(map(repr, refused))}")
 
 
 def _is_foreign(name: str) -> bool:
@@ -157,7 +158,7 @@ def _tensors_of_module(root: Placeholder, path: Path) -> Iterator[tuple[str, Ten
         waiting += [
             (f"{prefix}{n}.", child) for n, child in children if isinstance(child, Placeholder)
         ]
-    raise ValueError(f"{path}: its modules contain each other in a cycle")
+    raise CheckpointError(f"{path}: its modules contain each other in a cycle")
 
 
 def _part(module: Placeholder, name: str, kind: type[Part]) -> Part:

@@ -8,7 +8,7 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...compat import dataset_root
-from ..errors import BadFileError, DataError
+from ...errors import BadFileError, DataError
 from ..files.contents import read_json
 from ..files.images import image_size
 from .categories import COCO_LEAVES, COCO_PANOPTIC, COCO_THINGS, LEAF_TO_PANOPTIC

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 
-from ..errors import BadFileError, DataError
+from ...errors import BadFileError, DataError, LabelError
 from ..files.contents import read_json
 from ..files.images import image_size
 from ..files.rle import covers
@@ -104,7 +104,7 @@ def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Jso
     for image in entries(content, "images", path, ("id", "file_name")):
         image_id = image["id"]
         if image_id in seen:
-            raise DataError(f"{path}: image id {image_id} occurs twice")
+            raise LabelError(f"{path}: image id {image_id} occurs twice")
         seen.add(image_id)
         file_name = str(image_root / image["file_name"])
         if "height" not in image or "width" not in image:
@@ -120,7 +120,7 @@ def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Jso
         known = records.setdefault(image_id, record)
         for key, value in record.items():
             if known[key] != value:
-                raise DataError(
+                raise LabelError(
                     f"{path}: image {image_id} has {key} {value}, in another file {known[key]}"
                 )
     return content
@@ -137,13 +137,13 @@ def header_size(path: str) -> tuple[int, int]:
 def entries(content: Any, key: str, path: Path, fields: tuple[str, ...]) -> Iterator[Json]:
     """Yield the entries of a list in a file; raise a DataError if one lacks a field."""
     if not isinstance(content, dict) or not isinstance(content.get(key), list):
-        raise DataError(f"{path}: has no list of {key}")
+        raise LabelError(f"{path}: has no list of {key}")
     for entry in content[key]:
         if not isinstance(entry, dict):
-            raise DataError(f"{path}: {key} entry {entry!r} is not an object")
+            raise LabelError(f"{path}: {key} entry {entry!r} is not an object")
         for field in fields:
             if field not in entry:
-                raise DataError(f"{path}: {key} entry {entry.get('id', entry)} has no {field}")
+                raise LabelError(f"{path}: {key} entry {entry.get('id', entry)} has no {field}")
         yield entry
 
 
@@ -152,7 +152,7 @@ def _record_of(records: dict[Any, Record], entry: Json, path: Path) -> Record:
     record = records.get(entry["image_id"])
     if record is None:
         what = f"annotation {entry['id']}" if "id" in entry else "an annotation"
-        raise DataError(f"{path}: {what} is of image {entry['image_id']}, which is not listed")
+        raise LabelError(f"{path}: {what} is of image {entry['image_id']}, which is not listed")
     return record
 
 
@@ -166,11 +166,11 @@ def _add_instances(
     fields = ("id", "image_id", "bbox", "category_id")
     for entry in entries(content, "annotations", path, fields):
         if entry["id"] in seen:
-            raise DataError(f"{path}: annotation id {entry['id']} occurs twice")
+            raise LabelError(f"{path}: annotation id {entry['id']} occurs twice")
         seen.add(entry["id"])
         record = _record_of(records, entry, path)
         if not _are_numbers(entry["bbox"]) or len(entry["bbox"]) != 4:
-            raise DataError(
+            raise LabelError(
                 f"{path}: annotation {entry['id']} has bbox {entry['bbox']}, not 4 numbers"
             )
         annotation = {
@@ -204,7 +204,7 @@ def _are_numbers(values: Any) -> bool:
 def _index_of(categories: Categories, category_id: Any, what: str, path: Path) -> int:
     index = categories.id_to_index.get(category_id)
     if index is None:
-        raise DataError(f"{path}: {what} has category id {category_id}, which is not in the table")
+        raise LabelError(f"{path}: {what} has category id {category_id}, which is not in the table")
     return index
 
 
@@ -213,20 +213,20 @@ def _read_segmentation(entry: Json, record: Record, path: Path) -> Any:
     segmentation = entry["segmentation"]
     if isinstance(segmentation, list):
         if not all(_are_numbers(ring) for ring in segmentation):
-            raise DataError(
+            raise LabelError(
                 f"{path}: annotation {entry['id']} has polygons that are not lists of numbers"
             )
         return [ring for ring in segmentation if len(ring) >= 6 and len(ring) % 2 == 0]
     if not {"size", "counts"} <= segmentation.keys():
-        raise DataError(f"{path}: annotation {entry['id']} has a mask without size or counts")
+        raise LabelError(f"{path}: annotation {entry['id']} has a mask without size or counts")
     size = [record["height"], record["width"]]
     if list(segmentation["size"]) != size:
-        raise DataError(
+        raise LabelError(
             f"{path}: annotation {entry['id']} has a mask of {list(segmentation['size'])}, "
             f"its image {record['image_id']} is {size} (height, width)"
         )
     if not covers(segmentation["counts"], width=size[1], height=size[0]):
-        raise DataError(f"{path}: annotation {entry['id']} has runs that do not fill its image")
+        raise LabelError(f"{path}: annotation {entry['id']} has runs that do not fill its image")
     if isinstance(segmentation["counts"], list):
         return mask_util.frPyObjects(segmentation, *size)
     return segmentation
@@ -236,7 +236,9 @@ def _add_captions(records: dict[Any, Record], content: Json, path: Path) -> None
     for entry in entries(content, "annotations", path, ("image_id", "caption")):
         record = _record_of(records, entry, path)
         if not isinstance(entry["caption"], str):
-            raise DataError(f"{path}: image {entry['image_id']} has a caption that is not a string")
+            raise LabelError(
+                f"{path}: image {entry['image_id']} has a caption that is not a string"
+            )
         if entry["caption"].strip():
             record.setdefault("captions", []).append(entry["caption"])
 
@@ -249,9 +251,9 @@ def _add_panoptic(
     for entry in entries(content, "annotations", path, fields):
         record = _record_of(records, entry, path)
         if "segments_info" in record:
-            raise DataError(f"{path}: image {entry['image_id']} has two annotations")
+            raise LabelError(f"{path}: image {entry['image_id']} has two annotations")
         if entry["file_name"] not in present:
-            raise DataError(f"{folder}: {entry['file_name']} is missing ({path.name} lists it)")
+            raise LabelError(f"{folder}: {entry['file_name']} is missing ({path.name} lists it)")
         record["pan_seg_file_name"] = str(folder / entry["file_name"])
         record["segments_info"] = []
         for segment in entries(entry, "segments_info", path, ("id", "category_id")):
@@ -271,10 +273,10 @@ def _add_sem_seg(records: dict[Any, Record], folder: Path, image_root: Path) -> 
                 image_id = int(file.stem) if file.stem.isdecimal() else file.stem
                 if image_id in records:
                     other = records[image_id]["file_name"]
-                    raise DataError(f"{file}: has the same image id {image_id} as {other}")
+                    raise LabelError(f"{file}: has the same image id {image_id} as {other}")
                 size = png_size(maps[file.stem])
                 if size is None:
-                    raise DataError(f"{maps[file.stem]}: cannot be read as a PNG")
+                    raise LabelError(f"{maps[file.stem]}: cannot be read as a PNG")
                 height, width = size
                 records[image_id] = {
                     "file_name": str(file),
@@ -289,7 +291,7 @@ def _add_sem_seg(records: dict[Any, Record], folder: Path, image_root: Path) -> 
             continue
         other = images_of.setdefault(path, record)
         if other is not record:
-            raise DataError(
+            raise LabelError(
                 f"{path}: has the name of images {other['image_id']} and {record['image_id']}"
             )
         record["sem_seg_file_name"] = path

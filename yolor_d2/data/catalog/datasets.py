@@ -14,7 +14,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..errors import DataError
+from ...errors import DataError, LabelError
 from ..files.contents import read_json
 from .categories import IGNORE_LABEL, MAX_CLASSES, Categories
 from .coco_join import CocoFiles, load_coco_multitask
@@ -202,14 +202,14 @@ def read_categories(path: Path) -> list[dict[str, Any]]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     except ValueError as error:  # also raised by mmap for an empty file
-        raise DataError(f"{path}: is not valid JSON ({error})") from None
+        raise LabelError(f"{path}: is not valid JSON ({error})") from None
     if not isinstance(categories, list):
-        raise DataError(f"{path}: has no list of categories")
+        raise LabelError(f"{path}: has no list of categories")
     if not all(isinstance(c, dict) and {"id", "name"} <= c.keys() for c in categories):
-        raise DataError(f"{path}: its categories need an id and a name")
+        raise LabelError(f"{path}: its categories need an id and a name")
     for category_id, count in Counter(c["id"] for c in categories).items():
         if count > 1:
-            raise DataError(f"{path}: category id {category_id} occurs {count} times")
+            raise LabelError(f"{path}: category id {category_id} occurs {count} times")
     return categories
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
-from ..errors import BadFileError, DataError
+from ...errors import BadFileError, DataError, LabelError
 from ..files.images import image_size
 from .categories import IGNORE_LABEL
 from .registered import require_registered
@@ -172,11 +172,11 @@ def _checked_annotations(name: str, record: Record, number: int | None) -> Recor
         where = f"{name}: {record['file_name']}: an object"
         missing = {"bbox", "bbox_mode", "category_id"} - annotation.keys()
         if missing:
-            raise DataError(f"{where} has no {min(missing)}")
+            raise LabelError(f"{where} has no {min(missing)}")
         if len(annotation["bbox"]) != 4:
-            raise DataError(f"{where} has a box of {len(annotation['bbox'])} numbers, not 4")
+            raise LabelError(f"{where} has a box of {len(annotation['bbox'])} numbers, not 4")
         if not 0 <= annotation["category_id"] < (number or annotation["category_id"] + 1):
-            raise DataError(
+            raise LabelError(
                 f"{where} has category_id {annotation['category_id']}, there are {number} classes"
             )
     return {"annotations": [_without_empty_mask(each) for each in record["annotations"]]}

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from detectron2.data import DatasetCatalog
 
-from ..errors import DataError
+from ...errors import DataError
 
 
 def require_registered(names: Iterable[str]) -> None:

@@ -18,8 +18,8 @@ from PIL import Image
 from pycocotools import mask as mask_util
 from tqdm import tqdm
 
+from ...errors import BadFileError, DataError, LabelError
 from ...files import replace_file
-from ..errors import BadFileError, DataError
 from ..files.contents import read_json
 from ..files.semantic_files import CLASS_FILE, png_size, read_index_png, write_index_png
 from .categories import (
@@ -58,7 +58,7 @@ class _StuffThingMap:
         labels = stuffthing_to_leaf_table()[values]
         unknown = set(np.unique(values[labels == IGNORE_LABEL])) - {255, _OTHER_ID - 1}
         if unknown:
-            raise DataError(
+            raise LabelError(
                 f"{self.path}: pixel value {min(unknown)} is not a category id less one"
             )
         return labels
@@ -92,9 +92,9 @@ class _Region(NamedTuple):
                 shape = mask_util.frPyObjects(shape, height, width)
             mask = mask_util.decode(shape).astype(bool)
         except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise DataError(f"{self.origin}: invalid segmentation ({error!r})") from None
+            raise LabelError(f"{self.origin}: invalid segmentation ({error!r})") from None
         if mask.shape != (height, width):
-            raise DataError(f"{self.origin}: mask is {mask.shape}, its image {(height, width)}")
+            raise LabelError(f"{self.origin}: mask is {mask.shape}, its image {(height, width)}")
         return mask
 
 
@@ -132,7 +132,7 @@ class _PanopticMap:
         except (OSError, SyntaxError, ValueError) as error:
             raise BadFileError(self.path, f"cannot be decoded ({error})") from None
         if colors.shape[:2] != self.size():
-            raise DataError(f"{self.path}: is {colors.shape[:2]}, in its JSON {self.size()}")
+            raise LabelError(f"{self.path}: is {colors.shape[:2]}, in its JSON {self.size()}")
         segment_ids, inverse = np.unique(colors @ [1, 256, 256**2], return_inverse=True)
         known = {0: IGNORE_LABEL} | {
             segment: COCO_PANOPTIC.id_to_index[category]
@@ -140,7 +140,7 @@ class _PanopticMap:
         }
         missing = set(segment_ids.tolist()) - known.keys()
         if missing:
-            raise DataError(f"{self.path}: segment {min(missing)} is not listed in the JSON")
+            raise LabelError(f"{self.path}: segment {min(missing)} is not listed in the JSON")
         table = np.array([known[segment] for segment in segment_ids.tolist()], np.uint8)
         return table[inverse].reshape(self.size())
 
@@ -186,14 +186,14 @@ def panoptic_sources(*, panoptic_json: Path, panoptic_dir: Path) -> dict[str, Se
     for annotation in entries(content, "annotations", panoptic_json, fields):
         image_id = annotation["image_id"]
         if image_id not in images:
-            raise DataError(
+            raise LabelError(
                 f"{panoptic_json}: has an annotation of image {image_id}, which is not listed"
             )
         image = images[image_id]
         category_ids = {part["id"]: part["category_id"] for part in annotation["segments_info"]}
         unknown = set(category_ids.values()) - COCO_PANOPTIC.id_to_index.keys()
         if unknown:
-            raise DataError(
+            raise LabelError(
                 f"{panoptic_json}: image {image_id}: unknown category id {min(unknown)}"
             )
         path = panoptic_dir / annotation["file_name"]
@@ -216,7 +216,7 @@ def _add_images(images: dict[int, _Image], content: Any, path: Path) -> None:
         image = _Image(Path(entry["file_name"]).stem, entry["height"], entry["width"])
         before = images.setdefault(entry["id"], image)
         if image != before:
-            raise DataError(f"{path}: image {entry['id']} is {image}, in the other file {before}")
+            raise LabelError(f"{path}: image {entry['id']} is {image}, in the other file {before}")
 
 
 def _add_regions(
@@ -228,11 +228,11 @@ def _add_regions(
     for entry in entries(content, "annotations", path, _REGION_FIELDS):
         region = _Region(str(path), entry["id"], entry["category_id"], entry["segmentation"])
         if entry["image_id"] not in images:
-            raise DataError(f"{region.origin}: there is no image {entry['image_id']}")
+            raise LabelError(f"{region.origin}: there is no image {entry['image_id']}")
         if region.category_id in COCO_LEAVES.id_to_index:
             regions[entry["image_id"]].append(region)
         elif region.category_id != _OTHER_ID:
-            raise DataError(f"{region.origin}: unknown category id {region.category_id}")
+            raise LabelError(f"{region.origin}: unknown category id {region.category_id}")
 
 
 class Outcome(NamedTuple):

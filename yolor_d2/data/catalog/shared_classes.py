@@ -12,7 +12,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
-from ..errors import DataError
+from ...errors import DataError
 from .categories import Categories
 from .records import Record, forget_records, labeled_classes, read_metadata
 from .registered import require_registered

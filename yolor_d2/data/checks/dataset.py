@@ -15,8 +15,8 @@ import cv2
 from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
+from ...errors import DataError, OutOfMemoryError
 from ..catalog.records import load_records
-from ..errors import DataError
 from .json_files import JSON_KEYS, json_problems
 from .records import ClassTables, Problem, Record, Report, check_records, repeated_images
 
@@ -73,7 +73,7 @@ def check_dataset(
 
     Raises:
         DataError: the data set cannot be loaded.
-        ChildProcessError: a worker was killed.
+        OutOfMemoryError: a worker was killed.
     """
     metadata = MetadataCatalog.get(name)
     for task, key in JSON_KEYS.items():
@@ -124,7 +124,7 @@ def _reports(
         try:
             yield from zip(pool.map(check, chunks), sizes, strict=True)
         except BrokenProcessPool:
-            raise ChildProcessError(
+            raise OutOfMemoryError(
                 "a worker was killed (out of memory?); run again with fewer --workers"
             ) from None
 

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ...errors import DataError
 from ..files.contents import read_json
 from .objects import Finding, ring_fault
 from .records import Problem, caption_fault

@@ -14,9 +14,9 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from detectron2.data import Metadata
 
+from ...errors import BadFileError
 from ..catalog.categories import IGNORE_LABEL
 from ..catalog.records import labeled_classes
-from ..errors import BadFileError
 from ..files.images import read_image
 from ..views.reading import RecordReader
 from .objects import Finding, object_findings

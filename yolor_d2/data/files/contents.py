@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from ..errors import BadFileError, DataError
+from ...errors import BadFileError, DataError, LabelError
 
 ARCHIVE_SUFFIX = ".zip"
 # What `zipfile` raises for damaged, encrypted and unsupported archives.
@@ -52,7 +52,7 @@ def read_json(path: Path, *, object_hook: Callable[[dict[str, Any]], Any] | None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     except ValueError as error:
-        raise DataError(f"{path}: is not valid JSON ({error})") from None
+        raise LabelError(f"{path}: is not valid JSON ({error})") from None
 
 
 def open_header(path: str) -> BinaryIO:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 
-from ..errors import BadFileError, DataError
+from ...errors import BadFileError, DataError
 from .contents import open_header, read_bytes
 
 logger = logging.getLogger(__name__)

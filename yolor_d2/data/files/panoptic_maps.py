@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as mask_util
 
-from ..errors import BadFileError
+from ...errors import BadFileError
 
 UNKNOWN = 255  # label of pixels without a class
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ...errors import BadFileError
 from ...files import replace_file
-from ..errors import BadFileError
 from .contents import read_bytes
 
 CLASS_FILE = "categories.json"  # classes of the PNGs beside it: "index", "id" and "name" each

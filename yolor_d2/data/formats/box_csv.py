@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import DataError
+from ...errors import DataError, LabelError
 from .lines import line_error, read_text
 from .source import Collected, LabeledObject, OwnData, corner_box, list_files, part_of
 
@@ -83,17 +83,17 @@ def _read_row(
     row: Mapping[str, str], image: str, category: str, box: tuple[str, ...]
 ) -> tuple[str, LabeledObject | None]:
     if not row[image]:
-        raise DataError(f"has no {image}")
+        raise LabelError(f"has no {image}")
     texts = [row[name] for name in box]
     if not any(texts):
         return row[image], None
     if not row[category]:
-        raise DataError(f"has no {category}")
+        raise LabelError(f"has no {category}")
     try:
         a, b, c, d = map(float, texts)
     except ValueError:
-        raise DataError(f"{', '.join(box)} are {', '.join(texts)}, not numbers") from None
+        raise LabelError(f"{', '.join(box)} are {', '.join(texts)}, not numbers") from None
     corners = (a, b, c, d) if box in CORNERS else (a, b, a + c, b + d)
     if not all(map(math.isfinite, corners)) or corners[0] >= corners[2] or corners[1] >= corners[3]:
-        raise DataError(f"has an empty box: {', '.join(texts)}")
+        raise LabelError(f"has an empty box: {', '.join(texts)}")
     return row[image], LabeledObject(row[category], corner_box(*corners))

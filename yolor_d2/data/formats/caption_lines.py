@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ...errors import DataError, LabelError
 from .lines import line_error, read_lines
 from .source import Collected, OwnData, list_files, part_of
 
@@ -45,13 +45,13 @@ def _read_line(line: str) -> tuple[str, list[str]]:
     try:
         entry: Any = json.loads(line)
     except ValueError as error:
-        raise DataError(f"is not valid JSON ({error})") from None
+        raise LabelError(f"is not valid JSON ({error})") from None
     if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
-        raise DataError("has no file_name")
+        raise LabelError("has no file_name")
     key = next((key for key in TEXT_KEYS if key in entry), None)
     if key is None:
-        raise DataError(f"has no {', '.join(TEXT_KEYS[:-1])} or {TEXT_KEYS[-1]}")
+        raise LabelError(f"has no {', '.join(TEXT_KEYS[:-1])} or {TEXT_KEYS[-1]}")
     texts = entry[key] if isinstance(entry[key], list) else [entry[key]]
     if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
-        raise DataError(f"{key} is not a text")
+        raise LabelError(f"{key} is not a text")
     return entry["file_name"], texts

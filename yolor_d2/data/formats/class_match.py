@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from detectron2.data import Metadata
 
+from ...errors import DataError
 from ..catalog.categories import Categories
-from ..errors import DataError
 from .source import OwnData, Record
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...errors import BadFileError, DataError, LabelError
 from ..catalog.categories import Categories
 from ..catalog.coco_join import CocoFiles, load_coco_multitask
 from ..catalog.datasets import read_categories
-from ..errors import BadFileError, DataError
 from ..files.contents import archive_names, read_json
 from ..files.semantic_files import CLASS_FILE
 from .source import PART_NAMES, TRAIN, OwnData, Record, list_files
@@ -147,7 +147,7 @@ def _image_root(file: Path, content: Mapping[str, Any]) -> Path:
     for place in places:
         if any((place / name).is_file() for name in names[:100]):
             return place
-    raise DataError(f"{file}: {names[0]} is neither beside it nor in a folder images")
+    raise LabelError(f"{file}: {names[0]} is neither beside it nor in a folder images")
 
 
 def _read(root: Path, parts: Mapping[str, CocoFiles]) -> OwnData:
@@ -190,7 +190,7 @@ def _semantic_table(parts: Iterable[CocoFiles]) -> Categories | None:
         return None
     shared = _shared_table(tables)
     if [entry.get("index") for entry in shared] != list(range(len(shared))):
-        raise DataError(f"{files[0]}: the index of its categories does not count from 0")
+        raise LabelError(f"{files[0]}: the index of its categories does not count from 0")
     return Categories.from_coco({"isthing": False, **entry} for entry in shared)
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..errors import DataError
+from ...errors import LabelError
 from ..files.contents import read_json
 from .source import (
     Collected,
@@ -47,7 +47,7 @@ def _read_objects(file: Path) -> list[LabeledObject]:
     content = read_json(file)
     shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list):
-        raise DataError(f"{file}: has no list of shapes")
+        raise LabelError(f"{file}: has no list of shapes")
     objects: dict[Any, LabeledObject] = {}
     for number, shape in enumerate(shapes, start=1):
         what = f"{file}: shape {number}"
@@ -58,7 +58,7 @@ def _read_objects(file: Path) -> list[LabeledObject]:
         if before is None:
             objects[key] = found
         elif before.polygons is None or found.polygons is None:
-            raise DataError(f"{what} is a rectangle in group {group} of {found.name}")
+            raise LabelError(f"{what} is a rectangle in group {group} of {found.name}")
         else:
             polygons = before.polygons + found.polygons
             objects[key] = LabeledObject(found.name, polygon_box(polygons), polygons)
@@ -67,7 +67,7 @@ def _read_objects(file: Path) -> list[LabeledObject]:
 
 def _read_shape(shape: Any, what: str) -> LabeledObject:
     if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
-        raise DataError(f"{what} has no label")
+        raise LabelError(f"{what} has no label")
     kind = shape.get("shape_type") or "polygon"
     points = _read_points(shape.get("points"), what)
     if kind == "rectangle" and len(points) in (2, 4):
@@ -76,7 +76,7 @@ def _read_shape(shape: Any, what: str) -> LabeledObject:
     if kind == "circle" and len(points) == 2:
         points = _circle(*points)
     elif kind != "polygon" or len(points) < 3:
-        raise DataError(f"{what} is a {kind} of {len(points)} points, not a polygon or rectangle")
+        raise LabelError(f"{what} is a {kind} of {len(points)} points, not a polygon or rectangle")
     polygons = [[value for point in points for value in point]]
     return LabeledObject(shape["label"], polygon_box(polygons), polygons)
 
@@ -85,9 +85,9 @@ def _read_points(points: Any, what: str) -> list[tuple[float, float]]:
     try:
         found = [(float(x), float(y)) for x, y in points]
     except (TypeError, ValueError):
-        raise DataError(f"{what} has points that are not pairs of numbers") from None
+        raise LabelError(f"{what} has points that are not pairs of numbers") from None
     if not all(math.isfinite(value) for point in found for value in point):
-        raise DataError(f"{what} has a point that is not finite")
+        raise LabelError(f"{what} has a point that is not finite")
     return found
 
 

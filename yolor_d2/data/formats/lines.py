@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..errors import BadFileError, DataError
+from ...errors import BadFileError, DataError, LabelError
 from ..files.contents import read_bytes
 
 
@@ -15,7 +15,7 @@ def read_text(path: Path) -> str:
     except BadFileError as error:
         raise DataError(str(error)) from None
     except UnicodeDecodeError:
-        raise DataError(f"{path}: is not a text file in UTF-8") from None
+        raise LabelError(f"{path}: is not a text file in UTF-8") from None
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:

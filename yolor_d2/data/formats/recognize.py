@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import DataError
+from ...errors import DataError
 from . import box_csv, caption_lines, coco, labelme, semantic_png, voc, yolo
 from .source import OwnData
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from ...errors import BadFileError, DataError, LabelError
 from ..catalog.categories import IGNORE_LABEL, MAX_CLASSES, Categories
-from ..errors import BadFileError, DataError
 from ..files.semantic_files import read_index_png
 from .lines import read_lines
 from .source import PART_NAMES, Collected, OwnData, list_files
@@ -26,7 +26,7 @@ def read(path: Path) -> OwnData:
     assert file is not None
     names = [name for _, name in read_lines(file)]
     if not names or len(set(names)) < len(names) or len(names) > MAX_CLASSES:
-        raise DataError(f"{file}: does not list 1 to {MAX_CLASSES} different classes")
+        raise LabelError(f"{file}: does not list 1 to {MAX_CLASSES} different classes")
     collected = Collected(path)
     everything: list[Path] = []
     for part, images, maps in _folders(path):
@@ -67,4 +67,4 @@ def _check(path: Path, classes: int) -> None:
         raise DataError(str(error)) from None
     wrong = labels[(labels >= classes) & (labels != IGNORE_LABEL)]
     if wrong.size:
-        raise DataError(f"{path}: has label {wrong.max()}, of {classes} classes")
+        raise LabelError(f"{path}: has label {wrong.max()}, of {classes} classes")

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from detectron2.structures import BoxMode
 
+from ...errors import BadFileError, DataError, LabelError
 from ..catalog.categories import Categories
 from ..catalog.coco_join import IMAGE_SUFFIXES, header_size
-from ..errors import BadFileError, DataError
 from ..files.contents import ARCHIVE_SUFFIX, archive_names
 
 Record = dict[str, Any]
@@ -86,7 +86,7 @@ class Collected:
             labels: `objects`, a list of LabeledObject; `captions`; `sem_seg_file_name`.
         """
         if (part, str(image)) in self.items:
-            raise DataError(f"{image}: is labeled twice")
+            raise LabelError(f"{image}: is labeled twice")
         self.items[part, str(image)] = labels
 
     def finish(
@@ -221,5 +221,5 @@ class ImageFinder:
             return beside
         found = self._by_name.get((part_of(label, self.root), label.stem), [])
         if len(found) > 1:
-            raise DataError(f"{label}: has the name of {found[0]} and of {found[1]}")
+            raise LabelError(f"{label}: has the name of {found[0]} and of {found[1]}")
         return found[0] if found else None

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import DataError
+from ...errors import DataError
 from .source import TRAIN, VAL, OwnData, Record
 
 FRACTION = 0.1

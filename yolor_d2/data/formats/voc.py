@@ -3,7 +3,7 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
-from ..errors import DataError
+from ...errors import LabelError
 from .lines import read_lines, read_text
 from .source import (
     PART_NAMES,
@@ -56,7 +56,7 @@ def _read_objects(file: Path) -> list[LabeledObject]:
         root = ElementTree.fromstring(read_text(file))
     except ElementTree.ParseError as error:
         line, _ = error.position
-        raise DataError(f"{file}, line {line}: is not valid XML ({error})") from None
+        raise LabelError(f"{file}, line {line}: is not valid XML ({error})") from None
     return [
         _read_object(element, f"{file}: object {number}")
         for number, element in enumerate(root.iter("object"), start=1)
@@ -66,12 +66,12 @@ def _read_objects(file: Path) -> list[LabeledObject]:
 def _read_object(element: ElementTree.Element, what: str) -> LabeledObject:
     name = (element.findtext("name") or "").strip()
     if not name:
-        raise DataError(f"{what} has no name")
+        raise LabelError(f"{what} has no name")
     texts = [element.findtext(f"bndbox/{corner}") or "" for corner in CORNERS]
     try:
         x1, y1, x2, y2 = map(float, texts)
     except ValueError:
-        raise DataError(f"{what} has no bndbox of numbers {', '.join(CORNERS)}") from None
+        raise LabelError(f"{what} has no bndbox of numbers {', '.join(CORNERS)}") from None
     if not (x1 < x2 and y1 < y2):
-        raise DataError(f"{what} has an empty box: {' '.join(texts)}")
+        raise LabelError(f"{what} has an empty box: {' '.join(texts)}")
     return LabeledObject(name, corner_box(x1, y1, x2, y2))

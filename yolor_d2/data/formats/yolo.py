@@ -6,8 +6,8 @@ from typing import Any
 
 import yaml
 
+from ...errors import LabelError
 from ..catalog.coco_join import IMAGE_SUFFIXES, header_size
-from ..errors import DataError
 from .lines import line_error, read_lines, read_text
 from .source import TEST, TRAIN, VAL, Collected, LabeledObject, OwnData, list_files, polygon_box
 
@@ -58,11 +58,11 @@ def _content(file: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
-        raise DataError(f"{file}{where}: is not valid YAML") from None
+        raise LabelError(f"{file}{where}: is not valid YAML") from None
     if not isinstance(content, dict) or not isinstance(content.get("names"), list | dict):
-        raise DataError(f"{file}: has no names, the list of classes")
+        raise LabelError(f"{file}: has no names, the list of classes")
     if not _keys(content):
-        raise DataError(f"{file}: has no train, the folder of images")
+        raise LabelError(f"{file}: has no train, the folder of images")
     return content
 
 
@@ -74,13 +74,13 @@ def _names(content: dict[str, Any], file: Path) -> list[str]:
     names = content["names"]
     if isinstance(names, dict):
         if sorted(names) != list(range(len(names))):
-            raise DataError(f"{file}: the keys of names are not 0 to {len(names) - 1}")
+            raise LabelError(f"{file}: the keys of names are not 0 to {len(names) - 1}")
         names = [names[index] for index in range(len(names))]
     names = [str(name) for name in names]
     if len(set(names)) < len(names):
-        raise DataError(f"{file}: names has a class twice")
+        raise LabelError(f"{file}: names has a class twice")
     if content.get("nc", len(names)) != len(names):
-        raise DataError(f"{file}: nc is {content['nc']}, but there are {len(names)} names")
+        raise LabelError(f"{file}: nc is {content['nc']}, but there are {len(names)} names")
     return names
 
 
@@ -97,7 +97,7 @@ def _images(entry: Any, key: str, file: Path, root: Path) -> list[Path]:
     for name in entry if isinstance(entry, list) else [entry]:
         place = _place(str(name), file, root)
         if place is None:
-            raise DataError(f"{file}: {key} names {name}, which does not exist")
+            raise LabelError(f"{file}: {key} names {name}, which does not exist")
         images += _listed(place, root) if place.is_file() else list_files(place)
     return images
 

@@ -11,10 +11,10 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
+from ...errors import ConfigError, DataError
 from ...tokenizer import Tokenizer
 from ..catalog.records import COMPLETE, read_metadata, read_records
 from ..catalog.shared_classes import warn_about_unlabeled
-from ..errors import DataError
 from ..files.images import BadFiles
 from ..views.mapper import MultiTaskMapper, known_targets
 from ..views.reading import Record
@@ -41,7 +41,7 @@ def build_train_loader(
         start_iteration: iteration of the first batch.
     """
     if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        raise ValueError(
+        raise ConfigError(
             f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN} is not supported; "
             "DATASETS.TRAIN_RATIOS sets the share of each data set"
         )
@@ -269,7 +269,9 @@ def _mapper_class(cfg: CfgNode) -> type:
     known = {"multitask": MultiTaskMapper, "detectron2": DatasetMapper}
     name = cfg.INPUT.DATASET_MAPPER_NAME
     if name not in known:
-        raise ValueError(f"INPUT.DATASET_MAPPER_NAME must be one of {', '.join(known)}, not {name}")
+        raise ConfigError(
+            f"INPUT.DATASET_MAPPER_NAME must be one of {', '.join(known)}, not {name}"
+        )
     return known[name]
 
 

@@ -10,7 +10,7 @@ import torch
 from detectron2.data.detection_utils import SizeMismatchError
 from PIL import Image
 
-from ..errors import BadFileError
+from ...errors import BadFileError
 
 Record = dict[str, Any]
 

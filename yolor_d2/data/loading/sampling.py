@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from ...errors import ConfigError
+
 # First element of the seeds of independent random streams.
 _ORDER, _MIX, _SAMPLE = range(3)
 
@@ -101,7 +103,7 @@ class IndexStream:
 def check_ratios(ratios: Sequence[float], number: int) -> None:
     """Raise a ValueError that names the key if the ratios do not fit the data sets."""
     if len(ratios) != number or min(ratios) < 0 or sum(ratios) <= 0:
-        raise ValueError(
+        raise ConfigError(
             f"DATASETS.TRAIN_RATIOS needs a share for each of the {number} training sets, "
             f"not {list(ratios)}"
         )
@@ -132,7 +134,7 @@ class RunSampler(Sampler[SampleRequest]):
         mosaic_until: int,
     ) -> None:
         if batch_size % world_size:
-            raise ValueError(
+            raise ConfigError(
                 f"SOLVER.IMS_PER_BATCH {batch_size} is not a multiple of the {world_size} processes"
             )
         self.stream = stream

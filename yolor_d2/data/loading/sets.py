@@ -8,7 +8,7 @@ import numpy as np
 from detectron2.data import DatasetFromList
 from torch.utils.data import Dataset
 
-from ..errors import BadFileError, DataError
+from ...errors import BadFileError, DataError
 from ..files.images import BadFiles
 from ..views.mapper import MultiTaskMapper, known_targets
 from ..views.partners import PartnerPool

@@ -2,6 +2,7 @@
 
 from detectron2.config import CfgNode
 
+from ...errors import ConfigError
 from ...tokenizer import Tokenizer
 from ..views.mapper import MultiTaskMapper
 from ..views.reading import Record
@@ -44,7 +45,7 @@ def build_validation_loader(
         batch_size: batch size per process.
     """
     if cfg.INPUT.DATASET_MAPPER_NAME != "multitask":
-        raise ValueError(
+        raise ConfigError(
             "TEST.LOSS_PERIOD needs INPUT.DATASET_MAPPER_NAME multitask, whose samples have targets"
         )
     mapper = build_multitask_mapper(cfg, [dataset_name], tokenizer=tokenizer)

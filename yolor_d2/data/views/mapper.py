@@ -14,6 +14,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch.nn.utils.rnn import pad_sequence
 
+from ...errors import ConfigError
 from ...tasks import check_tasks
 from ...tokenizer import Tokenizer
 from ..catalog.categories import IGNORE_LABEL
@@ -98,7 +99,7 @@ class MultiTaskMapper:
         check_policy(strong, strides=strides)
         check_input((weak_size, test_size), image_format, captions.per_image)
         if is_train and "caption" in tasks and tokenizer is None:
-            raise ValueError('MODEL.YOLOR.TASKS has "caption": the mapper needs a tokenizer')
+            raise ConfigError('MODEL.YOLOR.TASKS has "caption": the mapper needs a tokenizer')
         self.is_train = is_train
         self.weak_tasks = frozenset(tasks) & frozenset(weak_view_tasks)
         self.strong_tasks = frozenset(tasks) - self.weak_tasks
@@ -291,11 +292,13 @@ def _as_tensor(image: np.ndarray, image_format: str) -> torch.Tensor:
 def check_input(sizes: Sequence[int], image_format: str, captions_per_image: int) -> None:
     """Raise a ValueError that names the key of an invalid value."""
     if min(sizes) <= 0:
-        raise ValueError("INPUT.WEAK.SIZE and INPUT.TEST_SIZE must be positive")
+        raise ConfigError("INPUT.WEAK.SIZE and INPUT.TEST_SIZE must be positive")
     if image_format not in ("RGB", "BGR"):
-        raise ValueError(f"INPUT.FORMAT must be RGB or BGR, not {image_format}")
+        raise ConfigError(f"INPUT.FORMAT must be RGB or BGR, not {image_format}")
     if captions_per_image < 0:
-        raise ValueError(f"INPUT.CAPTIONS_PER_IMAGE is {captions_per_image}; it must be at least 0")
+        raise ConfigError(
+            f"INPUT.CAPTIONS_PER_IMAGE is {captions_per_image}; it must be at least 0"
+        )
 
 
 def _instances(

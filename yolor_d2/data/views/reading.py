@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode
 
-from ..errors import BadFileError
+from ...errors import BadFileError
 from ..files.images import ArrayCache, read_image, shrink
 from ..files.panoptic_maps import read_segment_ids, segment_annotations, segment_labels
 from ..files.semantic_files import read_index_png

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ...errors import BadFileError, ConfigError
 from ..catalog.categories import IGNORE_LABEL
-from ..errors import BadFileError
 from .canvas import Canvas, Targets, is_worth_keeping
 from .mosaic import (
     Placement,
@@ -69,12 +69,12 @@ PARTNERS = ("dataset", "batch")
 def check_policy(policy: StrongPolicy, *, strides: Sequence[int]) -> None:
     """Raise a ValueError that names the key of an invalid value."""
     if policy.size <= 0 or any(policy.size % stride for stride in strides):
-        raise ValueError(
+        raise ConfigError(
             f"INPUT.STRONG.SIZE {policy.size} is not a multiple of the strides of the targets, "
             f"{' and '.join(str(stride) for stride in strides)}"
         )
     if policy.partners not in PARTNERS:
-        raise ValueError(
+        raise ConfigError(
             f"INPUT.STRONG.PARTNERS must be {' or '.join(PARTNERS)}, not {policy.partners}"
         )
     limits = {
@@ -90,7 +90,7 @@ def check_policy(policy: StrongPolicy, *, strides: Sequence[int]) -> None:
     }
     for key, (value, limit) in limits.items():
         if not 0 <= value <= limit:
-            raise ValueError(f"INPUT.STRONG.{key} must be between 0 and {limit}, not {value}")
+            raise ConfigError(f"INPUT.STRONG.{key} must be between 0 and {limit}, not {value}")
 
 
 def raise_bad_file(error: BadFileError) -> None:

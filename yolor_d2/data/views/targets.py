@@ -12,7 +12,7 @@ import numpy as np
 import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 
-from ..errors import DataError
+from ...errors import LabelError
 
 # Rings are filled together by the even-odd rule; the outlines of an object are united.
 Outline = list[np.ndarray]  # rings of shape (points, 2), float32
@@ -85,7 +85,7 @@ def read_outlines(segmentation: Any, *, width: int, height: int) -> list[Outline
 def decode_rle(rle: dict[str, Any], *, width: int, height: int) -> np.ndarray:
     """Decode COCO's RLE, compressed or not, to a uint8 mask (height, width)."""
     if list(rle["size"]) != [height, width]:
-        raise DataError(f"a mask of size {list(rle['size'])} in an image of {[height, width]}")
+        raise LabelError(f"a mask of size {list(rle['size'])} in an image of {[height, width]}")
     if isinstance(rle["counts"], list):
         rle = mask_util.frPyObjects(rle, height, width)
     return mask_util.decode(rle)

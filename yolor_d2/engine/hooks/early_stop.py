@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ...errors import ConfigError
 from .metric import MetricHook
 
 
@@ -18,7 +19,7 @@ class EarlyStop(MetricHook):
     def __init__(self, *, metric: str, mode: str = "max", patience: int = 5) -> None:
         super().__init__(metric=metric, mode=mode)
         if patience < 1:
-            raise ValueError(f"{self.key}.PATIENCE is {patience}; it must be at least 1")
+            raise ConfigError(f"{self.key}.PATIENCE is {patience}; it must be at least 1")
         self.patience = patience
         self.waited = 0  # evaluations since the best one
 

@@ -4,8 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...data.errors import DataError
-from ..launch.errors import message_of
+from ...errors import DataError, message_of
 
 logger = logging.getLogger(__name__)
 

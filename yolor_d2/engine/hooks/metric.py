@@ -6,6 +6,8 @@ from typing import Any
 
 from detectron2.engine import HookBase
 
+from ...errors import ConfigError
+
 logger = logging.getLogger(__name__)
 
 MODES = ("max", "min")
@@ -27,7 +29,7 @@ class MetricHook(HookBase):
 
     def __init__(self, *, metric: str, mode: str = "max") -> None:
         if mode not in MODES:
-            raise ValueError(f"{self.key}.MODE must be max or min, not {mode}")
+            raise ConfigError(f"{self.key}.MODE must be max or min, not {mode}")
         self.metric = metric
         self.mode = mode
         self.best: float | None = None

@@ -12,6 +12,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ...modeling.meta_arch import YOLOR
 from ..evaluation import InterruptibleLoader, stop_if_requested
 from ..optim.ema import ModelEMA
@@ -47,9 +48,9 @@ class ValidationLoss(HookBase):
         autocast: Autocast = nullcontext,
     ) -> None:
         if not isinstance(model, YOLOR):
-            raise ValueError("TEST.LOSS_PERIOD needs MODEL.META_ARCHITECTURE YOLOR")
+            raise ConfigError("TEST.LOSS_PERIOD needs MODEL.META_ARCHITECTURE YOLOR")
         if not loaders:
-            raise ValueError("TEST.LOSS_PERIOD is not 0, but DATASETS.TEST is empty")
+            raise ConfigError("TEST.LOSS_PERIOD is not 0, but DATASETS.TEST is empty")
         self.model = model
         self.loaders = [InterruptibleLoader(loader) for loader in loaders]
         self.period = period

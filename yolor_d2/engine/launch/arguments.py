@@ -9,6 +9,8 @@ from typing import Any
 
 from detectron2.engine import default_argument_parser
 
+from ...errors import OptionError
+
 
 def argument_parser() -> argparse.ArgumentParser:
     """detectron2's parser with additional flags."""
@@ -67,7 +69,7 @@ def import_modules(names: Sequence[str]) -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise ValueError(f"--import {name}: {error}") from error
+            raise OptionError(f"--import {name}: {error}") from error
 
 
 class _Parser(argparse.ArgumentParser):

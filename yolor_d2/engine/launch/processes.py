@@ -16,8 +16,8 @@ from detectron2.utils import comm
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+from ...errors import OptionError, line_of, print_error
 from . import signals, slurm
-from .errors import print_error
 
 TIMEOUT = timedelta(minutes=30)  # to wait for other processes, at the start and later
 
@@ -77,7 +77,7 @@ def check_gpus(wanted: int) -> None:
     """Refuse more processes than GPUs. Without GPUs, processes share the CPU."""
     available = torch.cuda.device_count()
     if 0 < available < wanted:
-        raise ValueError(f"--num-gpus {wanted}: this machine has {available} GPUs")
+        raise OptionError(f"--num-gpus {wanted}: this machine has {available} GPUs")
 
 
 def join_group(timeout: timedelta) -> None:
@@ -92,10 +92,11 @@ def join_group(timeout: timedelta) -> None:
         distributed.init_process_group("nccl" if has_gpu else "gloo", timeout=timeout)
     except RuntimeError as error:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        raise SystemExit(
+        reason = OptionError(
             f"{os.environ['WORLD_SIZE']} processes should meet at {address}: "
-            f"{str(error).splitlines()[0]} Has each been started, and can it reach that address?"
-        ) from error
+            f"{str(error).splitlines()[0]} Check that each is started and can reach that address"
+        )
+        raise SystemExit(line_of(reason)) from error
     comm.synchronize()
 
 

@@ -4,6 +4,8 @@ import re
 from argparse import Namespace
 from collections.abc import Mapping
 
+from ...errors import OptionError
+
 
 def is_task(args: Namespace, environ: Mapping[str, str]) -> bool:
     """Whether this process is one of several that srun started for the same run.
@@ -20,7 +22,7 @@ def is_task(args: Namespace, environ: Mapping[str, str]) -> bool:
         return True
     tasks = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
     if tasks > args.num_machines:
-        raise ValueError(
+        raise OptionError(
             f"srun starts {tasks} processes, and --num-gpus {args.num_gpus} would start more in "
             "each of them: omit --num-gpus"
         )
@@ -39,7 +41,7 @@ def group_variables(environ: Mapping[str, str]) -> dict[str, str]:
     sizes = set(tasks_per_machine(layout))
     local_size = sizes.pop()
     if sizes or rank % local_size != local_rank:
-        raise ValueError(
+        raise OptionError(
             f"SLURM_TASKS_PER_NODE is {layout}, and task {rank} is number {local_rank} of its "
             "machine: every machine needs the same number of tasks, counted machine by machine "
             "(srun --ntasks-per-node=N --distribution=block)"

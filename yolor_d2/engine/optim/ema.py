@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ...errors import CheckpointError
+
 
 class ModelEMA:
     """Moving averages of a model's state dict, including the statistics of batch norms.
@@ -66,7 +68,7 @@ class ModelEMA:
         """Load saved averages, which must have the same names and shapes."""
         different = {name for name, _ in _shapes(state["model"]) ^ _shapes(self.averages)}
         if different:
-            raise ValueError(
+            raise CheckpointError(
                 f"the saved EMA does not fit the model: {len(different)} names or shapes differ, "
                 f"such as {', '.join(sorted(different)[:4])}"
             )

@@ -5,6 +5,8 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor
 
+from ...errors import ConfigError
+
 
 class LossFactors:
     """Factors on the losses of a step, as functions of the step, without state.
@@ -20,7 +22,7 @@ class LossFactors:
     def __init__(self, factors: Sequence[Sequence], *, total: int, key: str) -> None:
         for item in factors:
             if not (isinstance(item, list | tuple) and len(item) == 3 and item[0] != ""):
-                raise ValueError(
+                raise ConfigError(
                     f"{key} has {item!r}; it must have lists of a pattern of losses' names, a "
                     "factor at the start and one at the end"
                 )
@@ -38,7 +40,7 @@ class LossFactors:
         for pattern, start, end in self.factors:
             names = [name for name in losses if fnmatchcase(name, pattern)]
             if not names:
-                raise ValueError(
+                raise ConfigError(
                     f"{self.key} has {pattern!r}, which matches none of the losses: "
                     f"{', '.join(losses)}"
                 )

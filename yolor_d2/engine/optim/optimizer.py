@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_, clip_grads_with_norm_, get_total_norm
 
 from ...checks import check_choice
+from ...errors import ConfigError
 from ...modeling.layers.modes import BATCH_NORMS
 from .muon import Muon, is_matrix
 
@@ -25,7 +26,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     solver = cfg.SOLVER
     for pair in solver.LR_FACTORS:
         if not (isinstance(pair, list | tuple) and len(pair) == 2):
-            raise ValueError(
+            raise ConfigError(
                 f"SOLVER.LR_FACTORS has {pair!r}; it must have pairs of a prefix of names and a "
                 "factor"
             )
@@ -154,7 +155,7 @@ def check_prefixes(key: str, model: nn.Module, prefixes: Iterable[str]) -> None:
         is_left_out = getattr(model, part, model) is None  # as the head of a task that is left out
         if not is_left_out and not any(name.startswith(prefix) for name in names):
             parts = dict.fromkeys(name.partition(".")[0] for name in names)
-            raise ValueError(
+            raise ConfigError(
                 f"{key} has {prefix!r}, which no parameter's name starts with; the model's parts "
                 f"are {', '.join(parts)}"
             )

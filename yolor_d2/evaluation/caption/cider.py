@@ -14,6 +14,8 @@ from itertools import chain, count
 
 import numpy as np
 
+from ...errors import DataError, LabelError
+
 Array = np.ndarray
 
 ORDERS = 4  # n-grams have up to 4 words
@@ -32,10 +34,10 @@ class CiderD:
                 score lower (Hu et al., SacreEOS). Evaluation does not use it.
         """
         if not references:
-            raise ValueError("there are no references")
+            raise DataError("there are no references")
         for image_id, texts in references.items():
             if not texts or isinstance(texts, str):
-                raise ValueError(f"image {image_id!r}: the references are not a list of strings")
+                raise LabelError(f"image {image_id!r}: the references are not a list of strings")
         self._end = ["\n"] if end_token else []  # whitespace, so never a word of a text
         self._word_ids: dict[str, int] = {}
         words, lengths, self._word_ids = self._encode(chain.from_iterable(references.values()))
@@ -56,7 +58,7 @@ class CiderD:
             captions: one caption per entry of `image_ids`.
         """
         if unknown := set(image_ids) - self._words.keys():
-            raise ValueError(f"captions of images without references: {sorted(unknown)}")
+            raise LabelError(f"captions of images without references: {sorted(unknown)}")
         slots = {image_id: slot for slot, image_id in enumerate(dict.fromkeys(image_ids))}
         words, lengths, _ = self._encode(captions)
         words = np.concatenate([words, *(self._words[i] for i in slots)])

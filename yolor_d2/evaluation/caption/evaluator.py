@@ -10,6 +10,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
 from ...data.files.contents import read_json
+from ...errors import ConfigError, FileError
 from ...files import json_number, write_json, write_text
 from ..gathering import gather, image_id_key
 from .baselines import baseline_captions
@@ -70,7 +71,7 @@ class CaptionEvaluator(DatasetEvaluator):
         """Store the captions of a batch."""
         for sample, output in zip(inputs, outputs, strict=True):
             if "caption" not in output:
-                raise ValueError(
+                raise ConfigError(
                     f"{self._dataset_name}: the model's output for image {sample['image_id']} has "
                     "no caption; it needs the task caption and a tokenizer (TOKENIZER.MODEL)"
                 )
@@ -143,5 +144,5 @@ def read_captions(path: Path) -> dict[int, list[str]]:
             for image in content["images"]:
                 captions[image["cocoid"]] += [sentence["raw"] for sentence in image["sentences"]]
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: is not a caption file ({error!r})") from None
+        raise FileError(f"{path}: is not a caption file ({error!r})") from None
     return {image_id: texts for image_id, texts in captions.items() if texts}

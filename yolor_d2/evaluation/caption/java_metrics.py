@@ -22,6 +22,7 @@ import numpy as np
 from pycocoevalcap.meteor import meteor as meteor_package
 from pycocoevalcap.spice import spice as spice_package
 
+from ...errors import PackageError
 from ..missing import Missing
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ SPICE_JAR = Path(spice_package.__file__).with_name("spice-1.0.jar")
 SPICE_LIBRARIES = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
 
 
-class JavaError(RuntimeError):
+class JavaError(PackageError):
     """Java is missing, or its program failed."""
 
 

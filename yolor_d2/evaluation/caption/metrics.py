@@ -9,6 +9,7 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
+from ...errors import DataError, LabelError
 from .ptb import tokenize
 
 METRICS = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4", "ROUGE_L", "CIDEr")
@@ -64,13 +65,13 @@ def _scored_references(
 ) -> dict[int, list[str]]:
     """Return the references of the images with a candidate."""
     if not candidates:
-        raise ValueError("there are no captions to score")
+        raise DataError("there are no captions to score")
     for image_id, caption in candidates.items():
         if not isinstance(caption, str):
-            raise ValueError(f"image {image_id!r}: the caption {caption!r} is not a string")
+            raise LabelError(f"image {image_id!r}: the caption {caption!r} is not a string")
         texts = references.get(image_id, ())
         if not texts:
-            raise ValueError(f"image {image_id!r} has a caption but no reference")
+            raise LabelError(f"image {image_id!r} has a caption but no reference")
         if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"image {image_id!r}: the references are not a list of strings")
+            raise LabelError(f"image {image_id!r}: the references are not a list of strings")
     return {i: list(texts) for i, texts in references.items() if i in candidates}

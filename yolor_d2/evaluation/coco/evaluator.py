@@ -9,6 +9,7 @@ from detectron2.data import Metadata
 from detectron2.evaluation import DatasetEvaluator
 
 from ...data.catalog.records import labeled_classes, read_metadata
+from ...errors import DataError
 from ...files import write_json
 from ...structures import instances_to_coco_json
 from ..gathering import gather
@@ -104,7 +105,7 @@ class InstanceEvaluator(DatasetEvaluator):
         unknown = {result["category_id"] for result in results} - ids.keys()
         # In detectron2's panoptic sets, thing_classes includes stuff, which is not scored here.
         if max(unknown, default=-1) >= len(self._metadata.get("thing_classes") or ids):
-            raise ValueError(
+            raise DataError(
                 f"class {max(unknown)} is predicted, "
                 f"but {self._metadata.name} has {len(ids)} classes"
             )

@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 from runner_captions import Search, beam_search, load_tokenizer
-from runner_graphs import open_graph
+from runner_graphs import RunnerError, open_graph
 from runner_results import Content, boxes_to_image, detect, full_masks, labels_at, merge
 
 Results = dict[str, Any]
@@ -274,6 +274,13 @@ def run_lengths(mask: np.ndarray) -> Results:
     return {"size": list(mask.shape), "counts": counts.tolist()}
 
 
+def fail(problem: object, code: str) -> int:
+    """Print a problem, with the code that yolor_d2 gives it; returns the exit code."""
+    page = f"docs/troubleshooting.md#{code.lower()}"
+    print(f"runner: {problem} [{code}: {page}]", file=sys.stderr)
+    return 2
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print or write the results for an image; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -301,13 +308,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     image = cv2.imread(args.image, cv2.IMREAD_COLOR)
     if image is None:
-        print(f"runner: {args.image} cannot be read as an image", file=sys.stderr)
-        return 2
+        return fail(f"{args.image} cannot be read as an image", "IMAGE")
     try:
         runner = Runner(args.model, threads=args.threads)
-    except (FileNotFoundError, ImportError, ValueError) as error:
-        print(f"runner: {error}", file=sys.stderr)
-        return 2
+    except ImportError as error:
+        return fail(error, "PACKAGE")
+    except (FileNotFoundError, ValueError) as error:
+        return fail(error, RunnerError.code)
     if "detection" in runner.facts:
         runner.facts["detection"]["score_threshold"] = args.score_threshold
     found = runner(np.ascontiguousarray(image[:, :, ::-1]))

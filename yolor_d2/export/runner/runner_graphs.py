@@ -61,15 +61,26 @@ def open_openvino(path: Path, threads: int) -> Graph:
 RUNTIMES = {".onnx": open_onnx, ".xml": open_openvino}
 
 
+class RunnerError(ValueError):
+    """A graph cannot be opened. The code is explained in yolor_d2's docs/troubleshooting.md."""
+
+    code = "EXPORT"
+
+
 def open_graph(path: Path, *, threads: int = 0) -> Graph:
     """Open a graph with the runtime of its format.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: no runtime of the runner opens this format.
+        RunnerError: there is no such file, it is damaged, or no runtime opens its format.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise RunnerError(f"{path}: no such file")
     if path.suffix not in RUNTIMES:
-        raise ValueError(f"{path}: the runner opens {' and '.join(RUNTIMES)} only")
-    return RUNTIMES[path.suffix](path, threads)
+        raise RunnerError(f"{path}: the runner opens {' and '.join(RUNTIMES)} only")
+    try:
+        return RUNTIMES[path.suffix](path, threads)
+    except ImportError:
+        raise
+    except Exception as error:  # runtimes have errors of their own
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RunnerError(f"{path}: {reason}") from error

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from detectron2.layers import ShapeSpec
 
 from ...checks import check_names
+from ...errors import ConfigError
 
 # The same for every choice of feature maps, so that omitting one does not change the others. Other
 # sizes do not work: pooling and strided convolutions round odd sizes differently.
@@ -39,4 +40,4 @@ def check_factors(width: float, depth: float, *, node: str) -> None:
     """Refuse factors that are not positive; `node` is the configuration node of both."""
     for key, factor in (("WIDTH", width), ("DEPTH", depth)):
         if not factor > 0:
-            raise ValueError(f"{node}.{key} must be positive, not {factor}")
+            raise ConfigError(f"{node}.{key} must be positive, not {factor}")

@@ -8,6 +8,7 @@ from detectron2.modeling import FPN
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 from torch import nn
 
+from ...errors import ConfigError
 from .features import chosen_features
 from .selective import StagedBackbone
 
@@ -20,7 +21,7 @@ def fpn_bottom_up(trunk: type[Trunk], cfg: CfgNode, input_shape: ShapeSpec) -> T
     """Backbone of this class with only the maps that the FPN reads."""
     names = chosen_features(cfg.MODEL.FPN.IN_FEATURES, NAMES, key=KEY)
     if "c5" not in names:
-        raise ValueError(f"{KEY} must have c5, which the coarsest levels are computed from")
+        raise ConfigError(f"{KEY} must have c5, which the coarsest levels are computed from")
     arguments = trunk.from_config(cfg, input_shape)
     return trunk(**(arguments | {"out_features": names}))
 

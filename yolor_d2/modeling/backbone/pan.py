@@ -10,6 +10,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from torch import Tensor
 
+from ...errors import ConfigError
 from ..layers import SPPCSPC, ConvBlock, Elan, Transition
 from ..layers.functional import concatenate
 from .features import chosen_features, requested_features, scaled, scaled_shapes
@@ -172,7 +173,7 @@ def _names_by_stride(bottom_up: Backbone) -> dict[str, str]:
     missing = [str(2 ** int(name[1])) for name in NECK_INPUTS if names[name] is None]
     if missing:
         outputs = ", ".join(f"{name} ({stride})" for stride, name in by_stride.items())
-        raise ValueError(
+        raise ConfigError(
             f"MODEL.PAN.BOTTOM_UP: the backbone has no map of stride {', '.join(missing)}; "
             f"its maps and strides are {outputs}"
         )

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ....errors import ConfigError
 from ...objects import CaptionTargets, Reward
 from ...reduce import over_processes
 from .decoding import Captions, Decoding, Step, decode, sample_texts
@@ -80,7 +81,7 @@ class CaptionHead(nn.Module):
             loss = self._cross_entropy_loss(tokens, captions.ids, is_target)
             return {"loss_caption": self.loss_weight * loss}
         if reward is None:
-            raise ValueError(
+            raise ConfigError(
                 f"{KEY}.SCST.SAMPLES is not 0: training needs a reward, model(batch, reward=...)"
             )
         has_caption = is_target.flatten(1).any(dim=1)  # (N,)

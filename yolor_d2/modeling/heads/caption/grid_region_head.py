@@ -13,6 +13,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
+from ....errors import ConfigError
 from ....letterbox import Content
 from ...layers import ConvBlock
 from ...objects import HeadOutputs
@@ -233,9 +234,9 @@ def _check_options(
     """Raise ValueError for options that the head does not have."""
     name = GridRegionCaptionHead.__name__
     if len(in_features) != 1:
-        raise ValueError(f"{KEY}.IN_FEATURES must be one map for {name}, not {list(in_features)}")
+        raise ConfigError(f"{KEY}.IN_FEATURES must be one map for {name}, not {list(in_features)}")
     if vocabulary.tied or vocabulary.output_dims:
-        raise ValueError(f"{KEY}.TIED must be False and {KEY}.OUTPUT_DIMS [] for {name}")
+        raise ConfigError(f"{KEY}.TIED must be False and {KEY}.OUTPUT_DIMS [] for {name}")
     if training.word_dropout:
         # Nothing is predicted after padding, which would replace the dropped words.
-        raise ValueError(f"{KEY}.WORD_DROPOUT must be 0 for {name}, not {training.word_dropout}")
+        raise ConfigError(f"{KEY}.WORD_DROPOUT must be 0 for {name}, not {training.word_dropout}")

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 
 from ....checks import check_names, check_range
+from ....errors import ConfigError
 from ....tokenizer import Tokenizer
 from ...classes import number_of_classes
 from .decoding import Decoding, Vocabulary
@@ -43,7 +44,7 @@ class TransformerSizes(NamedTuple):
         check_range(KEY, {"DECODER_LAYERS": self.decoder_layers}, low=1)
         check_range(KEY, {"ENCODER_LAYERS": self.encoder_layers})
         if self.dim < 1 or self.dim % self.num_heads or self.dim % 4:
-            raise ValueError(
+            raise ConfigError(
                 f"{KEY}.DIM is {self.dim}; it must be a multiple of 4 (for the two coordinates "
                 f"of a token) and of {KEY}.NUM_HEADS = {self.num_heads}"
             )
@@ -56,7 +57,7 @@ class TransformerSizes(NamedTuple):
     def check_length(self, key: str, tokens: int) -> None:
         """Raise ValueError for an invalid maximum number of tokens."""
         if not 2 <= tokens <= self.max_positions:
-            raise ValueError(
+            raise ConfigError(
                 f"{key} is {tokens}; begin and end are 2 tokens, and the head has positions for "
                 f"{KEY}.MAX_POSITIONS = {self.max_positions}"
             )
@@ -86,9 +87,11 @@ class VocabularyOptions(NamedTuple):
         special = max(self.pad_id, self.bos_id, self.eos_id)
         check_range(KEY, {"VOCAB_SIZE": self.vocab_size}, low=special + 1)
         if min(self.output_dims, default=1) < 1:
-            raise ValueError(f"{KEY}.OUTPUT_DIMS is {list(self.output_dims)}; sizes are at least 1")
+            raise ConfigError(
+                f"{KEY}.OUTPUT_DIMS is {list(self.output_dims)}; sizes are at least 1"
+            )
         if self.tied and self.output_dims:
-            raise ValueError(
+            raise ConfigError(
                 f"{KEY}.OUTPUT_DIMS is {list(self.output_dims)}, but with {KEY}.TIED the embedding "
                 "matrix is the output layer"
             )
@@ -103,12 +106,12 @@ class VocabularyOptions(NamedTuple):
             size = head.VOCAB_SIZE or pieces
             ids = tuple(head.SPECIAL_IDS)
             if len(set(ids)) != 3 or min(ids) < 0:
-                raise ValueError(f"{KEY}.SPECIAL_IDS needs 3 different ids, got {list(ids)}")
+                raise ConfigError(f"{KEY}.SPECIAL_IDS needs 3 different ids, got {list(ids)}")
             return cls(size, min(size, pieces), *ids, **output)
         tokenizer = Tokenizer.load(cfg.TOKENIZER.MODEL)
         pieces = len(tokenizer)
         if 0 < head.VOCAB_SIZE < pieces:
-            raise ValueError(
+            raise ConfigError(
                 f"{KEY}.VOCAB_SIZE is {head.VOCAB_SIZE}, but TOKENIZER.MODEL has {pieces} pieces; "
                 "0 uses their number"
             )
@@ -144,7 +147,7 @@ class RegionOptions(NamedTuple):
         """Raise ValueError for invalid options of a head of width `dim`."""
         check_range(KEY, {"MAX_REGIONS": self.max_regions}, low=1)
         if self.region_feature and dim % 8:
-            raise ValueError(
+            raise ConfigError(
                 f"{KEY}.DIM is {dim}; with {KEY}.REGION_FEATURE it must be a multiple of 8 (for "
                 "sines and cosines of the four numbers of a box)"
             )
@@ -155,7 +158,7 @@ class RegionOptions(NamedTuple):
         if not head.REGION_FEATURE:
             return cls()
         if "detection" not in cfg.MODEL.YOLOR.TASKS:
-            raise ValueError(
+            raise ConfigError(
                 f"{KEY}.REGION_FEATURE is {head.REGION_FEATURE}, but no objects are detected: "
                 "MODEL.YOLOR.TASKS has no detection"
             )
@@ -187,7 +190,7 @@ class PointOptions(NamedTuple):
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> "PointOptions":
         missing = sorted({"detection", "semantic"} - set(cfg.MODEL.YOLOR.TASKS))
         if missing:
-            raise ValueError(
+            raise ConfigError(
                 f"{KEY}.NAME is {cfg.MODEL.CAPTION_HEAD.NAME}, which reads the outputs of other "
                 f"heads: MODEL.YOLOR.TASKS has no {' and no '.join(missing)}"
             )
@@ -244,7 +247,7 @@ def select_maps(input_shape: dict[str, ShapeSpec], names: Sequence[str]) -> dict
     key = f"{KEY}.IN_FEATURES"
     check_names(key, names, input_shape)
     if len(set(names)) < len(names):
-        raise ValueError(f"{key} has a map twice: {', '.join(names)}")
+        raise ConfigError(f"{key} has a map twice: {', '.join(names)}")
     return {name: input_shape[name] for name in names}
 
 

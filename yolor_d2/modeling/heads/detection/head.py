@@ -13,6 +13,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
 from ....checks import check_names, check_range
+from ....errors import ConfigError
 from ...classes import number_of_classes
 from ...objects import Assignment, Objects
 from ...reduce import over_processes
@@ -271,7 +272,7 @@ def _chosen_maps(
     maps = {name: input_shape[name] for name in in_features}
     strides = [input_shape[name].stride for name in in_features]
     if strides != sorted(set(strides)):
-        raise ValueError(
+        raise ConfigError(
             f"{key} must be ordered from fine to coarse, without repetition: {strides}"
         )
     return maps

@@ -13,6 +13,7 @@ from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from torch import Tensor, nn
 
 from ....checks import check_names, check_range
+from ....errors import ConfigError, DataError
 from ...classes import named_classes, number_of_classes
 from ...layers import ConvBlock, DenseNeck, ImplicitConv1x1
 from .loss import focal_and_dice, reduce_labels
@@ -120,7 +121,7 @@ class SemanticHead(nn.Module):
     def losses(self, logits: Tensor, targets: Tensor | None) -> dict[str, Tensor]:
         """Weighted losses; exactly 0 without labeled pixels."""
         if targets is None:
-            raise ValueError("the semantic head has no targets to train on: no sample has sem_seg")
+            raise DataError("the semantic head has no targets to train on: no sample has sem_seg")
         labels = reduce_labels(targets, (logits.shape[2], logits.shape[3]))
         focal, dice = focal_and_dice(logits, labels, ignore_value=self.ignore_value)
         return {
@@ -225,7 +226,7 @@ class MultiScaleSemanticHead(SemanticHead):
         check_names(f"{KEY}.IN_FEATURES", in_features, input_shape)
         shapes = [input_shape[name] for name in in_features]
         if shapes != sorted(shapes, key=lambda shape: shape.stride):
-            raise ValueError(
+            raise ConfigError(
                 f"{KEY}.IN_FEATURES must be ordered from fine to coarse: {in_features}"
             )
         channels = shapes[0].channels
@@ -304,5 +305,5 @@ def _only_shape(
     key = f"{KEY}.IN_FEATURES"
     check_names(key, in_features, input_shape)
     if len(in_features) != 1:
-        raise ValueError(f"{key} must be one map for {head}, not {list(in_features)}")
+        raise ConfigError(f"{key} must be one map for {head}, not {list(in_features)}")
     return input_shape[in_features[0]]

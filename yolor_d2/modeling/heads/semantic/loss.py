@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ....errors import ConfigError
 from ...layers.functional import softplus
 from ...reduce import over_processes
 
@@ -27,7 +28,7 @@ def reduce_labels(labels: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = labels.shape[-2:]
     factor = max(height // size[0], 1)
     if (height, width) != (size[0] * factor, size[1] * factor):
-        raise ValueError(
+        raise ConfigError(
             f"semantic targets of {height} x {width} do not fit logits of {size[0]} x {size[1]}: "
             "the stride of the targets (INPUT.SEM_SEG_STRIDE) must divide that of the head"
         )
