@@ -10,6 +10,7 @@ import pytest
 
 import yolor_d2
 import yolor_d2_cli
+from yolor_d2.errors import CheckpointError, OptionError, line_of
 from yolor_d2.tools import benchmark, model_info
 
 from .saved_networks import Saved
@@ -124,8 +125,8 @@ def test_every_command_imports_modules_of_the_current_folder(
     assert code_of([name, *more[name], "--import", module]) == 2
     assert capsys.readouterr().err == f"yolor-d2 {name}: the module is imported\n"
     assert code_of([name, *more[name], "--import", "no_such_module"]) == 2
-    error = f"yolor-d2 {name}: --import no_such_module: No module named 'no_such_module'\n"
-    assert capsys.readouterr().err == error
+    reason = OptionError("--import no_such_module: No module named 'no_such_module'")
+    assert capsys.readouterr().err == f"yolor-d2 {name}: {line_of(reason)}\n"
 
 
 @pytest.mark.parametrize("name", ["train", "eval"])
@@ -176,9 +177,10 @@ def test_errors_of_scripts_begin_with_their_name(tmp_path: Path) -> None:
     flags = ["--config-file", "toy/yolor_elan_n_toy.yaml", "OUTPUT_DIR", str(tmp_path / "out")]
     flags += ["MODEL.WEIGHTS", "no.pth"]
     done = subprocess.run([*command, *flags], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "train_net.py: no.pth: there is no such file\n")
+    line = line_of(CheckpointError("no.pth: there is no such file"))
+    assert (done.returncode, done.stderr) == (2, f"train_net.py: {line}\n")
     assert "no.pth" not in done.stdout
-    assert "ERROR: no.pth: there is no such file" in (tmp_path / "out/log.txt").read_text()
+    assert f"ERROR: {line}" in (tmp_path / "out/log.txt").read_text()
 
 
 def test_benchmarks_of_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ class ConfigError(UserError):
     """A configuration file, a key or a value is wrong, or names something unknown."""
 
     code = "CONFIG"
-    hint = "look it up in docs/reference/configuration.md"
+    hint = "docs/reference/configuration.md explains every key"
 
 
 class OptionError(UserError):
@@ -50,21 +50,21 @@ class DataError(UserError):
     """A data set is missing, cannot be used as a whole, or does not fit the network."""
 
     code = "DATA"
-    hint = "compare it with docs/reference/data_formats.md"
+    hint = "check the path, and docs/reference/data_formats.md"
 
 
 class LabelError(DataError):
     """An annotation is wrong; the message names the file and the line or id."""
 
     code = "LABEL"
-    hint = "yolor-d2 check-data finds all such places"
+    hint = "correct the file"
 
 
 class ImageError(UserError):
     """Images, label maps or videos cannot be read."""
 
     code = "IMAGE"
-    hint = "check the path, or copy the file again"
+    hint = "check the path and the file"
 
 
 class BadFileError(ImageError):
@@ -83,7 +83,7 @@ class CheckpointError(UserError):
     """A checkpoint or weights cannot be used: missing, of another network, or of another kind."""
 
     code = "WEIGHTS"
-    hint = "check that it is the right file, and complete"
+    hint = "check the path and the file"
 
 
 class DamagedError(CheckpointError):
@@ -121,7 +121,7 @@ class FileError(UserError):
     """Another file, such as a tokenizer or results, cannot be read."""
 
     code = "FILE"
-    hint = "check the path and its permissions"
+    hint = "check the path and the file"
 
 
 class NonFiniteError(UserError, FloatingPointError):
@@ -149,7 +149,7 @@ class ExportError(UserError):
     """A network cannot be exported, or an exported network cannot be run."""
 
     code = "EXPORT"
-    hint = "export it again with yolor-d2 export"
+    hint = "export it again"
 
 
 class WebError(UserError):

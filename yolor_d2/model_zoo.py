@@ -93,20 +93,20 @@ def _merge_file(cfg: CfgNode, path: Path, derived: tuple[Path, ...] = ()) -> Non
     """
     if any(path.samefile(other) for other in derived):
         chain = " > ".join(map(str, (*derived, path)))
-        raise ConfigError(f"{derived[0]}: its {BASE_KEY} files are a cycle: {chain}")
+        raise ConfigError(f"{derived[0]}: its {BASE_KEY} files must not be a cycle: {chain}")
     content = _read_yaml(path)
     base = content.get(BASE_KEY)
     if isinstance(base, str) and "://" not in base:
         del content[BASE_KEY]
         beside = path.parent / Path(base).expanduser()
-        with errors_from(f"{path}: {BASE_KEY}"):
+        with errors_from(f"{path}: {BASE_KEY}", cfg):
             found = beside if beside.is_file() else Path(get_config_file(base))
         _merge_file(cfg, found, (*derived, path))
-        with errors_from(str(path)):
+        with errors_from(str(path), cfg):
             integers_to_floats(content, cfg)
             cfg.merge_from_other_cfg(content)
         return
-    with errors_from(str(path)):
+    with errors_from(str(path), cfg):
         cfg.merge_from_file(str(path))
     if content.keys() >= get_cfg().keys() and "FULL_MODEL" not in content.SOLVER.CLIP_GRADIENTS:
         # Written by a run of an earlier version, which clipped all gradients together.

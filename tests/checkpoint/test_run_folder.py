@@ -12,7 +12,7 @@ import pytest
 
 from yolor_d2.checkpoint.run_folder import RunFolder
 from yolor_d2.checkpoint.saving import save_checkpoint
-from yolor_d2.errors import CheckpointError
+from yolor_d2.errors import CheckpointError, DiskError, OutputError
 
 from .faults import content, exit_code, in_fork, latest_iteration
 
@@ -165,7 +165,7 @@ class TestCheckWritable:
 
     def test_a_file_in_its_place(self, tmp_path: Path) -> None:
         (tmp_path / "a").touch()
-        with pytest.raises(CheckpointError, match=r"a: is a file, not a folder$"):
+        with pytest.raises(OutputError, match=r"a: is a file, not a folder$"):
             RunFolder(tmp_path / "a").check_writable()
         with pytest.raises(CheckpointError, match=r"a/b: cannot be written: Not a directory$"):
             RunFolder(tmp_path / "a/b").check_writable()
@@ -213,7 +213,7 @@ class TestCheckSpace:
         free_space(monkeypatch, number * 1000)
         folder.check_space(1000, **run)
         free_space(monkeypatch, number * 1000 - 1)
-        with pytest.raises(CheckpointError, match=f"{number} of them take"):
+        with pytest.raises(DiskError, match=f"{number} of them take"):
             folder.check_space(1000, **run)
 
     def test_message(self, folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +222,7 @@ class TestCheckSpace:
             r"has 100 MB of space for checkpoints, but 3 of them take 132 MB: free some space, or "
             r"choose another OUTPUT_DIR$"
         )
-        with pytest.raises(CheckpointError, match=message):
+        with pytest.raises(DiskError, match=message):
             folder.check_space(44_000_000, saves=9)
 
     def test_a_resumed_run_replaces_its_checkpoints(
@@ -234,7 +234,7 @@ class TestCheckSpace:
         free_space(monkeypatch, 2000)
         folder.check_space(1000, saves=9, keeps_best=True)
         free_space(monkeypatch, 1999)
-        with pytest.raises(CheckpointError):
+        with pytest.raises(DiskError):
             folder.check_space(1000, saves=9, keeps_best=True)
 
 
@@ -253,7 +253,7 @@ class TestLock:
         message = rf"^{folder.path}: another run writes its checkpoints here \({owner}\)$"
         try:
             assert os.read(reader, 20) == b"locked"
-            with pytest.raises(CheckpointError, match=message):
+            with pytest.raises(OutputError, match=message):
                 folder.lock()
         finally:
             os.kill(child, signal.SIGKILL)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from yolor_d2.errors import ConfigError
 from yolor_d2.model_zoo import load_config
 
 TOY = "toy/yolor_elan_n_toy.yaml"
@@ -30,3 +31,54 @@ def test_integers_in_files(tmp_path: Path) -> None:
 def test_other_values_are_refused(key: str, value: str) -> None:
     with pytest.raises(ValueError, match=key):
         load_config(TOY, [key, value])
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("SOLVER: {MAX_ITER: many}", "SOLVER.MAX_ITER is many; it must be an integer"),
+        ("SOLVER: {NESTEROV: 1.5}", "SOLVER.NESTEROV is 1.5; it must be True or False"),
+        ("SOLVER: 5", "SOLVER is 5; it must be a group of keys"),
+        (
+            "SOLVER: {MAX_ITRE: 7}",
+            "Non-existent config key: SOLVER.MAX_ITRE; did you mean SOLVER.MAX_ITER?",
+        ),
+        (
+            "SOLVR: {MAX_ITER: 7}",
+            "Non-existent config key: SOLVR; did you mean SOLVER?",
+        ),
+        ("XYZ: 1", "Non-existent config key: XYZ"),
+        ("_BASE_: toy/nothing.yaml", "_BASE_: no configuration toy/nothing.yaml; did you mean "),
+    ],
+)
+def test_errors_name_their_file(tmp_path: Path, content: str, problem: str) -> None:
+    """Whether the file is loaded or the _BASE_ of another, and with a _BASE_ of its own or not."""
+    base = "" if "_BASE_" in content else f"_BASE_: {TOY}\n"
+    (tmp_path / "wrong.yaml").write_text(f"{base}{content}\n")
+    (tmp_path / "bare.yaml").write_text(f"{content}\n")
+    for wrong in ("wrong.yaml", "bare.yaml"):
+        (tmp_path / "own.yaml").write_text(f"_BASE_: {wrong}\nSEED: 1\n")
+        for name in (wrong, "own.yaml"):
+            with pytest.raises(ConfigError) as error:
+                load_config(str(tmp_path / name))
+            assert str(error.value).startswith(f"{tmp_path / wrong}: {problem}")
+
+
+def test_errors_name_the_command_line() -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(TOY, ["SOLVR.MAX_ITER", "7"])
+    problem = "Non-existent key: SOLVR.MAX_ITER; did you mean SOLVER.MAX_ITER?"
+    assert str(error.value) == f"on the command line: {problem}"
+
+
+def test_cycles_are_one_line(tmp_path: Path) -> None:
+    names = [tmp_path / name for name in ("a.yaml", "b.yaml", "c.yaml")]
+    for path, base in zip(names, [*names[1:], names[1]], strict=True):
+        path.write_text(f"_BASE_: {base.name}\n")
+    a, b, c = names
+    with pytest.raises(ConfigError) as error:
+        load_config(str(a))
+    assert str(error.value) == f"{a}: its _BASE_ files must not be a cycle: {a} > {b} > {c} > {b}"
+    a.write_text("_BASE_: ./a.yaml\n")
+    with pytest.raises(ConfigError, match="must not be a cycle"):
+        load_config(str(a))

@@ -27,6 +27,7 @@ from yolor_d2.engine.main import main
 from yolor_d2.engine.run import Run
 from yolor_d2.engine.starting_point import StartingPoint
 from yolor_d2.engine.trainer import Trainer, read_yacs
+from yolor_d2.errors import DataError, line_of
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.toy_scenes.builtin import register_toy_scenes
 
@@ -138,7 +139,7 @@ def test_refusals(configure: Configure, tmp_path: Path, caplog: pytest.LogCaptur
 
     assert "SOLVER.BASE_RL" in refusal("SOLVER.BASE_RL", "1")
     misspelt = "there is no data set engine_trian; did you mean engine_train?"
-    assert refusal("DATASETS.TRAIN", "('engine_trian',)") == misspelt
+    assert refusal("DATASETS.TRAIN", "('engine_trian',)") == line_of(DataError(misspelt))
     assert "no data set engine_vla; did" in refusal(
         "--eval-only", "DATASETS.TEST", "('engine_vla',)"
     )

@@ -137,5 +137,5 @@ def test_the_dumped_configuration_is_complete(make: Make) -> None:
     assert yaml.safe_load(loaded) == yaml.safe_load(cfg.dump())
     assert Path(cfg.DATASETS.DATA).is_absolute()
     assert cfg.SEED == 5
-    with pytest.raises(ValueError, match="configuration: Non-existent key: NOTHING"):
+    with pytest.raises(ValueError, match="on the command line: Non-existent key: NOTHING"):
         choose(Path("yolo"), epochs=3, overrides=["NOTHING", "5"])

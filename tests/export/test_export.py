@@ -158,10 +158,17 @@ def test_files_that_the_runner_cannot_read(
 ) -> None:
     (tmp_path / "a.png").write_text("no image")
     assert runner.main([str(tmp_path / "a.png")]) == 2
-    assert "cannot be read as an image" in capsys.readouterr().err
+    assert "cannot be read as an image [IMAGE: docs/tr" in capsys.readouterr().err
     cv2.imwrite(str(tmp_path / "a.png"), picture(SIZES[0], 0))
     assert runner.main([str(tmp_path / "a.png"), "--model", str(tmp_path)]) == 2
-    assert "model.json" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "model.json" in error
+    assert error.endswith(" [EXPORT: docs/troubleshooting.md#export]\n")
+    shutil.copytree(onnx_folder, tmp_path / "damaged")
+    (tmp_path / "damaged/vision.onnx").write_bytes(b"damaged")
+    assert runner.main([str(tmp_path / "a.png"), "--model", str(tmp_path / "damaged")]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"runner: {tmp_path}/damaged/vision.onnx: ")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from yolor_d2.data import register_coco_multitask
+from yolor_d2.errors import DataError, line_of
 from yolor_d2.tools import check_data
 from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
@@ -34,16 +35,16 @@ def test_unknown_name(dataset, check):
     code, out, err = check(dataset.name + "x")
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    expected = f"there is no data set {dataset.name}x; did you mean {dataset.name}?"
-    assert err == f"yolor-d2 check-data: {expected}\n"
-    assert check("qqqqqqqq")[2].endswith("qqqqqqqq; is its module imported?\n")
+    expected = DataError(f"there is no data set {dataset.name}x; did you mean {dataset.name}?")
+    assert err == f"yolor-d2 check-data: {line_of(expected)}\n"
+    assert "qqqqqqqq; is its module imported?" in check("qqqqqqqq")[2]
 
 
 def test_a_data_set_without_images(check):
     DatasetCatalog.register("check_data_empty", list)
     assert check("check_data_empty")[::2] == (
         2,
-        "yolor-d2 check-data: check_data_empty: has no images\n",
+        f"yolor-d2 check-data: {line_of(DataError('check_data_empty: has no images'))}\n",
     )
 
 

@@ -34,6 +34,16 @@ def test_problems(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert "torch: 0.0.1, but >=2.6 is needed" in requirements
 
 
+def test_help_names_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`python -m yolor_d2.tools.doctor` puts the file's name into sys.argv."""
+    monkeypatch.setattr(sys, "argv", ["yolor_d2/tools/doctor.py"])
+    with pytest.raises(SystemExit):
+        doctor.main(["--help"])
+    assert capsys.readouterr().out.startswith("usage: yolor-d2 doctor [")
+
+
 def test_without_detectron2() -> None:
     """The console script reports it; importing yolor_d2 raises an error."""
     code = (

@@ -13,6 +13,7 @@ from detectron2.structures import Instances
 
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.data import build_tokenizer
+from yolor_d2.errors import ConfigError, line_of
 from yolor_d2.model_zoo import get_config_file, load_config
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.reports.ground_truth import record_image, true_result
@@ -65,8 +66,8 @@ def test_an_empty_test_set_is_an_error(
     where = ["--config-file", CONFIG, "--output", str(tmp_path)]
     assert main([*where, *options(scenes, tmp_path), "DATASETS.TEST", "()"]) == 2
     error = capsys.readouterr().err
-    problem = "DATASETS.TEST is empty: there is nothing to draw"
-    assert error == f"python -m yolor_d2.tools.draw_predictions: {problem}\n"
+    line = line_of(ConfigError("DATASETS.TEST is empty: there is nothing to draw"))
+    assert error == f"python -m yolor_d2.tools.draw_predictions: {line}\n"
 
 
 def test_missing_pictures_are_gaps() -> None:

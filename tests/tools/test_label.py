@@ -24,6 +24,7 @@ from yolor_d2.data.files.semantic_files import read_index_png
 from yolor_d2.data.formats.registration import register_own_data
 from yolor_d2.data.formats.summary import labeled_tasks, summary
 from yolor_d2.data.views.mapper import MultiTaskMapper, known_targets
+from yolor_d2.errors import ImageError, OptionError, OutputError, UserError, line_of
 from yolor_d2.inference import labeling
 from yolor_d2.tools import check_data, label
 
@@ -230,14 +231,19 @@ def test_unsure_pixels_are_255(saved: Saved, labeled: Path, tmp_path: Path, run:
     assert (everything == expected.numpy()).all()
 
 
+def line(error: UserError) -> str:
+    """What the command prints."""
+    return f"yolor-d2 label: {line_of(error)}"
+
+
 def test_labels_in_a_folder_are_only_overwritten_on_demand(
     saved: Saved, tmp_path: Path, run: Run
 ) -> None:
     data = tmp_path / "data"
     assert run(saved.images[0], *BOXES)[0] == 0
     assert read(data, "instances")["categories"][0]["name"] == "ball"
-    message = f"yolor-d2 label: {data}: has annotations; choose another folder, or --overwrite it"
-    assert run(saved.images[1]) == (2, [], [message])
+    message = f"{data}: has annotations; choose another folder, or --overwrite it"
+    assert run(saved.images[1]) == (2, [], [line(OutputError(message))])
     (data / "notes.txt").write_text("mine")
     assert run(saved.images[1], "--overwrite", "--tasks", "caption")[0] == 0
     files = sorted(str(p.relative_to(data)) for p in data.rglob("*") if p.is_file())
@@ -246,8 +252,8 @@ def test_labels_in_a_folder_are_only_overwritten_on_demand(
         "train/000002.jpg",
     ]
     (data / "annotations/labels.json").unlink()
-    message = f"yolor-d2 label: {data}: its annotations are not from yolor-d2 label; choose another"
-    assert run(saved.images[0], "--overwrite") == (2, [], [message])
+    message = f"{data}: its annotations are not from yolor-d2 label; choose another"
+    assert run(saved.images[0], "--overwrite") == (2, [], [line(OutputError(message))])
 
 
 def test_interrupted_runs_write_nothing(
@@ -279,9 +285,9 @@ def test_a_broken_image_is_reported_once(saved: Saved, tmp_path: Path, run: Run)
     assert (code, err) == (
         1,
         [
-            f"yolor-d2 label: {tmp_path / 'photos/a.png'}: is not an image",
-            f"yolor-d2 label: {tmp_path / 'missing.jpg'}: No such file or directory",
-            "yolor-d2 label: 2 of the images could not be read",
+            f"yolor-d2 label: {tmp_path / 'photos/a.png'}: is not an image [IMAGE]",
+            f"yolor-d2 label: {tmp_path / 'missing.jpg'}: No such file or directory [IMAGE]",
+            line(ImageError("2 of the images could not be read")),
         ],
     )
     assert [i["file_name"] for i in read(tmp_path / "data", "instances")["images"]] == ["b.jpg"]
@@ -330,8 +336,8 @@ def test_linked_images(saved: Saved, tmp_path: Path, run: Run, catalogs: None) -
 
 @pytest.mark.parametrize("name", ["film.mp4", "0", "rtsp://camera/1"])
 def test_videos_and_cameras_are_refused(name: str, run: Run) -> None:
-    message = f"yolor-d2 label: {name}: only images, folders and zip files can be labeled"
-    assert run(name) == (2, [], [message])
+    message = f"{name}: only images, folders and zip files can be labeled"
+    assert run(name) == (2, [], [line(OptionError(message))])
 
 
 def test_the_output_must_not_contain_the_images(saved: Saved, tmp_path: Path, run: Run) -> None:
@@ -339,10 +345,8 @@ def test_the_output_must_not_contain_the_images(saved: Saved, tmp_path: Path, ru
     path = tmp_path / "data/photos/a.jpg"
     path.write_bytes(saved.images[0].read_bytes())
     for name in (path, path.parent, tmp_path / "data"):
-        message = (
-            f"yolor-d2 label: {tmp_path / 'data'}: contains {name}; choose another output folder"
-        )
-        assert run(name) == (2, [], [message])
+        message = f"{tmp_path / 'data'}: contains {name}; choose another output folder"
+        assert run(name) == (2, [], [line(OutputError(message))])
 
 
 @pytest.mark.parametrize(
@@ -360,7 +364,7 @@ def test_the_output_must_not_contain_the_images(saved: Saved, tmp_path: Path, ru
     ],
 )
 def test_wrong_thresholds(saved: Saved, run: Run, flags: tuple[str, ...], message: str) -> None:
-    assert run(saved.images[0], *flags) == (2, [], [f"yolor-d2 label: {message}"])
+    assert run(saved.images[0], *flags) == (2, [], [line(OptionError(message))])
 
 
 def test_advice_without_sure_objects(saved: Saved, tmp_path: Path, run: Run) -> None:

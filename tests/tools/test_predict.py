@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
+from yolor_d2.errors import ImageError, OptionError, OutputError, PackageError, line_of
 from yolor_d2.inference import output as output_module
 from yolor_d2.tools import predict
 
@@ -90,9 +91,9 @@ def test_equal_names_and_a_broken_file(saved: Saved, tmp_path: Path, run: Any) -
     ]
     assert out.splitlines()[2].startswith(f"2 predictions are in {tmp_path / 'out'}, ")
     assert err == [
-        f"yolor-d2 predict: {tmp_path / 'nothing.avi'}: No such file or directory",
-        f"yolor-d2 predict: {tmp_path / 'one/a.png'}: is not an image",
-        "yolor-d2 predict: 2 of the inputs could not be read",
+        f"yolor-d2 predict: {tmp_path / 'nothing.avi'}: No such file or directory [IMAGE]",
+        f"yolor-d2 predict: {tmp_path / 'one/a.png'}: is not an image [IMAGE]",
+        f"yolor-d2 predict: {line_of(ImageError('2 of the inputs could not be read'))}",
     ]
     assert [line["picture"] for line in lines(tmp_path)] == ["x.jpg", "x_2.jpg"]
     assert (tmp_path / "one/x.jpg").read_bytes() == saved.images[0].read_bytes()
@@ -108,7 +109,8 @@ def test_odd_names_and_sizes(saved: Saved, tmp_path: Path, run: Any) -> None:
     names = [*odd, "wide.png", "x" * 300]
     code, out, err = run(*(tmp_path / name for name in names))
     assert "/\\udcff.jpg: " in out
-    assert (code, err[0]) == (1, f"yolor-d2 predict: {tmp_path / names[-1]}: File name too long")
+    expected = f"yolor-d2 predict: {tmp_path / names[-1]}: File name too long [IMAGE]"
+    assert (code, err[0]) == (1, expected)
     found = lines(tmp_path)
     assert [line["picture"] for line in found] == ["a_#b%20?.jpg", "\udcff.jpg", "wide.png"]
     assert cv2.imread(str(tmp_path / "out/wide.png")).shape[1] == 66_000
@@ -192,8 +194,8 @@ def test_all_layers_are_drawn_by_default(saved: Saved, tmp_path: Path, run: Any)
 
 def test_layers_of_missing_tasks_are_refused(saved: Saved, run: Any) -> None:
     options = ("--layers", "masks", "boxes", "semantic", "--tasks", "detection")
-    expected = "yolor-d2 predict: layers masks, semantic: not predicted by this network; "
-    expected += "its layers are boxes, labels"
+    message = "layers masks, semantic: not predicted by this network; its layers are boxes, labels"
+    expected = f"yolor-d2 predict: {line_of(OptionError(message))}"
     assert run(saved.images[0], options=options) == (2, "", [expected])
 
 
@@ -216,8 +218,8 @@ def test_without_a_codec(
     assert len(read_video(tmp_path / "out/film.avi")[0]) == 1
     monkeypatch.setattr(output_module, "VIDEO_FORMATS", ((".mp4", "WXYZ"),))
     code, _, err = run(tmp_path / "film.avi")
-    message = "this OpenCV build has no codec to write videos"
-    assert (code, err) == (2, [f"yolor-d2 predict: {tmp_path / 'out'}: {message}"])
+    error = PackageError(f"{tmp_path / 'out'}: this OpenCV build has no codec to write videos")
+    assert (code, err) == (2, [f"yolor-d2 predict: {line_of(error)}"])
 
 
 def test_inputs_are_never_overwritten(saved: Saved, tmp_path: Path, run: Any) -> None:
@@ -227,8 +229,8 @@ def test_inputs_are_never_overwritten(saved: Saved, tmp_path: Path, run: Any) ->
     (out / "x.jpg").write_bytes(image)
     for source in (out, out / "x.jpg"):
         code, _, err = run(source)
-        message = f"contains {source}; choose another output folder"
-        assert (code, err) == (2, [f"yolor-d2 predict: {out}: {message}"])
+        error = OutputError(f"{out}: contains {source}; choose another output folder")
+        assert (code, err) == (2, [f"yolor-d2 predict: {line_of(error)}"])
     (tmp_path / "in").mkdir()
     (tmp_path / "in/x.jpg").write_bytes(image)
     (out / "x.jpg").unlink()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.processes import wait_for
 from yolor_d2.engine.launch.submit import Job, resuming
+from yolor_d2.errors import OptionError, PackageError, line_of
 from yolor_d2.tools import slurm_train
 
 SCRIPT = """
@@ -97,19 +98,15 @@ def test_a_job_that_slurm_restarts_resumes(tmp_path, script, monkeypatch):
 
 def test_missing_script(capsys):
     assert slurm_train.main(["nowhere.py", "--resume"]) == 2
-    assert (
-        capsys.readouterr().err
-        == "python -m yolor_d2.tools.slurm_train: nowhere.py: no such script\n"
-    )
+    line = line_of(OptionError("nowhere.py: no such script"))
+    assert capsys.readouterr().err == f"python -m yolor_d2.tools.slurm_train: {line}\n"
 
 
 def test_without_submitit(script, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert slurm_train.main([script]) == 2
-    expected = (
-        "python -m yolor_d2.tools.slurm_train: needs submitit: pip install 'yolor_d2[slurm]'\n"
-    )
-    assert capsys.readouterr().err == expected
+    line = line_of(PackageError("needs submitit: pip install 'yolor_d2[slurm]'"))
+    assert capsys.readouterr().err == f"python -m yolor_d2.tools.slurm_train: {line}\n"
 
 
 def test_sbatch_options(tmp_path, script, monkeypatch):

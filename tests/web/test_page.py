@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from yolor_d2.errors import OptionError
 from yolor_d2.web import server as web_server
 from yolor_d2.web.access import HEADERS, RateLimit
 from yolor_d2.web.prediction_queue import BusyError
@@ -55,6 +56,7 @@ def test_files_that_are_not_pictures_give_one_line(
     answer = client.predict(path)
     assert answer.status == 422
     assert answer.json["error"].startswith("This file is not a supported picture")
+    assert answer.json["code"] == "WEB"
 
 
 def test_large_pictures(client: Client, tmp_path: Path) -> None:
@@ -225,7 +227,7 @@ def test_the_command_serves_until_sigterm(saved: Saved, tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_is_one_line(page: ServedPage, saved: Saved) -> None:
     error = rf"^port {page.port} of 127.0.0.1 cannot be used: Address already in use$"
-    with pytest.raises(OSError, match=error):
+    with pytest.raises(OptionError, match=error):
         web_server.Server(None, host="127.0.0.1", port=page.port)
 
 

@@ -1,5 +1,6 @@
 """Merging values into a configuration, where integers can be given for floats."""
 
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,18 @@ from detectron2.config import CfgNode
 from ..errors import ConfigError
 
 INTEGER = re.compile(r"[+-]?\d+")
+# Messages of yacs.
+UNKNOWN_KEY = re.compile(r"Non-existent (?:config )?key: (\S+)")
+MISMATCH = re.compile(
+    r"Type mismatch \(<class '(?:.*\.)?(\w+)'> vs. .+ vs\. (.+)\) for config key: (\S+)"
+)
+KINDS = {
+    "CfgNode": "a group of keys",
+    "bool": "True or False",
+    "int": "an integer",
+    "float": "a number",
+    "str": "a text",
+}
 
 
 def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
@@ -22,17 +35,41 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
     for place in range(1, len(words), 2):
         if INTEGER.fullmatch(str(words[place])) and isinstance(_read(cfg, words[place - 1]), float):
             words[place] = float(words[place])
-    with errors_from("on the command line"):
+    with errors_from("on the command line", cfg):
         cfg.merge_from_list(words)
 
 
 @contextmanager
-def errors_from(source: str) -> Iterator[None]:
-    """Turn the errors of yacs into a ConfigError that names where the keys and values are from."""
+def errors_from(source: str, cfg: CfgNode) -> Iterator[None]:
+    """Turn errors of yacs into a ConfigError.
+
+    Args:
+        source: of the keys and values, for the message.
+        cfg: configuration that they are merged into.
+    """
     try:
         yield
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{source}: {' '.join(str(error.args[0]).split())}") from None
+        problem = " ".join(str(error.args[0]).split())
+        if unknown := UNKNOWN_KEY.match(problem):
+            problem += _similar_key(cfg, unknown[1].split("."))
+        elif mismatch := MISMATCH.match(problem):
+            kind, value, key = mismatch.groups()
+            problem = f"{key} is {value}; it must be {KINDS.get(kind, kind)}"
+        raise ConfigError(f"{source}: {problem}") from None
+
+
+def _similar_key(cfg: CfgNode, names: Sequence[str]) -> str:
+    """The end of a message about an unknown key."""
+    node: Any = cfg
+    for place, name in enumerate(names):
+        known = node if isinstance(node, CfgNode) else ()
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            similar = ".".join([*names[:place], *near, *names[place + 1 :]])
+            return f"; did you mean {similar}?" if near else ""
+        node = node[name]
+    return ""
 
 
 def integers_to_floats(content: CfgNode, defaults: CfgNode) -> None:

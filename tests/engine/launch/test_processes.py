@@ -11,6 +11,7 @@ import torch
 from yolor_d2.engine.launch import processes as module
 from yolor_d2.engine.launch.arguments import argument_parser
 from yolor_d2.engine.launch.processes import launch
+from yolor_d2.errors import OptionError, line_of
 
 from ...processes import TORCHRUN, ended, free_port, started, wait_for, wait_until_gone
 
@@ -66,8 +67,8 @@ def test_more_processes_than_gpus(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         launch(print, argument_parser().parse_args(["--num-gpus", "4"]))
     assert end.value.code == module.WRONG_USE
-    error = capsys.readouterr().err
-    assert error == f"{Path(sys.argv[0]).name}: --num-gpus 4: this machine has 2 GPUs\n"
+    line = line_of(OptionError("--num-gpus 4: this machine has 2 GPUs"))
+    assert capsys.readouterr().err == f"{Path(sys.argv[0]).name}: {line}\n"
 
 
 def test_spawned_processes_save_at_every_signal_to_their_parent(tmp_path):

@@ -24,6 +24,6 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
 
-def line_error(path: Path, number: int, problem: str) -> DataError:
+def line_error(path: Path, number: int, problem: str) -> LabelError:
     """Return an error that names file and line."""
-    return DataError(f"{path}, line {number}: {problem}")
+    return LabelError(f"{path}, line {number}: {problem}")
