@@ -199,6 +199,14 @@ def test_errors_without_a_family() -> None:
         program(RuntimeError("a"))
 
 
+def test_exhausted_memory_of_a_gpu() -> None:
+    """PyTorch's message goes on for some hundred words."""
+    message = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB"
+    line = "CUDA out of memory. Tried to allocate 2.00 GiB; use fewer or smaller images at a time"
+    assert line_of(torch.OutOfMemoryError(message)).startswith(f"{line} [MEMORY: ")
+    assert line_of(OutOfMemoryError("smaller; GPU 0 is full")).startswith("smaller; GPU 0 is full;")
+
+
 def test_file_of_a_failed_write(tmp_path: Path) -> None:
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path / "a"))
     line = f"{tmp_path}/a: No space left on device; free some space, or choose another folder"

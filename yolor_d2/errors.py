@@ -227,6 +227,8 @@ def message_of(error: object) -> str:
         parts = [error.filename, error.strerror]
         return ": ".join(str(part) for part in parts if part is not None)
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    if type(error).__name__ == "OutOfMemoryError" and not isinstance(error, UserError):
+        text = text.partition("GPU ")[0]  # PyTorch goes on about the sizes of its pools
     lines = [line.strip() for line in text.strip().splitlines()] or [""]
     if lines[0].startswith("Caught ") and "in DataLoader worker" in lines[0]:
         return lines[-1].partition(": ")[2] or lines[-1]  # without the name of the exception

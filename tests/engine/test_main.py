@@ -261,7 +261,8 @@ def test_results_on_a_full_disk(
     rename = os.replace
     monkeypatch.setattr(os, "replace", fill_disk)
     message = complaint(caplog, args, code=1)
-    assert re.fullmatch(rf"{tmp_path}/full/\S+: No space left on device: free some space", message)
+    assert re.match(rf"{tmp_path}/full/\S+: No space left on device; free some space", message)
+    assert message.endswith(" [DISK: docs/troubleshooting.md#disk]")
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]) -> None:

@@ -26,7 +26,7 @@ FAILED = 1  # exit code of work that cannot be finished
 
 def main(args: Namespace) -> Results:
     """Train or evaluate; return the results of the last evaluation."""
-    with logged_errors(ValueError, OSError), reading_once():
+    with logged_errors(), reading_once():
         work = prepare(args)
     # After the first step, other errors are bugs, and shown with a traceback.
     with logged_errors(OSError, exit_code=FAILED):

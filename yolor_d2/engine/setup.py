@@ -32,14 +32,15 @@ def logged_errors(*others: type[Exception], exit_code: int = WRONG_USE) -> Itera
     """Turn errors that users can cause into one line; the traceback goes to the log file.
 
     Args:
-        others: exceptions to handle besides those of a family.
+        others: exceptions to handle besides those of a family; by default, those that users can
+            cause before the first step.
         exit_code: of the process; wrong data always have WRONG_USE.
     """
     try:
         yield
     except Exception as error:
         family = family_of(error)
-        if family is None and not isinstance(error, others):
+        if family is None and not isinstance(error, others or (ValueError, OSError)):
             raise
         log_error(error)
         is_data = family is not None and issubclass(family, DataError | ImageError)

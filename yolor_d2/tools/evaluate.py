@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate(args: Namespace) -> None:
     """Evaluate in one of the processes."""
-    with logged_errors(ValueError, OSError), reading_once():
+    with logged_errors(), reading_once():
         import_modules(args.modules)
         if Path(args.weights).suffix in EXPORTED:
             evaluate_exported(args)
