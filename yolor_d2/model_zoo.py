@@ -1,16 +1,26 @@
 """Configurations of yolor_d2 by name, in a checkout and in an installed package."""
 
 import difflib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
 
 from .config import add_yolor_config
-from .config.merging import errors_from, integers_to_floats, merge_overrides
+from .config.merging import (
+    COMMAND_LINE,
+    errors_from,
+    integers_to_floats,
+    merge_overrides,
+    read_key,
+)
 from .errors import ConfigError, OptionError
 
 BASE_KEY = "_BASE_"
+KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)+")  # at the start of a message
 
 
 def config_folder() -> Path:
@@ -64,6 +74,45 @@ def load_config(path: str, overrides: list[str] | None = None) -> CfgNode:
     return cfg
 
 
+@contextmanager
+def naming_source(path: str, overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Context of checks of a configuration: errors about a key name the place that sets it.
+
+    Args:
+        path: file or name of the configuration.
+        overrides: KEY, VALUE, ... of the command line.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        key = KEY.match(str(error))
+        source = _source_of(key[0], path, overrides) if key and not path.endswith(".py") else ""
+        if not source:
+            raise
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _source_of(key: str, path: str, overrides: Sequence[str]) -> str:
+    """The place that sets a key; "" for a default."""
+    if key in overrides[::2]:
+        return COMMAND_LINE
+    file = Path(find_config(path))
+    content = _read_yaml(file)
+    while read_key(content, key) is None:
+        base = content.get(BASE_KEY)
+        if not isinstance(base, str) or "://" in base:
+            return ""
+        file = _base_file(file, base)
+        content = _read_yaml(file)
+    return str(file)
+
+
+def _base_file(path: Path, base: str) -> Path:
+    """The path of a file's _BASE_."""
+    beside = path.parent / Path(base).expanduser()
+    return beside if beside.is_file() else Path(get_config_file(base))
+
+
 def _read_yaml(path: Path) -> CfgNode:
     try:
         content = CfgNode.load_cfg(path.read_text(encoding="utf-8"))
@@ -98,9 +147,8 @@ def _merge_file(cfg: CfgNode, path: Path, derived: tuple[Path, ...] = ()) -> Non
     base = content.get(BASE_KEY)
     if isinstance(base, str) and "://" not in base:
         del content[BASE_KEY]
-        beside = path.parent / Path(base).expanduser()
         with errors_from(f"{path}: {BASE_KEY}", cfg):
-            found = beside if beside.is_file() else Path(get_config_file(base))
+            found = _base_file(path, base)
         _merge_file(cfg, found, (*derived, path))
         with errors_from(str(path), cfg):
             integers_to_floats(content, cfg)

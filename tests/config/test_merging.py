@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from yolor_d2.errors import ConfigError
-from yolor_d2.model_zoo import load_config
+from yolor_d2.model_zoo import load_config, naming_source
 
 TOY = "toy/yolor_elan_n_toy.yaml"
 
@@ -82,3 +82,24 @@ def test_cycles_are_one_line(tmp_path: Path) -> None:
     a.write_text("_BASE_: ./a.yaml\n")
     with pytest.raises(ConfigError, match="must not be a cycle"):
         load_config(str(a))
+
+
+@pytest.mark.parametrize(
+    ("key", "overrides", "source"),
+    [
+        ("SOLVER.MAX_ITER", [], "base.yaml: "),
+        ("SOLVER.BASE_LR", [], "own.yaml: "),
+        ("SOLVER.LR_FACTORS", [], ""),  # a default
+        ("SOLVER.BASE_LR", ["SOLVER.BASE_LR", "2"], "on the command line: "),
+        ("no key", [], ""),
+    ],
+)
+def test_values_that_are_refused_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, overrides: list[str], source: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("base.yaml").write_text(f"_BASE_: {TOY}\nSOLVER: {{MAX_ITER: 7, BASE_LR: 3}}\n")
+    Path("own.yaml").write_text("_BASE_: base.yaml\nSOLVER: {BASE_LR: 4}\n")
+    with pytest.raises(ConfigError) as error, naming_source("own.yaml", overrides):
+        raise ConfigError(f"{key} is wrong")
+    assert str(error.value) == f"{source}{key} is wrong"

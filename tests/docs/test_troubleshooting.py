@@ -54,8 +54,8 @@ def run(*arguments: str) -> int:
 
 
 @of("CONFIG")
-def wrong_type() -> object:
-    Path("mine.yaml").write_text(f"_BASE_: {TOY}\nSOLVER: {{MAX_ITER: many}}\n")
+def refused_value() -> object:
+    Path("mine.yaml").write_text(f"_BASE_: {TOY}\nMODEL: {{YOLOR: {{PAD: middle}}}}\n")
     return run("info", "--config-file", "mine.yaml")
 
 

@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 
 from ..errors import ConfigError
 
+COMMAND_LINE = "on the command line"
 INTEGER = re.compile(r"[+-]?\d+")
 # Messages of yacs.
 UNKNOWN_KEY = re.compile(r"Non-existent (?:config )?key: (\S+)")
@@ -33,9 +34,11 @@ def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
     """
     words = list(overrides)
     for place in range(1, len(words), 2):
-        if INTEGER.fullmatch(str(words[place])) and isinstance(_read(cfg, words[place - 1]), float):
+        if INTEGER.fullmatch(str(words[place])) and isinstance(
+            read_key(cfg, words[place - 1]), float
+        ):
             words[place] = float(words[place])
-    with errors_from("on the command line", cfg):
+    with errors_from(COMMAND_LINE, cfg):
         cfg.merge_from_list(words)
 
 
@@ -82,7 +85,7 @@ def integers_to_floats(content: CfgNode, defaults: CfgNode) -> None:
             content[name] = float(value)
 
 
-def _read(cfg: CfgNode, key: str) -> Any:
+def read_key(cfg: CfgNode, key: str) -> Any:
     """The value of a key; None if there is no such key."""
     node: Any = cfg
     for name in key.split("."):

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..data.catalog.records import reading_once
 from ..errors import OutOfMemoryError
+from ..model_zoo import naming_source
 from .batch_size import is_out_of_memory
 from .evaluation import Results, verify
 from .hooks.memory_advice import explain_out_of_memory
@@ -26,7 +27,7 @@ FAILED = 1  # exit code of work that cannot be finished
 
 def main(args: Namespace) -> Results:
     """Train or evaluate; return the results of the last evaluation."""
-    with logged_errors(), reading_once():
+    with logged_errors(), naming_source(args.config_file, args.opts), reading_once():
         work = prepare(args)
     # After the first step, other errors are bugs, and shown with a traceback.
     with logged_errors(OSError, exit_code=FAILED):

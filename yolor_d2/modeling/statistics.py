@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..data.formats.registration import ensure_registered
 from ..errors import ConfigError
-from ..model_zoo import find_config, load_config
+from ..model_zoo import find_config, load_config, naming_source
 from .backbone import GELANPAN, PAN
 from .meta_arch import YOLOR
 
@@ -59,10 +59,11 @@ def build_network(path: str, overrides: list[str]) -> nn.Module:
             cfg = LazyConfig.apply_overrides(LazyConfig.load(find_config(path)), overrides)
             return instantiate(cfg.model)
         cfg = load_config(path, overrides)
-        if Path(cfg.DATASETS.DATA).exists():  # not needed if the numbers of classes are given
-            ensure_registered(cfg, truth=False)
-        cfg.MODEL.DEVICE = "cpu"
-        return build_model(cfg)
+        with naming_source(path, overrides):
+            if Path(cfg.DATASETS.DATA).exists():  # not needed if the numbers of classes are given
+                ensure_registered(cfg, truth=False)
+            cfg.MODEL.DEVICE = "cpu"
+            return build_model(cfg)
     except (ValueError, OSError):
         raise
     except Exception as error:  # parsers, registries and constructors raise errors of many types

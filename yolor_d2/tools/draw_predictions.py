@@ -12,7 +12,7 @@ import torch
 
 from ..data.formats.registration import register_configured
 from ..engine.launch.arguments import import_modules
-from ..model_zoo import load_config
+from ..model_zoo import load_config, naming_source
 from ..reports.predictions import draw_test_set
 from .errors import one_line_errors
 from .options import add_picture_options, add_score_threshold
@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cfg.MODEL.DEVICE = "cpu"
     cfg.OUTPUT_DIR = str(args.output)
     args.output.mkdir(parents=True, exist_ok=True)
-    count = draw_test_set(cfg, number=args.number, threshold=args.score_threshold)
+    with naming_source(args.config_file, args.opts):
+        count = draw_test_set(cfg, number=args.number, threshold=args.score_threshold)
     print(f"{count} pictures are in {args.output}")
     return 0
 

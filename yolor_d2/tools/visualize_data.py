@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..data.formats.registration import register_configured
 from ..engine.launch.arguments import import_modules
-from ..model_zoo import load_config
+from ..model_zoo import load_config, naming_source
 from ..reports.html_page import write_page
 from ..reports.training_samples import NOTE, draw_samples
 from .errors import one_line_errors
@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     sections = tqdm(draw_samples(cfg, args.number), total=args.number)
     title = f"Training samples of {', '.join(cfg.DATASETS.TRAIN)}"
-    path = write_page(args.output, title=title, note=NOTE, sections=sections)
+    with naming_source(args.config_file, args.opts):
+        path = write_page(args.output, title=title, note=NOTE, sections=sections)
     print(f"{args.number} samples are in {path}")
     return 0
 
