@@ -125,7 +125,7 @@ def test_unknown_override_is_refused(
     toy_sets: tuple[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     message = complaint(caplog, arguments(toy_sets, tmp_path, "pan", f"{name}=3"))
-    assert message == f"{name} is not a name of this configuration"
+    assert message.startswith(f"{name} is not a name of this configuration; ")
 
 
 def changes(*overrides: str) -> list[str]:
