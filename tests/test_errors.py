@@ -204,7 +204,9 @@ def test_exhausted_memory_of_a_gpu() -> None:
     message = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79 GiB"
     line = "CUDA out of memory. Tried to allocate 2.00 GiB; use fewer or smaller images at a time"
     assert line_of(torch.OutOfMemoryError(message)).startswith(f"{line} [MEMORY: ")
-    assert line_of(OutOfMemoryError("smaller; GPU 0 is full")).startswith("smaller; GPU 0 is full;")
+    assert line_of(OutOfMemoryError("smaller; GPU 0 is full")).startswith(
+        "smaller; GPU 0 is full [M"
+    )
 
 
 def test_file_of_a_failed_write(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from typing import ClassVar
 
 PAGE = "docs/troubleshooting.md"
 
-# Words by which a message itself says what to do. If one is missing here, the line also has the
-# hint of the family.
+# Signs that a message itself says what to do. If one is missing here, the line also has the hint of
+# the family.
 ADVICE = re.compile(
-    r"--\w|\b(must|needs?|may have|did you mean|pip install|known are|Remedies)\b"
-    r"|\b(choose|check|pass|use) |[:;,] (or )?(repair|run|copy|unpack|download|rename|omit|raise) "
+    r"; (?!see |\d)|--\w|\b(must|needs?|pip install|Remedies)\b|\b(choose|check|pass|use) "
+    r"|[:,] (or )?(repair|run|copy|unpack|download|rename|omit|raise|call) "
 )
 
 
@@ -36,7 +36,7 @@ class ConfigError(UserError):
     """A configuration file, a key or a value is wrong, or names something unknown."""
 
     code = "CONFIG"
-    hint = "docs/reference/configuration.md explains every key"
+    hint = "see docs/reference/configuration.md"
 
 
 class OptionError(UserError):
@@ -50,7 +50,7 @@ class DataError(UserError):
     """A data set is missing, cannot be used as a whole, or does not fit the network."""
 
     code = "DATA"
-    hint = "check the path, and docs/reference/data_formats.md"
+    hint = "see docs/reference/data_formats.md"
 
 
 class LabelError(DataError):
