@@ -89,7 +89,7 @@ def test_cycles_are_one_line(tmp_path: Path) -> None:
     [
         ("SOLVER.MAX_ITER", [], "base.yaml: "),
         ("SOLVER.BASE_LR", [], "own.yaml: "),
-        ("SOLVER.LR_FACTORS", [], ""),  # a default
+        ("SOLVER.GAMMA", [], ""),  # a default
         ("SOLVER.BASE_LR", ["SOLVER.BASE_LR", "2"], "on the command line: "),
         ("no key", [], ""),
     ],

@@ -66,7 +66,8 @@ def test_an_empty_test_set_is_an_error(
     where = ["--config-file", CONFIG, "--output", str(tmp_path)]
     assert main([*where, *options(scenes, tmp_path), "DATASETS.TEST", "()"]) == 2
     error = capsys.readouterr().err
-    line = line_of(ConfigError("DATASETS.TEST is empty: there is nothing to draw"))
+    problem = "on the command line: DATASETS.TEST is empty: there is nothing to draw"
+    line = line_of(ConfigError(problem))
     assert error == f"python -m yolor_d2.tools.draw_predictions: {line}\n"
 
 
