@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import ClassVar
 
 PAGE = "docs/troubleshooting.md"
+LONGEST = 500  # characters of a message, of which the first and the last are kept
+KEPT_AT_END = 150
 
 # Signs that a message itself says what to do. If one is missing here, the line also has the hint of
 # the family.
@@ -225,11 +227,18 @@ def message_of(error: object) -> str:
     """
     if isinstance(error, OSError) and error.strerror:
         parts = [error.filename, error.strerror]
-        return ": ".join(str(part) for part in parts if part is not None)
+        return _shortened(": ".join(str(part) for part in parts if part is not None))
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if type(error).__name__ == "OutOfMemoryError" and not isinstance(error, UserError):
         text = text.partition("GPU ")[0]  # PyTorch goes on about the sizes of its pools
     lines = [line.strip() for line in text.strip().splitlines()] or [""]
     if lines[0].startswith("Caught ") and "in DataLoader worker" in lines[0]:
-        return lines[-1].partition(": ")[2] or lines[-1]  # without the name of the exception
-    return " ".join(lines)
+        lines = [lines[-1].partition(": ")[2] or lines[-1]]  # without the name of the exception
+    return _shortened(" ".join(lines))
+
+
+def _shortened(line: str) -> str:
+    """A line without its middle, if that is long: values in files can have any length."""
+    if len(line) <= LONGEST:
+        return line
+    return f"{line[: LONGEST - KEPT_AT_END]} ... {line[-KEPT_AT_END:]}"

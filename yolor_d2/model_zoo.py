@@ -15,6 +15,7 @@ from .config.merging import (
     errors_from,
     integers_to_floats,
     merge_overrides,
+    parse_config,
     read_key,
 )
 from .errors import ConfigError, OptionError
@@ -115,7 +116,7 @@ def _base_file(path: Path, base: str) -> Path:
 
 def _read_yaml(path: Path) -> CfgNode:
     try:
-        content = CfgNode.load_cfg(path.read_text(encoding="utf-8"))
+        content = parse_config(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not a text file, as configurations are") from None
     except yaml.MarkedYAMLError as error:
@@ -127,9 +128,18 @@ def _read_yaml(path: Path) -> CfgNode:
         raise ConfigError(f"{path}: is not valid YAML: {reason}") from None
     except (AssertionError, AttributeError, TypeError, ValueError):  # by yacs, of other content
         content = None
-    if not content:
+    except RecursionError:
+        raise ConfigError(f"{path}: is not valid YAML: it is nested too deeply") from None
+    if not content or not _has_text_keys(content):
         raise ConfigError(f"{path}: has no configuration, which is lines of KEY: VALUE")
     return content
+
+
+def _has_text_keys(node: CfgNode) -> bool:
+    return all(
+        isinstance(key, str) and (not isinstance(value, CfgNode) or _has_text_keys(value))
+        for key, value in node.items()
+    )
 
 
 def _merge_file(cfg: CfgNode, path: Path, derived: tuple[Path, ...] = ()) -> None:
@@ -145,6 +155,8 @@ def _merge_file(cfg: CfgNode, path: Path, derived: tuple[Path, ...] = ()) -> Non
         raise ConfigError(f"{derived[0]}: its {BASE_KEY} files must not be a cycle: {chain}")
     content = _read_yaml(path)
     base = content.get(BASE_KEY)
+    if BASE_KEY in content and not isinstance(base, str):
+        raise ValueError(f"{path}: its {BASE_KEY} is not the name of a file")
     if isinstance(base, str) and "://" not in base:
         del content[BASE_KEY]
         with errors_from(f"{path}: {BASE_KEY}", cfg):

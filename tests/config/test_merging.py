@@ -103,3 +103,37 @@ def test_values_that_are_refused_later(
     with pytest.raises(ConfigError) as error, naming_source("own.yaml", overrides):
         raise ConfigError(f"{key} is wrong")
     assert str(error.value) == f"{source}{key} is wrong"
+
+
+ALIASES = "A: &a0 {x: 1}\n" + "".join(
+    f"A{k + 1}: &a{k + 1} {{{', '.join(f'k{n}: *a{k}' for n in range(9))}}}\n" for k in range(9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ALIASES, "its aliases expand to more than 100,000 values"),
+        ("A: &a {b: *a}", "its aliases expand to more than 100,000 values"),
+        ("A: " + "[" * 20_000, "nested too deeply"),
+        ("_BASE_: [own.yaml]", "its _BASE_ is not the name of a file"),
+        ("5: 6", "has no configuration, which is lines of KEY: VALUE"),
+        ("SOLVER: {5: 6}", "has no configuration, which is lines of KEY: VALUE"),
+    ],
+)
+def test_files_that_are_no_configurations(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        load_config(str(file))
+    assert str(error.value).startswith(str(file))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["SOLVER.MAX_ITER"], ["SOLVER.MAX_ITER.X", "5"], ["SOLVER.MAX_ITER", "(" * 3000]],
+    ids=["alone", "below a number", "deep"],
+)
+def test_overrides_that_cannot_be_merged(words: list[str]) -> None:
+    with pytest.raises(ValueError, match="on the command line: "):
+        load_config(TOY, words)

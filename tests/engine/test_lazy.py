@@ -1,6 +1,7 @@
 """LazyConfigs: training, exact resume, overrides."""
 
 import json
+import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from detectron2.evaluation.testing import flatten_results_dict
 
 from yolor_d2.checkpoint.saving import load_checkpoint
 from yolor_d2.engine.launch.arguments import argument_parser
-from yolor_d2.engine.lazy import lazy_changes
+from yolor_d2.engine.lazy import lazy_changes, read_lazy
 from yolor_d2.engine.main import main, prepare
 from yolor_d2.engine.run import Run
 from yolor_d2.model_zoo import config_folder
@@ -21,6 +22,7 @@ from .test_interruption import final_state
 from .test_main import complaint
 from .test_resume import assert_equal
 
+CONFIG = "lazy/yolor_elan_pan.py"
 SMALL = [
     *("model.backbone.width=0.125", "model.backbone.depth=0.25"),
     *(f"model.{head}_head.input_shape.width=0.125" for head in ("detection", "mask", "semantic")),
@@ -126,6 +128,24 @@ def test_unknown_override_is_refused(
 ) -> None:
     message = complaint(caplog, arguments(toy_sets, tmp_path, "pan", f"{name}=3"))
     assert message.startswith(f"{name} is not a name of this configuration; ")
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["model.mask_head=\u202e", "data=5", "data.test=-inf", "model={", "run=[]", "data.test={a: 1}"],
+)
+def test_overrides_that_do_not_fit_are_refused(override: str) -> None:
+    args = Namespace(config_file=CONFIG, opts=[override], eval_only=True, check_cluster=False)
+    with pytest.raises(ValueError, match=re.escape(override.partition("=")[0])) as error:
+        read_lazy(args)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(("override", "part"), [("tta=x", "tta"), ("run.x=5", "run.x")])
+def test_sections_must_have_names(override: str, part: str) -> None:
+    args = Namespace(config_file=CONFIG, opts=[override], eval_only=True, check_cluster=False)
+    with pytest.raises(ValueError, match=part):
+        read_lazy(args)
 
 
 def changes(*overrides: str) -> list[str]:

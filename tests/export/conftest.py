@@ -31,5 +31,5 @@ def onnx_folder(checkpoint: Path) -> Path:
 @pytest.fixture(scope="module")
 def runner(onnx_folder: Path) -> Iterator[Any]:
     yield bundle.load_runner(onnx_folder)
-    for name in ("runner", "runner_results", "runner_captions", "runner_graphs"):
+    for name in ("runner", "runner_results", "runner_captions", "runner_facts", "runner_graphs"):
         del sys.modules[name]

@@ -35,7 +35,7 @@ def runner(checkpoint: Path) -> Iterator[Any]:
     # Fails if an output differs from the network's.
     assert export.main(["--weights", str(checkpoint), "--output", str(folder)]) == 0
     yield bundle.load_runner(folder).Runner(folder, threads=1)
-    for name in ("runner", "runner_results", "runner_captions", "runner_graphs"):
+    for name in ("runner", "runner_results", "runner_captions", "runner_facts", "runner_graphs"):
         del sys.modules[name]
 
 

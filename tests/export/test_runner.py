@@ -200,7 +200,7 @@ def test_the_same_words(files: SimpleNamespace, tmp_path: Path) -> None:
 def runner(files: SimpleNamespace) -> Iterator[Any]:
     """The runner's main module."""
     yield importlib.import_module("runner")
-    for name in ("runner", "runner_graphs"):
+    for name in ("runner", "runner_facts", "runner_graphs"):
         del sys.modules[name]
 
 

@@ -257,6 +257,13 @@ def test_weights_without_class_names(saved: Saved, tmp_path: Path) -> None:
     assert (found.draw(["boxes"]) != found.draw(["boxes"], score_threshold=2)).any()
 
 
+def test_neither_names_nor_numbers_of_classes(saved: Saved, tmp_path: Path) -> None:
+    content = load_checkpoint(saved.path)
+    save_checkpoint(content | {"provenance": {"config": saved.cfg.dump()}}, tmp_path / "bare.pth")
+    with pytest.raises(ValueError, match=r"bare\.pth: contains neither names nor number"):
+        Predictor(tmp_path / "bare.pth", device="cpu")
+
+
 def test_a_caption_only_network(tmp_path: Path) -> None:
     saved = save_network(tmp_path, ("caption",), "MODEL.CAPTION_HEAD.REGION_FEATURE", "")
     content = load_checkpoint(saved.path)

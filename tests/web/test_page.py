@@ -194,6 +194,14 @@ def test_other_sites_are_refused(page: ServedPage, client: Client, saved: Saved)
     assert len(page.predictor.predicted) == count
 
 
+def test_requests_that_are_not_http_get_headers_too(page: ServedPage) -> None:
+    with socket.create_connection(("127.0.0.1", page.port), timeout=60) as connection:
+        connection.sendall(b"one two three four\r\n\r\n")
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.0 400 ")
+    assert b"\r\nContent-Security-Policy: " in answer
+
+
 def test_without_the_token_nothing_is_served(saved: Saved) -> None:
     with serve(saved, token="secret") as page:
         stranger = Client(page.port)

@@ -4,6 +4,8 @@ Unpickling can call any function that a file names. Here only NumPy arrays and c
 """
 
 import pickle
+import pickletools
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +49,9 @@ def read_pickle(path: Path) -> tuple[dict[str, Tensor], bool]:
         ValueError: the file has other content, or names anything but NumPy arrays.
     """
     try:
-        with path.open("rb") as file:
-            content = _RestrictedUnpickler(file, encoding="latin1").load()
+        data = path.read_bytes()
+        _check_memo(data)
+        content = _RestrictedUnpickler(BytesIO(data), encoding="latin1").load()
     except OSError:
         raise
     except Exception as error:  # damaged and hostile files can raise any error
@@ -63,6 +66,13 @@ def read_pickle(path: Path) -> tuple[dict[str, Tensor], bool]:
     tensors = _tensors(content.get("blobs", content), path)
     weights = {name: t for name, t in tensors.items() if not name.endswith("_momentum")}
     return convert_c2_detectron_names(weights)[0], True
+
+
+def _check_memo(data: bytes) -> None:
+    """Refuse numbers of stored objects beyond their count: memory is allocated for the largest."""
+    for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
+            raise pickle.UnpicklingError("stores an object out of order")
 
 
 def _tensors(arrays: Any, path: Path) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import zipfile
 from pathlib import Path
 
 HEAD = 4096  # bytes that are read
+FOLDER = 0x10  # attribute of zip entries
 
 CHECKPOINT = "weights are *.pth, *.pt, *.pkl or *.safetensors"
 # First bytes of files, and what they are.
@@ -44,12 +45,30 @@ def what_it_is(path: Path) -> str:
     return ""
 
 
+def is_repacked(path: Path) -> bool:
+    """Whether a file is a zip file with entries that PyTorch does not write.
+
+    Compressed entries can expand to any size. Entries that are marked as folders are read as
+    uninitialized memory; a flipped bit is sufficient for the mark.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(
+                info.compress_type != zipfile.ZIP_STORED
+                or info.file_size != info.compress_size
+                or bool(info.external_attr & FOLDER and not info.is_dir())
+                for info in archive.infolist()
+            )
+    except Exception:  # not a zip file; zipfile raises many types
+        return False
+
+
 def _archive(path: Path) -> str:
     """What a zip file is: PyTorch writes weights, TorchScript and exported programs as zip."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except Exception:  # zipfile raises many types
         return "is cut off: copy or download it again"
     if any(name.endswith("constants.pkl") for name in names):
         return f"is a TorchScript program: {EXPORTED}"

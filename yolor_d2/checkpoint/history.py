@@ -35,17 +35,17 @@ def _facts(provenance: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Names and values; a value can be empty."""
     for key in PUBLISHED:
         yield key.replace("_", " "), _in_one_line(provenance.get(key, ""))
-    yield "arguments", " ".join(provenance.get("argv", []))
+    yield "arguments", " ".join(provenance.get("argv") or [])
     yield "commit", provenance.get("commit") or ""
     yield "versions", _in_one_line(provenance.get("versions", {}))
-    for key, names in provenance.get("classes", {}).items():
+    for key, names in (provenance.get("classes") or {}).items():
         yield f"{key.replace('_', ' ')} ({len(names)})", _shortened(names)
-    for name, files in provenance.get("data", {}).items():
+    for name, files in (provenance.get("data") or {}).items():
         yield f"data {name}", _digests(files)
 
 
 def _tables(provenance: Mapping[str, Any]) -> Iterator[str]:
-    history = provenance.get("history", [])
+    history = provenance.get("history") or []
     if not history:
         return
     last = history[-1]

@@ -77,9 +77,10 @@ def read_release(path: Path) -> StoredWeights:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = json.loads((file.metadata() or {}).get(METADATA_KEY, "{}"))
+        kind = metadata.get("weights")
         return StoredWeights(
             tensors,
-            kind=metadata.get("weights", ""),
+            kind=kind if kind in ("ema", "raw") else "",
             provenance=metadata.get("provenance", {}),
             tokenizer=base64.b64decode(metadata.get("tokenizer", "")) or None,
         )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import CheckpointError, DamagedError, UnwritableError
 from ..files import replacing, write_text
+from .file_kinds import is_repacked
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Content:
     """
     path = Path(path)
     is_intact = check_digest(path)
+    if is_repacked(path):
+        raise DamagedError(f"{path}: damaged, or not a checkpoint of yolor_d2")
     if not is_intact:
         _check_parts(path)
     try:

@@ -12,15 +12,17 @@ import torch
 from detectron2.checkpoint.c2_model_loading import align_and_update_state_dicts
 from detectron2.utils.file_io import PathManager
 from tabulate import tabulate
-from torch import nn
+from torch import Tensor, nn
 
 from ..checks import check_choice
 from ..errors import CheckpointError
 from . import detectron2_weights
+from .file_kinds import is_repacked
 from .published import read_published, recognize, unwrapped
 from .published.configuration import own_classes
 from .release import SUFFIX, StoredWeights, read_release
 from .saving import Content, check_digest, load_checkpoint
+from .validity import check_provenance, check_tensors
 
 KINDS = ("ema", "raw")
 # Names of published networks: `model.0.conv.weight`, or `0.conv.weight` of MultimediaTechLab's.
@@ -154,7 +156,7 @@ def read_weights(path: str | os.PathLike[str], *, prefer: str = "ema") -> Stored
         problem = "is a folder" if path.is_dir() else "there is no such file"
         raise CheckpointError(f"{path}: {problem}")
     if path.suffix != SUFFIX and _is_ours(path):
-        return stored_in_checkpoint(load_checkpoint(path), prefer)
+        return stored_in_checkpoint(load_checkpoint(path), path, prefer)
     check_digest(path)
     if path.suffix == SUFFIX:
         stored = read_release(path)
@@ -162,7 +164,7 @@ def read_weights(path: str | os.PathLike[str], *, prefer: str = "ema") -> Stored
         stored = _detectron2_weights(path)
     else:
         stored = _read_foreign(path)
-    return _in_single_precision(stored)
+    return _checked(stored, path)
 
 
 def local_path(path: str | os.PathLike[str]) -> Path:
@@ -185,26 +187,49 @@ def _detectron2_weights(path: Path) -> StoredWeights:
     return StoredWeights(tensors, lacks_prefixes=lacks_prefixes)
 
 
-def stored_in_checkpoint(content: Content, prefer: str) -> StoredWeights:
-    """The weights in the content of our checkpoint: `prefer` is "ema" or "raw", if it has both."""
+def stored_in_checkpoint(content: Content, path: Path, prefer: str) -> StoredWeights:
+    """The weights in the content of our checkpoint.
+
+    Args:
+        content: as `load_checkpoint` returns it.
+        path: for messages.
+        prefer: "ema" or "raw", if it has both.
+
+    Raises:
+        CheckpointError: it has other content.
+    """
     kind = "ema" if prefer == "ema" and "ema" in content else "raw"
-    tokenizer = content.get("tokenizer")
+    holder, tokenizer = content["ema"] if kind == "ema" else content, content.get("tokenizer")
+    if not isinstance(holder, dict) or "model" not in holder:
+        raise CheckpointError(f"{path}: has no weights")
+    if tokenizer is not None and not isinstance(tokenizer, Tensor):
+        raise CheckpointError(f"{path}: its tokenizer is a {type(tokenizer).__name__}")
+    check_provenance(content.get("provenance", {}), path)
     stored = StoredWeights(
-        content["ema"]["model"] if kind == "ema" else content["model"],
+        holder["model"],
         kind=kind,
         provenance=_with_history(content),
         tokenizer=None if tokenizer is None else tokenizer.numpy().tobytes(),
     )
-    return _in_single_precision(stored)
+    return _checked(stored, path)
 
 
 def _with_history(content: Content) -> dict[str, Any]:
     """The provenance in a checkpoint, with its steps and the metrics of its evaluations."""
     added = {"steps": content.get("iteration"), "history": content.get("history")}
-    return content.get("provenance", {}) | {key: each for key, each in added.items() if each}
+    return content.get("provenance", {}) | {
+        key: each for key, each in added.items() if _is_given(each)
+    }
 
 
-def _in_single_precision(stored: StoredWeights) -> StoredWeights:
+def _is_given(value: Any) -> bool:
+    return isinstance(value, Tensor) or bool(value)  # tensors, which are wrong here, have no truth
+
+
+def _checked(stored: StoredWeights, path: Path) -> StoredWeights:
+    """Valid weights, in single precision."""
+    check_tensors(stored.tensors, path)
+    check_provenance(stored.provenance, path)
     tensors = {
         name: tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
         for name, tensor in stored.tensors.items()
@@ -214,6 +239,8 @@ def _in_single_precision(stored: StoredWeights) -> StoredWeights:
 
 def _is_ours(path: Path) -> bool:
     """Whether a file is one of our checkpoints; its tensors are not read."""
+    if is_repacked(path):
+        return False
     content: Any = None
     with suppress(Exception):  # damaged, foreign and hostile files can raise any error
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

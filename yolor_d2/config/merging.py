@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import yaml
 from detectron2.config import CfgNode
 
 from ..errors import ConfigError
@@ -24,6 +25,35 @@ KINDS = {
     "float": "a number",
     "str": "a text",
 }
+# What yacs raises; the last two for values with thousands of brackets.
+MERGE_ERRORS = (
+    *(AssertionError, AttributeError, KeyError, TypeError, ValueError),
+    *(RecursionError, MemoryError),
+)
+MAX_VALUES = 100_000  # of a configuration; ours have about a thousand
+
+
+def parse_config(text: str) -> CfgNode:
+    """Return the content of a *.yaml.
+
+    Raises:
+        YAMLError: it is not YAML, or its aliases expand to too many values.
+    """
+    if "*" in text:  # of an alias
+        root = yaml.compose(text, yaml.SafeLoader)
+        if root is not None and _expanded(root, {}) > MAX_VALUES:
+            raise yaml.YAMLError(f"its aliases expand to more than {MAX_VALUES:,} values")
+    return CfgNode.load_cfg(text)
+
+
+def _expanded(node: yaml.Node, known: dict[int, float]) -> float:
+    """The number of values below a node, whose aliases count each time; infinite in a cycle."""
+    if id(node) not in known:
+        known[id(node)] = float("inf")
+        values = node.value if isinstance(node, yaml.CollectionNode) else []
+        below = [part for each in values for part in (each if isinstance(each, tuple) else (each,))]
+        known[id(node)] = 1 + sum(_expanded(each, known) for each in below)
+    return known[id(node)]
 
 
 def merge_overrides(cfg: CfgNode, overrides: Sequence[Any]) -> None:
@@ -52,8 +82,8 @@ def errors_from(source: str, cfg: CfgNode) -> Iterator[None]:
     """
     try:
         yield
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
-        problem = " ".join(str(error.args[0]).split())
+    except MERGE_ERRORS as error:
+        problem = " ".join(str((error.args or [type(error).__name__])[0]).split())
         if unknown := UNKNOWN_KEY.match(problem):
             problem += _similar_key(cfg, unknown[1].split("."))
         elif mismatch := MISMATCH.match(problem):

@@ -39,7 +39,10 @@ class RunCheckpointer(DetectionCheckpointer):
         content = None
         if checkpointables is None:
             content = _content(file)
-        stored = read_weights(file) if content is None else stored_in_checkpoint(content, "ema")
+        if content is None:
+            stored = read_weights(file)
+        else:
+            stored = stored_in_checkpoint(content, file, "ema")
         self.run.start_from(StartingPoint(file, stored, content))
         return content or {}
 

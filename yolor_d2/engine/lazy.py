@@ -62,11 +62,11 @@ def read_lazy(args: Namespace) -> Configuration:
     cfg: DictConfig = LazyConfig.load(find_config(args.config_file))
     group_arguments(cfg)
     check_overrides(cfg, args.opts)
-    LazyConfig.apply_overrides(cfg, args.opts)
+    apply_overrides(cfg, args.opts)
     group_arguments(cfg)
     augmented_views(cfg)  # so that its errors are raised here
     require_registered([*(() if args.eval_only else cfg.data.train), *cfg.data.test])
-    options = instantiate(cfg.run).on(best_device())
+    options = _options(cfg.run)
     is_trained = not (args.eval_only or args.check_cluster)
 
     def parts(start: StartingPoint) -> RunParts:
@@ -82,6 +82,14 @@ def read_lazy(args: Namespace) -> Configuration:
         sources=[cfg.init.weights, cfg.tokenizer.model],
         parts=parts,
     )
+
+
+def _options(node: Any) -> RunOptions:
+    try:
+        options: RunOptions = instantiate(node)
+        return options.on(best_device())
+    except (AssertionError, AttributeError, TypeError) as error:  # by detectron2 and dataclasses
+        raise ValueError(f"run of the LazyConfig has no valid options: {error}") from None
 
 
 def _tokenizer(cfg: DictConfig, options: RunOptions, start: StartingPoint) -> Tokenizer | None:
@@ -220,7 +228,10 @@ def with_augmentation(cfg: DictConfig, model: nn.Module) -> nn.Module:
 
 def augmented_views(cfg: DictConfig) -> dict[str, Any] | None:
     """Arguments of test-time augmentation; None without it."""
-    views = dict(cfg.get("tta") or {})
+    views = cfg.get("tta") or {}
+    if not isinstance(views, DictConfig | dict):
+        raise ValueError(f"tta of the LazyConfig is {views}; it must have names and values")
+    views = dict(views)
     if not views.pop("enabled", False):
         return None
     if cfg.model.get("detection_head") is None:
@@ -245,6 +256,28 @@ def check_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
         node = OmegaConf.select(cfg, parent) if parent else cfg
         if not (isinstance(node, DictConfig) and _takes(node, name)):
             raise ConfigError(f"{key} is not a name of this configuration")
+
+
+def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Change a LazyConfig by overrides NAME=VALUE.
+
+    Raises:
+        ValueError: an override cannot be parsed, or its value has the wrong type.
+    """
+    for override in overrides:
+        key = override.partition("=")[0]
+        before = OmegaConf.select(cfg, key)
+        try:
+            LazyConfig.apply_overrides(cfg, [override])
+        except Exception as error:  # of hydra, its parser, or OmegaConf
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{override}: is not NAME=VALUE that fits: {reason}") from None
+        after = OmegaConf.select(cfg, key)
+        is_optional = OmegaConf.is_dict(before) and "_target_" in before
+        if OmegaConf.is_config(before) and not (after is None and is_optional):
+            same = OmegaConf.is_dict if OmegaConf.is_dict(before) else OmegaConf.is_list
+            if not same(after):
+                raise ValueError(f"{override}: the value must be like {key} in the LazyConfig")
 
 
 def _takes(node: DictConfig, name: str) -> bool:

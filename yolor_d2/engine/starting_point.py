@@ -102,7 +102,7 @@ def find_starting_point(
         found = last_checkpoint(RunFolder(output_dir))
         if found is not None:
             path, content = found
-            return StartingPoint(path, stored_in_checkpoint(content, prefer), content)
+            return StartingPoint(path, stored_in_checkpoint(content, path, prefer), content)
         logger.warning("%s has no checkpoint to resume", output_dir)
     if weights:
         path = local_path(weights)

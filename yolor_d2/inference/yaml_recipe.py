@@ -12,11 +12,17 @@ from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from ..checkpoint.release import StoredWeights
 from ..compat import remove_main_keys
 from ..config import add_yolor_config
-from ..config.merging import merge_overrides
+from ..config.merging import merge_overrides, parse_config
 from ..errors import CheckpointError, ConfigError
 from ..modeling import YOLOR
 from ..modeling.heads import read_by_caption_head
 from ..tokenizer import Tokenizer
+
+# What reading and merging a text raise that is not a configuration of this project.
+NOT_OURS = (
+    *(AssertionError, AttributeError, KeyError, TypeError, ValueError, RecursionError),
+    yaml.YAMLError,
+)
 
 
 class YamlRecipe:
@@ -105,11 +111,11 @@ def parse_yaml(text: str) -> CfgNode | None:
     cfg = get_cfg()
     add_yolor_config(cfg)
     try:
-        stored = CfgNode.load_cfg(text)
+        stored = parse_config(text)
         unknown = remove_main_keys(stored, cfg) if "MODEL" in stored else []
         if not unknown:
             cfg.merge_from_other_cfg(stored)
-    except (AssertionError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError):
+    except NOT_OURS:
         return None
     if unknown:
         raise CheckpointError(

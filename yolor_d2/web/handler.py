@@ -195,6 +195,7 @@ class Handler(BaseHTTPRequestHandler):
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer a request that is not HTTP, or has another method."""
         self.close_connection = True
+        self.request_version = "HTTP/1.0"  # answers to requests without a version have no headers
         self._refuse(code, "This request is not supported.")
 
     def log_message(self, format: str, *args: Any) -> None:

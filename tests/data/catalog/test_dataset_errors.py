@@ -67,6 +67,53 @@ CONTENTS: dict[str, tuple[str, Change, list[str]]] = {
         first("annotations", segmentation={"counts": "a"}),
         ["annotation 1", "without size"],
     ),
+    "id of lists": (
+        "instances",
+        first("annotations", id=[1]),
+        ["has id [1], not a number or text"],
+    ),
+    "half of a character": ("captions", first("images", file_name="\ud800"), ["not a text"]),
+    "category of lists": ("instances", first("annotations", category_id=[]), ["category_id []"]),
+    "endless number": (
+        "instances",
+        first("annotations", bbox=[1, 2, 10**400, 4]),
+        ["not 4 numbers"],
+    ),
+    "crowd": ("instances", first("annotations", iscrowd="yes"), ["iscrowd 'yes', not 0 or 1"]),
+    "no size": ("instances", first("images", width=0), ["image 3 has the size 0 x 24"]),
+    "endless size": ("instances", first("images", width=2**40), ["image 3 has the size"]),
+    "far polygon": (
+        "instances",
+        first("annotations", segmentation=[[0, 0, 1e9, 0, 1e9, 1e9]]),
+        ["annotation 1 has polygons that are not lists of numbers"],
+    ),
+    "endless polygon": (
+        "instances",
+        first("annotations", segmentation=[[0, 0, 32, 24, 0, 24] * 5000]),
+        ["annotation 1 has an endless outline"],
+    ),
+    "mask of text": (
+        "instances",
+        first("annotations", segmentation="x"),
+        ["without size or counts"],
+    ),
+    "runs of text": (
+        "instances",
+        first("annotations", segmentation={"size": [24, 32], "counts": ["x"]}),
+        ["annotation 1 has runs that do not fill its image"],
+    ),
+    "runs beyond ASCII": (
+        "instances",
+        first("annotations", segmentation={"size": [24, 32], "counts": "\u0130"}),
+        ["annotation 1 has runs that do not fill its image"],
+    ),
+    "endless runs": (
+        "instances",
+        first("annotations", segmentation={"size": [24, 32], "counts": "o" * 200_000}),
+        ["annotation 1 has runs that do not fill its image"],
+    ),
+    "segment number": ("panoptic", segment(id=2**24), ["an id that no pixel can have"]),
+    "segment area": ("panoptic", segment(area=float("nan")), ["area nan, not a number"]),
     "object of no image": (
         "instances",
         first("annotations", image_id=99),

@@ -78,3 +78,28 @@ def test_images(tmp_path: Path) -> None:
     path = str(tmp_path / "photos.zip/1.jpg")
     assert image_size(path) == (32, 24)
     assert read_image(path, width=32, height=24).shape == (24, 32, 3)
+
+
+def test_members_that_expand_a_thousandfold_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb.txt", bytes(60_000_000))
+        archive.writestr("small.txt", bytes(1_000_000))
+    with pytest.raises(BadFileError, match=r"bomb\.txt: expands to 60 MB"):
+        read_bytes(f"{path}/bomb.txt")
+    assert len(read_bytes(f"{path}/small.txt")) == 1_000_000
+
+
+def test_a_replaced_archive_is_opened_again(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.zip", tmp_path / "other"
+    for text in (b"before", b"after"):
+        with zipfile.ZipFile(other, "w") as archive:
+            archive.writestr("1.txt", text)
+        other.replace(path)
+        assert read_bytes(f"{path}/1.txt") == text
+
+
+def test_names_that_no_file_can_have() -> None:
+    for name in ("a\0b", "\ud800"):
+        with pytest.raises(BadFileError, match="is not a name of a file"):
+            read_bytes(name)

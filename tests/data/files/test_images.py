@@ -1,6 +1,8 @@
 """Reading images: formats, damaged files, the cache, the list of bad files."""
 
 import multiprocessing
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from yolor_d2.data.files.images import ArrayCache, BadFiles, image_size, read_image
+from yolor_d2.data.files.images import ArrayCache, BadFiles, image_size, read_image, read_upright
+from yolor_d2.data.files.panoptic_maps import read_segment_ids, segment_ids
 from yolor_d2.errors import BadFileError, DataError
 
 WIDTH, HEIGHT = 50, 34
@@ -212,3 +215,40 @@ def test_too_many_bad_files_stop(tmp_path: Path) -> None:
         bad_files.report(BadFileError("c", "is empty"))
     bad_files.reset()
     assert not bad_files.path.exists()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp"])
+def test_too_many_pixels_are_refused_from_the_header(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    Image.new("L", (20, 10)).save(path)
+    data = bytearray(path.read_bytes())
+    start, size = {".png": (16, ">II"), ".bmp": (18, "<ii")}.get(suffix, (0, ">HH"))
+    if suffix == ".jpg":
+        start = data.index(b"\xff\xc0") + 5
+    struct.pack_into(size, data, start, 30_000, 30_000)
+    if suffix == ".png":
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+    with pytest.raises(BadFileError, match="has more than 178 million pixels"):
+        read_upright(str(path))
+    with pytest.raises(BadFileError, match="cannot be decoded"):
+        read_segment_ids(str(path))
+
+
+def test_a_chunk_beyond_the_file(tmp_path: Path) -> None:
+    """OpenCV would allocate its length."""
+    path = tmp_path / "a.png"
+    Image.new("L", (20, 10)).save(path)
+    data = bytearray(path.read_bytes())
+    data[33:37] = b"\xff\xff\xff\x00"
+    path.write_bytes(data)
+    with pytest.raises(BadFileError, match="is truncated"):
+        read_upright(str(path))
+
+
+def test_segment_ids() -> None:
+    colors = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+    red, green, blue = np.moveaxis(colors.astype(int), 2, 0)
+    found = segment_ids(colors)
+    assert found.dtype == np.int32
+    assert np.array_equal(found, red + 256 * green + 65536 * blue)

@@ -1,6 +1,7 @@
 """Semantic PNGs: files of any encoder are read, damaged files are refused."""
 
 import struct
+import tracemalloc
 import zlib
 
 import cv2
@@ -147,4 +148,27 @@ def chunk(kind: bytes, content: bytes) -> bytes:
 def test_invalid_content_with_valid_checksums(path, chunks):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
     with pytest.raises(BadFileError, match=r"is damaged|cannot be decoded"):
+        read_index_png(path)
+
+
+def test_pixels_beyond_the_size_are_not_decompressed(path):
+    write_index_png(path, LABELS)
+    start, end = path.read_bytes()[:33], path.read_bytes()[-12:]
+    content = b"IDAT" + zlib.compress(bytes(100_000_000), 1)
+    chunk = struct.pack(">I", len(content) - 4) + content
+    path.write_bytes(start + chunk + struct.pack(">I", zlib.crc32(content)) + end)
+    tracemalloc.start()
+    with pytest.raises(BadFileError, match="its pixels do not fill its size"):
+        read_index_png(path)
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+def test_too_many_pixels(path):
+    write_index_png(path, LABELS)
+    data = bytearray(path.read_bytes())
+    struct.pack_into(">II", data, 16, 30_000, 30_000)
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    path.write_bytes(data)
+    with pytest.raises(BadFileError, match="has more than 178 million pixels"):
         read_index_png(path)

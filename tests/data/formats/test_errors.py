@@ -28,6 +28,21 @@ BAD_FILES = {
     "yolo names": ("yolo", "data.yaml", "names: {1: a}\ntrain: images", "the keys of names"),
     "yolo nc": ("yolo", "data.yaml", "nc: 3\nnames: [a]\ntrain: images", "nc is 3, but there are"),
     "yolo train": ("yolo", "data.yaml", "names: [a]\ntrain: nowhere", "train names nowhere, whi"),
+    "yolo aliases": (
+        "yolo",
+        "data.yaml",
+        "a: &a [x, x]\nb: &b [*a, *a]\nnames: [*b]\ntrain: images",
+        "names has a class that is not a text",
+    ),
+    "yolo mixed keys": ("yolo", "data.yaml", "names: {0: a, b: c}\ntrain: images", "the keys of"),
+    "yolo date": ("yolo", "data.yaml", "names: [a]\ntrain: 2001-99-99", "is not valid YAML"),
+    "yolo deep": ("yolo", "data.yaml", "names: " + "[" * 20_000, "is not valid YAML"),
+    "yolo no list": (
+        "yolo",
+        "data.yaml",
+        "names: [a]\ntrain: {a: 1}",
+        "train is {'a': 1}, not the",
+    ),
     "yolo no train": ("yolo", "data.yaml", "names: [a]", "has no train, the folder of images"),
     "voc xml": ("voc", "Annotations/1.xml", "<annotation>\n<object>", "1.xml, line 2: is not val"),
     "voc name": ("voc", "Annotations/1.xml", "<a><object/></a>", "1.xml: object 1 has no name"),
@@ -40,6 +55,24 @@ BAD_FILES = {
     "labelme json": ("labelme", "1.json", "{", "1.json: is not valid JSON"),
     "labelme shapes": ("labelme", "1.json", "{}", "1.json: has no list of shapes"),
     "labelme label": ("labelme", "1.json", '{"shapes": [{}]}', "1.json: shape 1 has no label"),
+    "labelme kind": (
+        "labelme",
+        "1.json",
+        '{"shapes": [{"label": "a", "shape_type": [], "points": [[1, 2], [3, 4], [5, 6]]}, {}]}',
+        "1.json: shape 2 has no label",
+    ),
+    "labelme far": (
+        "labelme",
+        "1.json",
+        '{"shapes": [{"label": "a", "group_id": [], "points": [[1, 2], [3, 4], [1e300, 6]]}]}',
+        "object 1 of its labels has a coordinate beyond 10,000,000 pixels",
+    ),
+    "labelme endless number": (
+        "labelme",
+        "1.json",
+        f'{{"shapes": [{{"label": "a", "points": [[1, 1{"0" * 400}]]}}]}}',
+        "1.json: shape 1 has points that are not pairs of numbers",
+    ),
     "labelme line": (
         "labelme",
         "1.json",
@@ -64,6 +97,18 @@ BAD_FILES = {
         "filename,class,xmin,ymin,xmax,ymax\n1.png,a,9,1,4,4\n",
         "boxes.csv, line 2: has an empty box: 9, 1, 4, 4",
     ),
+    "csv long field": (
+        "box_csv",
+        "boxes.csv",
+        f"filename,class,xmin,ymin,xmax,ymax\n1.png,{'a' * 200_000},1,1,4,4\n",
+        "boxes.csv, line 2: is not CSV",
+    ),
+    "captions deep": (
+        "caption_lines",
+        "metadata.jsonl",
+        "[" * 100_000,
+        "line 1: is not valid JSON",
+    ),
     "captions json": ("caption_lines", "metadata.jsonl", "\n{\n", "jsonl, line 2: is not valid"),
     "captions text": (
         "caption_lines",
@@ -74,6 +119,24 @@ BAD_FILES = {
     "maps png": ("semantic_png", "masks/1.png", "no png", "masks/1.png: is not a PNG file"),
     "maps classes": ("semantic_png", "classes.txt", "a\na\n", "does not list 1 to 254 different"),
     "maps labels": ("semantic_png", "classes.txt", "a\nb\n", "png: has label 2, of 2 classes"),
+    "coco deep": (
+        "coco_export",
+        "train/_annotations.coco.json",
+        '{"images": ' + "[" * 100_000,
+        "nested too deeply",
+    ),
+    "coco color": (
+        "coco_export",
+        "train/_annotations.coco.json",
+        json.dumps(coco_content() | {"categories": [{"id": 1, "name": "a", "color": "red"}]}),
+        "category 1 has a color that is not 3 numbers",
+    ),
+    "coco name": (
+        "coco_export",
+        "train/_annotations.coco.json",
+        json.dumps(coco_content() | {"categories": [{"id": "x", "name": ["a"]}]}),
+        "a category has the id 'x' and the name ['a'], not a number and a text",
+    ),
     "coco json": ("coco_export", "train/_annotations.coco.json", "{", "is not valid JSON"),
 }
 
@@ -142,6 +205,13 @@ def test_categories_must_be_the_same(make: Make) -> None:
 def test_one_image_cannot_be_split(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has one image with labels, training needs at least 2"):
         with_validation(OwnData(root=tmp_path, parts={"train": [{"file_name": "1.png"}]}))
+
+
+def test_data_without_a_training_part(make: Make) -> None:
+    root = make("voc")
+    (root / "ImageSets/Main/train.txt").unlink()
+    with pytest.raises(DataError, match="has no labeled images to train on"):
+        register_own_data(str(root))
 
 
 def test_names_that_fit_two_images(make: Make) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from ...errors import CheckpointError, UnsafeError
-from ..file_kinds import what_it_is
+from ..file_kinds import is_repacked, what_it_is
 
 # Names that are read as placeholders: PyTorch's modules, names outside Python (3 or 2), PyTorch and
 # NumPy, and the numbers, paths and settings of training scripts. All other names are refused.
@@ -115,15 +115,18 @@ def _is_entry(item: tuple[Any, Any]) -> bool:
 
 
 def _load(path: Path) -> Any:
+    if is_repacked(path):
+        repacked = "damaged, or a zip file that PyTorch did not write"
+        raise CheckpointError(f"{path}: {what_it_is(path) or repacked}")
     try:
         names = _foreign_names(path)
         refused = sorted(name for name in names if not _is_foreign(name))
         if not refused:
             with safe_globals([(Placeholder, name) for name in names]):
                 return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # damaged and hostile files can raise any error
+        if isinstance(error, OSError) and error.filename:
+            raise
         damaged = f"damaged, or not readable without running it ({type(error).__name__})"
         raise CheckpointError(f"{path}: {what_it_is(path) or damaged}") from None
     raise UnsafeError(f"{path}: refused, as it names {', '.join(map(repr, refused))}")

@@ -12,8 +12,8 @@ from ...errors import BadFileError, DataError
 from ..files.contents import read_json
 from ..files.images import image_size
 from .categories import COCO_LEAVES, COCO_PANOPTIC, COCO_THINGS, LEAF_TO_PANOPTIC
-from .coco_join import entries
 from .datasets import register_coco_multitask
+from .entries import entries
 
 logger = logging.getLogger(__name__)
 

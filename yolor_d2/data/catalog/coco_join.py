@@ -4,9 +4,7 @@ Inconsistencies raise a DataError that names the file and the id.
 """
 
 import logging
-import math
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +17,21 @@ from ..files.images import image_size
 from ..files.rle import covers
 from ..files.semantic_files import png_size
 from .categories import Categories
+from .entries import (
+    MAX_PIXELS,
+    MAX_SEGMENT_ID,
+    Json,
+    are_coordinates,
+    entries,
+    is_endless,
+    is_text,
+    is_whole,
+    shown,
+)
 
 logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
-Json = dict[str, Any]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -101,7 +109,7 @@ def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Jso
     """Add the images that a file lists, and return its content."""
     content = read_json(path)
     seen = set()
-    for image in entries(content, "images", path, ("id", "file_name")):
+    for image in entries(content, "images", path, ("id", "file_name"), ("width", "height")):
         image_id = image["id"]
         if image_id in seen:
             raise LabelError(f"{path}: image id {image_id} occurs twice")
@@ -111,11 +119,14 @@ def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Jso
             known = records.get(image_id)
             size = (known["width"], known["height"]) if known else header_size(file_name)
             image["width"], image["height"] = size
+        width, height = int(image["width"]), int(image["height"])
+        if min(width, height) < 1 or width * height > MAX_PIXELS:
+            raise DataError(f"{path}: image {image_id} has the size {width} x {height}")
         record = {
             "file_name": file_name,
             "image_id": image_id,
-            "height": image["height"],
-            "width": image["width"],
+            "height": height,
+            "width": width,
         }
         known = records.setdefault(image_id, record)
         for key, value in record.items():
@@ -132,19 +143,6 @@ def header_size(path: str) -> tuple[int, int]:
         return image_size(path)
     except BadFileError as error:
         raise DataError(str(error)) from None
-
-
-def entries(content: Any, key: str, path: Path, fields: tuple[str, ...]) -> Iterator[Json]:
-    """Yield the entries of a list in a file; raise a DataError if one lacks a field."""
-    if not isinstance(content, dict) or not isinstance(content.get(key), list):
-        raise LabelError(f"{path}: has no list of {key}")
-    for entry in content[key]:
-        if not isinstance(entry, dict):
-            raise LabelError(f"{path}: {key} entry {entry!r} is not an object")
-        for field in fields:
-            if field not in entry:
-                raise LabelError(f"{path}: {key} entry {entry.get('id', entry)} has no {field}")
-        yield entry
 
 
 def _record_of(records: dict[Any, Record], entry: Json, path: Path) -> Record:
@@ -164,15 +162,11 @@ def _add_instances(
     seen = set()
     without_polygon = 0
     fields = ("id", "image_id", "bbox", "category_id")
-    for entry in entries(content, "annotations", path, fields):
+    for entry in entries(content, "annotations", path, fields, ("iscrowd",)):
         if entry["id"] in seen:
             raise LabelError(f"{path}: annotation id {entry['id']} occurs twice")
         seen.add(entry["id"])
         record = _record_of(records, entry, path)
-        if not _are_numbers(entry["bbox"]) or len(entry["bbox"]) != 4:
-            raise LabelError(
-                f"{path}: annotation {entry['id']} has bbox {entry['bbox']}, not 4 numbers"
-            )
         annotation = {
             "id": entry["id"],
             "bbox": entry["bbox"],
@@ -180,7 +174,7 @@ def _add_instances(
             "category_id": _index_of(
                 things, entry["category_id"], f"annotation {entry['id']}", path
             ),
-            "iscrowd": entry.get("iscrowd", 0),
+            "iscrowd": int(entry.get("iscrowd") or 0),
         }
         if entry.get("segmentation"):
             segmentation = _read_segmentation(entry, record, path)
@@ -191,14 +185,6 @@ def _add_instances(
         record["annotations"].append(annotation)
     if without_polygon:
         logger.warning("%s: left out %d objects without a valid polygon", path, without_polygon)
-
-
-def _are_numbers(values: Any) -> bool:
-    """Whether a value is a list of finite numbers."""
-    try:
-        return isinstance(values, list) and all(map(math.isfinite, values))
-    except TypeError:
-        return False
 
 
 def _index_of(categories: Categories, category_id: Any, what: str, path: Path) -> int:
@@ -212,30 +198,31 @@ def _read_segmentation(entry: Json, record: Record, path: Path) -> Any:
     """Return the polygons of at least three points, or compressed RLE, as in detectron2."""
     segmentation = entry["segmentation"]
     if isinstance(segmentation, list):
-        if not all(_are_numbers(ring) for ring in segmentation):
+        if not all(are_coordinates(ring) for ring in segmentation):
             raise LabelError(
                 f"{path}: annotation {entry['id']} has polygons that are not lists of numbers"
             )
+        if is_endless(segmentation, width=record["width"], height=record["height"]):
+            raise DataError(f"{path}: annotation {entry['id']} has an endless outline")
         return [ring for ring in segmentation if len(ring) >= 6 and len(ring) % 2 == 0]
-    if not {"size", "counts"} <= segmentation.keys():
+    if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
         raise LabelError(f"{path}: annotation {entry['id']} has a mask without size or counts")
     size = [record["height"], record["width"]]
-    if list(segmentation["size"]) != size:
+    if segmentation["size"] != size:
         raise LabelError(
-            f"{path}: annotation {entry['id']} has a mask of {list(segmentation['size'])}, "
+            f"{path}: annotation {entry['id']} has a mask of {shown(segmentation['size'])}, "
             f"its image {record['image_id']} is {size} (height, width)"
         )
     if not covers(segmentation["counts"], width=size[1], height=size[0]):
         raise LabelError(f"{path}: annotation {entry['id']} has runs that do not fill its image")
-    if isinstance(segmentation["counts"], list):
-        return mask_util.frPyObjects(segmentation, *size)
-    return segmentation
+    mask = {key: segmentation[key] for key in ("size", "counts")}
+    return mask_util.frPyObjects(mask, *size) if isinstance(mask["counts"], list) else mask
 
 
 def _add_captions(records: dict[Any, Record], content: Json, path: Path) -> None:
     for entry in entries(content, "annotations", path, ("image_id", "caption")):
         record = _record_of(records, entry, path)
-        if not isinstance(entry["caption"], str):
+        if not is_text(entry["caption"]):
             raise LabelError(
                 f"{path}: image {entry['image_id']} has a caption that is not a string"
             )
@@ -256,11 +243,19 @@ def _add_panoptic(
             raise LabelError(f"{folder}: {entry['file_name']} is missing ({path.name} lists it)")
         record["pan_seg_file_name"] = str(folder / entry["file_name"])
         record["segments_info"] = []
-        for segment in entries(entry, "segments_info", path, ("id", "category_id")):
+        optional = ("area", "bbox", "iscrowd")
+        for segment in entries(entry, "segments_info", path, ("id", "category_id"), optional):
             what = f"segment {segment['id']} of image {entry['image_id']}"
+            if not (is_whole(segment["id"]) and 0 <= segment["id"] <= MAX_SEGMENT_ID):
+                raise DataError(f"{path}: {what} has an id that no pixel can have")
             index = _index_of(panoptic, segment["category_id"], what, path)
             record["segments_info"].append(
-                {**segment, "category_id": index, "isthing": panoptic.is_thing[index]}
+                {
+                    "id": int(segment["id"]),
+                    "category_id": index,
+                    "isthing": panoptic.is_thing[index],
+                    **{key: segment[key] for key in optional if key in segment},
+                }
             )
 
 

@@ -18,6 +18,7 @@ from ...errors import DataError, LabelError
 from ..files.contents import read_json
 from .categories import IGNORE_LABEL, MAX_CLASSES, Categories
 from .coco_join import CocoFiles, load_coco_multitask
+from .entries import is_text, is_whole, shown
 
 logger = logging.getLogger(__name__)
 
@@ -192,25 +193,46 @@ def _used_categories(path: Path) -> list[dict[str, Any]]:
 
 def read_categories(path: Path) -> list[dict[str, Any]]:
     """Read the categories of a COCO file without parsing its annotations."""
+    categories = _find_categories(path)
+    if not isinstance(categories, list):
+        raise DataError(f"{path}: has no list of categories")
+    if not all(isinstance(c, dict) and {"id", "name"} <= c.keys() for c in categories):
+        raise DataError(f"{path}: its categories need an id and a name")
+    for category in categories:
+        if not is_whole(category["id"]) or not is_text(category["name"]):
+            what = f"{shown(category['id'])} and the name {shown(category['name'])}"
+            raise DataError(f"{path}: a category has the id {what}, not a number and a text")
+        if category.get("color") is not None and not _is_color(category["color"]):
+            raise DataError(f"{path}: category {category['id']} has a color that is not 3 numbers")
+        category["id"] = int(category["id"])
+    for category_id, count in Counter(c["id"] for c in categories).items():
+        if count > 1:
+            raise DataError(f"{path}: category id {category_id} occurs {count} times")
+    return categories
+
+
+def _find_categories(path: Path) -> Any:
+    """Return the member "categories" of a file; None if it is missing."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             categories = _last_member(data, "categories")
             if categories is None:
                 categories = _member(data[:].decode("utf-8-sig"), "categories")
+            return categories
     except NotADirectoryError:  # in an archive
-        categories = read_json(path).get("categories")
+        content = read_json(path)
+        return content.get("categories") if isinstance(content, dict) else None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
     except ValueError as error:  # also raised by mmap for an empty file
         raise LabelError(f"{path}: is not valid JSON ({error})") from None
-    if not isinstance(categories, list):
-        raise LabelError(f"{path}: has no list of categories")
-    if not all(isinstance(c, dict) and {"id", "name"} <= c.keys() for c in categories):
-        raise LabelError(f"{path}: its categories need an id and a name")
-    for category_id, count in Counter(c["id"] for c in categories).items():
-        if count > 1:
-            raise LabelError(f"{path}: category id {category_id} occurs {count} times")
-    return categories
+    except RecursionError:
+        raise LabelError(f"{path}: is not valid JSON (its lists are nested too deeply)") from None
+
+
+def _is_color(value: Any) -> bool:
+    is_triple = isinstance(value, list) and len(value) == 3
+    return is_triple and all(is_whole(part) and 0 <= part <= 255 for part in value)
 
 
 def _last_member(data: mmap.mmap, name: str) -> Any:

@@ -29,7 +29,7 @@ from .categories import (
     Categories,
     stuffthing_to_leaf_table,
 )
-from .coco_join import entries
+from .entries import entries
 
 _OTHER_ID = 183  # "other" of the stuff annotations: everything that is not stuff
 _REGION_FIELDS = ("id", "image_id", "category_id", "segmentation")

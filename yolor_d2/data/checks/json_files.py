@@ -41,8 +41,9 @@ def json_problems(task: str, path: Path) -> list[Problem]:
         image_id = str(annotation.get("image_id"))
         what = f"annotation {annotation['id']}: " if "id" in annotation else ""
         findings = list(_findings(task, annotation))
-        if annotation.get(key) in repeated:
-            findings.append(("duplicate annotation", f"its {key} {annotation[key]} is used again"))
+        value = annotation.get(key)
+        if isinstance(value, Hashable) and value in repeated:
+            findings.append(("duplicate annotation", f"its {key} {value} is used again"))
         problems += [Problem(task, k, str(path), image_id, what + d) for k, d in findings]
     return problems
 

@@ -7,7 +7,9 @@ name as COCO's archives have, photos/1.jpg.
 import errno
 import io
 import json
+import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -18,10 +20,17 @@ from ...errors import BadFileError, DataError, LabelError
 
 ARCHIVE_SUFFIX = ".zip"
 # What `zipfile` raises for damaged, encrypted and unsupported archives.
-ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+ZIP_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error),
+    *(NotImplementedError, RuntimeError, ValueError, OverflowError, MemoryError),
+)
+# A member of more bytes than this, and of more than this multiple of its bytes in the archive, is
+# not read: annotations expand about tenfold.
+BOMB_BYTES, BOMB_RATIO = 50_000_000, 100
 
 # Open archives by process and path: a forked process must not share its parent's file position.
-_archives: dict[tuple[int, str], zipfile.ZipFile] = {}
+# An archive that has been replaced, which its number, size or time shows, is opened again.
+_archives: dict[tuple[int, str], tuple[tuple[int, ...], zipfile.ZipFile]] = {}
 
 
 def read_bytes(path: str) -> bytes:
@@ -32,6 +41,8 @@ def read_bytes(path: str) -> bytes:
         data = _read_member(path)
     except OSError as error:
         raise BadFileError(path, error.strerror or "cannot be read") from None
+    except ValueError:  # a null character, or half of a character
+        raise BadFileError(path, "is not a name of a file") from None
     if not data:
         raise BadFileError(path, "is empty")
     return data
@@ -53,6 +64,8 @@ def read_json(path: Path, *, object_hook: Callable[[dict[str, Any]], Any] | None
         raise DataError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise LabelError(f"{path}: is not valid JSON ({error})") from None
+    except RecursionError:
+        raise LabelError(f"{path}: is not valid JSON (its lists are nested too deeply)") from None
 
 
 def open_header(path: str) -> BinaryIO:
@@ -97,18 +110,30 @@ def _read_member(path: str) -> bytes:
     try:
         opened = _open(archive)
         try:
-            return opened.read(name)
+            member = opened.getinfo(name)
         except KeyError:
-            return opened.read(f"{Path(archive).stem}/{name}")
+            member = opened.getinfo(f"{Path(archive).stem}/{name}")
+        size = member.file_size
+        if size > BOMB_BYTES and size > BOMB_RATIO * _stored_size(archive, member):
+            raise BadFileError(path, f"expands to {size / 1e6:,.0f} MB, which is not read")
+        return opened.read(member)
     except KeyError:
         raise BadFileError(path, "is not in the archive") from None
     except (OSError, *ZIP_ERRORS) as error:
-        raise BadFileError(path, f"cannot be read from the archive ({error})") from None
+        reason = str(error) or type(error).__name__
+        raise BadFileError(path, f"cannot be read from the archive ({reason})") from None
+
+
+def _stored_size(archive: str, member: zipfile.ZipInfo) -> int:
+    """Return the bytes of a member in its archive, whatever its entry claims."""
+    return min(member.compress_size, os.path.getsize(archive))
 
 
 def _open(path: str) -> zipfile.ZipFile:
     """Return this process's open archive."""
-    key = (os.getpid(), path)
-    if key not in _archives:
-        _archives[key] = zipfile.ZipFile(path)
-    return _archives[key]
+    key, status = (os.getpid(), path), os.stat(path)
+    version = (status.st_ino, status.st_size, status.st_mtime_ns)
+    found = _archives.get(key)
+    if found is None or found[0] != version:
+        found = _archives[key] = version, zipfile.ZipFile(path)
+    return found[1]

@@ -27,6 +27,7 @@ _DECODE_FLAGS = {
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_COLOR_RGB,
 }
 REDUCTIONS = tuple(_DECODE_FLAGS)
+MAX_PIXELS = 178_956_970  # larger images are not decoded; it is the limit of Pillow
 
 
 def read_image(path: str, *, width: int, height: int, reduction: int = 1) -> np.ndarray:
@@ -105,6 +106,8 @@ def image_size(path: str) -> tuple[int, int]:
 def _decode(data: bytes, flags: int, path: str) -> np.ndarray:
     if not _is_complete(data):
         raise BadFileError(path, "is truncated")
+    if _stored_pixels(data) > MAX_PIXELS:
+        raise BadFileError(path, f"has more than {MAX_PIXELS // 10**6} million pixels")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -114,11 +117,33 @@ def _decode(data: bytes, flags: int, path: str) -> np.ndarray:
     return image
 
 
+def _stored_pixels(data: bytes) -> int:
+    """Return the number of pixels in the header: a small file can expand to gigabytes."""
+    if data[:2] == b"\xff\xd8":
+        width, height = jpeg_size(data)
+        return width * height
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+        width, height = struct.unpack(">II", data[16:24])
+        return width * height
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.width * image.height
+    except Image.DecompressionBombError:
+        return MAX_PIXELS + 1
+    except Exception:  # decoders can raise anything for damaged bytes; OpenCV is tried
+        return 0
+
+
 def _is_complete(data: bytes) -> bool:
-    """Check for the end of a JPEG or PNG: OpenCV silently fills the lost part with gray."""
+    """Check for the end of a JPEG or PNG: OpenCV silently fills the lost part with gray.
+
+    It also allocates memory for the length of a PNG's chunk, whatever follows.
+    """
     if data[:2] == b"\xff\xd8":
         end_marker = b"\xff\xd9"
     elif data[:4] == b"\x89PNG":
+        if not _has_whole_chunks(data):
+            return False
         end_marker = b"IEND"
     else:
         return True
@@ -129,6 +154,14 @@ def _is_complete(data: bytes) -> bool:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return False
     return True
+
+
+def _has_whole_chunks(data: bytes) -> bool:
+    """Whether all chunks of a PNG, up to its end, are inside the file."""
+    position = 8
+    while data[position + 4 : position + 8] not in (b"", b"IEND"):
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+    return position <= len(data)
 
 
 def shrink(image: np.ndarray, reduction: int) -> np.ndarray:

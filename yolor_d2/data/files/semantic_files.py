@@ -16,6 +16,7 @@ from PIL import Image
 from ...errors import BadFileError
 from ...files import replace_file
 from .contents import read_bytes
+from .images import MAX_PIXELS
 
 CLASS_FILE = "categories.json"  # classes of the PNGs beside it: "index", "id" and "name" each
 
@@ -49,8 +50,12 @@ def read_index_png(path: str | Path) -> np.ndarray:
     if color_type == _GRAY and depth != 8:
         raise BadFileError(path, f"has {depth} bits per pixel, class indices need 8")
     if color_type == _GRAY and not interlaced:
-        rows = _decompress(b"".join(c for kind, c in chunks if kind == b"IDAT"), path)
-        if rows.size != height * (width + 1) or not height * width:
+        size = height * (width + 1)
+        if size > MAX_PIXELS:
+            raise BadFileError(path, f"has more than {MAX_PIXELS // 10**6} million pixels")
+        content = b"".join(c for kind, c in chunks if kind == b"IDAT")
+        rows = _decompress(content, size, path)
+        if rows.size != size or not height * width:
             raise BadFileError(path, "is damaged: its pixels do not fill its size")
         rows = rows.reshape(height, width + 1)
         if not rows[:, 0].any():  # the filter types
@@ -106,16 +111,21 @@ def _chunks(data: bytes, path: str) -> Iterator[tuple[bytes, bytes]]:
         position = end + 4
 
 
-def _decompress(content: bytes, path: str) -> np.ndarray:
+def _decompress(content: bytes, size: int, path: str) -> np.ndarray:
+    """Return at most one byte more than the expected size."""
+    stream = zlib.decompressobj()
     try:
-        return np.frombuffer(zlib.decompress(content), np.uint8)
+        pixels = stream.decompress(content, size + 1)
     except zlib.error as error:
         raise BadFileError(path, f"is damaged ({error})") from None
+    if not stream.eof and len(pixels) <= size:
+        raise BadFileError(path, "is damaged: its pixels are truncated")
+    return np.frombuffer(pixels, np.uint8)
 
 
 def _decode(data: bytes, path: str) -> np.ndarray:
     """Decode with Pillow: OpenCV would return the colors of a palette."""
     try:
         return np.array(Image.open(io.BytesIO(data)))
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadFileError(path, f"cannot be decoded ({error})") from None

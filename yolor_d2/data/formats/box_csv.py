@@ -2,8 +2,9 @@
 
 import csv
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from ...errors import DataError, LabelError
 from .lines import line_error, read_text
@@ -43,7 +44,11 @@ def read(path: Path) -> OwnData:
 
 def _header(file: Path) -> list[str]:
     with file.open(encoding="utf-8-sig", errors="replace") as lines:
-        return [name.strip().lower() for name in next(csv.reader([lines.readline()]), [])]
+        try:
+            names = next(csv.reader([lines.readline()]), [])
+        except csv.Error:
+            return []
+    return [name.strip().lower() for name in names]
 
 
 def _columns(header: list[str]) -> tuple[str, str, tuple[str, ...]] | None:
@@ -64,9 +69,8 @@ def _read_rows(file: Path) -> list[tuple[str, LabeledObject | None]]:
     columns = _columns(header)
     assert columns is not None
     rows = csv.reader(read_text(file).splitlines())
-    next(rows)
     found = []
-    for values in rows:
+    for values in _rows(rows, file):
         if not any(value.strip() for value in values):
             continue
         if len(values) != len(header):
@@ -77,6 +81,15 @@ def _read_rows(file: Path) -> list[tuple[str, LabeledObject | None]]:
         except DataError as error:
             raise line_error(file, rows.line_num, str(error)) from None
     return found
+
+
+def _rows(rows: Any, file: Path) -> Iterator[list[str]]:
+    """Yield the rows after the header."""
+    try:
+        next(rows, None)
+        yield from rows
+    except csv.Error as error:
+        raise line_error(file, rows.line_num, f"is not CSV ({error})") from None
 
 
 def _read_row(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, LabelError
+from ..catalog.entries import is_text
 from .lines import line_error, read_lines
 from .source import Collected, OwnData, list_files, part_of
 
@@ -46,12 +47,14 @@ def _read_line(line: str) -> tuple[str, list[str]]:
         entry: Any = json.loads(line)
     except ValueError as error:
         raise LabelError(f"is not valid JSON ({error})") from None
-    if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
+    except RecursionError:
+        raise LabelError("is not valid JSON (its lists are nested too deeply)") from None
+    if not isinstance(entry, dict) or not is_text(entry.get("file_name")):
         raise LabelError("has no file_name")
     key = next((key for key in TEXT_KEYS if key in entry), None)
     if key is None:
         raise LabelError(f"has no {', '.join(TEXT_KEYS[:-1])} or {TEXT_KEYS[-1]}")
     texts = entry[key] if isinstance(entry[key], list) else [entry[key]]
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+    if not texts or not all(is_text(text) and text.strip() for text in texts):
         raise LabelError(f"{key} is not a text")
     return entry["file_name"], texts

@@ -10,6 +10,7 @@ from ...errors import BadFileError, DataError, LabelError
 from ..catalog.categories import Categories
 from ..catalog.coco_join import CocoFiles, load_coco_multitask
 from ..catalog.datasets import read_categories
+from ..catalog.entries import entries
 from ..files.contents import archive_names, read_json
 from ..files.semantic_files import CLASS_FILE
 from .source import PART_NAMES, TRAIN, OwnData, Record, list_files
@@ -128,18 +129,17 @@ def _is_coco(path: Path) -> bool:
     return b'"images"' in data and b'"annotations"' in data
 
 
-def _key_of(content: Mapping[str, Any]) -> str:
-    annotations = content.get("annotations")
+def _key_of(content: Any) -> str:
+    annotations = content.get("annotations") if isinstance(content, dict) else None
     is_captions = isinstance(annotations, list) and any(
         isinstance(a, dict) and "caption" in a for a in annotations[:1]
     )
     return "captions_json" if is_captions else "instances_json"
 
 
-def _image_root(file: Path, content: Mapping[str, Any]) -> Path:
+def _image_root(file: Path, content: Any) -> Path:
     """Return the folder that has the first image of a file."""
-    images = content.get("images")
-    names = [i["file_name"] for i in images or () if isinstance(i, dict) and "file_name" in i]
+    names = [image["file_name"] for image in entries(content, "images", file, ("file_name",))]
     if not names:
         raise DataError(f"{file}: lists no images")
     places = [file.parent, file.parent / "images", file.parent / file.stem, file.parent.parent]
@@ -226,5 +226,9 @@ def _without_parent(files: Iterable[Path], things: list[Record]) -> list[Record]
     }
     if not parents:
         return things
-    used = {a.get("category_id") for file in files for a in read_json(file)["annotations"]}
+    used = {
+        annotation["category_id"]
+        for file in files
+        for annotation in entries(read_json(file), "annotations", file, ("category_id",))
+    }
     return [c for c in things if c["name"] not in parents or c["id"] in used]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import LabelError
+from ..catalog.entries import is_text
 from ..files.contents import read_json
 from .source import (
     Collected,
@@ -53,7 +54,7 @@ def _read_objects(file: Path) -> list[LabeledObject]:
         what = f"{file}: shape {number}"
         found = _read_shape(shape, what)
         group = shape.get("group_id")
-        key = number if group is None else (found.name, group)
+        key = number if group is None else (found.name, str(group))
         before = objects.get(key)
         if before is None:
             objects[key] = found
@@ -66,9 +67,11 @@ def _read_objects(file: Path) -> list[LabeledObject]:
 
 
 def _read_shape(shape: Any, what: str) -> LabeledObject:
-    if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
+    if not isinstance(shape, dict) or not is_text(shape.get("label")):
         raise LabelError(f"{what} has no label")
     kind = shape.get("shape_type") or "polygon"
+    if not isinstance(kind, str):
+        raise LabelError(f"{what} has a shape_type that is no text")
     points = _read_points(shape.get("points"), what)
     if kind == "rectangle" and len(points) in (2, 4):
         xs, ys = [x for x, _ in points], [y for _, y in points]
@@ -84,7 +87,7 @@ def _read_shape(shape: Any, what: str) -> LabeledObject:
 def _read_points(points: Any, what: str) -> list[tuple[float, float]]:
     try:
         found = [(float(x), float(y)) for x, y in points]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise LabelError(f"{what} has points that are not pairs of numbers") from None
     if not all(math.isfinite(value) for point in found for value in point):
         raise LabelError(f"{what} has a point that is not finite")

@@ -11,6 +11,7 @@ from detectron2.structures import BoxMode
 from ...errors import BadFileError, DataError, LabelError
 from ..catalog.categories import Categories
 from ..catalog.coco_join import IMAGE_SUFFIXES, header_size
+from ..catalog.entries import LARGEST, are_coordinates, is_endless
 from ..files.contents import ARCHIVE_SUFFIX, archive_names
 
 Record = dict[str, Any]
@@ -118,6 +119,9 @@ class Collected:
                 if key != "objects":
                     record[key] = value
                     continue
+                for place, thing in enumerate(value, start=1):
+                    if fault := _fault(thing, record):
+                        raise DataError(f"{image}: object {place} of its labels has {fault}")
                 record["annotations"] = [
                     _annotation(o, index[o.name], count + k) for k, o in enumerate(value, start=1)
                 ]
@@ -156,6 +160,15 @@ def _annotation(thing: LabeledObject, category: int, number: int) -> Record:
     if thing.polygons is not None:
         annotation["segmentation"] = thing.polygons
     return annotation
+
+
+def _fault(thing: LabeledObject, record: Record) -> str | None:
+    """What readers of an object could not bear; None if it is valid."""
+    rings = thing.polygons or []
+    if not all(map(are_coordinates, [list(thing.box), *rings])):
+        return f"a coordinate beyond {LARGEST:,.0f} pixels"
+    size = {side: record[side] for side in ("width", "height")}
+    return "an endless outline" if is_endless(rings, **size) else None
 
 
 def polygon_box(polygons: Iterable[Sequence[float]]) -> tuple[float, float, float, float]:

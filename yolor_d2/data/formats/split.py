@@ -1,6 +1,7 @@
 """Splitting off images for validation."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,9 +16,11 @@ def with_validation(data: OwnData) -> tuple[OwnData, bool]:
 
     The names of its files decide, so that an image stays in its part when others are added.
     """
+    records = data.parts.get(TRAIN)
+    if not records:
+        raise DataError(f"{data.root}: has no labeled images to train on")
     if data.parts.get(VAL):
         return data, False
-    records = data.parts[TRAIN]
     if len(records) < 2:
         raise DataError(f"{data.root}: has one image with labels, training needs at least 2")
     chosen = _chosen((r["file_name"] for r in records), data.root)
@@ -35,7 +38,7 @@ def _replaced(data: OwnData, parts: dict[str, list[Record]]) -> OwnData:
 
 def _chosen(names: Iterable[str], root: Path) -> set[str]:
     """Return a tenth of the names, at least one and never all."""
-    numbers = {name: _number(Path(name).relative_to(root).as_posix()) for name in names}
+    numbers = {name: _number(Path(os.path.relpath(name, root)).as_posix()) for name in names}
     ordered = sorted(numbers, key=numbers.__getitem__)
     below = [name for name in ordered if numbers[name] < FRACTION]
     return set(below[: len(ordered) - 1] or ordered[:1])

@@ -8,6 +8,7 @@ import yaml
 
 from ...errors import LabelError
 from ..catalog.coco_join import IMAGE_SUFFIXES, header_size
+from ..catalog.entries import is_text, shown
 from .lines import line_error, read_lines, read_text
 from .source import TEST, TRAIN, VAL, Collected, LabeledObject, OwnData, list_files, polygon_box
 
@@ -47,7 +48,7 @@ def read(path: Path) -> OwnData:
 def _has_names(file: Path) -> bool:
     try:
         content = yaml.safe_load(file.read_bytes())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
+    except (OSError, RecursionError, ValueError, yaml.YAMLError):
         return file.name in ("data.yaml", "data.yml")  # read to report the error
     return isinstance(content, dict) and "names" in content
 
@@ -55,7 +56,9 @@ def _has_names(file: Path) -> bool:
 def _content(file: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(read_text(file))
-    except yaml.YAMLError as error:
+    except (RecursionError, ValueError, yaml.YAMLError) as error:  # ValueError: not a date
+        if isinstance(error, LabelError):
+            raise
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         raise LabelError(f"{file}{where}: is not valid YAML") from None
@@ -73,20 +76,24 @@ def _keys(content: dict[str, Any]) -> list[str]:
 def _names(content: dict[str, Any], file: Path) -> list[str]:
     names = content["names"]
     if isinstance(names, dict):
-        if sorted(names) != list(range(len(names))):
+        if set(names) != set(range(len(names))):
             raise LabelError(f"{file}: the keys of names are not 0 to {len(names) - 1}")
         names = [names[index] for index in range(len(names))]
+    # Aliases in YAML can be lists whose text is endless.
+    if not all(isinstance(name, str | int | float) and is_text(str(name)) for name in names):
+        raise LabelError(f"{file}: names has a class that is not a text")
     names = [str(name) for name in names]
     if len(set(names)) < len(names):
         raise LabelError(f"{file}: names has a class twice")
     if content.get("nc", len(names)) != len(names):
-        raise LabelError(f"{file}: nc is {content['nc']}, but there are {len(names)} names")
+        raise LabelError(f"{file}: nc is {shown(content['nc'])}, but there are {len(names)} names")
     return names
 
 
 def _root(content: dict[str, Any], file: Path) -> Path:
     """Return the folder that other paths are relative to."""
-    given = Path(str(content.get("path") or "."))
+    path = content.get("path")
+    given = Path(path if isinstance(path, str) and is_text(path) else ".")
     places = [given] if given.is_absolute() else [file.parent / given, given]
     # A path that was valid on another machine: the folder of the file.
     return next((place for place in places if place.is_dir()), file.parent)
@@ -95,7 +102,9 @@ def _root(content: dict[str, Any], file: Path) -> Path:
 def _images(entry: Any, key: str, file: Path, root: Path) -> list[Path]:
     images: list[Path] = []
     for name in entry if isinstance(entry, list) else [entry]:
-        place = _place(str(name), file, root)
+        if not isinstance(name, str):
+            raise LabelError(f"{file}: {key} is {shown(name)}, not the name of a folder")
+        place = _place(name, file, root)
         if place is None:
             raise LabelError(f"{file}: {key} names {name}, which does not exist")
         images += _listed(place, root) if place.is_file() else list_files(place)

@@ -19,10 +19,14 @@ from typing import Any
 import cv2
 import numpy as np
 from runner_captions import Search, beam_search, load_tokenizer
+from runner_facts import MODEL_FILE, read_facts
 from runner_graphs import RunnerError, open_graph
 from runner_results import Content, boxes_to_image, detect, full_masks, labels_at, merge
 
 Results = dict[str, Any]
+
+# What graphs of other shapes than those in model.json lead to.
+MISMATCH = (ValueError, LookupError, TypeError, RuntimeError, OverflowError)
 
 
 class Runner:
@@ -41,7 +45,7 @@ class Runner:
             threads: CPU threads; 0 is the runtime's default.
         """
         folder = Path(path) if Path(path).is_dir() else Path(path).parent
-        self.facts: dict[str, Any] = json.loads((folder / "model.json").read_text("utf-8"))
+        self.facts: dict[str, Any] = read_facts(folder)
         self.seconds: dict[str, float] = defaultdict(float)
         self._graphs = {
             name: open_graph(folder / file, threads=threads)
@@ -317,10 +321,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(error, RunnerError.code)
     if "detection" in runner.facts:
         runner.facts["detection"]["score_threshold"] = args.score_threshold
-    found = runner(np.ascontiguousarray(image[:, :, ::-1]))
     height, width = image.shape[:2]
     plain = {"file_name": args.image, "width": width, "height": height}
-    text = json.dumps(plain | to_json(found, runner.facts)) + "\n"
+    try:
+        found = to_json(runner(np.ascontiguousarray(image[:, :, ::-1])), runner.facts)
+        text = json.dumps(plain | found, allow_nan=False) + "\n"
+    except MISMATCH as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        message = f"{args.model}: {MODEL_FILE} does not fit the graphs: {reason}"
+        return fail(message, RunnerError.code)
     if args.output is None:
         sys.stdout.write(text)
     else:
