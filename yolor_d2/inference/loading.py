@@ -88,7 +88,7 @@ def load_network(
     with _classes(recipe, stored) as metadata:
         for key, task in (("thing_classes", "detection"), ("stuff_classes", "semantic")):
             if task in needed and not (metadata.get(key) or recipe.class_counts[key]):
-                raise ValueError(f"{path}: contains neither names nor number of its {key}")
+                raise CheckpointError(f"{path}: contains neither names nor number of its {key}")
         model = recipe.build(needed, stored, metadata)
     load_stored(model, stored, path, strict=True)
     return Network(deploy(model) if folded else model, wanted, recipe, metadata)

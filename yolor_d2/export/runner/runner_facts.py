@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from runner_graphs import RunnerError
+
 MODEL_FILE = "model.json"
 MAX_SIDE = 16_384  # pixels of the long side of the network's input
 MAX_CLASSES = 10_000
@@ -111,38 +113,37 @@ def read_facts(folder: Path) -> Facts:
     """Return the content of a folder's model.json.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged, or a value is missing or cannot be used.
+        RunnerError: there is none, it is damaged, or a value is missing or cannot be used.
     """
     path = folder / MODEL_FILE
     try:
         facts = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
+        raise RunnerError(f"{path}: no such file") from None
     except (ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: is not valid JSON ({reason})") from None
+        raise RunnerError(f"{path}: is not valid JSON ({reason})") from None
     if not isinstance(facts, dict):
-        raise ValueError(f"{path}: is not an object")
+        raise RunnerError(f"{path}: is not an object")
     has_captions = "caption" in facts
     for name in (*REQUIRED, *(("caption_cache",) if has_captions else ())):
         if name not in facts:
-            raise ValueError(f"{path}: has no {name}")
+            raise RunnerError(f"{path}: has no {name}")
     for name, value in facts.items():
         if name in SECTIONS:
             _check_section(path, name, value, SECTIONS[name])
         elif name in VALUES and not VALUES[name](value):
-            raise ValueError(f"{path}: {name} has a value that cannot be used")
+            raise RunnerError(f"{path}: {name} has a value that cannot be used")
     needed = {"vision", *(("caption_start", "caption_step") if has_captions else ())}
     if missing := sorted(needed - facts["graphs"].keys()):
-        raise ValueError(f"{path}: graphs has no {missing[0]}")
+        raise RunnerError(f"{path}: graphs has no {missing[0]}")
     return facts
 
 
 def _check_section(path: Path, name: str, section: Any, checks: Mapping[str, Check]) -> None:
     if not isinstance(section, dict) or section.keys() != checks.keys():
-        raise ValueError(f"{path}: {name} must have exactly {', '.join(checks)}")
+        raise RunnerError(f"{path}: {name} must have exactly {', '.join(checks)}")
     for key, check in checks.items():
         if not check(section[key]):
             value = repr(section[key])[:60]
-            raise ValueError(f"{path}: {name}.{key} is {value}, which cannot be used")
+            raise RunnerError(f"{path}: {name}.{key} is {value}, which cannot be used")
