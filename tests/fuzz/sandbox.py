@@ -20,7 +20,7 @@ from yolor_d2.tools.errors import WRONG_USE, one_line_errors
 
 from .cases import ACCEPTED, GIVEN, OUT, REFUSED, Case, Outcome, Target
 
-LONGEST_LINE = 600  # characters of a clear error
+LONGEST_LINE = 800  # characters of a clear error, with command and code
 SPARE = 4  # the hard limit of memory, in multiples of the limit of a case
 TEMPORARY = "temporary"
 STARTS = (

@@ -94,7 +94,8 @@ def mutate(rng: Random, index: int, state: State) -> Case:
             key = rng.choice(state.keys)
             words += [key if rng.random() < 0.85 else _other_key(rng, key), _value(rng)]
         words += ["X"] if rng.random() < 0.05 else []
-        return Case({}, ["pairs", words], f"pairs: {words}"[:200], ("configuration", "command line", *words[::2]))
+        places = ("configuration", "command line", *words[::2])
+        return Case({}, ["pairs", words], f"pairs: {words}"[:200], places)
     if kind == "lazy":
         names = [rng.choice(state.lazy_keys) for _ in range(rng.choice((1, 1, 2)))]
         names = [name if rng.random() < 0.85 else _other_key(rng, name) for name in names]
