@@ -102,7 +102,7 @@ def test_errors_begin_with_the_command_as_typed(
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(yolor_d2_cli.SUMMARIES) - {"demo", "doctor", "completion"})
+    "name", sorted(set(yolor_d2_cli.SUMMARIES) - {"demo", "doctor", "report", "completion"})
 )
 def test_every_command_imports_modules_of_the_current_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
