@@ -23,7 +23,7 @@ def test_yaml_is_not_run(saved: Saved, tmp_path: Path, line: str) -> None:
     trace = tmp_path / "trace"
     (tmp_path / "trace.yaml").write_text(f"A: !!python/object/apply:os.mkdir ['{trace}']\n")
     path = changed(saved, tmp_path / "evil.pth", f"{saved.cfg.dump()}{line.format(trace)}\n")
-    with pytest.raises(ValueError, match=r"evil\.pth: contains the configuration of another"):
+    with pytest.raises(ValueError, match=r"evil\.pth: (contains|its) .*configuration"):
         Predictor(path, device="cpu")
     assert not trace.exists()
 

@@ -127,7 +127,10 @@ def vanishing(broken: Small, straight: Small, *, images: int) -> Result:
     code = finished(process)
     is_expected = (code == 0) == (images < IMAGES)
     problem = problem_of(broken)
-    return ending_of(broken, code), problem or ("ok" if is_expected else f"exit code {code}")
+    bad_files = broken.folder / "bad_files.txt"
+    listed = len(bad_files.read_text().splitlines()) if bad_files.is_file() else 0
+    ending = f"{ending_of(broken, code)}, {listed} images are listed"
+    return ending, problem or ("ok" if is_expected else f"exit code {code}")
 
 
 def jumping_clock(broken: Small, straight: Small) -> Result:

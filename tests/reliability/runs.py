@@ -10,19 +10,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from yolor_d2.checkpoint.run_folder import RunFolder
 from yolor_d2.checkpoint.saving import CheckpointError
 from yolor_d2.engine.launch.arguments import argument_parser
 from yolor_d2.engine.main import main
+from yolor_d2.files import write_text
 from yolor_d2.model_zoo import load_config
 from yolor_d2.toy_scenes.dataset import generate_toy_scenes
 
 from ..checkpoint.faults import exit_code, in_fork
-from ..engine.test_interruption import HOST, NARROW, ROOT, final_state
+from ..engine.test_interruption import HOST, NARROW, ROOT
 from ..engine.test_resume import assert_equal
 from ..small_runs import SMALL
 
 SETS = ("toy_scenes_train", "toy_scenes_val")
+STATE = ("iteration", "model", "ema", "optimizer")
 METRICS = ("bbox/", "segm/", "sem_seg/", "panoptic_seg/", "caption/", "validation/")
 SECONDS = 600.0  # of a run; it hangs if it takes longer
 
@@ -44,7 +48,7 @@ class Small(NamedTuple):
         config = self.folder.with_suffix(".yaml")
         cfg = load_config("toy/yolor_elan_n_toy.yaml")
         cfg.merge_from_list([*SMALL, *NARROW, *self.keys, "OUTPUT_DIR", str(self.folder)])
-        config.write_text(cfg.dump())
+        write_text(config, cfg.dump())
         resumed = ["--resume"] if resume else []
         return ["--config-file", str(config), "--deterministic", *self.flags, *resumed]
 
@@ -58,7 +62,6 @@ class Small(NamedTuple):
             fork: of this process, which saves the imports; otherwise as a user does.
             prepare: called in the new process.
         """
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
         return in_fork(self._run, self.arguments(resume=resume), fork, prepare)
 
     def _run(self, arguments: list[str], fork: bool, prepare: Callable[[], Any]) -> None:
@@ -109,11 +112,16 @@ class Small(NamedTuple):
     def differences(self, other: "Small") -> str:
         """What of the final weights, optimizer, EMA and metrics differs; "" if nothing does."""
         try:
-            assert_equal(final_state(self.folder), final_state(other.folder))
+            assert_equal(self.state(), other.state())
             assert_equal(self.metrics(), other.metrics(), "metrics")
         except (AssertionError, OSError) as error:
             return (str(error).splitlines() or ["differs"])[0]
         return ""
+
+    def state(self) -> dict[str, Any]:
+        """The final weights, optimizer and, if there is one, EMA."""
+        found = torch.load(self.folder / "model_final.pth", weights_only=True)
+        return {key: found[key] for key in STATE if key in found}
 
     def last_line(self) -> str:
         """The last line on the terminal."""
