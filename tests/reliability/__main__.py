@@ -26,7 +26,7 @@ TABLES = {  # default counts
     "equality": (6, "steps of runs that should be equal: workers, processes, resume"),
     "soak": (2000, "steps of one run: memory, files and threads stay flat"),
     "requests": (2000, "requests of the web page in eight connections"),
-    "disks": (12, "steps with full disks, missing files, jumping clocks, one folder twice"),
+    "disks": (6, "steps with full disks, missing files, jumping clocks, one folder twice"),
 }
 
 

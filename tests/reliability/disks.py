@@ -43,7 +43,7 @@ def run(case: str, options: Options) -> list[dict[str, Any]]:
 
 def small(folder: Path, options: Options) -> Small:
     steps = options.count
-    keys = ("SOLVER.MAX_ITER", steps, "SOLVER.CHECKPOINT_PERIOD", 2, "TEST.EVAL_PERIOD", steps // 2)
+    keys = ("SOLVER.MAX_ITER", steps, "SOLVER.CHECKPOINT_PERIOD", 1, "TEST.EVAL_PERIOD", steps // 2)
     return Small(folder, (*keys, "LOG.PICTURES", 2, "LOG.CURVES", True, "LOG.PERIOD", 1))
 
 
@@ -172,7 +172,6 @@ KINDS: dict[str, Callable[[Small, Small], Result]] = {
     "full disk after 1 checkpoint": partial(full_disk, checkpoints=1),
     "full disk after 2 checkpoints": partial(full_disk, checkpoints=2),
     "full disk after 3 checkpoints": partial(full_disk, checkpoints=3),
-    "full disk after 5 checkpoints": partial(full_disk, checkpoints=5),
     "read-only folder": read_only,
     f"2 of {IMAGES} images vanish": partial(vanishing, images=2),
     "all images vanish": partial(vanishing, images=IMAGES),

@@ -27,7 +27,7 @@ from ..small_runs import SMALL
 
 SETS = ("toy_scenes_train", "toy_scenes_val")
 STATE = ("iteration", "model", "ema", "optimizer")
-TIMES = ("time/", "images_per_second")
+METRICS = ("bbox/", "segm/", "sem_seg/", "panoptic_seg/", "caption/", "validation")
 SECONDS = 1800.0  # of a run; it hangs if it takes longer
 
 
@@ -100,13 +100,16 @@ class Small(NamedTuple):
         return False
 
     def metrics(self) -> list[Any]:
-        """The final metrics, and the logged numbers of each step except for times."""
+        """The final metrics, and metrics and validation losses of each evaluation.
+
+        Training losses are logged as medians of the last steps of a process.
+        """
         lines = (self.folder / "training.jsonl").read_text().splitlines()
         rows = [
-            {key: value for key, value in json.loads(line).items() if not key.startswith(TIMES)}
+            {key: value for key, value in json.loads(line).items() if key.startswith(METRICS)}
             for line in lines
         ]
-        return [json.loads((self.folder / "metrics.json").read_text()), rows]
+        return [json.loads((self.folder / "metrics.json").read_text()), list(filter(None, rows))]
 
     def differences(self, other: "Small") -> str:
         """What of the final weights, optimizer, EMA and metrics differs; "" if nothing does."""

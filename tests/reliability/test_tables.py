@@ -28,7 +28,7 @@ def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("table", "count"),
-    [("kills", 5), ("equality", 4), ("soak", 200), ("requests", 200), ("disks", 12)],
+    [("kills", 5), ("equality", 4), ("soak", 200), ("requests", 200), ("disks", 6)],
 )
 def test_every_row_is_as_promised(tmp_path: Path, table: str, count: int) -> None:
     done = call(tmp_path, table, "--count", str(count))
