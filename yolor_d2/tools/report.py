@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+from ..errors import OptionError
 from ..files import replacing
 from .doctor import check
 from .errors import one_line_errors
@@ -61,16 +62,16 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-@one_line_errors()
+@one_line_errors
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report; returns the exit code."""
     args = make_parser().parse_args(arguments)
     folder = args.folder.resolve()
     if not folder.is_dir():
-        raise ValueError(f"{args.folder}: there is no such folder")
+        raise OptionError(f"{args.folder}: there is no such folder")
     output = args.output or Path(f"report_{folder.name}.zip")
     if output.exists():
-        raise ValueError(f"{output}: exists; choose another file with --output")
+        raise OptionError(f"{output}: exists; choose another file with --output")
     parts = dict(contents(folder))
     with replacing(output) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in parts.items():

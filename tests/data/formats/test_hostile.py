@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from yolor_d2.data.errors import DataError
 from yolor_d2.data.formats.registration import register_own_data
+from yolor_d2.errors import DataError
 
 from .conftest import Make
 
