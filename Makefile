@@ -9,6 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo      set up, generate toy scenes, train all four tasks, evaluate, draw predictions"
 	@echo "make demo MINUTES=5  the same with five minutes of training"
+	@echo "make setup HASHES=1  set up, with packages whose hashes are those of hashes.txt"
 	@echo "make test      set up, lint, types, import rules, tests"
 	@echo "make test-lowest  a short suite with the lowest versions that setup.py allows (Python 3.11)"
 	@echo "make test-all  the same, including slow tests"
@@ -18,6 +19,7 @@ help:
 
 setup: $(VENV)/ready
 
+# `make setup HASHES=1` checks the files of all packages except PyTorch's against hashes.txt.
 # The variable replaces constraints of the machine's pip.conf; with `-c`, both would apply.
 $(VENV)/ready: export PIP_CONSTRAINT := constraints.txt
 $(VENV)/ready: setup.py constraints.txt install_detectron2.py
@@ -26,6 +28,7 @@ $(VENV)/ready: setup.py constraints.txt install_detectron2.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in [(3, 11), (3, 12), (3, 13)])' || \
 	  { echo "Python 3.11, 3.12 or 3.13 is required: make PYTHON=python3.13 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(if $(HASHES),$(BIN)/python -m pip install -q --require-hashes --no-deps -r hashes.txt)
 	$(BIN)/python -m pip install -q torch torchvision
 	$(BIN)/python install_detectron2.py
 	$(BIN)/python -m pip install -q -e '.[dev]'

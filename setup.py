@@ -57,14 +57,15 @@ setup(
         "faster-coco-eval>=1.6",
         "fvcore>=0.1.5.post20221221,<0.1.6",  # GFLOPs: the first 0.1.5 counts others
         "matplotlib>=3.8",
+        "omegaconf>=2.3,<2.4",  # as detectron2
         "pycocoevalcap>=1.2",
         "pycocotools>=2.0.8",
+        "pyyaml>=6.0.1",
         "safetensors>=0.4.5",
         "sentencepiece>=0.2.0",
         "tabulate>=0.9",
         "tensorboard>=2.15",
         "tqdm>=4.66",
-        "yacs>=0.1.8",
     ],
     extras_require={
         "completion": ["shtab>=1.7"],

@@ -23,6 +23,7 @@ SUMMARIES = {
     "benchmark": "measure the speed of data loading, networks and evaluation (checkout only)",
     "web": "serve a web page for predictions",
     "doctor": "check versions, devices and optional packages, and run a small network",
+    "report": "pack versions, configuration, logs and metrics of a run, for an issue",
     "completion": "print a completion script for your shell",
 }
 EXAMPLES = {
@@ -37,6 +38,7 @@ EXAMPLES = {
     "benchmark": "yolor-d2 benchmark model",
     "web": "yolor-d2 web --weights model_final.pth",
     "doctor": "yolor-d2 doctor",
+    "report": "yolor-d2 report output/photos",
     "completion": "yolor-d2 completion bash",
 }
 MODULES = {
@@ -51,6 +53,7 @@ MODULES = {
     "benchmark": "benchmark",
     "web": "web",
     "doctor": "doctor",
+    "report": "report",
     "completion": "completion",
 }
 OTHER_WAY = {"train": "--data", "eval": "--weights"}  # flags that choose a configuration

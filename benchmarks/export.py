@@ -156,7 +156,7 @@ def _metrics(network: Network, folders: Mapping[str, Path], args: argparse.Names
     rows = {}
     models: dict[str, TimedModel] = {NHWC: NetworkModel(network)}
     for name, path in folders.items():
-        models[name] = ExportedModel(load_runner(path).Runner(path, threads=args.threads))
+        models[name] = ExportedModel(load_runner().Runner(path, threads=args.threads))
     facts = json.loads((next(iter(folders.values())) / "model.json").read_text("utf-8"))
     for name, model in models.items():
         with tempfile.TemporaryDirectory() as output:
@@ -191,7 +191,7 @@ def _whole_images(
 ) -> Table:
     """Time everything from an image to its boxes, masks, maps and caption."""
     runners = {
-        name: load_runner(path).Runner(path, threads=args.threads) for name, path in folders.items()
+        name: load_runner().Runner(path, threads=args.threads) for name, path in folders.items()
     }
     size = recipe.test_size
     image = random_inputs(model, batch=1, height=size * 3 // 4, width=size)["images"][0]

@@ -102,7 +102,7 @@ def test_errors_begin_with_the_command_as_typed(
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(yolor_d2_cli.SUMMARIES) - {"demo", "doctor", "completion"})
+    "name", sorted(set(yolor_d2_cli.SUMMARIES) - {"demo", "doctor", "report", "completion"})
 )
 def test_every_command_imports_modules_of_the_current_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -127,6 +127,16 @@ def test_every_command_imports_modules_of_the_current_folder(
     assert code_of([name, *more[name], "--import", "no_such_module"]) == 2
     reason = OptionError("--import no_such_module: No module named 'no_such_module'")
     assert capsys.readouterr().err == f"yolor-d2 {name}: {line_of(reason)}\n"
+
+
+def test_other_modules_of_the_current_folder_are_not_imported(tmp_path: Path) -> None:
+    """Without --import, files beside downloaded data are not run."""
+    for name in ("yolor_d2", "torch", "json"):
+        (tmp_path / f"{name}.py").write_text("open('trace', 'w')\n")
+    command = [sys.executable, "-W", "ignore", str(ROOT / "yolor_d2_cli.py"), "doctor", "--quick"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert f"{yolor_d2.__version__}, {ROOT / 'yolor_d2'}" in done.stdout, done.stderr
+    assert not (tmp_path / "trace").exists()
 
 
 @pytest.mark.parametrize("name", ["train", "eval"])

@@ -35,6 +35,19 @@ def test_message(tmp_path: Path, content: bytes, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("base", ["evil.yaml", "[evil.yaml]"])
+def test_configurations_are_not_run(tmp_path: Path, base: str) -> None:
+    """Neither a file nor its bases; detectron2 runs Python tags of bases."""
+    path, trace = tmp_path / "x.yaml", tmp_path / "trace"
+    (tmp_path / "evil.yaml").write_text(f"A: !!python/object/apply:os.mkdir ['{trace}']\n")
+    path.write_text(f"_BASE_: {base}\n")
+    for name in (path, tmp_path / "evil.yaml"):
+        with pytest.raises(ValueError, match=r"yaml.*: .*is not valid YAML: could not ") as error:
+            load_config(str(name))
+        assert "\n" not in str(error.value)
+    assert not trace.exists()
+
+
 @pytest.mark.parametrize(
     ("name", "flags"),
     [

@@ -168,8 +168,13 @@ def _merge_file(cfg: CfgNode, path: Path, derived: tuple[Path, ...] = ()) -> Non
             integers_to_floats(content, cfg)
             cfg.merge_from_other_cfg(content)
         return
-    with errors_from(str(path), cfg):
-        cfg.merge_from_file(str(path))
+    try:
+        with errors_from(str(path), cfg):
+            # By default, detectron2 runs the Python tags of files that a list of _BASE_ names.
+            cfg.merge_from_file(str(path), allow_unsafe=False)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: a file of its {BASE_KEY} is not valid YAML: {reason}") from None
     if content.keys() >= get_cfg().keys() and "FULL_MODEL" not in content.SOLVER.CLIP_GRADIENTS:
         # Written by a run of an earlier version, which clipped all gradients together.
         cfg.SOLVER.CLIP_GRADIENTS.FULL_MODEL = True

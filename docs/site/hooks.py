@@ -14,6 +14,7 @@ LINK = re.compile(r"\[([^\]]*)\]\(([^)\s]+)\)")
 OUTSIDE = {
     "CHANGELOG.md": "docs/changelog.md",
     "CONTRIBUTING.md": "docs/internals/contributing.md",
+    "SECURITY.md": "docs/internals/security.md",
     "datasets/README.md": "docs/guides/datasets.md",
 }
 

@@ -14,7 +14,7 @@ import yolor_d2_cli
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
-    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "datasets/README.md"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "datasets/README.md"),
     *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 SHELL = ("bash", "sh")

@@ -93,8 +93,8 @@ def check_python(arguments: Sequence[str]) -> None:
         case ["-m", "venv", *_] | ["-c", *_]:
             pass
         case ["-m", module, *rest]:
-            folder = ROOT / module.replace(".", "/")
-            name = f"{module}.__main__" if (folder / "__main__.py").is_file() else module
+            folder = module.replace(".", "/")
+            name = f"{module}.__main__" if (ROOT / folder / "__main__.py").is_file() else module
             check_configuration(parsed(import_module(name).main, rest))
         case [script, *rest]:
             check_script(script, rest)

@@ -1,7 +1,5 @@
 """Fixtures of the export tests."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,5 @@ def onnx_folder(checkpoint: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runner(onnx_folder: Path) -> Iterator[Any]:
-    yield bundle.load_runner(onnx_folder)
-    for name in ("runner", "runner_results", "runner_captions", "runner_facts", "runner_graphs"):
-        del sys.modules[name]
+def runner() -> Any:
+    return bundle.load_runner()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,20 @@ def test_evaluation_of_exported_files(
     with pytest.raises(SystemExit):
         evaluate.main(graph)
     assert "names no data set; pass --data DATA" in capsys.readouterr().err
+
+
+def test_programs_of_a_folder_are_not_run(
+    onnx_folder: Path, toy_sets: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder from a stranger is evaluated by the runner of the package."""
+    folder, trace = tmp_path / "exported", tmp_path / "trace"
+    shutil.copytree(onnx_folder, folder)
+    for path in folder.glob("*.py"):
+        path.write_text(f"open({str(trace)!r}, 'w')\n" + path.read_text())
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)  # imported by other tests
+    command = ["--weights", str(folder / "vision.onnx"), "--output", str(tmp_path / "eval")]
+    assert evaluate.main([*command, "--data", toy_sets[1]]) == 0
+    assert not trace.exists()
 
 
 def test_the_benchmark(

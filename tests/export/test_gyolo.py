@@ -1,7 +1,5 @@
 """Export of a network with the parts of gyolo, and its runner."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +26,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runner(checkpoint: Path) -> Iterator[Any]:
+def runner(checkpoint: Path) -> Any:
     for name in ONNX:
         pytest.importorskip(name)
     folder = checkpoint.parent / "onnx"
     # Fails if an output differs from the network's.
     assert export.main(["--weights", str(checkpoint), "--output", str(folder)]) == 0
-    yield bundle.load_runner(folder).Runner(folder, threads=1)
-    for name in ("runner", "runner_results", "runner_captions", "runner_facts", "runner_graphs"):
-        del sys.modules[name]
+    return bundle.load_runner().Runner(folder, threads=1)
 
 
 @pytest.mark.slow

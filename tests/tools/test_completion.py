@@ -31,6 +31,7 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("yolor-d2 pre", "predict"),
         ("yolor-d2 doc", "doctor"),
+        ("yolor-d2 rep", "report"),
         ("yolor-d2 train --ep", "--epochs"),
         ("yolor-d2 export --format torchs", "torchscript"),
     ],

@@ -1,8 +1,10 @@
 """The report on the installation."""
 
+import email
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,6 +44,36 @@ def test_help_names_the_command(
     with pytest.raises(SystemExit):
         doctor.main(["--help"])
     assert capsys.readouterr().out.startswith("usage: yolor-d2 doctor [")
+
+
+def test_licenses(capsys: pytest.CaptureFixture[str]) -> None:
+    """By the three fields of metadata that packages use, and of packages without any."""
+
+    def package(name: str, *fields: str) -> SimpleNamespace:
+        text = "\n".join((f"Name: {name}", *fields))
+        return SimpleNamespace(metadata=email.message_from_string(text), version="1.0")
+
+    assert doctor.main(["--licenses"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("yolor_d2 ")]
+    assert line.split() == ["yolor_d2", yolor_d2.__version__, "Apache-2.0"]
+    packages = [
+        package("d", "License: MIT", "License-Expression: BSD-3-Clause"),
+        package("c", "Classifier: License :: OSI Approved :: MIT License", "License: other"),
+        package("B", "License: Title", "        whole text"),
+        package("a"),
+        package("e", "License-File: LICENSE"),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(doctor, "distributions", lambda: packages)
+        found = [line.split(maxsplit=2) for line in doctor.licenses()]
+    assert {name: text for name, _, text in found} == {
+        "a": "not stated",
+        "B": "Title",
+        "c": "MIT License",
+        "d": "BSD-3-Clause",
+        "e": "in its LICENSE",
+    }
 
 
 def test_without_detectron2() -> None:

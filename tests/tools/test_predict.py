@@ -116,6 +116,27 @@ def test_odd_names_and_sizes(saved: Saved, tmp_path: Path, run: Any) -> None:
     assert cv2.imread(str(tmp_path / "out/wide.png")).shape[1] == 66_000
 
 
+def test_names_in_labels_do_not_lead_out_of_the_output(
+    saved: Saved, tmp_path: Path, run: Any
+) -> None:
+    """Labels can name any image of the machine; only the output folder is written."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / "elsewhere" / name).write_bytes(saved.images[0].read_bytes())
+    (tmp_path / "photos/boxes.csv").write_text(
+        "filename,class,xmin,ymin,xmax,ymax\n"
+        f"../elsewhere/a.jpg,x,1,1,9,9\n{tmp_path}/elsewhere/b.jpg,x,1,1,9,9\n"
+    )
+    before = sorted(path for path in tmp_path.rglob("*"))
+    assert run(tmp_path / "photos/boxes.csv")[0] == 0
+    written = set(tmp_path.rglob("*")) - set(before)
+    assert {path.name for path in written} == {"out", "a.jpg", "b.jpg", "predictions.jsonl"}
+    assert all(path.is_relative_to(tmp_path / "out") for path in written)
+    for name in ("a.jpg", "b.jpg"):
+        assert (tmp_path / "elsewhere" / name).read_bytes() == saved.images[0].read_bytes()
+
+
 def test_a_video(saved: Saved, tmp_path: Path, run: Any) -> None:
     write_video(tmp_path / "film.avi", saved.images[:3], fps=5)
     code, out, err = run(tmp_path / "film.avi")

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -237,6 +238,18 @@ def test_a_port_that_is_taken_is_one_line(page: ServedPage, saved: Saved) -> Non
     error = rf"^port {page.port} of 127.0.0.1 cannot be used: Address already in use$"
     with pytest.raises(OptionError, match=error):
         web_server.Server(None, host="127.0.0.1", port=page.port)
+
+
+def test_nothing_is_written(
+    client: Client, saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither in the current folder nor as temporary files."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("x.jpg", "../../x.jpg", "/etc/x.jpg"):
+        assert client.predict(saved.images[0].read_bytes(), name).status == 200
+        assert client.predict(b"no picture", name).status == 422
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_predictions_are_not_kept(client: Client, saved: Saved) -> None:

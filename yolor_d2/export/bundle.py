@@ -264,10 +264,10 @@ def _describe_captions(model: YOLOR) -> Facts:
     }
 
 
-def load_runner(folder: Path) -> ModuleType:
-    """Import runner.py from an exported folder."""
-    sys.path.insert(0, str(folder))
+def load_runner() -> ModuleType:
+    """Import runner.py, never the copy in an exported folder, which can come from strangers."""
+    sys.path.insert(0, str(RUNNER))
     try:
         return importlib.import_module("runner")
     finally:
-        sys.path.remove(str(folder))
+        sys.path.remove(str(RUNNER))

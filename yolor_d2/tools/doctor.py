@@ -18,7 +18,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, distributions, requires, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,12 +48,20 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="skip the network, which takes ten seconds"
     )
+    parser.add_argument(
+        "--licenses",
+        action="store_true",
+        help="only list the versions and licenses of all installed packages",
+    )
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the report; returns the exit code."""
     args = make_parser().parse_args(arguments)
+    if args.licenses:
+        print("\n".join(licenses()))
+        return 0
     problems = []
     for finding in check(quick=args.quick):
         print(f"{finding.name:<15}{finding.text}", flush=True)
@@ -64,6 +72,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not problems:
         print("no problems")
     return 1 if problems else 0
+
+
+def licenses() -> list[str]:
+    """A line for each installed package: name, version and license, as its metadata state them."""
+    lines = set()
+    for package in distributions():
+        fields = package.metadata
+        classifiers = (text.split(" :: ") for text in fields.get_all("Classifier") or ())
+        classified = ", ".join(words[-1] for words in classifiers if words[0] == "License")
+        # Some packages have the whole text as their license; its first line is the title.
+        title = (fields["License"] or "").strip().partition("\n")[0]
+        file = f"in its {fields['License-File']}" if fields["License-File"] else "not stated"
+        stated = fields["License-Expression"] or classified or title or file
+        lines.add(f"{fields['Name']:<32}{package.version:<24}{stated}")
+    return sorted(lines, key=str.lower)
 
 
 def check(*, quick: bool) -> Iterator[Finding]:

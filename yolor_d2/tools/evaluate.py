@@ -5,8 +5,9 @@
 Configuration, classes and tokenizer are those in the checkpoint. DATA is a registered data set, or
 a file or folder in a format of docs/reference/data_formats.md: its parts val and test or, if it
 has no parts, all images; by default, the test sets of the configuration. FILE can be vision.onnx
-or vision.xml of a folder of yolor-d2 export: its runner predicts, and --data is required. Writes
-metrics.json and the other files of docs/guides/evaluation.md. Exit code 2: wrong use or bad data.
+or vision.xml of a folder of yolor-d2 export: --data is required, and the folder's programs are not
+run. Writes metrics.json and the other files of docs/guides/evaluation.md. Exit code 2: wrong use or
+bad data.
 """
 
 import argparse
@@ -81,7 +82,7 @@ def evaluate(args: Namespace) -> None:
 
 
 def evaluate_exported(args: Namespace) -> None:
-    """Evaluate a folder of yolor-d2 export with its runner."""
+    """Evaluate a folder of yolor-d2 export with the runner of this package."""
     path = Path(args.weights)
     if not args.data:
         raise OptionError(f"{path}: an exported network names no data set; pass --data DATA")
@@ -91,7 +92,7 @@ def evaluate_exported(args: Namespace) -> None:
         )
     if not (path.parent / "model.json").is_file():
         raise ExportError(f"{path}: there is no model.json beside it, as yolor-d2 export writes")
-    runner = load_runner(path.parent).Runner(path, threads=torch.get_num_threads())
+    runner = load_runner().Runner(path, threads=torch.get_num_threads())
     open_folder(str(args.output), args, sources=())
     tasks = tasks_of(runner.facts)
     with registered(make_metadata(runner.facts["classes"], runner.facts["class_ids"])) as metadata:

@@ -130,7 +130,7 @@ def _data_sets(network: Network, data: str | None, folder: Path) -> list[str]:
 
 def _evaluate(network: Network, name: str, folder: Path) -> None:
     """Print the metrics and times of the exported files and of the network."""
-    runner = load_runner(folder).Runner(folder, threads=torch.get_num_threads())
+    runner = load_runner().Runner(folder, threads=torch.get_num_threads())
     form = (runner.facts[key] for key in ("format", "precision"))
     extent = ", end to end" if runner.facts["end_to_end"] else ""
     models = {
