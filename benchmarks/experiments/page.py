@@ -15,13 +15,22 @@ CLAIM_COLUMNS = ("claim", "metric", "difference", "with each seed", "paper", "ve
 
 
 def markdown(tables: Sequence[Table], results: Sequence[Result], seeds: Sequence[int]) -> str:
-    """All tables, each with its claims, and what the runs were."""
+    """What the runs were, and each table of which a claim can be judged, with its claims."""
     scores = Scores(results)
+    shown = [table for table in tables if is_begun(table, scores)]
     parts = [facts(results)]
-    for table in tables:
+    if waiting := [table.title for table in tables if table not in shown]:
+        parts.append(f"Without results yet: {'; '.join(waiting)}.")
+    for table in shown:
         parts += [f"### {table.title}", rows(table, scores), claims(table, scores, seeds)]
         parts += [table.note] if table.note else []
     return "\n\n".join(parts)
+
+
+def is_begun(table: Table, scores: Scores) -> bool:
+    """Whether a seed has both runs of a claim."""
+    differences = (scores.difference(c.better, c.worse, c.metric) for c in table.claims)
+    return any(difference.by_seed for difference in differences)
 
 
 def rows(table: Table, scores: Scores) -> str:
