@@ -183,11 +183,14 @@ def test_verdicts_of_equality(mean: float, expected: str) -> None:
 def test_markdown_shows_ours_beside_the_papers() -> None:
     runs = [result(BASELINE, 1, box=50.0, bleu=0.31), result(BASELINE, 2, box=52.0, bleu=0.33)]
     text = markdown([TASKS], runs, (1, 2))
+    assert "2 runs, 4 CPU minutes of training; steps: 10;" in text
+    assert f"Without results yet: {TASKS.title}." in text  # nothing to compare with
+
+    text = markdown([TASKS], [*runs, result(DET_SEG, 1, box=49.0, bleu=0.3)], (1, 2))
     row = next(line for line in text.splitlines() if line.startswith("| boxes, masks, semantic"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:] == ["51.0 ± 1.4", "32.0 ± 1.4", "20.7", "1.50", "2.0", "2"]
-    assert "2 runs, 4 CPU minutes of training; steps: 10;" in text
-    assert "open: 0 of 2 seeds are there" in text
+    assert "open: 1 of 2 seeds are there" in text
 
 
 def test_status() -> None:
