@@ -145,7 +145,7 @@ def _has_text_keys(node: CfgNode) -> bool:
 
 
 def _merge_file(cfg: CfgNode, path: Path, derived: tuple[Path, ...] = ()) -> None:
-    """Merge a file and its _BASE_, a relative path or a name of the model zoo.
+    """Merge a file and its _BASE_, relative paths or names of the model zoo.
 
     Args:
         cfg: the configuration.
@@ -156,25 +156,31 @@ def _merge_file(cfg: CfgNode, path: Path, derived: tuple[Path, ...] = ()) -> Non
         chain = " > ".join(map(str, (*derived, path)))
         raise ConfigError(f"{derived[0]}: its {BASE_KEY} files must not be a cycle: {chain}")
     content = _read_yaml(path)
-    base = content.get(BASE_KEY)
-    if BASE_KEY in content and not isinstance(base, str):
+    base = content.get(BASE_KEY, [])
+    names = base if isinstance(base, list) else [base]
+    if not all(isinstance(name, str) for name in names):
         raise ConfigError(f"{path}: its {BASE_KEY} is not the name of a file")
-    if isinstance(base, str) and "://" not in base:
-        del content[BASE_KEY]
-        with errors_from(f"{path}: {BASE_KEY}", cfg):
-            found = _base_file(path, base)
-        _merge_file(cfg, found, (*derived, path))
+    if any("://" in name for name in names) or content.get("VERSION", cfg.VERSION) != cfg.VERSION:
+        _merge_by_detectron2(cfg, path)
+    else:
+        content.pop(BASE_KEY, None)
+        for name in names:
+            with errors_from(f"{path}: {BASE_KEY}", cfg):
+                found = _base_file(path, name)
+            _merge_file(cfg, found, (*derived, path))
         with errors_from(str(path), cfg):
             integers_to_floats(content, cfg)
             cfg.merge_from_other_cfg(content)
-        return
-    try:
-        with errors_from(str(path), cfg):
-            # By default, detectron2 runs the Python tags of files that a list of _BASE_ names.
-            cfg.merge_from_file(str(path), allow_unsafe=False)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: a file of its {BASE_KEY} is not valid YAML: {reason}") from None
     if content.keys() >= get_cfg().keys() and "FULL_MODEL" not in content.SOLVER.CLIP_GRADIENTS:
         # Written by a run of an earlier version, which clipped all gradients together.
         cfg.SOLVER.CLIP_GRADIENTS.FULL_MODEL = True
+
+
+def _merge_by_detectron2(cfg: CfgNode, path: Path) -> None:
+    """Merge a file of another version of detectron2's format, or with a _BASE_ at an address."""
+    try:
+        with errors_from(str(path), cfg):
+            cfg.merge_from_file(str(path), allow_unsafe=False)  # by default, YAML tags are run
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: a file of its {BASE_KEY} is not valid YAML: {reason}") from None

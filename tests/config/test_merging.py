@@ -71,6 +71,15 @@ def test_errors_name_the_command_line() -> None:
     assert str(error.value) == f"on the command line: {problem}"
 
 
+def test_several_bases_are_merged_in_order(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("SOLVER: {MAX_ITER: 7, MAX_MINUTES: 5}\n")
+    (tmp_path / "b.yaml").write_text("SOLVER: {MAX_ITER: 8}\nSEED: 3\n")
+    own = tmp_path / "own.yaml"
+    own.write_text("_BASE_: [a.yaml, b.yaml]\nSEED: 4\n")
+    cfg = load_config(str(own))
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.MAX_MINUTES, cfg.SEED) == (8, 5.0, 4)
+
+
 def test_cycles_are_one_line(tmp_path: Path) -> None:
     names = [tmp_path / name for name in ("a.yaml", "b.yaml", "c.yaml")]
     for path, base in zip(names, [*names[1:], names[1]], strict=True):
@@ -116,7 +125,8 @@ ALIASES = "A: &a0 {x: 1}\n" + "".join(
         (ALIASES, "its aliases expand to more than 100,000 values"),
         ("A: &a {b: *a}", "its aliases expand to more than 100,000 values"),
         ("A: " + "[" * 20_000, "nested too deeply"),
-        ("_BASE_: [own.yaml]", "its _BASE_ is not the name of a file"),
+        ("_BASE_: [5]", "its _BASE_ is not the name of a file"),
+        ("_BASE_: [own.yaml]", "its _BASE_ files must not be a cycle"),
         ("5: 6", "has no configuration, which is lines of KEY: VALUE"),
         ("SOLVER: {5: 6}", "has no configuration, which is lines of KEY: VALUE"),
     ],

@@ -186,7 +186,7 @@ def evaluated(folder: Path) -> list[dict[str, Any]]:
 
 def test_kills_lose_nothing(toy_root: Path, tmp_path: Path) -> None:
     """After SIGKILL at random times, the final weights equal those of an undisturbed run."""
-    kill_and_resume(toy_root, tmp_path, kills=3, steps=12)
+    kill_and_resume(toy_root, tmp_path, kills=2, steps=8)
 
 
 @pytest.mark.slow

@@ -275,9 +275,10 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
         after = OmegaConf.select(cfg, key)
         is_optional = OmegaConf.is_dict(before) and "_target_" in before
         if OmegaConf.is_config(before) and not (after is None and is_optional):
-            same = OmegaConf.is_dict if OmegaConf.is_dict(before) else OmegaConf.is_list
-            if not same(after):
-                raise ConfigError(f"{override}: the value must be like {key} in the LazyConfig")
+            if OmegaConf.is_list(before) and not OmegaConf.is_list(after):
+                raise ConfigError(f"{key} must be a list: {key}=[{after}]")
+            if OmegaConf.is_dict(before) and not OmegaConf.is_dict(after):
+                raise ConfigError(f"{override}: {key} has names below it, as in {key}.NAME=VALUE")
 
 
 def _takes(node: DictConfig, name: str) -> bool:
