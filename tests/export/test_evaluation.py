@@ -62,6 +62,7 @@ def test_programs_of_a_folder_are_not_run(
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_the_benchmark(
     checkpoint: Path,
     onnx_folder: Path,
