@@ -104,15 +104,16 @@ def check_resume(flags: Sequence[str], capsys: pytest.CaptureFixture[str]) -> No
     """A second command into the same folder needs --resume, which continues from the last step."""
     for name in ("model_final.pth", "metrics.json"):
         Path("out", name).unlink()
-    without_epochs = [word for word in flags if word not in ("--epochs", "1")]
+    plain = [word for word in flags if word not in ("--epochs", "1", "--batch", "auto")]
     for wrong, message in (
         (flags, "OUTPUT_DIR out has a run already: --resume continues it, --overwrite removes it"),
-        ([*flags[:2], "--resume", *flags[2:]], "--epochs: --resume continues with the config"),
+        (["--resume", "--epochs", "1", *plain], "--epochs: --resume continues with the config"),
+        (["--resume", "--batch", "auto", *plain], "--batch: --resume continues with the config"),
     ):
         assert yolor_d2_cli.main(["train", *wrong]) == 2
         (error,) = capsys.readouterr().err.splitlines()
         assert error.startswith(f"yolor-d2 train: {message}")
-    assert yolor_d2_cli.main(["train", "--resume", *without_epochs]) == 0
+    assert yolor_d2_cli.main(["train", "--resume", *plain]) == 0
     assert Path("out/model_final.pth").is_file()
     assert "resumed after 1 steps" in Path("out/log.txt").read_text()
 

@@ -134,8 +134,8 @@ def read_config(file: Path, found: RegisteredData, args: argparse.Namespace) -> 
     Raises:
         ValueError: the run is on other data, or the command chooses another configuration.
     """
-    for flag in ("tasks", "size", "minutes", "epochs"):
-        if getattr(args, flag):
+    for flag in ("tasks", "size", "batch", "minutes", "epochs"):
+        if getattr(args, flag) not in (None, []):  # 0 is --batch auto
             raise OptionError(f"--{flag}: --resume continues with the configuration in {file}")
     cfg = load_config(str(file), args.opts)
     if Path(cfg.DATASETS.DATA) != found.source.path:
