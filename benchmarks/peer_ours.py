@@ -10,7 +10,7 @@ from yolor_d2.inference.loading import load_network
 from yolor_d2.model_zoo import load_config
 
 from .model_setting import million_parameters
-from .peer_ultralytics import Trained
+from .trained import Trained
 
 RECIPE = "toy/yolor_elan_n_toy.yaml"
 BOXES_AND_MASKS = ("detection", "mask")

@@ -1,4 +1,4 @@
-"""Networks of ultralytics, trained by its own command, with the interface of detectron2's networks.
+"""Networks of ultralytics, trained by its own trainer, with the interface of detectron2's networks.
 
 ultralytics (AGPL-3.0) is an optional package, not a requirement of yolor_d2. Only its public
 interface is used.
@@ -19,6 +19,7 @@ from yolor_d2.data.views.reading import Record
 
 from .data_peer import write_labels
 from .model_setting import million_parameters
+from .trained import Trained
 
 # For runs of a few epochs: its automatic optimizer and mosaics are for hundreds of them.
 SHORT_RUN = {"optimizer": "AdamW", "lr0": 0.003, "mosaic": 0.0, "close_mosaic": 0}
@@ -38,22 +39,6 @@ RECIPES = {
     "yolo26n-seg": Recipe("yolo26n-seg.yaml"),
     "yolo26n-seg-tuned": Recipe("yolo26n-seg.yaml", SHORT_RUN),
 }
-
-
-class Trained(NamedTuple):
-    """A trained network.
-
-    Attributes:
-        model: in evaluation mode, with detectron2's interface.
-        images: number of images that it has seen.
-        seconds: CPU time of training.
-        million_parameters: of the network in training.
-    """
-
-    model: nn.Module
-    images: int
-    seconds: float
-    million_parameters: float
 
 
 def train(
@@ -80,6 +65,9 @@ def train(
     files = len(list((work / "data" / "images").iterdir()))  # links, several to an image of few
     epochs = max(round(images / files), 1)
     network = YOLO(RECIPES[name].network)
+    validation: list[float] = []  # after the last epoch, also without `val`
+    network.add_callback("on_val_start", lambda _: validation.append(-time.process_time()))
+    network.add_callback("on_val_end", lambda _: validation.append(time.process_time()))
     started = time.process_time()
     network.train(
         data=str(data),
@@ -95,7 +83,7 @@ def train(
         pretrained=False,
         **RECIPES[name].settings,
     )
-    seconds = time.process_time() - started
+    seconds = time.process_time() - started - sum(validation)
     parameters = million_parameters(network.model)
     return Trained(UltralyticsNetwork(network, size), epochs * files, seconds, parameters)
 

@@ -42,9 +42,10 @@ from .model_setting import Result, Table, million_parameters
 from .peer_ours import OURS, RECIPE
 from .peer_ours import train as train_ours
 from .peer_torchvision import TorchvisionMaskRCNN
-from .peer_ultralytics import RECIPES, Trained
+from .peer_ultralytics import RECIPES
 from .peer_ultralytics import train as train_ultralytics
 from .printing import print_result
+from .trained import Trained
 
 SCRATCH = "Misc/scratch_mask_rcnn_R_50_FPN_3x_gn.yaml"
 ANCHORS = (8, 16, 32, 64, 128)  # pixels: one size for each of five maps, for small images

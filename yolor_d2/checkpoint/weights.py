@@ -216,14 +216,9 @@ def stored_in_checkpoint(content: Content, path: Path, prefer: str) -> StoredWei
 
 def _with_history(content: Content) -> dict[str, Any]:
     """The provenance in a checkpoint, with its steps and the metrics of its evaluations."""
-    added = {"steps": content.get("iteration"), "history": content.get("history")}
-    return content.get("provenance", {}) | {
-        key: each for key, each in added.items() if _is_given(each)
-    }
-
-
-def _is_given(value: Any) -> bool:
-    return isinstance(value, Tensor) or bool(value)  # tensors, which are wrong here, have no truth
+    keys = {"steps": "iteration", "history": "history"}
+    added = {name: content[key] for name, key in keys.items() if key in content}
+    return content.get("provenance", {}) | added
 
 
 def _checked(stored: StoredWeights, path: Path) -> StoredWeights:
