@@ -28,5 +28,5 @@ def test_every_promise_has_tests_that_exist() -> None:
 
 
 def test_code_is_called_code() -> None:
-    """The most frequent misunderstanding is said in plain words."""
+    """The page says plainly that LazyConfig files run code."""
     assert "**LazyConfig files are code**" in (ROOT / "SECURITY.md").read_text()

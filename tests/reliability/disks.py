@@ -96,7 +96,7 @@ def full_disk(broken: Small, straight: Small, *, checkpoints: int) -> Result:
 
 
 def wait_for_checkpoints(run: Small, process: int, number: int) -> None:
-    """Wait until a run has saved so many checkpoints; it keeps two."""
+    """Wait until a run has saved this number of checkpoints; it keeps two."""
     seen: set[str] = set()
     while len(seen) < number and is_alive(process):
         seen |= {path.name for path in RunFolder(run.folder).regular()}
