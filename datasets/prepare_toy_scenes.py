@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from yolor_d2.toy_scenes.dataset import generate_toy_scenes
+from yolor_d2.toy_scenes.dataset import MARKER, generate_toy_scenes
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -38,8 +38,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Generate the data set; return the exit code."""
     options = vars(parse_arguments(arguments))
+    if (options["output"] / MARKER).is_file():
+        print(f"{options['output']} has toy scenes; those of other arguments are replaced")
     try:
-        generate_toy_scenes(**options)
+        generate_toy_scenes(**options, keep=True)
     except (ValueError, OSError) as error:
         print(f"prepare_toy_scenes: {error}", file=sys.stderr)
         return 2

@@ -113,7 +113,11 @@ def check_resume(flags: Sequence[str], capsys: pytest.CaptureFixture[str]) -> No
         assert yolor_d2_cli.main(["train", *wrong]) == 2
         (error,) = capsys.readouterr().err.splitlines()
         assert error.startswith(f"yolor-d2 train: {message}")
-    assert yolor_d2_cli.main(["train", "--resume", *plain]) == 0
+    changed = ["train", "--resume", *plain, "SOLVER.WEIGHT_DECAY", "0.3"]
+    with pytest.raises(SystemExit):
+        yolor_d2_cli.main(changed)
+    assert "another configuration: SOLVER.WEIGHT_DECAY" in capsys.readouterr().err
+    assert yolor_d2_cli.main([changed[0], "--allow-config-change", *changed[1:]]) == 0
     assert Path("out/model_final.pth").is_file()
     assert "resumed after 1 steps" in Path("out/log.txt").read_text()
 

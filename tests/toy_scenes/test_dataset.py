@@ -320,6 +320,24 @@ def test_invalid_arguments_give_one_line(
     assert not (tmp_path / "new").exists()
 
 
+def test_same_arguments_keep_the_scenes(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def scenes(train: int) -> float:
+        flags = ("--output", str(tmp_path), "--train", str(train), "--val", "0", "--workers", "0")
+        assert script.main(flags) == 0
+        return (tmp_path / "train/000001.jpg").stat().st_mtime_ns
+
+    first = scenes(2)
+    assert "are replaced" not in capsys.readouterr().out
+    assert scenes(2) == first
+    assert scenes(1) > first
+    assert (
+        f"{tmp_path} has toy scenes; those of other arguments are replaced"
+        in capsys.readouterr().out
+    )
+
+
 def test_other_folders_are_not_overwritten(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

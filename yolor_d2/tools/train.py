@@ -41,6 +41,7 @@ from .options import add_overrides, positive
 CONFIG_FILE = "training.yaml"
 PICTURES = 8
 SCORE_THRESHOLD = 0.25
+RUN_FLAGS = ("resume", "overwrite", "allow-config-change")  # passed on to train_net.py
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -72,6 +73,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     earlier.add_argument(
         "--overwrite", action="store_true", help="remove the run in the output folder"
+    )
+    parser.add_argument(
+        "--allow-config-change",
+        action="store_true",
+        help="with --resume: continue although KEY VALUE pairs differ from those of the run",
     )
     add_import(parser)
     add_overrides(parser)
@@ -149,7 +155,7 @@ def flags_of_run(config_file: Path, args: argparse.Namespace) -> list[str]:
     """Return the flags of train_net.py for this command."""
     flags = ["--config-file", str(config_file)]
     flags += ["--num-gpus", str(max(torch.cuda.device_count(), 1))]
-    flags += [f"--{name}" for name in ("resume", "overwrite") if getattr(args, name)]
+    flags += [f"--{name}" for name in RUN_FLAGS if getattr(args, name.replace("-", "_"))]
     flags += [f"--import={name}" for name in args.modules]
     return [*flags, *(args.opts if args.resume else ())]
 
