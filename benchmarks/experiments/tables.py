@@ -159,6 +159,10 @@ MUON_SHORTER = Variant(  # a step takes longer, on a CPU
     MUON_KEYS | {"SOLVER.MAX_ITER": 640, "TEST.EVAL_PERIOD": 320, "INPUT.CLOSE_MOSAIC_ITERS": 128},
 )
 
+GRADIENT_SHARES = Variant(
+    "gradient_shares",
+    {"SOLVER.GRADIENT_SHARES": [["detection", 4], ["mask", 2], ["semantic", 2], ["caption", 2]]},
+)
 WEIGHTS_8_3, WEIGHTS_2_1, WEIGHTS_HALF_1 = weights(8.0, 3.0), weights(2.0, 1.0), weights(0.5, 1.0)
 
 TASKS = Table(
@@ -298,12 +302,16 @@ LOSS_WEIGHTS = Table(
         Row("2, 1", WEIGHTS_2_1),
         Row("1, 1", BASELINE),
         Row("0.5, 1", WEIGHTS_HALF_1),
+        Row("1, 1, with shares 4, 2, 2, 2 of the gradient", GRADIENT_SHARES),
         Row("boxes and masks alone", DET_SEG),
     ),
     claims=(
         Claim("1, 1 gives better boxes than 8, 3", BASELINE, WEIGHTS_8_3, BOX),
         Claim("8, 3 gives a better semantic map", WEIGHTS_8_3, BASELINE, MIOU),
         Claim("8, 3 gives better captions", WEIGHTS_8_3, BASELINE, CIDER),
+        Claim("shares give better boxes", GRADIENT_SHARES, BASELINE, BOX),
+        Claim("shares give a better semantic map", GRADIENT_SHARES, BASELINE, MIOU),
+        Claim("shares give better captions", GRADIENT_SHARES, BASELINE, CIDER),
     ),
 )
 

@@ -69,6 +69,7 @@ CHANGED = {
     "activation_checkpointing": False,  # excludes compile
     "compile_mode": "reduce-overhead",
     "loss_factors": [["loss_box", 2.0, 0.5]],
+    "gradient_shares": [["detection", 2.0]],
     "nonfinite": "skip",
     "eval_weights": "raw",
     "freeze": ["backbone"],

@@ -161,6 +161,15 @@ def test_exact_with_factors_on_losses(configure: Configure) -> None:
     check_exact(configure, "MODEL.YOLOR.TASKS", ["detection"], *factors, kill_after=3)
 
 
+def test_exact_with_shares_of_the_gradient(configure: Configure) -> None:
+    shares = [["detection", 2], ["semantic", 1.0]]
+    check_exact(
+        *(configure, "MODEL.YOLOR.TASKS", ["detection", "semantic"]),
+        *("SOLVER.GRADIENT_SHARES", shares),
+        kill_after=3,
+    )
+
+
 def test_exact_with_muon(configure: Configure) -> None:
     factors = ("SOLVER.LR_FACTORS", [["detection_head", 0.5]], "SOLVER.WARMUP_MOMENTUM", 0.8)
     check_exact(configure, "SOLVER.OPTIMIZER", "MUON", *factors, kill_after=2)

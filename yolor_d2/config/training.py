@@ -151,3 +151,7 @@ def add_optimizer(cfg: CfgNode) -> None:
     # the start and at the end, for example [["loss_*_one_to_one", 0.5, 1.5]]. The last matching
     # pattern applies. Logged losses and validation losses do not include the factors.
     cfg.SOLVER.LOSS_FACTORS = []
+    # Share of each task's gradient at the feature maps that the heads share, as pairs of all tasks
+    # and their shares, for example [["detection", 2.0], ["mask", 1.0], ["semantic", 1.0]]. []: as
+    # the weights of the losses make them. With shares, these weights change only the heads.
+    cfg.SOLVER.GRADIENT_SHARES = []

@@ -50,6 +50,7 @@ class RunOptions:
     ema_decay: float = option("SOLVER.EMA.DECAY", 0.0, switch="SOLVER.EMA.ENABLED")
     ema_tau: float = option("SOLVER.EMA.TAU", 2000.0)
     loss_factors: Sequence[Sequence[Any]] = option("SOLVER.LOSS_FACTORS", ())
+    gradient_shares: Sequence[Sequence[Any]] = option("SOLVER.GRADIENT_SHARES", ())
     freeze: Sequence[str] = option("SOLVER.FREEZE", ())
     nonfinite: str = option("SOLVER.NONFINITE", "stop", may_change=True)
     max_skipped: int = option("SOLVER.MAX_SKIPPED", 10, may_change=True)

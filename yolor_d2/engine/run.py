@@ -261,6 +261,8 @@ class Run(TrainerBase):
             data["ema"] = self.ema.state_dict()
         if self._trainer.cpu_setting is not None:
             data["cpu_setting"] = self._trainer.cpu_setting._asdict()
+        if self._trainer.balance is not None:
+            data["gradient_norms"] = self._trainer.balance.norms
         if self._trainer.scaler.is_enabled():
             data["scaler"] = self._trainer.scaler.state_dict()
         if self.parts.tokenizer is not None:
@@ -340,6 +342,8 @@ class Run(TrainerBase):
             self.ema.load_state_dict(data["ema"])
         else:
             self.reset_ema()
+        if self._trainer.balance is not None:
+            self._trainer.balance.norms = dict(data.get("gradient_norms", {}))
         if "scaler" in data:
             self._trainer.scaler.load_state_dict(data["scaler"])
         hooks = {RENAMED_HOOKS.get(name, name): state for name, state in data["hooks"].items()}

@@ -30,13 +30,15 @@ from .optim.schedule import Schedule
 from .options import RunOptions
 from .parallel import unwrap
 from .stopwatch import Stopwatch
+from .task_balance import TaskBalance
 from .task_gradients import task_gradient_norms
 
 logger = logging.getLogger(__name__)
 
 Batch = Sequence[Mapping[str, Any]]
 DTYPES = {"": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-GRAD_NORM, BUFFERS, STOP = "grad_norm", "buffers", "stop"  # averaged together with the losses
+# Averaged together with the losses; GRAD_NORM also for each task, as in "grad_norm/mask".
+GRAD_NORM, BUFFERS, STOP = "grad_norm", "buffers", "stop"
 
 
 class TrainStep(TrainerBase):
@@ -53,6 +55,7 @@ class TrainStep(TrainerBase):
 
     Attributes:
         batches: of the training data; set before the first step.
+        balance: of the tasks' gradients; None: they are as the loss weights make them.
         ema: moving average of the weights, updated after each step; None: no EMA.
         cpu_setting: of the steps on a CPU; None on a GPU.
         stop_agreed: whether a process had been asked to stop before the last step ended.
@@ -82,6 +85,11 @@ class TrainStep(TrainerBase):
         self.loss_factors = LossFactors(
             options.loss_factors, total=options.max_iter, key=options.key("loss_factors")
         )
+        self.balance = (
+            TaskBalance(unwrap(model), options.gradient_shares, key=options.key("gradient_shares"))
+            if options.gradient_shares
+            else None
+        )
         self.cpu_setting: CPUSetting | None = None
         self.stop_agreed = False
         self.skipped = 0  # steps in a row
@@ -110,12 +118,13 @@ class TrainStep(TrainerBase):
         measured = self._average(losses, norm)
         loss_values = {name: measured[name] for name in losses}
         if _all_finite(measured.values()):
-            self._update()
+            self._update(measured)
         else:
             self._skip(measured, losses, batches)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        self._write(loss_values, measured[GRAD_NORM], watch, batches, started)
+        norms = {name: each for name, each in measured.items() if name.startswith(GRAD_NORM)}
+        self._write(loss_values, norms, watch, batches, started)
 
     def _gradients(self, watch: Stopwatch) -> tuple[dict[str, Tensor], list[Batch]]:
         """Accumulate the gradients of the batches; return the mean losses, and the batches."""
@@ -137,7 +146,7 @@ class TrainStep(TrainerBase):
                 weighted = self.loss_factors.apply(losses, self.iter)
                 if needs_task_gradients:
                     self._write_task_gradients(weighted)
-                with watch.time("backward"):
+                with watch.time("backward"), self._measurement():
                     total = reduce(torch.add, weighted.values()) / accum_steps
                     self.scaler.scale(total).backward()
             for name, loss in losses.items():
@@ -156,11 +165,17 @@ class TrainStep(TrainerBase):
             return self.model.no_sync()
         return nullcontext()
 
+    def _measurement(self) -> AbstractContextManager:
+        return nullcontext() if self.balance is None else self.balance.measuring()
+
     @torch.no_grad()
     def _average(self, losses: Mapping[str, Tensor], norm: Tensor) -> dict[str, float]:
         """Means over all processes, on the host: the only time that it waits for the device."""
         stop = torch.tensor(float(self.stop_requested()))
         values = {**losses, GRAD_NORM: norm, BUFFERS: self.statistics.zero_or_nan(), STOP: stop}
+        if self.balance is not None:
+            norms = self.balance.take_norms(self.device, scale=self.scaler.get_scale())
+            values |= {f"{GRAD_NORM}/{task}": each for task, each in norms.items()}
         vector = torch.stack([v.to(self.device, torch.float32) for v in values.values()])
         if comm.get_world_size() > 1:
             dist.all_reduce(vector)
@@ -169,8 +184,11 @@ class TrainStep(TrainerBase):
         self.stop_agreed = measured[STOP] > 0
         return measured
 
-    def _update(self) -> None:
+    def _update(self, measured: Mapping[str, float]) -> None:
         self.optimizer.step()
+        if self.balance is not None:
+            tasks = self.balance.shares
+            self.balance.update({task: measured[f"{GRAD_NORM}/{task}"] for task in tasks})
         if self.ema is not None:
             self.ema.update()
         self.skipped = 0
@@ -179,7 +197,7 @@ class TrainStep(TrainerBase):
         self, measured: Mapping[str, float], losses: Mapping[str, Tensor], batches: Sequence[Batch]
     ) -> None:
         """Skip the step or end the run, because a value is not finite."""
-        others = (value for name, value in measured.items() if name != GRAD_NORM)
+        others = (value for name, value in measured.items() if not name.startswith(GRAD_NORM))
         # At a scale of 1 or less, it is not an overflow of scaled gradients.
         if self.scaler.is_enabled() and self.scaler.get_scale() > 1 and _all_finite(others):
             self.statistics.restore()
@@ -229,7 +247,7 @@ class TrainStep(TrainerBase):
     def _write(
         self,
         losses: Mapping[str, float],
-        norm: float,
+        norms: Mapping[str, float],
         watch: Stopwatch,
         batches: Sequence[Batch],
         started: float,
@@ -240,7 +258,7 @@ class TrainStep(TrainerBase):
         self.storage.put_scalars(
             **losses,
             total_loss=sum(losses.values()),
-            grad_norm=norm,
+            **norms,
             images_per_second=images / duration,
             **times,
             **{"time/step": 1000 * duration},
