@@ -25,6 +25,7 @@ FILLER = "filler"
 IMAGES = 60  # two of them are below the allowed share of bad files
 # Every image is read again after the first checkpoint.
 EPOCHS = ("SOLVER.MAX_ITER", 60, "SOLVER.CHECKPOINT_PERIOD", 20, "TEST.EVAL_PERIOD", -1)
+EPOCHS += ("DATALOADER.IMAGE_CACHE_MB", 0)
 DAY = 86_400.0
 NOT_PERMITTED = ("not measured: this user must not mount a disk", "ok")
 
