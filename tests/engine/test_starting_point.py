@@ -42,7 +42,7 @@ def start(
 def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
     """How often each file was read with its tensors, and hashed."""
     counter: Counter[tuple[str, str]] = Counter()
-    load, digest = torch.load, saving._digest
+    load, digest = torch.load, saving.file_digest
 
     def counted_load(path: Any, **options: Any) -> Any:
         if not options.get("mmap"):  # which reads no tensors
@@ -54,7 +54,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
         return digest(path)
 
     monkeypatch.setattr(torch, "load", counted_load)
-    monkeypatch.setattr(saving, "_digest", counted_digest)
+    monkeypatch.setattr(saving, "file_digest", counted_digest)
     return counter
 
 

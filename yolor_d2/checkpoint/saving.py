@@ -183,7 +183,7 @@ def known_digests(path: Path) -> list[str]:
     try:
         lines = sidecar_path(path).read_text(errors="replace").splitlines()
     except FileNotFoundError:
-        return [_digest(path)]
+        return [file_digest(path)]
     return [line.partition(" ")[0] for line in lines]
 
 
@@ -197,7 +197,7 @@ def check_digest(path: Path) -> bool:
     try:
         if not sidecar.exists():
             return False
-        if _digest(path) in known_digests(path):
+        if file_digest(path) in known_digests(path):
             return True
     except OSError as error:
         raise DamagedError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -218,7 +218,8 @@ def _check_parts(path: Path) -> None:
         raise DamagedError(f"{path}: damaged, at {damaged}")
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -113,6 +113,15 @@ def add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.EMA.ENABLED = False
     cfg.SOLVER.EMA.DECAY = 0.9999
     cfg.SOLVER.EMA.TAU = 2000.0
+    # A trained network to learn from as well ("teacher"; docs/guides/teacher.md): our checkpoint or
+    # release, or a published file. It must have the same classes. "": none. SOLVER.LOSS_FACTORS
+    # with "loss_*_teacher" changes the weights of its losses, which are those of the heads.
+    cfg.SOLVER.TEACHER = CfgNode()
+    cfg.SOLVER.TEACHER.WEIGHTS = ""
+    # Tasks that it teaches; []: all that both networks have.
+    cfg.SOLVER.TEACHER.TASKS = []
+    # Boxes and masks are learned at the points where its best class score is larger than this.
+    cfg.SOLVER.TEACHER.SCORE_THRESH = 0.3
     # Name prefixes of parameters that are not trained. Batch norms of these modules use and keep
     # their running statistics. []: all parameters are trained.
     cfg.SOLVER.FREEZE = []

@@ -49,6 +49,7 @@ def largest_batch(
     options: RunOptions,
     loader: Callable[[], Iterable[Batch]],
     device: str,
+    teacher: Callable[[nn.Module], Any | None] = lambda model: None,
     most: int | None = None,
 ) -> int:
     """Return the batch size over all processes; all of them must call this.
@@ -62,6 +63,7 @@ def largest_batch(
         options: of the run.
         loader: makes a loader of training batches.
         device: "cpu" or a GPU.
+        teacher: makes the teacher of a model; None: it has none.
         most: images in a process; None: no other limit than the number of training images.
 
     Raises:
@@ -78,7 +80,10 @@ def largest_batch(
         if has_own_memory(device):
             with own_counts():  # processes try different numbers of batches
                 samples = next(iter(batches)) if dataset is None else dataset.hardest(HARDEST)
-                size = largest_size(TrialStep(model(), optimizer, options, samples), limit=limit)
+                network = model()
+                trial = TrialStep(network, optimizer, options, samples, teacher(network))
+                size = largest_size(trial, limit=limit)
+                del network, trial
             release_memory()
         else:
             size = min(CPU_BATCH, limit)
@@ -121,6 +126,7 @@ class TrialStep:
         optimizer: makes its optimizer.
         options: of the run.
         samples: that batches of any size are made of.
+        teacher: of the model; None: none.
     """
 
     def __init__(
@@ -129,6 +135,7 @@ class TrialStep:
         optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         options: RunOptions,
         samples: Sequence[Any],
+        teacher: Any | None = None,
     ) -> None:
         # Not compiled, which takes minutes and saves memory. Without SyncBatchNorm, for which
         # processes wait for each other.
@@ -147,7 +154,8 @@ class TrialStep:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self_critical = getattr(getattr(model, "caption_head", None), "self_critical", None)
-        self.model_arguments = {} if self_critical is None else {"reward": no_reward}
+        given = {"reward": self_critical and no_reward, "teacher": teacher}
+        self.model_arguments = {name: guide for name, guide in given.items() if guide is not None}
 
     def __call__(self, size: int) -> bool:
         batch = list(islice(cycle(self.samples), size))

@@ -79,7 +79,7 @@ def read_lazy(args: Namespace) -> Configuration:
         options=options,
         seed=cfg.init.seed,
         weights=cfg.init.weights,
-        sources=[cfg.init.weights, cfg.tokenizer.model],
+        sources=[cfg.init.weights, cfg.tokenizer.model, options.teacher_weights],
         parts=parts,
     )
 

@@ -52,6 +52,9 @@ class RunOptions:
     loss_factors: Sequence[Sequence[Any]] = option("SOLVER.LOSS_FACTORS", ())
     gradient_shares: Sequence[Sequence[Any]] = option("SOLVER.GRADIENT_SHARES", ())
     freeze: Sequence[str] = option("SOLVER.FREEZE", ())
+    teacher_weights: str = option("SOLVER.TEACHER.WEIGHTS", "", may_change=True)  # has a checksum
+    teacher_tasks: Sequence[str] = option("SOLVER.TEACHER.TASKS", ())
+    teacher_score_thresh: float = option("SOLVER.TEACHER.SCORE_THRESH", 0.3)
     nonfinite: str = option("SOLVER.NONFINITE", "stop", may_change=True)
     max_skipped: int = option("SOLVER.MAX_SKIPPED", 10, may_change=True)
     cpu: str = option("SOLVER.CPU", "processor")
@@ -106,6 +109,9 @@ class RunOptions:
         if self.max_minutes < 0:
             name = self.key("max_minutes")
             raise ConfigError(f"{name} is {self.max_minutes}; it must not be negative")
+        if not 0 <= self.teacher_score_thresh <= 1:
+            name = self.key("teacher_score_thresh")
+            raise ConfigError(f"{name} is {self.teacher_score_thresh}; it must be between 0 and 1")
 
     def key(self, name: str) -> str:
         """The configuration key of a field, for messages."""

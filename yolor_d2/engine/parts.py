@@ -17,6 +17,7 @@ from .optim.schedule import Schedule
 from .options import RunOptions
 from .starting_point import StartingPoint
 from .step import Batch
+from .teacher import Teacher, build_teacher
 
 Scheduler: TypeAlias = Schedule | LRScheduler | ParamScheduler
 
@@ -109,6 +110,17 @@ class RunParts:
             options=self.options,
             loader=partial(self.data.train_loader, 0),
             device=device,
+            teacher=self.teacher,
+        )
+
+    def teacher(self, model: nn.Module) -> Teacher | None:
+        """The teacher of a model; None without one."""
+        return build_teacher(
+            self.options,
+            model,
+            tokenizer=self.tokenizer,
+            datasets=[*self.data.train, *self.data.test],
+            image_format=self.data.image_format,
         )
 
 

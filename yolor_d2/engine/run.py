@@ -29,6 +29,7 @@ from .rewards import build_reward
 from .rng_state import random_state, set_random_state
 from .starting_point import StartingPoint
 from .step import Batch, TrainStep
+from .teacher import TEACHER, teacher_changes
 from .timed_steps import choose_by_time
 from .writers import build_writers
 
@@ -79,6 +80,9 @@ class Run(TrainerBase):
 
         model = parts.model()
         self.reward = build_reward(model, data.train, parts.tokenizer)
+        teacher = parts.teacher(model)
+        if teacher is not None:
+            self.provenance[TEACHER] = teacher.source
         model = prepare_for_training(
             model,
             freeze=options.freeze,
@@ -97,6 +101,7 @@ class Run(TrainerBase):
             options=options,
             stop_requested=lambda: signals.requested() is not None,
             reward=self.reward,
+            teacher=teacher,
         )
         self.reset_ema()
         if self._trainer.device.type == "cpu":
@@ -369,6 +374,7 @@ class Run(TrainerBase):
 
     def _check_changes(self, before: Content) -> None:
         changes = self.parts.config.changes(before["config"], self.provenance["config"])
+        changes += teacher_changes(before, self.provenance, self.options.key("teacher_weights"))
         if changes and not self.allow_changes:
             raise OutputError(
                 f"OUTPUT_DIR {self.folder.path} has a run of another configuration: "

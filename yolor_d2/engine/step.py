@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..errors import NonFiniteError
 from ..modeling.objects import Reward
+from ..modeling.views import Teacher
 from .cpu_setting import CPUSetting
 from .nonfinite import FloatBuffers, report_nonfinite
 from .optim.ema import ModelEMA
@@ -52,6 +53,7 @@ class TrainStep(TrainerBase):
         options: of the run.
         stop_requested: returns whether this process was asked to stop.
         reward: of sampled captions; passed to the model if given.
+        teacher: another network to learn from as well; passed to the model if given.
 
     Attributes:
         batches: of the training data; set before the first step.
@@ -72,6 +74,7 @@ class TrainStep(TrainerBase):
         options: RunOptions,
         stop_requested: Callable[[], bool] = lambda: False,
         reward: Reward | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -79,7 +82,8 @@ class TrainStep(TrainerBase):
         self.schedule = schedule
         self.options = options
         self.stop_requested = stop_requested
-        self.model_arguments = {} if reward is None else {"reward": reward}
+        given = {"reward": reward, "teacher": teacher}
+        self.model_arguments = {name: guide for name, guide in given.items() if guide is not None}
         self.ema: ModelEMA | None = None
         self.dtype = DTYPES[options.precision]
         self.loss_factors = LossFactors(

@@ -321,7 +321,7 @@ def read_yacs(args: Namespace) -> Configuration:
         options=RunOptions.from_config(cfg),
         seed=cfg.SEED,
         weights=cfg.MODEL.WEIGHTS,
-        sources=[cfg.MODEL.WEIGHTS, cfg.TOKENIZER.MODEL],
+        sources=[cfg.MODEL.WEIGHTS, cfg.TOKENIZER.MODEL, cfg.SOLVER.TEACHER.WEIGHTS],
         parts=parts,
     )
 

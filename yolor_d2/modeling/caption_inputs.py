@@ -3,18 +3,20 @@
 Captions train no other head and do not change the statistics of its batch norms.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError
+from ..letterbox import Content
 from .heads.caption.regions import Regions, found_regions, true_regions
 from .layers import FrozenStatistics
 from .objects import HeadOutputs, Objects
 
 Features = Mapping[str, Tensor]
+Contents = Sequence[Content] | Tensor | None
 
 
 def tasks_read(caption_head: Any, tasks: Collection[str]) -> frozenset[str]:
@@ -61,6 +63,34 @@ def _chosen_branches(detector: Any, detection: Any) -> Any:
     """Predictions of the branches that also predict at inference."""
     second = getattr(detection, "one_to_one", None)
     return second if second is not None and detector.predicts_one_to_one else detection
+
+
+def encode(
+    heads: Mapping[str, Any],
+    features: Features,
+    contents: Contents,
+    *,
+    detection: Any = None,
+    objects: Objects | None = None,
+    outputs: HeadOutputs | None = None,
+) -> Any:
+    """The caption head's encoding of the maps, such as `VisualTokens`.
+
+    Args:
+        heads: by task, with a caption head.
+        features: the maps.
+        contents: the rectangle of each image on its canvas; None: the whole canvas.
+        detection: output of the detection head; None: it is computed if needed.
+        objects: ground truth to train with; None: objects are detected.
+        outputs: of the other heads; None: they are computed if needed.
+    """
+    head = heads["caption"]
+    if reads_outputs(head):
+        return head(features, contents, outputs or head_outputs(heads, features, detection))
+    if not tasks_read(head, heads):
+        return head(features, contents)
+    count, detector = head.max_regions, heads["detection"]
+    return head(features, contents, regions(detector, features, detection, objects, count=count))
 
 
 def regions(

@@ -16,22 +16,18 @@ from ..letterbox import Content, pad_images
 from ..tasks import check_tasks
 from ..tokenizer import Tokenizer
 from .backbone import SIZE_DIVISIBILITY, SelectiveBackbone
-from .caption_inputs import check_heads, head_outputs, reads_outputs, regions, tasks_read
-from .heads import (
-    VisualTokens,
-    build_caption_head,
-    build_detection_head,
-    build_mask_head,
-)
+from .caption_inputs import check_heads, encode, head_outputs, reads_outputs, tasks_read
+from .heads import build_caption_head, build_detection_head, build_mask_head
 from .heads.semantic import SemanticHead
 from .layers import FrozenStatistics, is_trainable, training_flag
-from .objects import HeadOutputs, Objects, Reward
+from .objects import Reward
 from .panoptic import PanopticMerger
 from .results import Frame, RawOutputs, in_float32, make_frames, place_instances, place_map
 from .views import (
     STRONG,
     WEAK,
     Sample,
+    Teacher,
     View,
     ViewOptions,
     check_pixels,
@@ -157,7 +153,12 @@ class YOLOR(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
-    def forward(self, batch: Sequence[Sample], reward: Reward | None = None) -> Any:
+    def forward(
+        self,
+        batch: Sequence[Sample],
+        reward: Reward | None = None,
+        teacher: Teacher | None = None,
+    ) -> Any:
         """Weighted losses in training mode, results in evaluation mode.
 
         Args:
@@ -166,6 +167,7 @@ class YOLOR(nn.Module):
                 weak view "weak_instances" and "weak_sem_seg". For inference, "image" of any size,
                 and the "height" and "width" of the results.
             reward: of sampled captions, for self-critical training.
+            teacher: another network to learn from as well.
 
         Returns:
             In training: {"loss_...": scalar}. For inference, for each image the heads' results:
@@ -173,12 +175,17 @@ class YOLOR(nn.Module):
             over axis 0 gives labels), "panoptic_seg" (a map of ids and their description),
             "caption" (text), "caption_ids" and "caption_score".
         """
-        return self.training_losses(batch, reward) if self.training else self.inference(batch)
+        if self.training:
+            return self.training_losses(batch, reward, teacher)
+        return self.inference(batch)
 
     # --- training
 
     def training_losses(
-        self, batch: Sequence[Sample], reward: Reward | None = None
+        self,
+        batch: Sequence[Sample],
+        reward: Reward | None = None,
+        teacher: Teacher | None = None,
     ) -> dict[str, Tensor]:
         """Weighted losses, in training or evaluation mode."""
         tasks_with_losses = self._tasks_with_losses()
@@ -187,6 +194,8 @@ class YOLOR(nn.Module):
             for prefix, tasks in ((STRONG, self.strong_tasks), (WEAK, self.weak_tasks))
             if tasks & tasks_with_losses
         ]
+        if teacher is not None:  # before the network's own activations take memory
+            views = [view._replace(teacher=teacher(view)) for view in views]
         losses: dict[str, Tensor] = {}
         for view, features in zip(views, self.trunk(views), strict=True):
             losses |= self.losses(view, features, reward)
@@ -248,23 +257,30 @@ class YOLOR(nn.Module):
     ) -> dict[str, Tensor]:
         """The losses of the tasks of a view."""
         losses: dict[str, Tensor] = {}
+        outputs: dict[str, Any] = {}
         detection = None
         if "detection" in view.tasks:
             with training_flag(self.detection_head):
-                detection = self.detection_head(features)
+                detection = outputs["detection"] = self.detection_head(features)
             assignment = self.detection_head.assign(detection, view.objects)
             losses |= self.detection_head.losses(detection, view.objects, assignment)
             if "mask" in view.tasks:
-                masks = self.mask_head(features)
+                masks = outputs["mask"] = self.mask_head(features)
                 losses |= self.mask_head.losses(masks, view.objects, assignment, view.masks)
         if "semantic" in view.tasks:
             with training_flag(self.semantic_head):
-                losses |= self.semantic_head(features, view.labels)[1]
+                outputs["semantic"], found = self.semantic_head(features, view.labels)
+            losses |= found
         if "caption" in view.tasks:
             objects = view.objects if view.objects_complete else None
-            tokens = self.visual_tokens(features, view.contents, detection, objects)
-            rewards = {} if reward is None else {"reward": reward}
-            losses |= self.caption_head.losses(tokens, view.captions, **rewards)
+            tokens = self.visual_tokens(
+                features, view.contents, detection=detection, objects=objects
+            )
+            given = {"reward": reward, "teacher": view.teacher.text_logits}
+            guides = {name: guide for name, guide in given.items() if guide is not None}
+            losses |= self.caption_head.losses(tokens, view.captions, **guides)
+        for task, taught in view.teacher.heads.items():
+            losses |= self.heads[task].losses_against(outputs[task], *taught)
         return losses
 
     # --- shared by training and inference
@@ -282,34 +298,11 @@ class YOLOR(nn.Module):
             return self.backbone(normalized, names)
         return self.backbone(normalized)
 
-    def visual_tokens(
-        self,
-        features: Features,
-        contents: Contents,
-        detection: Any = None,
-        objects: Objects | None = None,
-        outputs: HeadOutputs | None = None,
-    ) -> VisualTokens | Any:
-        """The caption head's encoding of the maps; None without a caption head.
-
-        Args:
-            features: the maps.
-            contents: the rectangle of each image on its canvas; None: the whole canvas.
-            detection: output of the detection head; None: it is computed if needed.
-            objects: ground truth to train with; None: objects are detected.
-            outputs: of the other heads; None: they are computed if needed.
-        """
-        head = self.caption_head
-        if head is None:
+    def visual_tokens(self, features: Features, contents: Contents, **known: Any) -> Any:
+        """The caption head's encoding of the maps; None without one; see `encode`."""
+        if self.caption_head is None:
             return None
-        if reads_outputs(head):
-            outputs = outputs or head_outputs(self.heads, features, detection)
-            return head(features, contents, outputs)
-        if not tasks_read(head, self.heads):
-            return head(features, contents)
-        count, detector = head.max_regions, self.detection_head
-        found = regions(detector, features, detection, objects, count=count)
-        return head(features, contents, found)
+        return encode(self.heads, features, contents, **known)
 
     # --- inference
 
@@ -348,7 +341,7 @@ class YOLOR(nn.Module):
                 if outputs is None
                 else self.semantic_head.predicted(outputs.semantic_logits)
             ),
-            caption=self.visual_tokens(features, contents, detection, outputs=outputs),
+            caption=self.visual_tokens(features, contents, detection=detection, outputs=outputs),
             extra=self.extra_outputs(features),
         )
 

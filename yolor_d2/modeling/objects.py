@@ -1,6 +1,7 @@
 """What heads exchange: targets of a batch, the assignment of points to objects, outputs."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -93,3 +94,21 @@ class HeadOutputs(NamedTuple):
     class_logits: Tensor  # (N, A, C) of the detection head's points
     semantic_logits: Tensor  # (N, S, h, w)
     semantic_features: Tensor  # (N, X, h, w) the semantic head's `shared_map`
+
+
+class SurePoints(NamedTuple):
+    """The M best points of each image in the predictions of a teacher, by descending score."""
+
+    point: Tensor  # (N, M) index among the A points
+    boxes: Tensor  # (N, M, 4) in pixels of the canvas
+    weights: Tensor  # (N, M) the best class score; 0 if the teacher is not sure of the point
+
+
+class TeacherOutputs(NamedTuple):
+    """What a teacher predicts for the images of a view, without gradients; empty: no teacher.
+
+    `heads` has the arguments of each head's `losses_against`, after the head's own predictions.
+    """
+
+    heads: Mapping[str, tuple[Any, ...]] = MappingProxyType({})  # by task, without captions
+    text_logits: Callable[[Tensor], Tensor] | None = None  # ids (N * K, T) -> (N * K, T, V)

@@ -4,7 +4,7 @@ Images are padded at the right and at the bottom, so coordinates of targets stay
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..checks import check_choice, check_range
 from ..errors import ConfigError, DataError
 from ..letterbox import MODES, Content, pad_images
-from .objects import CaptionTargets, GroundTruthMasks, Objects
+from .objects import CaptionTargets, GroundTruthMasks, Objects, TeacherOutputs
 
 Sample = dict[str, Any]
 
@@ -64,11 +64,15 @@ class View(NamedTuple):
     masks: GroundTruthMasks | None  # (G, H / stride, W / stride)
     labels: Tensor | None  # (N, H / stride, W / stride) int64 semantic labels
     captions: CaptionTargets | None
+    teacher: TeacherOutputs = TeacherOutputs()
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the canvas."""
         return self.images.shape[-2], self.images.shape[-1]
+
+
+Teacher = Callable[[View], TeacherOutputs]
 
 
 def make_view(

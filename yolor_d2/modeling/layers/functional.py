@@ -17,6 +17,17 @@ def softplus(x: Tensor) -> Tensor:
     return F.softplus(x, threshold=SOFTPLUS_THRESHOLD)
 
 
+def divergence(x: Tensor, target: Tensor, *, dim: int) -> Tensor:
+    """Kullback-Leibler divergence of the softmax of logits from that of target logits, over dim."""
+    log_target = target.log_softmax(dim)
+    return (log_target.exp() * (log_target - x.log_softmax(dim))).sum(dim)
+
+
+def binary_divergence(x: Tensor, target: Tensor) -> Tensor:
+    """The same for the sigmoid of each logit."""
+    return softplus(x) - softplus(target) + target.sigmoid() * (target - x)
+
+
 def attend(
     query: Tensor,
     key: Tensor,

@@ -3,7 +3,7 @@
 Shapes: N images, K captions or beams of an image, T text tokens, V vocabulary.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -11,11 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ....errors import ConfigError
+from ...layers.functional import divergence
 from ...objects import CaptionTargets, Reward
 from ...reduce import over_processes
 from .decoding import Captions, Decoding, Step, decode, sample_texts
+from .encodings import FixedPositionEmbedding, TextEmbedding
 from .options import KEY, CaptionTraining, VocabularyOptions
 from .self_critical import SelfCritical, advantages
+
+TextLogits = Callable[[Tensor], Tensor]  # ids (N * K, T) -> next-token logits (N * K, T, V)
 
 
 class CaptionHead(nn.Module):
@@ -31,6 +35,8 @@ class CaptionHead(nn.Module):
         self_critical: how to train with rewards; None: with cross-entropy.
     """
 
+    text: TextEmbedding | FixedPositionEmbedding
+
     def __init__(
         self,
         *,
@@ -45,6 +51,7 @@ class CaptionHead(nn.Module):
         decoding.check()
         if self_critical is not None:
             self_critical.check()
+        self.vocab_size = vocabulary.vocab_size
         self.vocabulary = vocabulary.for_decoding()
         self.label_smoothing = training.label_smoothing
         self.loss_weight = training.loss_weight
@@ -66,8 +73,23 @@ class CaptionHead(nn.Module):
         """One decoding step as a function, with a cache of the previous tokens."""
         raise NotImplementedError
 
+    def misfit(self, teacher: nn.Module) -> str:
+        """Why next tokens cannot be compared with those of another head; "" if they can."""
+        if not isinstance(teacher, CaptionHead):
+            return f"its caption head is {type(teacher).__name__}"
+        if teacher.vocab_size != self.vocab_size:
+            return f"it has {teacher.vocab_size} tokens, the network has {self.vocab_size}"
+        if teacher.text.max_positions < self.text.max_positions:
+            longest = f"{teacher.text.max_positions} tokens, the network {self.text.max_positions}"
+            return f"its captions have at most {longest} (MODEL.CAPTION_HEAD.MAX_POSITIONS)"
+        return ""
+
     def losses(
-        self, tokens: Any, captions: CaptionTargets, reward: Reward | None = None
+        self,
+        tokens: Any,
+        captions: CaptionTargets,
+        reward: Reward | None = None,
+        teacher: TextLogits | None = None,
     ) -> dict[str, Tensor]:
         """The cross-entropy, or with `self_critical` in training the self-critical loss.
 
@@ -75,11 +97,19 @@ class CaptionHead(nn.Module):
             tokens: the result of `forward`.
             captions: of the images; tokens that are padding have no loss.
             reward: of sampled captions; required for the self-critical loss, otherwise ignored.
+            teacher: `text_logits` of a teacher for the same images, to learn from as well; without
+                the self-critical loss only.
         """
-        is_target = (captions.ids[..., 1:] != self.pad_id) & captions.known[:, None, None]
+        ids = captions.ids
+        is_target = (ids[..., 1:] != self.pad_id) & captions.known[:, None, None]
         if self.self_critical is None or not self.training:
-            loss = self._cross_entropy_loss(tokens, captions.ids, is_target)
-            return {"loss_caption": self.loss_weight * loss}
+            logits = self._next_logits(tokens, self._drop_words(ids))
+            loss = self._token_losses(logits, ids, is_target, self.label_smoothing).sum()
+            losses = {"loss_caption": self.loss_weight * loss}
+            if teacher is not None:
+                taught = self._divergence(logits, teacher(ids[..., :-1].flatten(0, -2)), is_target)
+                losses["loss_caption_teacher"] = self.loss_weight * taught
+            return losses
         if reward is None:
             raise ConfigError(
                 f"{KEY}.SCST.SAMPLES is not 0: training needs a reward, model(batch, reward=...)"
@@ -88,14 +118,21 @@ class CaptionHead(nn.Module):
         images = captions.image_ids
         loss = self._self_critical_loss(self.self_critical, tokens, has_caption, images, reward)
         if self.self_critical.ce_weight:
-            cross_entropy = self._cross_entropy_loss(tokens, captions.ids, is_target)
+            logits = self._next_logits(tokens, self._drop_words(ids))
+            cross_entropy = self._token_losses(logits, ids, is_target, self.label_smoothing).sum()
             loss = loss + self.self_critical.ce_weight * cross_entropy
         return {"loss_caption": self.loss_weight * loss}
 
-    def _cross_entropy_loss(self, tokens: Any, ids: Tensor, is_target: Tensor) -> Tensor:
-        """Mean cross-entropy of captions (N, K, T) at the target tokens (N, K, T - 1)."""
-        smoothing = self.label_smoothing
-        return self._token_losses(tokens, self._drop_words(ids), ids, is_target, smoothing).sum()
+    def _next_logits(self, tokens: Any, decoder_input: Tensor) -> Tensor:
+        """Logits (N * K * (T - 1), V) of all tokens after the first, in at least float32."""
+        logits = self.text_logits(tokens, decoder_input[..., :-1].flatten(0, -2)).flatten(0, 1)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def _divergence(self, logits: Tensor, teacher: Tensor, is_target: Tensor) -> Tensor:
+        """Mean divergence of next tokens from those of a teacher (N * K, T - 1, V), at targets."""
+        losses = divergence(logits, teacher.flatten(0, 1).to(logits.dtype), dim=1)
+        total, processes = over_processes(is_target.sum())
+        return (losses * is_target.flatten()).sum() * processes / total.clamp(min=1)
 
     def _self_critical_loss(
         self,
@@ -114,13 +151,12 @@ class CaptionHead(nn.Module):
             weights = advantages(reward(image_ids, ids).to(ids.device))  # (N, K)
         is_target = (ids[..., 1:] != self.pad_id) & has_caption[:, None, None]
         is_target[..., -1] = False  # the end token is forced there
-        losses = self._token_losses(tokens, ids, ids, is_target)
+        losses = self._token_losses(self._next_logits(tokens, ids), ids, is_target)
         return (losses * weights[..., None].to(losses.dtype)).sum()
 
     def _token_losses(
         self,
-        tokens: Any,
-        decoder_input: Tensor,
+        logits: Tensor,
         ids: Tensor,
         is_target: Tensor,
         label_smoothing: float = 0.0,
@@ -128,8 +164,7 @@ class CaptionHead(nn.Module):
         """Cross-entropy of each token after the first, divided by the number of target tokens.
 
         Args:
-            tokens: the result of `forward`.
-            decoder_input: (N, K, T) token ids.
+            logits: the result of `_next_logits`.
             ids: (N, K, T) token ids to predict.
             is_target: (N, K, T - 1) bool, False where there is no loss.
             label_smoothing: share of the target probability that is spread over the vocabulary.
@@ -137,9 +172,8 @@ class CaptionHead(nn.Module):
         Returns:
             (N, K, T - 1), 0 where there is no loss; the divisor counts all processes' tokens.
         """
-        logits = self.text_logits(tokens, decoder_input[..., :-1].flatten(0, -2)).flatten(0, 1)
         losses = F.cross_entropy(
-            logits.to(torch.promote_types(logits.dtype, torch.float32)),
+            logits,
             ids[..., 1:].masked_fill(~is_target, -1).flatten(),
             ignore_index=-1,
             reduction="none",

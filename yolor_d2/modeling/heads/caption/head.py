@@ -54,6 +54,8 @@ class TransformerCaptionHead(CaptionHead):
         self_critical: how to train with rewards; None: with cross-entropy.
     """
 
+    text: TextEmbedding
+
     @configurable
     def __init__(
         self,

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from ....checks import check_names, check_range
 from ....errors import ConfigError
 from ...classes import number_of_classes
-from ...objects import Assignment, Objects
+from ...objects import Assignment, Objects, SurePoints
 from ...reduce import over_processes
 from ..branch import adds_before_tower, by_point, make_predictor, make_tower
 from ..registry import DETECTION_HEAD_REGISTRY
 from .assigner import TaskAlignedAssigner
+from .distillation import box_losses, class_loss, sure_points
 from .geometry import boxes_to_distances, distances_to_boxes, expected_distances, level_points
 from .losses import (
     DetectionLossWeights,
@@ -95,6 +96,7 @@ class AnchorFreeHead(nn.Module):
         maps = _chosen_maps(input_shape, in_features)
         self.in_features = list(maps)
         self.strides = [shape.stride for shape in maps.values()]
+        self.num_classes = num_classes
         self.reg_max = reg_max
         self.assigner = assigner or TaskAlignedAssigner()
         self.loss_weights = loss_weights or DetectionLossWeights()
@@ -232,6 +234,48 @@ class AnchorFreeHead(nn.Module):
             "loss_cls": weights.cls * loss_cls * processes / total_score,
             "loss_box": weights.box * loss_box * processes / total_score,
             "loss_dfl": weights.dfl * loss_dfl * processes / total_score,
+        }
+
+    def misfit(self, teacher: nn.Module) -> str:
+        """Why predictions cannot be compared with those of another head; "" if they can."""
+        if not isinstance(teacher, AnchorFreeHead):
+            return f"its detection head is {type(teacher).__name__}"
+        for what, own, other in (
+            ("points with strides", self.strides, teacher.strides),
+            ("number of bins", self.reg_max, teacher.reg_max),
+            ("number of object classes", self.num_classes, teacher.num_classes),
+        ):
+            if own != other:
+                return f"its {what} {other}, and those of the network {own}, differ"
+        return ""
+
+    def sure_points(self, predictions: PointPredictions, threshold: float) -> SurePoints:
+        """The points with the best class scores, to teach another head."""
+        return sure_points(predictions.logits, self.boxes(predictions), threshold=threshold)
+
+    def losses_against(
+        self, predictions: PointPredictions, teacher: PointPredictions, points: SurePoints
+    ) -> dict[str, Tensor]:
+        """Weighted losses against the predictions of a teacher.
+
+        Args:
+            predictions: of this head.
+            teacher: predictions of the teacher's head for the same images.
+            points: that the teacher is sure of.
+        """
+        dtype = predictions.points.dtype
+        loss_cls = class_loss(predictions.logits.to(dtype), teacher.logits.to(dtype), points)
+        loss_box, loss_dfl = box_losses(
+            predictions.bins.to(dtype),
+            teacher.bins.to(dtype),
+            points,
+            centers=predictions.points,
+            strides=predictions.strides,
+        )
+        return {
+            "loss_cls_teacher": self.loss_weights.cls * loss_cls,
+            "loss_box_teacher": self.loss_weights.box * loss_box,
+            "loss_dfl_teacher": self.loss_weights.dfl * loss_dfl,
         }
 
     @torch.no_grad()

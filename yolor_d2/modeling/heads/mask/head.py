@@ -14,9 +14,10 @@ from ....letterbox import Content
 from ....structures import RLEMasks
 from ...layers import ConvBlock, DenseNeck
 from ...layers.functional import keep_layout
-from ...objects import Assignment, GroundTruthMasks, Objects
+from ...objects import Assignment, GroundTruthMasks, Objects, SurePoints
 from ..branch import adds_before_tower, by_point, make_predictor, make_tower
 from ..registry import MASK_HEAD_REGISTRY
+from .distillation import mask_divergence
 from .full_size import FORMATS, RESOLUTIONS, full_masks
 from .loss import mask_loss
 
@@ -166,6 +167,27 @@ class PrototypeMaskHead(nn.Module):
             stride=self.stride,
         )
         return {"loss_mask": self.loss_weight * loss}
+
+    def misfit(self, teacher: nn.Module) -> str:
+        """Why predictions cannot be compared with those of another head; "" if they can."""
+        if not isinstance(teacher, PrototypeMaskHead):
+            return f"its mask head is {type(teacher).__name__}"
+        if teacher.stride != self.stride:
+            return f"its masks have stride {teacher.stride}, those of the network {self.stride}"
+        return ""
+
+    def losses_against(
+        self, predictions: MaskPredictions, teacher: MaskPredictions, points: SurePoints
+    ) -> dict[str, Tensor]:
+        """Weighted loss against the masks of a teacher, with any number of prototypes.
+
+        Args:
+            predictions: of this head.
+            teacher: predictions of the teacher's head for the same images.
+            points: that the teacher is sure of.
+        """
+        loss = mask_divergence(predictions, teacher, points, stride=self.stride)
+        return {"loss_mask_teacher": self.loss_weight * loss}
 
     @torch.no_grad()
     def inference(

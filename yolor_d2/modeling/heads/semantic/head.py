@@ -16,7 +16,7 @@ from ....checks import check_names, check_range
 from ....errors import ConfigError, DataError
 from ...classes import named_classes, number_of_classes
 from ...layers import ConvBlock, DenseNeck, ImplicitConv1x1
-from .loss import focal_and_dice, reduce_labels
+from .loss import focal_and_dice, map_divergence, reduce_labels
 
 Features = dict[str, Tensor]
 
@@ -68,6 +68,7 @@ class SemanticHead(nn.Module):
         self.ignore_value = ignore_value
         self.focal_weight = focal_weight * loss_weight
         self.dice_weight = dice_weight * loss_weight
+        self.loss_weight = loss_weight
         self.predictor = ImplicitConv1x1(width, num_classes, implicit=implicit)
 
     @classmethod
@@ -101,8 +102,8 @@ class SemanticHead(nn.Module):
 
     def forward(
         self, features: Features, targets: Tensor | None = None
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Losses or logits, as from detectron2's semantic heads.
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits and losses, as from detectron2's semantic heads.
 
         Args:
             features: feature maps of the backbone.
@@ -110,11 +111,12 @@ class SemanticHead(nn.Module):
                 or one in between.
 
         Returns:
-            In training (None, losses), else (logits (N, S, H, W) at the size of the canvas, {}).
+            In training (logits (N, S, h, w) at `common_stride`, losses), else (logits (N, S, H, W)
+            at the size of the canvas, {}).
         """
         logits = self.logits(features)
         if self.training:
-            return None, self.losses(logits, targets)
+            return logits, self.losses(logits, targets)
         scale = float(self.common_stride)
         return F.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False), {}
 
@@ -128,6 +130,18 @@ class SemanticHead(nn.Module):
             "loss_sem_focal": focal * self.focal_weight,
             "loss_sem_dice": dice * self.dice_weight,
         }
+
+    def misfit(self, teacher: nn.Module) -> str:
+        """Why maps cannot be compared with those of another head; "" if they can."""
+        other = getattr(teacher, "num_named_classes", self.num_named_classes)
+        if other == self.num_named_classes:
+            return ""
+        return f"its maps have {other} classes, those of the network {self.num_named_classes}"
+
+    def losses_against(self, logits: Tensor, teacher: Tensor) -> dict[str, Tensor]:
+        """Weighted loss against the map of a teacher (N, S, h, w), at any resolution."""
+        named = logits[:, : self.num_named_classes]
+        return {"loss_sem_teacher": self.loss_weight * map_divergence(named, teacher)}
 
 
 @SEM_SEG_HEADS_REGISTRY.register()

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ....errors import ConfigError
-from ...layers.functional import softplus
+from ...layers.functional import divergence, softplus
 from ...reduce import over_processes
 
 FOCAL_ALPHA = 0.25  # weight of a pixel's true class; the other classes have 1 - FOCAL_ALPHA
@@ -53,6 +54,20 @@ def focal_and_dice(
     targets = labels.long().masked_fill(~valid, 0)  # (N, h, w)
     pixels, processes = over_processes(torch.count_nonzero(valid))
     return _FocalAndDice.apply(logits, targets, valid, pixels, processes)
+
+
+def map_divergence(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Mean divergence of the class probabilities of pixels from those of a teacher.
+
+    Args:
+        logits: (N, S, h, w).
+        teacher: logits (N, S, H, W), which are resized.
+    """
+    if teacher.shape[-2:] != logits.shape[-2:]:
+        teacher = F.interpolate(teacher, size=logits.shape[-2:], mode="bilinear")
+    loss = divergence(_at_least_float32(logits), _at_least_float32(teacher), dim=1).sum()
+    pixels, processes = over_processes(torch.tensor(logits[:, 0].numel(), device=logits.device))
+    return loss * processes / pixels
 
 
 class _FocalAndDice(torch.autograd.Function):
