@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from yolor_d2.engine.optim.optimizer import keep_statistics
+from yolor_d2.engine.teacher import Teacher
 from yolor_d2.modeling.heads.detection import head as detection
 from yolor_d2.modeling.layers.modes import BATCH_NORMS
 from yolor_d2.modeling.reduce import over_processes
@@ -33,6 +34,13 @@ class Case(NamedTuple):
 
     shares: tuple[list[Batch], list[Batch]]
     whole: list[Batch]
+    is_taught: bool = False
+
+    def teacher(self) -> Teacher | None:
+        """A teacher that is sure of all points."""
+        if not self.is_taught:
+            return None
+        return Teacher(tiny_model(seed=1).double(), TASKS, threshold=0.0, source={})
 
 
 def only(batch: Batch, *targets: str) -> Batch:
@@ -69,6 +77,7 @@ def cases() -> dict[str, Case]:
         "no objects": divided([*complete[:3], *(dict(s, instances=nothing) for s in complete[3:])]),
         "nothing known": divided([*complete[:3], *only(complete[3:])]),
         "nothing known at all": divided(only(complete)),
+        "with a teacher": divided(partly)._replace(is_taught=True),
         "canvases of the processes": Case(([vision], [captions]), [vision, captions]),
         "several batches a step": Case(
             ([complete[:3], sparse[:1]], [complete[3:], sparse[1:]]), [complete, sparse]
@@ -106,14 +115,16 @@ class Outcome(NamedTuple):
     gradients: dict[str, Tensor]
 
 
-def backpropagate(model: nn.Module, batches: list[Batch], *, share: float) -> Outcome:
+def backpropagate(
+    model: nn.Module, batches: list[Batch], *, share: float, teacher: Teacher | None = None
+) -> Outcome:
     """The sums of losses and gradients, times a share."""
     model.zero_grad()
     total: Counter[str] = Counter()
     for number, batch in enumerate(batches, start=1):
         alone = isinstance(model, DistributedDataParallel) and number < len(batches)
         with model.no_sync() if alone else nullcontext():
-            losses = model(batch)
+            losses = model(batch, teacher=teacher)
             (sum(losses.values()) * share).backward()
         total.update({name: loss.detach() * share for name, loss in losses.items()})
     gradients = {n.removeprefix("module."): p.grad.clone() for n, p in model.named_parameters()}
@@ -127,7 +138,8 @@ def save_outcomes(output: Path) -> None:
     outcomes = {}
     for name, case in cases().items():
         batches = case.shares[comm.get_rank()]
-        outcomes[name] = tuple(backpropagate(model, batches, share=1 / len(batches)))
+        outcome = backpropagate(model, batches, share=1 / len(batches), teacher=case.teacher())
+        outcomes[name] = tuple(outcome)
     torch.save(outcomes, output / f"rank{comm.get_rank()}.pt")
 
 
@@ -154,7 +166,8 @@ def test_gradients_of_two_processes_equal_those_of_one(
     name: str, processes: list[dict[str, Outcome]]
 ) -> None:
     case = cases()[name]
-    expected = backpropagate(frozen_model(), case.whole, share=1 / len(case.shares[0]))
+    share = 1 / len(case.shares[0])
+    expected = backpropagate(frozen_model(), case.whole, share=share, teacher=case.teacher())
     first, second = (outcomes[name] for outcomes in processes)
 
     exact = {"rtol": 1e-10, "atol": 1e-10}

@@ -28,7 +28,7 @@ class Poison(HookBase):
             return
         if self.kind == "loss":
             losses = model.training_losses
-            model.training_losses = lambda batch, reward=None: _once(model, losses, batch)
+            model.training_losses = lambda batch, *guides: _once(model, losses, batch)
         elif self.kind == "gradient":
             parameter = next(model.detection_head.parameters())
             handle = parameter.register_hook(lambda g: (handle.remove(), g * math.inf)[1])

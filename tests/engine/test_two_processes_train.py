@@ -54,6 +54,12 @@ def train_all(toy_root: Path, folder: Path) -> None:
     rewards = [value for value, _ in critical.storage.history("caption_reward").values()]
     weights = dict(critical.model.named_parameters())
     torch.save([weights, rewards], folder / f"critical{comm.get_rank()}.pt")
+    teacher = str(folder / "straight" / "model_final.pth")
+    taught, _ = run(configure("taught", "SOLVER.TEACHER.WEIGHTS", teacher))
+    logged = {n for n in taught.storage.latest() if n.endswith("_teacher")}
+    torch.save(
+        [dict(taught.model.named_parameters()), logged], folder / f"taught{comm.get_rank()}.pt"
+    )
 
 
 def spoil(cfg: CfgNode) -> Outcome:
@@ -94,6 +100,15 @@ def test_captions_learn_from_rewards_together(folder: Path) -> None:
     (mine, rewards), (other, others) = (torch.load(folder / f"critical{r}.pt") for r in range(2))
     assert_equal(mine, other)
     assert len(rewards) == len(others) == 4
+
+
+def test_a_teacher_in_each_process(folder: Path) -> None:
+    """Weights stay equal."""
+    (mine, names), (other, _) = (
+        torch.load(folder / f"taught{r}.pt", weights_only=False) for r in range(2)
+    )
+    assert_equal(mine, other)
+    assert names == {f"loss_{name}_teacher" for name in ("cls", "box", "dfl", "caption")}
 
 
 def test_exact_resume(results: list[Any]) -> None:

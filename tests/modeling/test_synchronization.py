@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from yolor_d2.engine.teacher import Teacher
 from yolor_d2.tasks import TASKS
 
 from .factory import random_batch, tiny_model
@@ -35,3 +36,12 @@ def test_a_training_step_synchronizes_at_most_once(
         losses = model(batch)
         sum(losses.values()).backward()
     assert counting.waits == waits
+
+
+def test_a_teacher_adds_no_synchronization() -> None:
+    model, batch = tiny_model(), random_batch()
+    teacher = Teacher(tiny_model(seed=1), TASKS, threshold=0.0, source={})
+    with Counting() as counting:
+        losses = model(batch, teacher=teacher)
+        sum(losses.values()).backward()
+    assert counting.waits == {"tolist": 1}

@@ -1,7 +1,7 @@
 """Data sets in detectron2's catalog, and their loaders."""
 
 from .catalog import builtin as builtin  # registers
-from .catalog.datasets import register_coco_multitask
+from .catalog.datasets import register_coco_multitask, register_images
 from .loading.build import build_test_loader, build_tokenizer, build_train_loader
 from .views.mapper import MultiTaskMapper
 
@@ -11,4 +11,5 @@ __all__ = [
     "build_tokenizer",
     "build_train_loader",
     "register_coco_multitask",
+    "register_images",
 ]

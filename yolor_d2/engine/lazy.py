@@ -26,6 +26,7 @@ from ..inference.lazy_recipe import set_usable_vocab
 from ..model_zoo import find_config
 from ..modeling.deploy import best_device
 from ..modeling.test_time_augmentation import TestTimeAugmentation
+from ..tasks import TASKS
 from ..tokenizer import Tokenizer
 from .config_diff import differences
 from .evaluation import EvaluationJob, Results, evaluate_datasets
@@ -168,8 +169,8 @@ class LazyTranslator:
         return make(self.cfg.train_mapper, tokenizer=self.tokenizer)
 
     def _train_loader(self, iteration: int) -> Iterable[Any]:
-        data = self.cfg.data
-        per_iteration = data.batch_size * self.options.accum_steps
+        data, options = self.cfg.data, self.options
+        per_iteration = data.batch_size * options.accum_steps
         return make_train_loader(
             data.train,
             mapper=self._train_mapper(),
@@ -177,8 +178,9 @@ class LazyTranslator:
             num_workers=data.num_workers,
             seed=self.cfg.init.seed,
             start=iteration * per_iteration,
-            mosaic_until=(self.options.max_iter - data.close_mosaic_iters) * per_iteration,
-            output_dir=self.options.output_dir,
+            mosaic_until=(options.max_iter - data.close_mosaic_iters) * per_iteration,
+            output_dir=options.output_dir,
+            taught=(options.teacher_tasks or TASKS) if options.teacher_weights else (),
         )
 
     def _validation_loaders(self) -> list[Iterable[Any]]:

@@ -90,6 +90,21 @@ def load_coco_multitask(
     ]
 
 
+def load_images(root: Path) -> list[Record]:
+    """Dicts of the images in a folder and its subfolders, in order, without annotations."""
+    found = sorted(file for file in root.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    if not found:
+        raise DataError(f"{root}: there are no images")
+    records = []
+    for file in found:
+        width, height = header_size(str(file))
+        image_id = file.relative_to(root).as_posix()
+        records.append(
+            {"file_name": str(file), "image_id": image_id, "height": height, "width": width}
+        )
+    return records
+
+
 def _present(files: CocoFiles) -> CocoFiles:
     """Drop missing annotation files; if all are missing keep them, so that loading names one."""
     names = ("instances_json", "captions_json", "sem_seg_root", "panoptic_json")

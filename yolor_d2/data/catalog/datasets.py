@@ -17,7 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ...errors import DataError, LabelError
 from ..files.contents import read_json
 from .categories import IGNORE_LABEL, MAX_CLASSES, Categories
-from .coco_join import CocoFiles, load_coco_multitask
+from .coco_join import CocoFiles, load_coco_multitask, load_images
 from .entries import is_text, is_whole, shown
 
 logger = logging.getLogger(__name__)
@@ -88,6 +88,20 @@ def register_coco_multitask(
     _set_metadata(name, files, things, leaves, metadata)
     if panoptic is not None:
         set_panoptic_metadata(name, panoptic, files.panoptic_root, files.panoptic_json)
+
+
+def register_images(name: str, image_root: PathLike, **metadata: Any) -> None:
+    """Register images without labels, which train only with a teacher (SOLVER.TEACHER).
+
+    The folder and its subfolders are searched by the first `DatasetCatalog.get(name)`.
+
+    Args:
+        name: name in detectron2's catalogs.
+        image_root: folder of the images.
+        **metadata: thing_classes and stuff_classes, if no other training set has them.
+    """
+    DatasetCatalog.register(name, functools.partial(load_images, Path(image_root)))
+    MetadataCatalog.get(name).set(image_root=str(image_root), **metadata)
 
 
 def _check_keywords(name: str, metadata: Iterable[str]) -> None:

@@ -1,6 +1,6 @@
 """Builds the data loaders; batches depend only on the configuration and the position in the run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from random import SystemRandom
 
@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader
 
 from ...errors import ConfigError, DataError
+from ...tasks import TASKS
 from ...tokenizer import Tokenizer
 from ..catalog.records import COMPLETE, read_metadata, read_records
 from ..catalog.shared_classes import warn_about_unlabeled
@@ -46,6 +47,7 @@ def build_train_loader(
             "DATASETS.TRAIN_RATIOS sets the share of each data set"
         )
     per_iteration = cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUM_STEPS
+    teacher = cfg.SOLVER.TEACHER
     return make_train_loader(
         cfg.DATASETS.TRAIN,
         mapper=mapper or _build_train_mapper(cfg, tokenizer),
@@ -58,6 +60,7 @@ def build_train_loader(
         filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
         output_dir=cfg.OUTPUT_DIR,
         max_bad_files=cfg.DATALOADER.MAX_BAD_FILES,
+        taught=(teacher.TASKS or TASKS) if teacher.WEIGHTS else (),
     )
 
 
@@ -74,6 +77,7 @@ def make_train_loader(
     filter_empty: bool = False,
     output_dir: str,
     max_bad_files: float = 0.05,
+    taught: Collection[str] = (),
 ) -> DataLoader[Record]:
     """Build an endless loader of training batches, each a list of samples.
 
@@ -91,11 +95,12 @@ def make_train_loader(
         filter_empty: leave out images without objects.
         output_dir: folder of the list of files that cannot be used, and of a drawn seed.
         max_bad_files: largest share of such images before the run stops.
+        taught: tasks with a teacher, for which no image needs labels; captions are no such task.
     """
     datasets = [_training_records(name, filter_empty=filter_empty) for name in names]
     if ratios:
         check_ratios(ratios, len(datasets))
-    _check_targets(names, datasets, mapper)
+    _check_targets(names, datasets, mapper, taught)
     sizes = [len(records) for records in datasets]
     bad_files = _bad_files(output_dir, "bad_files.txt", sum(sizes), max_bad_files)
     if start == 0:
@@ -287,22 +292,26 @@ def _reset(bad_files: BadFiles) -> None:
 
 
 def _check_targets(
-    names: Sequence[str], datasets: Sequence[Sequence[Record]], mapper: Mapper
+    names: Sequence[str],
+    datasets: Sequence[Sequence[Record]],
+    mapper: Mapper,
+    taught: Collection[str],
 ) -> None:
-    """Check that every task has targets and that the data sets share their classes."""
+    """Check that every task has targets or a teacher, and that data sets share their classes."""
     shared_classes(names, "thing_classes", where="json_file")
     warn_about_unlabeled(names)
     if not isinstance(mapper, MultiTaskMapper):
         return
-    missing = set(mapper.tasks)
+    missing = set(mapper.tasks) - (set(taught) - {"caption"})
     for record in (record for records in datasets for record in records):
-        missing -= known_targets(record)
         if not missing:
             return
-    raise DataError(
-        f"MODEL.YOLOR.TASKS has {', '.join(sorted(missing))}, but no image of {', '.join(names)} "
-        "has such targets"
-    )
+        missing -= known_targets(record)
+    if missing:
+        raise DataError(
+            f"MODEL.YOLOR.TASKS has {', '.join(sorted(missing))}, but no image of "
+            f"{', '.join(names)} has such targets"
+        )
 
 
 def shared_classes(names: Sequence[str], key: str, *, where: str) -> list[str] | None:

@@ -133,10 +133,12 @@ class SemanticHead(nn.Module):
 
     def misfit(self, teacher: nn.Module) -> str:
         """Why maps cannot be compared with those of another head; "" if they can."""
-        other = getattr(teacher, "num_named_classes", self.num_named_classes)
-        if other == self.num_named_classes:
+        if not isinstance(teacher, SemanticHead):
+            return f"its semantic head is {type(teacher).__name__}"
+        if teacher.num_named_classes == self.num_named_classes:
             return ""
-        return f"its maps have {other} classes, those of the network {self.num_named_classes}"
+        own, other = self.num_named_classes, teacher.num_named_classes
+        return f"its maps have {other} classes, those of the network {own}"
 
     def losses_against(self, logits: Tensor, teacher: Tensor) -> dict[str, Tensor]:
         """Weighted loss against the map of a teacher (N, S, h, w), at any resolution."""
