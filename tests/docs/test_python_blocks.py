@@ -62,6 +62,7 @@ REST = {  # documents, and a variable that their code sets
     "README.md": "model",
     "docs/internals/architecture.md": "backbone",
     "docs/guides/train.md": "cfg",
+    "docs/guides/teacher.md": "register_images",
     "docs/reference/trainer.md": "MyTrainer",
     "docs/get_started.md": "prediction",
     "docs/guides/from_ultralytics.md": "predictor",

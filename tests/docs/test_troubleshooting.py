@@ -20,7 +20,9 @@ from yolor_d2.checkpoint.run_folder import RunFolder
 from yolor_d2.checkpoint.saving import save_checkpoint
 from yolor_d2.checkpoint.weights import read_weights
 from yolor_d2.data.checks import dataset as checks
+from yolor_d2.engine.options import YacsRunOptions
 from yolor_d2.engine.step import TrainStep
+from yolor_d2.engine.teacher import check_fit
 from yolor_d2.errors import FAMILIES, PAGE, WebError
 from yolor_d2.export import bundle
 from yolor_d2.export.runner.runner_graphs import open_graph
@@ -132,6 +134,13 @@ def damaged_checkpoint() -> object:
     with open("last.pth", "ab") as file:
         file.write(b"x")
     return read_weights("last.pth")
+
+
+@of("WEIGHTS")
+def teacher_of_other_classes() -> object:
+    options = YacsRunOptions(output_dir="", max_iter=1, teacher_weights="last.pt")
+    network = Mock(metadata={"thing_classes": ["dog", "cat"]})
+    return check_fit("detection", options, Mock(), network, {"thing_classes": ["cat", "dog"]})
 
 
 class Attack:

@@ -132,13 +132,7 @@ def build_teacher(
     tasks = _taught_tasks(options, model, network, tokenizer)
     classes = describe_classes(map(read_metadata, dict.fromkeys(datasets)))["classes"]
     for task in tasks:
-        reason = _other_classes(task, classes, network) or model.heads[task].misfit(
-            network.model.heads[task]
-        )
-        if reason:
-            raise CheckpointError(
-                f"{key} {path}: {reason}; {options.key('teacher_tasks')} can leave out {task}"
-            )
+        check_fit(task, options, model.heads[task], network, classes)
     logger.info("teacher of %s: %s", ", ".join(tasks), path)
     return Teacher(
         network.model,
@@ -180,11 +174,29 @@ def _why_not(task: str, model: YOLOR, teacher: YOLOR, tokenizer: Tokenizer | Non
     head = model.heads[task]
     if not hasattr(head, "misfit"):
         return f"{type(head).__name__} cannot learn from a teacher"
-    if task == "caption" and head.self_critical is not None:
+    if task == "caption" and getattr(head, "self_critical", None) is not None:
         return "MODEL.CAPTION_HEAD.SCST trains on the network's own captions"
     if task == "caption" and teacher.tokenizer != tokenizer:
         return "it has another tokenizer, TOKENIZER.MODEL can be the tokenizer.model of its run"
     return ""
+
+
+def check_fit(
+    task: str, options: RunOptions, head: Any, network: Network, classes: dict[str, list[Any]]
+) -> None:
+    """Raise a CheckpointError if a task of a teacher does not fit a head, or the classes.
+
+    Args:
+        task: that is taught.
+        options: of the run.
+        head: in training.
+        network: the teacher.
+        classes: names by kind, of the data.
+    """
+    reason = _other_classes(task, classes, network)
+    if reason := reason or head.misfit(network.model.heads[task]):
+        key, tasks = options.key("teacher_weights"), options.key("teacher_tasks")
+        raise CheckpointError(f"{key} {options.teacher_weights}: {reason}; {tasks} can omit {task}")
 
 
 def _other_classes(task: str, classes: dict[str, list[Any]], network: Network) -> str:

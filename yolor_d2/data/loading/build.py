@@ -89,8 +89,7 @@ def make_train_loader(
         seed: random seed of the run; negative: drawn at the start of the run, and kept in a file
             in output_dir, so that a resumed run has the same samples.
         ratios: share of the samples from each data set; empty weights all images equally.
-        start: position of the first sample in the run. The samples are those that a loader
-            started at 0 yields from this position on.
+        start: position of the first sample in the run; what is at a position does not depend on it.
         mosaic_until: position from which no mosaics are made.
         filter_empty: leave out images without objects.
         output_dir: folder of the list of files that cannot be used, and of a drawn seed.
@@ -102,10 +101,9 @@ def make_train_loader(
         check_ratios(ratios, len(datasets))
     _check_targets(names, datasets, mapper, taught)
     sizes = [len(records) for records in datasets]
-    bad_files = _bad_files(output_dir, "bad_files.txt", sum(sizes), max_bad_files)
-    if start == 0:
-        _reset(bad_files)
-    seed = seed if seed >= 0 else _drawn_seed(Path(output_dir) / SEED_FILE, is_new=start == 0)
+    total, is_new = sum(sizes), start == 0
+    bad_files = _bad_files(output_dir, "bad_files.txt", total, max_bad_files, is_new=is_new)
+    seed = seed if seed >= 0 else _drawn_seed(Path(output_dir) / SEED_FILE, is_new=is_new)
     shares = list(ratios) or None
     sampler = RunSampler(
         IndexStream(sizes, ratios=shares, seed=seed),
@@ -183,8 +181,7 @@ def make_test_loader(
         records = [records[k * len(records) // number] for k in range(number)]
     records = DatasetFromList(records, copy=False, serialize=True)
     name = f"bad_files_{dataset_name}.txt"
-    bad_files = _bad_files(output_dir, name, len(records), max_bad_files)
-    _reset(bad_files)
+    bad_files = _bad_files(output_dir, name, len(records), max_bad_files, is_new=True)
     return TestLoader(
         DataLoader(
             TestSet(records, mapper=mapper, bad_files=bad_files),
@@ -280,15 +277,16 @@ def _mapper_class(cfg: CfgNode) -> type:
     return known[name]
 
 
-def _bad_files(folder: str, name: str, total: int, max_fraction: float) -> BadFiles:
-    return BadFiles(path=Path(folder) / name, total=total, max_fraction=max_fraction)
-
-
-def _reset(bad_files: BadFiles) -> None:
-    """Clear the list of an earlier run before any process adds to it."""
-    if comm.is_main_process():
-        bad_files.reset()
-    comm.synchronize()
+def _bad_files(
+    folder: str, name: str, total: int, max_fraction: float, *, is_new: bool
+) -> BadFiles:
+    """The list of bad files; that of an earlier run is cleared before any process adds to it."""
+    bad_files = BadFiles(path=Path(folder) / name, total=total, max_fraction=max_fraction)
+    if is_new:
+        if comm.is_main_process():
+            bad_files.reset()
+        comm.synchronize()
+    return bad_files
 
 
 def _check_targets(

@@ -6,6 +6,14 @@ on a canvas, whose pixels are the unit of boxes. N is the number of images in a 
 Semantic heads are registered in detectron2's `SEM_SEG_HEADS_REGISTRY` and keep its contract:
 `forward(features, targets=None) -> (logits, losses)`, with `ignore_value`, the label of pixels
 without a target. Without targets, or in evaluation mode, losses are {}.
+
+Optional: a head that can learn from a teacher, another network, has `misfit(teacher) -> str`: why
+the predictions of the teacher's head cannot be compared with its own, "" if they can. And it has
+`losses_against(predictions, teacher, ...) -> dict` of weighted scalars whose names end in
+"_teacher", for its own outputs and those of the teacher's head. Detection and mask heads also get
+the `SurePoints` that `sure_points(predictions, threshold)` of the teacher's detection head returns.
+Caption heads have no `losses_against`: their `losses` have an argument `teacher`, the `text_logits`
+of the teacher's head.
 """
 
 from detectron2.config import CfgNode
