@@ -70,6 +70,8 @@ CHANGED = {
     "compile_mode": "reduce-overhead",
     "loss_factors": [["loss_box", 2.0, 0.5]],
     "gradient_shares": [["detection", 2.0]],
+    "teacher_tasks": ["detection"],
+    "teacher_score_thresh": 0.5,
     "nonfinite": "skip",
     "eval_weights": "raw",
     "freeze": ["backbone"],
@@ -89,6 +91,7 @@ def _other(value: object) -> object:
         ("nonfinite", "hope", "must be one of stop, skip, not hope"),
         ("accum_steps", 0, "is 0; it must be at least 1"),
         ("max_minutes", -0.5, "is -0.5; it must not be negative"),
+        ("teacher_score_thresh", 2.0, "is 2.0; it must be between 0 and 1"),
         ("eval_weights", "best", "must be one of ema, raw, not best"),
     ],
 )

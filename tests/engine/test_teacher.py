@@ -223,8 +223,6 @@ def test_refusals(configure: Configure, teacher_file: Path, tmp_path: Path) -> N
         Trainer(configure("run", WEIGHTS, str(tmp_path / "none.pth")))
     with pytest.raises(ConfigError, match=r"SOLVER\.TEACHER\.TASKS has boxes; it may have det"):
         Trainer(configure("run", WEIGHTS, str(teacher_file), "SOLVER.TEACHER.TASKS", ["boxes"]))
-    with pytest.raises(ConfigError, match=r"SCORE_THRESH is 2\.0; it must be between 0 and 1"):
-        Trainer(configure("run", THRESHOLD, 2.0))
 
 
 def test_what_is_not_taught_is_logged(

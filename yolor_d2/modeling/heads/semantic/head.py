@@ -102,8 +102,8 @@ class SemanticHead(nn.Module):
 
     def forward(
         self, features: Features, targets: Tensor | None = None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits and losses, as from detectron2's semantic heads.
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Losses or logits, as from detectron2's semantic heads.
 
         Args:
             features: feature maps of the backbone.
@@ -111,12 +111,11 @@ class SemanticHead(nn.Module):
                 or one in between.
 
         Returns:
-            In training (logits (N, S, h, w) at `common_stride`, losses), else (logits (N, S, H, W)
-            at the size of the canvas, {}).
+            In training (None, losses), else (logits (N, S, H, W) at the size of the canvas, {}).
         """
         logits = self.logits(features)
         if self.training:
-            return logits, self.losses(logits, targets)
+            return None, self.losses(logits, targets)
         scale = float(self.common_stride)
         return F.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False), {}
 
