@@ -17,6 +17,8 @@ from yolor_d2.engine.optim.optimizer import make_optimizer
 from yolor_d2.engine.options import RunOptions
 from yolor_d2.engine.rng_state import random_state
 from yolor_d2.engine.trainer import Trainer
+from yolor_d2.modeling.objects import TeacherOutputs
+from yolor_d2.modeling.views import View
 
 from ..modeling.factory import random_batch, tiny_model
 from ..small_runs import Configure
@@ -89,6 +91,26 @@ def test_a_trial_leaves_weights_as_they_are(monkeypatch: pytest.MonkeyPatch) -> 
     assert_equal(dict(model.named_parameters()), before)
     assert any(state["exp_avg"].any() for state in trial.optimizer.state.values())
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_trial_includes_the_teacher(small_gpu: list[int]) -> None:
+    """Its forward pass takes memory as well."""
+    model, views = tiny_model(("detection",)), []
+
+    def teacher(view: View) -> TeacherOutputs:
+        views.append(view)
+        return TeacherOutputs()
+
+    size = largest_batch(
+        model=lambda: model,
+        optimizer=lambda prepared: make_optimizer(prepared, lr=1.0, weight_decay=0.1),
+        options=RunOptions(output_dir="", max_iter=1),
+        loader=lambda: [random_batch()],
+        device="cpu",
+        teacher=lambda taught: teacher if taught is model else None,
+    )
+    assert size == FITS
+    assert {len(view.images) for view in views} == set(range(1, FITS + 1))
 
 
 def test_a_size_without_a_margin_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from yolor_d2.errors import CheckpointError, ConfigError, DataError, OutputError
 from yolor_d2.modeling import YOLOR
 from yolor_d2.tasks import TASKS
 
+from ..inference.test_published import published_state
 from ..modeling.factory import random_batch, tiny_model
 from ..small_runs import Configure, small_config
 from .test_lazy import run_lazy
@@ -152,25 +154,43 @@ def test_a_teacher_is_no_part_of_the_network(configure: Configure, teacher_file:
     assert found[1]["teacher"] == {"file": "model_final.pth", "sha256": digest}
 
 
+@pytest.fixture
+def photos(toy_root: Path) -> Iterator[Callable[..., str]]:
+    """Registers the training images without labels, and returns the name."""
+
+    def add(classes: list[str]) -> str:
+        register_images("photos", toy_root / "toy_scenes" / "train", thing_classes=classes)
+        return "photos"
+
+    yield add
+    DatasetCatalog.remove("photos")
+    MetadataCatalog.remove("photos")
+
+
 def test_data_without_labels(
-    configure: Configure, toy_root: Path, toy_sets: tuple[str, str], teacher_file: Path
+    configure: Configure, photos: Callable[..., str], toy_sets: tuple[str, str], teacher_file: Path
 ) -> None:
     """Class names are those of the metadata; without a teacher, such data are refused."""
-    classes = MetadataCatalog.get(toy_sets[0]).thing_classes
-    register_images("unlabeled", toy_root / "toy_scenes" / "train", thing_classes=classes)
-    try:
-        cfg = configure("run", *BOXES, *ONE_STEP)
-        cfg.DATASETS.TRAIN = ("unlabeled",)
-        with pytest.raises(DataError, match="no image of unlabeled has such targets"):
-            run(cfg)
-        cfg.SOLVER.TEACHER.WEIGHTS = str(teacher_file)
-        trainer, _ = run(cfg)
-        losses = {n: v for n, (v, _) in trainer.storage.latest().items() if n.startswith("loss_")}
-        assert losses["loss_cls_teacher"] > 0
-        assert losses["loss_cls"] == losses["loss_box"] == 0
-    finally:
-        DatasetCatalog.remove("unlabeled")
-        MetadataCatalog.remove("unlabeled")
+    cfg = configure("run", *BOXES, *ONE_STEP)
+    cfg.DATASETS.TRAIN = (photos(MetadataCatalog.get(toy_sets[0]).thing_classes),)
+    with pytest.raises(DataError, match="no image of photos has such targets"):
+        run(cfg)
+    cfg.SOLVER.TEACHER.WEIGHTS = str(teacher_file)
+    trainer, _ = run(cfg)
+    losses = {n: v for n, (v, _) in trainer.storage.latest().items() if n.startswith("loss_")}
+    assert losses["loss_cls_teacher"] > 0
+    assert losses["loss_cls"] == losses["loss_box"] == 0
+
+
+def test_a_published_network_teaches(
+    configure: Configure, photos: Callable[..., str], tmp_path: Path
+) -> None:
+    torch.save(published_state(), tmp_path / "v9-t.pt")
+    cfg = configure("run", *BOXES, *ONE_STEP, WEIGHTS, str(tmp_path / "v9-t.pt"))
+    coco = MetadataCatalog.get("coco_2017_val").thing_classes
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (photos(coco),), ()
+    losses = run(cfg)[0].storage.latest()
+    assert losses["loss_box_teacher"][0] > 0
 
 
 def test_lazy_configurations(toy_sets: tuple[str, str], teacher_file: Path, tmp_path: Path) -> None:
