@@ -12,15 +12,16 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
+from PIL import Image
 from pycocotools import mask as mask_util
 
 from yolor_d2.config import add_yolor_config
-from yolor_d2.data import build_train_loader, register_coco_multitask
+from yolor_d2.data import build_train_loader, register_coco_multitask, register_images
 from yolor_d2.data.catalog.categories import Categories
 from yolor_d2.data.catalog.datasets import read_categories
 from yolor_d2.errors import DataError
 
-from ..coco_files import KINDS, LISTED, SEMANTIC, SIZES, THINGS, Album
+from ..coco_files import KINDS, LISTED, SEMANTIC, SIZES, THINGS, Album, restored_catalogs
 
 Json = dict[str, Any]
 
@@ -352,3 +353,27 @@ def test_invalid_categories_are_refused_at_registration(
         register_coco_multitask("bad", tmp_path, instances_json=path)
     assert str(path) in str(error.value)
     assert "bad" not in DatasetCatalog
+
+
+def test_images_without_labels(tmp_path: Path) -> None:
+    """Subfolders are searched, and other files ignored."""
+    for name in ("b.png", "a/2.JPG", "a/1.png"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30)).save(path)
+    (tmp_path / "photos" / "notes.txt").touch()
+    (tmp_path / "empty").mkdir()
+    with restored_catalogs():
+        register_images("photos", tmp_path / "photos", thing_classes=["ball"])
+        records = DatasetCatalog.get("photos")
+        assert [r["image_id"] for r in records] == ["a/1.png", "a/2.JPG", "b.png"]
+        assert records[1] == {
+            "file_name": str(tmp_path / "photos" / "a" / "2.JPG"),
+            "image_id": "a/2.JPG",
+            "height": 30,
+            "width": 40,
+        }
+        assert MetadataCatalog.get("photos").thing_classes == ["ball"]
+        register_images("nothing", tmp_path / "empty")
+        with pytest.raises(DataError, match="empty: there are no images"):
+            DatasetCatalog.get("nothing")
