@@ -12,6 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from yolor_d2.checkpoint.saving import load_checkpoint, sidecar_path
 from yolor_d2.data import register_images
+from yolor_d2.engine.task_balance import TaskBalance
 from yolor_d2.engine.teacher import Teacher
 from yolor_d2.engine.trainer import Trainer
 from yolor_d2.errors import CheckpointError, ConfigError, DataError, OutputError
@@ -100,6 +101,18 @@ def test_channels_of_the_teacher_can_have_another_order() -> None:
     swapped = Teacher(other, ["semantic"], threshold=0.0, source={}, swaps_channels=True)
     found = model.training_losses(batch, None, swapped)
     torch.testing.assert_close(found["loss_sem_teacher"], plain["loss_sem_teacher"])
+
+
+def test_gradients_of_the_teacher_are_part_of_the_shares() -> None:
+    """SOLVER.GRADIENT_SHARES measures all gradients that enter the shared maps."""
+    model = tiny_model()
+    balance = TaskBalance(model, [[task, 1.0] for task in TASKS], key="")
+    batch = [{"image": s["image"], "weak_image": s["weak_image"]} for s in random_batch()]
+    losses = model(batch, teacher=teacher_of(tiny_model(seed=1)))
+    with balance.measuring():
+        sum(losses.values()).backward()
+    norms = balance.take_norms(model.device, scale=1.0)
+    assert {task for task, norm in norms.items() if norm > 0} == {*TASKS} - {"caption"}
 
 
 def test_one_to_one_networks_teach_with_all_their_points() -> None:

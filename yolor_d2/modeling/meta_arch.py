@@ -268,13 +268,10 @@ class YOLOR(nn.Module):
                 masks = outputs["mask"] = self.mask_head(features)
                 losses |= self.mask_head.losses(masks, view.objects, assignment, view.masks)
         if "semantic" in view.tasks:
-            head = self.semantic_head
-            with training_flag(head):
-                if "semantic" in view.teacher.heads:
-                    maps = outputs["semantic"] = head.logits(features)
-                    losses |= head.losses(maps, view.labels)
-                else:
-                    losses |= head(features, view.labels)[1]
+            kept = {"keep_logits": True} if "semantic" in view.teacher.heads else {}
+            with training_flag(self.semantic_head):
+                outputs["semantic"], found = self.semantic_head(features, view.labels, **kept)
+            losses |= found
         if "caption" in view.tasks:
             objects = view.objects if view.objects_complete else None
             tokens = self.visual_tokens(

@@ -12,9 +12,9 @@ the predictions of the teacher's head cannot be compared with its own, "" if the
 `losses_against(predictions, teacher, ...) -> dict` of weighted scalars whose names end in
 "_teacher", for its own outputs and those of the teacher's head. Detection and mask heads also get
 the `SurePoints` that `sure_points(predictions, threshold)` of the teacher's detection head returns.
-The outputs of a semantic head are the maps of `logits(features)`, for which it also has
-`losses(maps, targets)`. Caption heads have no `losses_against`: their `losses` have an argument
-`teacher`, the `text_logits` of the teacher's head.
+The outputs of a semantic head are the logits that it returns in training with `keep_logits=True`.
+Caption heads have no `losses_against`: their `losses` have an argument `teacher`, the `text_logits`
+of the teacher's head.
 """
 
 from detectron2.config import CfgNode

@@ -101,7 +101,7 @@ class SemanticHead(nn.Module):
         return maps if self.training else maps[:, : self.num_named_classes]
 
     def forward(
-        self, features: Features, targets: Tensor | None = None
+        self, features: Features, targets: Tensor | None = None, *, keep_logits: bool = False
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Losses or logits, as from detectron2's semantic heads.
 
@@ -109,13 +109,14 @@ class SemanticHead(nn.Module):
             features: feature maps of the backbone.
             targets: labels (N, H, W) for training, at the resolution of the canvas, of the logits,
                 or one in between.
+            keep_logits: whether to return the logits (N, S, h, w) in training too.
 
         Returns:
             In training (None, losses), else (logits (N, S, H, W) at the size of the canvas, {}).
         """
         logits = self.logits(features)
         if self.training:
-            return None, self.losses(logits, targets)
+            return logits if keep_logits else None, self.losses(logits, targets)
         scale = float(self.common_stride)
         return F.interpolate(logits, scale_factor=scale, mode="bilinear", align_corners=False), {}
 
