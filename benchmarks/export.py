@@ -79,7 +79,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="NAME",
-        help="registered data set for int8 and for metrics (default: random images, no metrics)",
+        help="registered data set for metrics (default: random images, no metrics)",
+    )
+    parser.add_argument(
+        "--calibrate", metavar="NAME", help="registered data set for int8 (default: that of --data)"
     )
     parser.add_argument(
         "--size",
@@ -105,13 +108,23 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     try:
         for name in args.forms:
             FORMS[name].check()
-        require_registered([args.data] if args.data else [])
+        require_registered([name for name in (args.data, args.calibrate) if name])
         with cpu_threads(args.threads), tempfile.TemporaryDirectory() as folder:
             result = measure(args, Path(folder))
     except (ValueError, OSError) as error:
         raise SystemExit(f"benchmark export: {error}") from None
     print_result(result)
-    keys = ("weights", "config_file", "forms", "data", "size", "batch", "repeats", "threads")
+    keys = (
+        "weights",
+        "config_file",
+        "forms",
+        "data",
+        "calibrate",
+        "size",
+        "batch",
+        "repeats",
+        "threads",
+    )
     keys += ("cpu_time",)
     return {"settings": {key: getattr(args, key) for key in keys}, **result.as_json()}
 
@@ -211,8 +224,8 @@ def _exported(network: Network, args: argparse.Namespace, folder: Path) -> dict[
             size = args.size[0]
             random = random_inputs(network.model, batch=1, height=size, width=size)
             feeds = [{key: value.numpy() for key, value in random.items()}]
-            if args.data:
-                feeds = calibration_feeds(network, args.data)
+            if data := args.calibrate or args.data:
+                feeds = calibration_feeds(network, data)
         convert(folders[name], FORMS[name], feeds)
     return folders
 
