@@ -114,19 +114,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise SystemExit(f"benchmark export: {error}") from None
     print_result(result)
-    keys = (
-        "weights",
-        "config_file",
-        "forms",
-        "data",
-        "calibrate",
-        "size",
-        "batch",
-        "repeats",
-        "threads",
-    )
-    keys += ("cpu_time",)
-    return {"settings": {key: getattr(args, key) for key in keys}, **result.as_json()}
+    keys = ["weights", "config_file", "forms", "data", "calibrate", "size", "batch", "repeats"]
+    settings = {key: getattr(args, key) for key in (*keys, "threads", "cpu_time")}
+    return {"settings": settings, **result.as_json()}
 
 
 @torch.no_grad()
