@@ -1,10 +1,11 @@
-"""Exported networks, compared with PyTorch: forward pass, whole images and, with data, metrics."""
+"""Exported networks, compared with PyTorch: forward pass, parts of whole images, size, metrics."""
 
 import argparse
-import json
 import shutil
+import statistics
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import torch
 from detectron2.data import Metadata
 from detectron2.modeling import build_model
 
+from yolor_d2.data.catalog.records import read_records
 from yolor_d2.data.catalog.registered import require_registered
-from yolor_d2.data.views.transforms import resize_long_side, to_planes
 from yolor_d2.engine.network_evaluation import evaluate_images
 from yolor_d2.export.bundle import Form, calibration_feeds, convert, export, load_runner
 from yolor_d2.export.evaluation import (
@@ -23,21 +24,30 @@ from yolor_d2.export.evaluation import (
     NetworkModel,
     PixelMapper,
     TimedModel,
-    row_of,
+    metrics_of,
     tasks_of,
 )
 from yolor_d2.export.graphs import SUFFIXES, VISION, open_graph, parts_of, random_inputs
-from yolor_d2.inference.loading import Network, Recipe, load_network
+from yolor_d2.inference.loading import Network, load_network
 from yolor_d2.inference.yaml_recipe import YamlRecipe
 from yolor_d2.model_zoo import get_config_file, load_config
 from yolor_d2.modeling.deploy import deploy, to_channels_last
-from yolor_d2.modeling.meta_arch import YOLOR
 
 from .model import DEFAULT_CONFIG
-from .model_setting import Result, Table, calibrate, cpu_threads, time_in_turns, time_rows
+from .model_setting import (
+    Aim,
+    Result,
+    Row,
+    Table,
+    calibrate,
+    cpu_threads,
+    speedup,
+    time_in_turns,
+    time_rows,
+)
 from .options import add_repeats, add_threads
 from .printing import print_result
-from .timing import Job
+from .timing import Clock, Job
 
 NCHW, NHWC, ONNX = "PyTorch", "PyTorch, channels_last", "onnxruntime"
 FORMS = {
@@ -49,6 +59,8 @@ FORMS = {
     "OpenVINO, int8": Form("openvino", "int8"),
     "OpenVINO, int8, end to end": Form("openvino", "int8", end_to_end=True),
 }
+PICTURES = 10  # of the data set, in each repeat
+INT8_SPEEDUP, INT8_LOSS = 2.5, 0.5  # aims: over PyTorch, and in box AP
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,12 +74,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"configuration of an untrained network ({DEFAULT_CONFIG})",
     )
     parser.add_argument(
-        "--forms", nargs="+", choices=list(FORMS), default=[ONNX], help=f"exports ({ONNX})"
+        "--forms", nargs="+", choices=list(FORMS), default=[*FORMS], help="exports (all)"
     )
     parser.add_argument(
         "--data",
         metavar="NAME",
-        help="registered data set for int8 and for metrics (default: random images, no metrics)",
+        help="registered data set for metrics (default: random images, no metrics)",
+    )
+    parser.add_argument(
+        "--calibrate", metavar="NAME", help="registered data set for int8 (default: that of --data)"
     )
     parser.add_argument(
         "--size",
@@ -79,6 +94,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch", type=int, nargs="+", default=[1], metavar="N", help="images per batch (1)"
     )
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="measure CPU time instead of wall time, for busy machines and --threads 1",
+    )
     add_repeats(parser)
     add_threads(parser)
 
@@ -88,14 +108,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     try:
         for name in args.forms:
             FORMS[name].check()
-        require_registered([args.data] if args.data else [])
+        require_registered([name for name in (args.data, args.calibrate) if name])
         with cpu_threads(args.threads), tempfile.TemporaryDirectory() as folder:
             result = measure(args, Path(folder))
     except (ValueError, OSError) as error:
         raise SystemExit(f"benchmark export: {error}") from None
     print_result(result)
-    keys = ("weights", "config_file", "forms", "data", "size", "batch", "repeats", "threads")
-    return {"settings": {key: getattr(args, key) for key in keys}, **result.as_json()}
+    keys = ["weights", "config_file", "forms", "data", "calibrate", "size", "batch", "repeats"]
+    settings = {key: getattr(args, key) for key in (*keys, "threads", "cpu_time")}
+    return {"settings": settings, **result.as_json()}
 
 
 @torch.no_grad()
@@ -105,8 +126,29 @@ def measure(args: argparse.Namespace, folder: Path) -> Result:
     model = network.model
     if model.mask_head is not None:
         model.mask_head.mask_format = "dense"  # as in the runner
+    clock = time.process_time if args.cpu_time else time.perf_counter
     folders = _exported(network, args, folder)
-    tables = []
+    tables, aims = _forward_passes(network, folders, args, clock)
+    models: dict[str, TimedModel] = {NHWC: NetworkModel(network, clock=clock)}
+    for name, path in folders.items():
+        runner = load_runner().Runner(path, threads=args.threads, clock=clock)
+        models[name] = ExportedModel(runner)
+    rows = _whole_images(models, _pictures(network, args.data), args.repeats)
+    parameters = sum(each.nbytes for each in model.state_dict().values())
+    sizes = {NHWC: parameters} | {name: _bytes_of(path) for name, path in folders.items()}
+    rows = {name: {"MB": sizes[name] / 1e6, **row} for name, row in rows.items()}
+    if args.data:
+        for name, timed in models.items():
+            rows[name] |= _metrics(timed, args.data, tasks_of(runner.facts))
+        aims += _accuracy_aims(rows)
+    return Result([*tables, Table("whole images", rows)], aims)
+
+
+def _forward_passes(
+    network: Network, folders: Mapping[str, Path], args: argparse.Namespace, clock: Clock
+) -> tuple[list[Table], list[Aim]]:
+    """Time the network without post-processing and captions."""
+    model = network.model
     fastest = to_channels_last(deploy(model))
     part = parts_of(model)[VISION]
     graphs = {
@@ -116,6 +158,7 @@ def measure(args: argparse.Namespace, folder: Path) -> Result:
         for name, path in folders.items()
         if not FORMS[name].end_to_end
     }
+    tables, aims = [], []
     for size in args.size:
         for batch in args.batch:
             inputs = random_inputs(model, batch=batch, height=size, width=size)
@@ -125,11 +168,37 @@ def measure(args: argparse.Namespace, folder: Path) -> Result:
                 NCHW: partial(part.module, *arguments),
                 **{name: partial(graph, *arguments) for name, graph in graphs.items()},
             }
-            tables.append(_timed(f"forward, {batch} x {size} x {size}", jobs, args.repeats))
-    tables.append(_whole_images(fastest, network.recipe, folders, args))
-    if args.data:
-        tables.append(_metrics(network, folders, args))
-    return Result(tables, [])
+            times = time_in_turns(
+                jobs, repeats=args.repeats, device=torch.device("cpu"), clock=clock
+            )
+            table = Table(f"forward, {batch} x {size} x {size}", time_rows(times, base=NHWC))
+            tables.append(table)
+            for name, row in table.rows.items():
+                if name in FORMS and FORMS[name].precision == "int8":
+                    text = f"{name} at least {INT8_SPEEDUP} times as fast as {NHWC}, {table.title}"
+                    value = row["times as fast"]
+                    aims.append(Aim(text, value, value >= INT8_SPEEDUP))
+    return tables, aims
+
+
+def _accuracy_aims(rows: Mapping[str, Row]) -> list[Aim]:
+    if "box AP" not in rows[NHWC]:
+        return []
+    losses = {
+        name: rows[NHWC]["box AP"] - row["box AP"]
+        for name, row in rows.items()
+        if name in FORMS and FORMS[name].precision == "int8"
+    }
+    return [
+        Aim(f"{name} loses at most {INT8_LOSS} box AP", loss, loss <= INT8_LOSS)
+        for name, loss in losses.items()
+    ]
+
+
+def _bytes_of(folder: Path) -> int:
+    """Size of all graphs."""
+    suffixes = (".onnx", ".data", ".xml", ".bin")
+    return sum(path.stat().st_size for path in folder.iterdir() if path.suffix in suffixes)
 
 
 def _exported(network: Network, args: argparse.Namespace, folder: Path) -> dict[str, Path]:
@@ -145,31 +214,24 @@ def _exported(network: Network, args: argparse.Namespace, folder: Path) -> dict[
             size = args.size[0]
             random = random_inputs(network.model, batch=1, height=size, width=size)
             feeds = [{key: value.numpy() for key, value in random.items()}]
-            if args.data:
-                feeds = calibration_feeds(network, args.data)
+            if data := args.calibrate or args.data:
+                feeds = calibration_feeds(network, data)
         convert(folders[name], FORMS[name], feeds)
     return folders
 
 
-def _metrics(network: Network, folders: Mapping[str, Path], args: argparse.Namespace) -> Table:
-    """Evaluate PyTorch and the exported files on a data set, with the times of the same runs."""
-    rows = {}
-    models: dict[str, TimedModel] = {NHWC: NetworkModel(network)}
-    for name, path in folders.items():
-        models[name] = ExportedModel(load_runner().Runner(path, threads=args.threads))
-    facts = json.loads((next(iter(folders.values())) / "model.json").read_text("utf-8"))
-    for name, model in models.items():
-        with tempfile.TemporaryDirectory() as output:
-            results = evaluate_images(
-                model,
-                args.data,
-                tasks=tasks_of(facts),
-                mapper=PixelMapper(),
-                output_dir=output,
-                settings={"meteor": False},
-            )
-        rows[name] = row_of(results, model)
-    return Table(args.data, rows)
+def _metrics(model: TimedModel, data: str, tasks: Sequence[str]) -> Row:
+    """Evaluate a model on a data set."""
+    with tempfile.TemporaryDirectory() as output:
+        results = evaluate_images(
+            model,
+            data,
+            tasks=tasks,
+            mapper=PixelMapper(),
+            output_dir=output,
+            settings={"meteor": False},
+        )
+    return metrics_of(results)
 
 
 def _network(args: argparse.Namespace) -> Network:
@@ -186,33 +248,37 @@ def _network(args: argparse.Namespace) -> Network:
     return Network(deploy(model), tuple(recipe.tasks), recipe, Metadata())
 
 
+def _pictures(network: Network, data: str | None) -> list[np.ndarray]:
+    """Images of the data set, or a random one."""
+    if data:
+        read = PixelMapper()
+        return [read(record)["pixels"] for record in read_records(data)[:PICTURES]]
+    size = network.recipe.test_size
+    image = random_inputs(network.model, batch=1, height=size * 3 // 4, width=size)["images"][0]
+    return [np.ascontiguousarray(image.permute(1, 2, 0).numpy())]
+
+
 def _whole_images(
-    model: YOLOR, recipe: Recipe, folders: Mapping[str, Path], args: argparse.Namespace
-) -> Table:
-    """Time everything from an image to its boxes, masks, maps and caption."""
-    runners = {
-        name: load_runner().Runner(path, threads=args.threads) for name, path in folders.items()
+    models: Mapping[str, TimedModel], pictures: Sequence[np.ndarray], repeats: int
+) -> dict[str, Row]:
+    """Medians of the parts of a prediction, and the speedup of the graph.
+
+    Models take turns, so that other load affects all of them equally.
+    """
+    turns: dict[str, list[Row]] = {name: [] for name in models}
+    for model in models.values():
+        model.predict(pictures[0])  # to warm up
+    for _ in range(repeats):
+        for name, model in models.items():
+            model.seconds.clear()
+            model.images = 0
+            model([{"pixels": pixels} for pixels in pictures])
+            turns[name].append(model.milliseconds())
+    base = [row["graph"] for row in turns[NHWC]]
+    return {
+        name: {
+            **{column: statistics.median(row[column] for row in rows) for column in rows[0]},
+            "times as fast": speedup(base, [row["graph"] for row in rows]),
+        }
+        for name, rows in turns.items()
     }
-    size = recipe.test_size
-    image = random_inputs(model, batch=1, height=size * 3 // 4, width=size)["images"][0]
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-
-    def eager() -> None:
-        resized = torch.from_numpy(to_planes(resize_long_side(pixels, size)))
-        height, width = pixels.shape[:2]
-        model([{"image": resized, "height": height, "width": width}])
-
-    found = model([{"image": image, "height": image.shape[1], "width": image.shape[2]}])[0]
-    objects = len(found["instances"]) if "instances" in found else 0
-    head = model.caption_head
-    beams = head.decoding.beam_size if head is not None else 0
-    title = f"an image of {size} x {size * 3 // 4}, {objects} objects, {beams} beams"
-    jobs: dict[str, Job] = {
-        f"runner.py, {name}": partial(runner, pixels) for name, runner in runners.items()
-    }
-    return _timed(title, {NHWC: eager, **jobs}, args.repeats)
-
-
-def _timed(title: str, jobs: dict[str, Job], repeats: int) -> Table:
-    times = time_in_turns(jobs, repeats=repeats, device=torch.device("cpu"))
-    return Table(title, time_rows(times, base=next(iter(jobs))))

@@ -110,9 +110,14 @@ def device_clock(device: torch.device) -> Clock:
 
 
 def time_in_turns(
-    jobs: Mapping[str, Job], *, repeats: int, device: torch.device, calls: int | None = None
+    jobs: Mapping[str, Job],
+    *,
+    repeats: int,
+    device: torch.device,
+    calls: int | None = None,
+    clock: Clock | None = None,
 ) -> dict[str, list[float]]:
-    """Wall seconds of each job in each repeat.
+    """Seconds of each job in each repeat.
 
     Every repeat runs all jobs, so that other load affects all jobs equally. Each job first runs
     twice: to compile and warm up, and to find how many runs take MIN_TURN seconds.
@@ -122,8 +127,9 @@ def time_in_turns(
         repeats: of all jobs.
         device: whose queue is emptied before a clock is read.
         calls: runs of a job in each repeat; None: as many as take MIN_TURN seconds.
+        clock: returns the time in seconds; None: `device_clock`.
     """
-    now = device_clock(device)
+    now = clock or device_clock(device)
 
     def seconds(job: Job, calls: int) -> float:
         gc.collect()

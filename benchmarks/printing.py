@@ -24,6 +24,11 @@ FORMATS = {  # by column
     "scale": ",.0f",
     "first loss": ".3f",
     "last loss": ".3f",
+    "box AP": ".2f",
+    "mask AP": ".2f",
+    "mIoU": ".2f",
+    "PQ": ".2f",
+    "CIDEr": ".3f",
 }
 DEFAULT_FORMAT = ",.1f"
 

@@ -9,7 +9,7 @@ from detectron2.data import DatasetCatalog
 from benchmarks import evaluation
 from benchmarks.__main__ import main
 
-FEW = ["--images", "6", "--detections", "20", "--processes", "2"]
+FEW = ["--images", "6", "--detections", "20", "--processes", "2", "--repeats", "2"]
 
 
 @pytest.fixture(autouse=True)
@@ -25,14 +25,19 @@ def test_numbers_are_complete(tmp_path: Path, capsys) -> None:
     main(["evaluation", *FEW, "--json", str(path)])
 
     numbers = json.loads(path.read_text())["evaluation"]
-    assert numbers["settings"] == {"images": 6, "detections": 20, "processes": 2}
+    assert numbers["settings"] == {"images": 6, "detections": 20, "processes": 2, "repeats": 2}
     for task in ("bbox", "segm"):
         scoring = numbers["scoring"][task]
         assert scoring["times as fast"] == scoring["pycocotools"] / scoring["yolor_d2"]
         assert 0 < scoring["AP"] < 100
+        assert scoring["seconds on free cores"] > scoring["serial"] > 0
+        assert scoring["parallel"] > 0
     assert all(cost > 0 for cost in numbers["milliseconds_per_image"].values())
     assert len(numbers["milliseconds_per_image"]) == 4
-    assert "at least 2.3 times as fast" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "at least 2.3 times as fast" in out
+    assert "semantic map (from 2 images)" in out
+    assert "2 processes at least 1.8 times as fast as one" in out
     assert DatasetCatalog.list() == before
 
 

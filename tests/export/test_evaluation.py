@@ -77,14 +77,19 @@ def test_the_benchmark(
 
     monkeypatch.setattr(benchmarks.export, "export", already_exported)
     monkeypatch.setattr(benchmarks.model_setting, "MIN_TURN", 0.0)
-    few = ["--size", "64", "96", "--repeats", "1", "--threads", "1"]
+    form = benchmarks.export.ONNX
+    few = ["--forms", form, "--size", "64", "96", "--repeats", "1", "--threads", "1", "--cpu-time"]
     path = tmp_path / "numbers.json"
     run_benchmark(["export", "--weights", str(checkpoint), *few, "--json", str(path)])
 
     forward, _, whole = json.loads(path.read_text())["export"]["tables"]
     assert forward["title"] == "forward, 1 x 64 x 64"
-    names = benchmarks.export.NHWC, benchmarks.export.NCHW, benchmarks.export.ONNX
+    names = benchmarks.export.NHWC, benchmarks.export.NCHW, form
     assert list(forward["rows"]) == list(names)
-    assert list(whole["rows"]) == [names[0], f"runner.py, {names[2]}"]
+    assert list(whole["rows"]) == [names[0], form]
+    exported = whole["rows"][form]
+    assert list(exported) == ["MB", *PARTS, "ms", "times as fast"]
+    assert exported["MB"] > 0.1
+    assert exported["ms"] == pytest.approx(sum(exported[part] for part in PARTS))
     assert all(row["ms"] > 0 for table in (forward, whole) for row in table["rows"].values())
     assert "onnxruntime" in capsys.readouterr().out

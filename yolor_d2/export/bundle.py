@@ -129,7 +129,7 @@ def convert(folder: Path, form: Form, calibration: Iterable[Feeds] = ()) -> None
     facts: Facts = json.loads((folder / MANIFEST).read_text("utf-8"))
     path = folder / facts["graphs"][VISION]
     if form.precision == "int8":
-        quantize(path, calibration)
+        quantize(path, calibration, outputs=form.format == "onnx")
     elif form.precision == "fp16" and form.format == "onnx":
         to_half(path)
     if form.precision != "fp32":

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ from ..modeling.deploy import to_channels_last
 from ..modeling.meta_arch import YOLOR
 from ..modeling.results import make_frames
 from ..structures import SemanticMap
+
+Clock = Callable[[], float]
 
 PARTS = ("preprocess", "graph", "postprocess", "captions")
 METRICS = {  # by column of the table
@@ -51,8 +53,13 @@ class TimedModel(nn.Module):
         images: number of images.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Clock = time.perf_counter) -> None:
+        """
+        Args:
+            clock: returns the time in seconds.
+        """
         super().__init__()
+        self._clock = clock
         self.seconds: dict[str, float] = defaultdict(float)
         self.images = 0
 
@@ -66,9 +73,9 @@ class TimedModel(nn.Module):
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start = self._clock()
         yield
-        self.seconds[part] += time.perf_counter() - start
+        self.seconds[part] += self._clock() - start
 
     def milliseconds(self) -> dict[str, float]:
         """Return the mean time per image of each part, and their sum."""
@@ -79,8 +86,8 @@ class TimedModel(nn.Module):
 class NetworkModel(TimedModel):
     """The network in PyTorch, channels_last."""
 
-    def __init__(self, network: Network) -> None:
-        super().__init__()
+    def __init__(self, network: Network, *, clock: Clock = time.perf_counter) -> None:
+        super().__init__(clock=clock)
         self.model: YOLOR = to_channels_last(network.model)
         self._recipe = network.recipe
 
@@ -152,14 +159,13 @@ def tasks_of(facts: Mapping[str, Any]) -> list[str]:
     return [*tasks, *(["semantic"] if "semantic" in facts["outputs"]["vision"] else [])]
 
 
-def row_of(results: Mapping[str, Any], model: TimedModel) -> dict[str, float]:
-    """Return the metrics that there are, and the milliseconds of an evaluated model."""
-    metrics = {
+def metrics_of(results: Mapping[str, Any]) -> dict[str, float]:
+    """Return the METRICS that there are."""
+    return {
         column: float(results[task][metric])
         for column, (task, metric) in METRICS.items()
         if metric in results.get(task, {})
     }
-    return metrics | model.milliseconds()
 
 
 def table_of(rows: Mapping[str, Mapping[str, float]]) -> str:

@@ -43,16 +43,20 @@ def to_half(path: Path) -> None:
     onnx.save(converted, path)
 
 
-def quantize(path: Path, feeds: Iterable[Feeds]) -> None:
+def quantize(path: Path, feeds: Iterable[Feeds], *, outputs: bool) -> None:
     """Quantize a graph to int8 in place, with the ranges of activations on some images.
 
     Args:
         path: of the graph.
         feeds: inputs of the graph, one for each image.
+        outputs: whether outputs of convolutions are quantized, too, before the activation.
+            onnxruntime computes a convolution in int8 only with a quantized output. OpenVINO fuses
+            convolution, activation and the quantization of the next input, unless another one is
+            between them.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
-    model = onnx.load(path)
+    model, operators = onnx.load(path), QUANTIZED_OPERATORS
     kept = [node.name for node in model.graph.node if not _is_converted(node, excluded=PREDICTORS)]
     logging.disable(logging.WARNING)  # its advice to optimize the graph first
     try:
@@ -61,11 +65,12 @@ def quantize(path: Path, feeds: Iterable[Feeds]) -> None:
             path,
             _Reader(feeds),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=QUANTIZED_OPERATORS,
+            op_types_to_quantize=operators,
             nodes_to_exclude=kept,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            extra_options={"OpTypesToExcludeOutputQuantization": [] if outputs else operators},
         )
     finally:
         logging.disable(logging.NOTSET)

@@ -31,7 +31,7 @@ from ..engine.network_evaluation import check_classes, evaluate_images, evaluate
 from ..engine.setup import logged_errors, open_folder
 from ..errors import DataError, ExportError, OptionError
 from ..export.bundle import load_runner
-from ..export.evaluation import ExportedModel, PixelMapper, row_of, table_of, tasks_of
+from ..export.evaluation import ExportedModel, PixelMapper, metrics_of, table_of, tasks_of
 from ..inference.loading import Network, load_network
 from .errors import one_line_errors
 from .options import add_network_options, loading_options
@@ -102,7 +102,7 @@ def evaluate_exported(args: Namespace) -> None:
                 model, name, tasks=tasks, mapper=PixelMapper(), output_dir=output
             )
             print(f"\n{name}, milliseconds per image on {torch.get_num_threads()} CPU threads\n")
-            print(table_of({path.name: row_of(results, model)}))
+            print(table_of({path.name: metrics_of(results) | model.milliseconds()}))
 
 
 def registered_names(

@@ -32,7 +32,7 @@ from ..export.evaluation import (
     ExportedModel,
     NetworkModel,
     PixelMapper,
-    row_of,
+    metrics_of,
     table_of,
     tasks_of,
 )
@@ -147,7 +147,7 @@ def _evaluate(network: Network, name: str, folder: Path) -> None:
             output_dir=str(folder / "evaluation" / ("exported" if rows else "network")),
             settings={"meteor": False},
         )
-        rows[title] = row_of(results, model)
+        rows[title] = metrics_of(results) | model.milliseconds()
     print(f"\n{name}, milliseconds per image on {torch.get_num_threads()} CPU threads\n")
     print(table_of(rows))
 

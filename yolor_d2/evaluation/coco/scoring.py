@@ -9,16 +9,14 @@ import gc
 import io
 import logging
 import multiprocessing
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
-from ..gathering import image_id_key
 from ..missing import NOT_ANNOTATED, Missing
+from .chunks import Chunk, GroundTruth, Json, make_columns, split
 
 try:
     from faster_coco_eval.core.coco import COCO
@@ -33,9 +31,8 @@ except ImportError as error:
 
 logger = logging.getLogger(__name__)
 
-Json = dict[str, Any]
-
 AREAS = {"": 0, "s": 1, "m": 2, "l": 3}  # all, small (< 32 x 32), medium, large (> 96 x 96)
+CHUNKS_PER_PROCESS = 4  # a process that has finished early takes another chunk
 MAX_DETECTIONS = (1, 10, 100)  # per image and class
 
 
@@ -69,6 +66,19 @@ def _mean(values: np.ndarray) -> float:
     return float(100 * known.mean()) if known.size else Missing(NOT_ANNOTATED)
 
 
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Disable the garbage collector, which is slow among millions of live objects."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_garbage_collection()
 def score(
     dataset: Mapping[str, Any],
     results: Sequence[Json],
@@ -83,27 +93,30 @@ def score(
             like crowds: neither found nor missed.
         results: detections in COCO's result format. Those of unlisted images do not count.
         iou_type: "bbox" or "segm".
-        processes: number of processes among which the categories are split.
+        processes: number of processes that score chunks of categories.
 
     Returns:
         Scores of the file's categories in the order of their ids.
     """
     if IMPORT_ERROR:
         _warn_about_speed()
-    groups = _split_by_category(dataset, results, iou_type, processes)
-    if len(groups) == 1:
-        return groups[0].score()
-    can_fork = "fork" in multiprocessing.get_all_start_methods()
-    with ProcessPoolExecutor(
-        len(groups) - 1,
-        # A forked process inherits the data without copying or pickling it.
-        mp_context=multiprocessing.get_context("fork" if can_fork else None),
-        initializer=_init_worker,
-        initargs=(groups,),
-    ) as pool:
-        others = pool.map(_score_group, range(1, len(groups)))
-        parts = [groups[0].score(), *others]  # this process scores the first group
-    order = np.argsort([category for group in groups for category in group.categories])
+    truth = GroundTruth(dataset, iou_type)
+    columns = make_columns(results, truth.numbers, iou_type)
+    chunks = split(truth, columns, CHUNKS_PER_PROCESS * processes if processes > 1 else 1)
+    processes = min(processes, len(chunks))
+    if processes > 1:
+        can_fork = "fork" in multiprocessing.get_all_start_methods()
+        with ProcessPoolExecutor(
+            processes,
+            # A forked process inherits the data without copying or pickling it.
+            mp_context=multiprocessing.get_context("fork" if can_fork else None),
+            initializer=_init_worker,
+            initargs=(chunks,),
+        ) as pool:
+            parts = list(pool.map(_score_chunk, range(len(chunks))))
+    else:
+        parts = [_score(chunk) for chunk in chunks]
+    order = np.argsort([category for chunk in chunks for category in chunk.categories])
     return Scores(
         np.concatenate([part.precision for part in parts], axis=2)[:, :, order],
         np.concatenate([part.recall for part in parts], axis=1)[:, order],
@@ -119,162 +132,36 @@ def _warn_about_speed() -> None:
     )
 
 
-@contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Disable the garbage collector, which is slow among millions of live objects."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-class _CategoryGroup(NamedTuple):
-    """Some of the categories with their objects and results."""
-
-    iou_type: str
-    categories: list[int]  # sorted
-    images: Sequence[Json]
-    annotations: list[Json]
-    results: list[Json]
-
-    @_without_garbage_collection()
-    def score(self) -> Scores:
-        # The libraries need integer ids; their order breaks ties between equal scores.
-        listed = sorted(self.images, key=lambda image: image_id_key(image["id"]))
-        by_id = {image["id"]: {**image, "id": number} for number, image in enumerate(listed)}
-        images = list(by_id.values())
-        truth = _ground_truth(self.annotations, by_id, self.iou_type)
-        detections = _detections(self.results, by_id, self.iou_type)
-        with contextlib.redirect_stdout(io.StringIO()):
-            evaluation = COCOeval(
-                self._index(images, truth), self._index(images, detections), self.iou_type
-            )
-            evaluation.rle_iou_max_workers = 1  # more threads only wait for each other
-            evaluation.evaluate()
-            evaluation.accumulate()
-        return Scores(*(np.asarray(evaluation.eval[name]) for name in Scores._fields))
-
-    def _index(self, images: list[Json], annotations: list[Json]) -> COCO:
-        index = COCO()
-        index.dataset = {
-            "images": images,
-            "annotations": annotations,
-            "categories": [{"id": category} for category in self.categories],
-        }
-        index.createIndex()
-        return index
-
-
-_groups: Sequence[_CategoryGroup]  # set in worker processes
-
-
-def _init_worker(groups: Sequence[_CategoryGroup]) -> None:
-    global _groups
-    _groups = groups
-
-
-def _score_group(number: int) -> Scores:
-    return _groups[number].score()
-
-
-def _split_by_category(
-    dataset: Mapping[str, Any], results: Sequence[Json], iou_type: str, processes: int
-) -> list[_CategoryGroup]:
-    """Split the categories into groups with similar numbers of objects and results."""
-    objects = _by_category(dataset.get("annotations", []))
-    detections = _by_category(results)
-    categories = [category["id"] for category in dataset["categories"]]
-    sizes = {i: len(objects[i]) + len(detections[i]) for i in categories}
-    groups: list[list[int]] = [[] for _ in range(max(min(processes, len(categories)), 1))]
-    for category in sorted(categories, key=lambda category: -sizes[category]):
-        min(groups, key=lambda group: (sum(sizes[c] for c in group), len(group))).append(category)
-    return [
-        _CategoryGroup(
-            iou_type,
-            sorted(group),
-            dataset["images"],
-            annotations=[item for category in group for item in objects[category]],
-            results=[item for category in group for item in detections[category]],
+def _score(chunk: Chunk) -> Scores:
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(
+            _index(chunk, chunk.objects()), _index(chunk, chunk.detections()), chunk.iou_type
         )
-        for group in groups
-    ]
+        evaluation.rle_iou_max_workers = 1  # more threads only wait for each other
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return Scores(*(np.asarray(evaluation.eval[name]) for name in Scores._fields))
 
 
-def _by_category(items: Sequence[Json]) -> dict[int, list[Json]]:
-    groups: dict[int, list[Json]] = defaultdict(list)
-    for item in items:
-        groups[item["category_id"]].append(item)
-    return groups
+def _index(chunk: Chunk, annotations: list[Json]) -> COCO:
+    index = COCO()
+    index.dataset = {
+        "images": chunk.images,
+        "annotations": annotations,
+        "categories": [{"id": category} for category in chunk.categories],
+    }
+    index.createIndex()
+    return index
 
 
-def _ground_truth(
-    annotations: Sequence[Json], images: Mapping[Any, Json], iou_type: str
-) -> list[Json]:
-    """Copy the annotations of listed images in the form that the libraries need.
-
-    A copy, because the libraries modify it.
-    """
-    objects = []
-    for number, annotation in enumerate(annotations, start=1):  # id 0 means "no match" to them
-        image = images.get(annotation["image_id"])
-        if image is None:
-            continue
-        x, y, width, height = annotation["bbox"]
-        item = {
-            "id": number,
-            "image_id": image["id"],
-            "category_id": annotation["category_id"],
-            "bbox": annotation["bbox"],
-            "area": annotation.get("area", width * height),
-            "iscrowd": annotation.get("iscrowd", 0),
-        }
-        if iou_type == "segm":
-            item["segmentation"] = annotation.get("segmentation")
-            if not item["segmentation"]:
-                right, bottom = x + width, y + height
-                item["segmentation"] = [[x, y, right, y, right, bottom, x, bottom]]
-                item["iscrowd"] = 1
-            if "area" not in annotation:
-                item["area"] = _mask_area(item["segmentation"], image)
-        objects.append(item)
-    return objects
+_chunks: Sequence[Chunk]  # set in worker processes
 
 
-def _mask_area(segmentation: Any, image: Json) -> float:
-    """Return the area of polygons, or of run lengths, compressed or not."""
-    size = image["height"], image["width"]
-    if isinstance(segmentation, list):
-        segmentation = coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = coco_mask.frPyObjects(segmentation, *size)
-    return float(coco_mask.area(segmentation))
+def _init_worker(chunks: Sequence[Chunk]) -> None:
+    global _chunks
+    _chunks = chunks
+    gc.disable()
 
 
-def _detections(results: Sequence[Json], images: Mapping[Any, Json], iou_type: str) -> list[Json]:
-    """Copy the results for listed images in the form that the libraries need.
-
-    A copy, because the libraries modify it. The area of a mask is its own, not that of its box.
-    """
-    detections: list[Json] = []
-    for result in results:
-        image = images.get(result["image_id"])
-        if image is None:
-            continue
-        detection = {
-            "id": len(detections) + 1,
-            "image_id": image["id"],
-            "category_id": result["category_id"],
-            "score": result["score"],
-            "iscrowd": 0,
-        }
-        if iou_type == "segm":
-            detection["segmentation"] = result["segmentation"]
-            detection["area"] = float(coco_mask.area(result["segmentation"]))
-        else:
-            detection["bbox"] = result["bbox"]
-            detection["area"] = result["bbox"][2] * result["bbox"][3]
-        detections.append(detection)
-    return detections
+def _score_chunk(number: int) -> Scores:
+    return _score(_chunks[number])

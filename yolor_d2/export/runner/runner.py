@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,15 +38,19 @@ class Runner:
         seconds: time of all images in "preprocess", "graph", "postprocess" and "captions".
     """
 
-    def __init__(self, path: str | Path, *, threads: int = 0) -> None:
+    def __init__(
+        self, path: str | Path, *, threads: int = 0, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         """
         Args:
             path: folder with model.json and the files it names, or one of these files.
             threads: CPU threads; 0 is the runtime's default.
+            clock: returns the time in seconds.
         """
         folder = Path(path) if Path(path).is_dir() else Path(path).parent
         self.facts: dict[str, Any] = read_facts(folder)
         self.seconds: dict[str, float] = defaultdict(float)
+        self._clock = clock
         self._graphs = {
             name: open_graph(folder / file, threads=threads)
             for name, file in self.facts["graphs"].items()
@@ -88,9 +92,9 @@ class Runner:
 
     @contextmanager
     def _timed(self, part: str) -> Iterator[None]:
-        start = time.perf_counter()
+        start = self._clock()
         yield
-        self.seconds[part] += time.perf_counter() - start
+        self.seconds[part] += self._clock() - start
 
     def _score_threshold(self) -> np.ndarray:
         return np.array([self.facts.get("detection", {}).get("score_threshold", 0)], np.float32)

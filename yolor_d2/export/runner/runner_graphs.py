@@ -48,12 +48,16 @@ def open_openvino(path: Path, threads: int) -> Graph:
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     compiled = openvino_core().compile_model(path, "CPU", settings)
-    inputs = [each.any_name for each in compiled.inputs]
-    outputs = [each.any_name for each in compiled.outputs]
+    # Several names, if OpenVINO has removed an operator that does not change its input.
+    inputs = [each.names for each in compiled.inputs]
+    outputs = [each.names for each in compiled.outputs]
 
     def run(feeds: Mapping[str, np.ndarray]) -> Arrays:
-        results = compiled({name: feeds[name] for name in inputs})
-        return {name: np.array(results[name]) for name in outputs}
+        results = compiled(
+            [next(feeds[name] for name in names if name in feeds) for names in inputs]
+        )
+        arrays = [np.array(results[index]) for index in range(len(outputs))]
+        return {name: a for names, a in zip(outputs, arrays, strict=True) for name in names}
 
     return run
 
