@@ -75,7 +75,7 @@ def measure_regions(object_map: Array, background: Array) -> tuple[SceneRegion, 
     regions = []
     height = object_map.shape[0]
     visible = object_map == BACKGROUND
-    for index in np.unique(background).tolist():
+    for index, name in enumerate(STUFF_CLASSES):
         mask = visible & (background == index)
         counts = np.count_nonzero(mask, axis=1)
         area = int(counts.sum())
@@ -86,7 +86,7 @@ def measure_regions(object_map: Array, background: Array) -> tuple[SceneRegion, 
         middle = float(counts @ np.arange(height)) / area / height
         regions.append(
             SceneRegion(
-                stuff=STUFF_CLASSES[index],
+                stuff=name,
                 position="top" if middle < 0.37 else "bottom" if middle > 0.63 else "middle",
                 box=box,
                 center=(x + box_width / 2, y + box_height / 2),
