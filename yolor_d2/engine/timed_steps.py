@@ -25,8 +25,8 @@ WORTH_TWICE_THE_THREADS = 0.85
 def choose_by_time(trainer: TrainStep, batches: Iterable[Batch]) -> None:
     """Set up the fewest threads that are about as fast as all, the fastest precision and layout.
 
-    All processes call this. Weights, statistics and random generators keep their values. Where algorithms must be
-    deterministic, or on a GPU, nothing is timed.
+    All processes call this. Weights, statistics and random generators keep their values. Where
+    algorithms must be deterministic, or on a GPU, nothing is timed.
 
     Args:
         trainer: before its first step.

@@ -7,7 +7,15 @@ import numpy as np
 
 from .layout import RenderedScene
 from .measure import BACKGROUND
-from .truth import RGB, STUFF_CLASSES, STUFF_COLORS, THING_CLASSES, THING_COLORS, SceneObject
+from .truth import (
+    RGB,
+    STUFF_CLASSES,
+    STUFF_COLORS,
+    THING_CLASSES,
+    THING_COLORS,
+    SceneObject,
+    SceneRegion,
+)
 
 Array = np.ndarray
 Json = dict[str, Any]
@@ -92,7 +100,9 @@ def panoptic_map(rendered: RenderedScene) -> PanopticMap:
     planes = np.zeros((3, *rendered.object_map.shape), np.uint8)
     segments: list[Json] = []
     used: set[RGB] = {(0, 0, 0)}  # Id 0 means "unlabeled" in COCO.
-    for item in (*rendered.scene.objects, *rendered.scene.regions):
+    parts: tuple[SceneObject | SceneRegion, ...]
+    parts = (*rendered.scene.objects, *rendered.scene.regions)
+    for item in parts:
         x, y, width, height = item.box
         window = (slice(y, y + height), slice(x, x + width))
         if isinstance(item, SceneObject):

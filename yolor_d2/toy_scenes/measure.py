@@ -45,9 +45,7 @@ def measure_object(
         area=area,
         visible_share=round(share, 4),
         size=size,
-        place=_place_of(
-            mask[window], background[window], reaches_end=y + height >= mask.shape[0]
-        ),
+        place=_place_of(mask[window], background[window], reaches_end=y + height >= mask.shape[0]),
         is_crowd=is_crowd,
     )
 

@@ -74,8 +74,7 @@ class Canvas(NamedTuple):
             columns = int(self.width / (pixels * stretch)) + 2
             grid = self.rng.standard_normal((rows, columns), dtype=np.float32)
             smooth = cv2.resize(grid, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
-            smooth /= np.float32(1.7**octave)
-            total += smooth
+            total += smooth / np.float32(1.7**octave)
         total -= total.mean()
         total /= np.sqrt(np.square(total).mean()) + 1e-6
         return total
@@ -103,8 +102,7 @@ class Canvas(NamedTuple):
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_WRAP,
         )
-        lookup *= 0.15 + 0.85 * self.nearness
-        return lookup
+        return lookup * (0.15 + 0.85 * self.nearness)
 
     def pick(self, *palettes: tuple[int, int, int]) -> Array:
         """Draw one of the RGB colors and vary it slightly; returns values in 0..1."""
