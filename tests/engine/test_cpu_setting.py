@@ -1,7 +1,10 @@
 """Precision, layout and threads of training steps on a CPU."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +79,7 @@ def test_resumed_run_keeps_what_was_chosen(
 ) -> None:
     """Also on a processor that would choose something else, and if the time would."""
     options = (*ON, "SOLVER.CPU", "timed", "SOLVER.CHECKPOINT_PERIOD", 2)
-    chosen = CPUSetting("", False, torch.get_num_threads())
+    chosen = CPUSetting("", False, 1)  # more threads gain nothing
     times = {("bf16", True): 2.0, ("", True): 1.5, ("", False): 1.0}
     monkeypatch.setattr(timed_steps._Trial, "__call__", lambda _, each: times[each[:2]])
     first, _ = run(configure("run", *options), kill_after=2)
@@ -87,6 +90,55 @@ def test_resumed_run_keeps_what_was_chosen(
     resumed, _ = run(configure("run", *options), resume=True)
     assert setting(resumed) == chosen
     assert resumed._trainer.dtype is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        ({4: 1.0, 2: 1.0, 1: 1.0}, 1),
+        ({4: 1.0, 2: 1.1, 1: 2.0}, 2),
+        ({4: 1.0, 2: 1.3, 1: 2.0}, 4),
+        ({3: 1.0, 1: 2.0}, 3),
+        ({3: 1.0, 1: 1.1}, 1),
+    ],
+)
+def test_more_threads_must_be_faster(seconds: dict[int, float], expected: int) -> None:
+    most = CPUSetting("bf16", True, max(seconds))
+    found = timed_steps.fewest_threads(most, lambda each: seconds[each.threads])
+    assert found == most._replace(threads=expected)
+
+
+@contextmanager
+def busy_loop(core: int) -> Iterator[None]:
+    """Another process that occupies a core."""
+    code = f"import os\nos.sched_setaffinity(0, {{{core}}})\nwhile True: pass"
+    process = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or cpu_setting.cores() < 2, reason="needs two cores"
+)
+def test_timed_steps_beside_a_busy_loop(configure: Configure) -> None:
+    """On one core less, the chosen number of threads is not slower than one thread."""
+    torch.set_num_threads(cpu_setting.cores())
+    with busy_loop(max(os.sched_getaffinity(0))):
+        trainer = Trainer(configure("run", *ON, "SOLVER.CPU", "timed"))
+        trainer.make_ready()
+        chosen = setting(trainer)
+        seconds: dict[int, list[float]] = {chosen.threads: [], 1: []}
+        trial = timed_steps._Trial(trainer._trainer, next(iter(trainer.open_data())))
+        for _ in range(10):  # in turns, so that other programs disturb both
+            for threads, times in seconds.items():
+                trainer._trainer.set_up_cpu(chosen._replace(threads=threads))
+                times.append(trial._step())
+    trainer.folder.unlock()
+    assert min(seconds[chosen.threads]) < 1.2 * min(seconds[1])
 
 
 def test_timed_steps_change_nothing(configure: Configure) -> None:

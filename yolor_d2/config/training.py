@@ -105,8 +105,9 @@ def add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.AMP.DTYPE = "bf16"
     # Precision, memory layout and threads on CPUs. "processor": bf16 if the processor has
     # instructions for it, channels_last, and PyTorch's number of threads. "timed": the fastest of a
-    # few trial steps; the same as "processor" with --deterministic. "keys": the values of
-    # SOLVER.AMP and MODEL.YOLOR.CHANNELS_LAST. A resumed run keeps the choice.
+    # few trial steps, with the fewest threads that are about as fast; the same as "processor" with
+    # --deterministic. "keys": the values of SOLVER.AMP and MODEL.YOLOR.CHANNELS_LAST. A resumed
+    # run keeps the choice.
     cfg.SOLVER.CPU = "processor"
     # Exponential moving average of the weights, with decay DECAY * (1 - exp(-steps / TAU)).
     cfg.SOLVER.EMA = CfgNode()

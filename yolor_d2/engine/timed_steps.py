@@ -1,8 +1,8 @@
-"""The fastest setting of training steps on a CPU, found by a few of them."""
+"""The best setting of training steps on a CPU, found by a few of them."""
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import median
 
 import torch
@@ -17,13 +17,16 @@ from .step import Batch, TrainStep
 logger = logging.getLogger(__name__)
 
 REPEATS = 3
+# Steps with twice the threads must take at most this share of the time: threads of small networks
+# spend much of theirs waiting for each other.
+WORTH_TWICE_THE_THREADS = 0.85
 
 
 def choose_by_time(trainer: TrainStep, batches: Iterable[Batch]) -> None:
-    """Set up the fastest precision, then layout, then number of threads; all processes call this.
+    """Set up the fewest threads that are about as fast as all, the fastest precision and layout.
 
-    Weights, statistics and random generators keep their values. Where algorithms must be
-    deterministic, or on a GPU, nothing is timed.
+    All processes call this. Weights, statistics and random generators keep their values. Where
+    algorithms must be deterministic, or on a GPU, nothing is timed.
 
     Args:
         trainer: before its first step.
@@ -36,13 +39,29 @@ def choose_by_time(trainer: TrainStep, batches: Iterable[Batch]) -> None:
     buffers = [buffer.clone() for buffer in trainer.model.buffers()]
     trial = _Trial(trainer, next(iter(batches)))
     with own_counts():  # processes time different steps
-        best = min((start._replace(precision=each) for each in {start.precision, ""}), key=trial)
+        # Threads first: beside other programs, steps with too many take several times as long.
+        best = fewest_threads(start, trial)
+        best = min((best._replace(precision=each) for each in {best.precision, ""}), key=trial)
         best = min((best._replace(channels_last=each) for each in (True, False)), key=trial)
-        best = min((best._replace(threads=each) for each in {start.threads, 1}), key=trial)
     trainer.set_up_cpu(comm.all_gather(best)[0])
     for buffer, before in zip(trainer.model.buffers(), buffers, strict=True):
         buffer.copy_(before)
     set_random_state(state)
+
+
+def fewest_threads(setting: CPUSetting, seconds: Callable[[CPUSetting], float]) -> CPUSetting:
+    """Halve the number of threads as long as it takes little more time.
+
+    Args:
+        setting: the largest number of threads.
+        seconds: of a step with a setting.
+    """
+    while setting.threads > 1:
+        half = setting._replace(threads=setting.threads // 2)
+        if seconds(setting) <= WORTH_TWICE_THE_THREADS * seconds(half):
+            break
+        setting = half
+    return setting
 
 
 class _Trial:

@@ -35,6 +35,7 @@ CONFIG = "toy/yolor_elan_n_toy.yaml"
 SCENES: dict[str, Any] = {"train": 4000, "val": 200, "min_size": 32, "max_objects": 6}
 TEST_SET = "toy_scenes_val"
 MANY_STEPS = 1_000_000  # if the time is limited
+TIMED = ["SOLVER.CPU", "timed"]  # for a network this small, more threads only cost CPU time
 
 # Evaluation and pictures take about as long as this number of training steps.
 STEPS_AFTERWARDS = 40
@@ -133,7 +134,7 @@ def commands(output: Path, limit: Sequence[str]) -> list[Command]:
             "training",
             "yolor-d2 train",
             run_training,
-            [*config, "--overwrite", *folder, "TEST.EVAL_PERIOD", "-1", *limit],
+            [*config, "--overwrite", *folder, "TEST.EVAL_PERIOD", "-1", *TIMED, *limit],
         ),
         Command("evaluation", "yolor-d2 eval", run_evaluation, [*config, *folder, *weights]),
         Command(

@@ -31,6 +31,9 @@ _WAVES: dict[str, tuple[float, float]] = {
     "sand": (0.022, 0.9),
     "snow": (0.025, 1.0),
 }
+_MOUNTAIN = 0.055  # the same of the largest of its waves
+_WAVE_FACTOR, _MOUNTAIN_FACTOR = 2.1, 1.95  # from a wave's amplitude to that of the next one
+_WAVE_OCTAVES, _MOUNTAIN_OCTAVES = 2, 6
 
 
 class Light(NamedTuple):
@@ -69,19 +72,22 @@ def paint_background(rng: np.random.Generator, height: int, width: int) -> Backg
     canvas = Canvas(rng=rng, height=height, width=width, weather=weather, horizon=0.0)
 
     tops = _layer_tops(rng, layers)
+    windows = _windows(layers, tops, height)
     labels = np.full((height, width), STUFF_CLASSES.index(layers[0]), np.uint8)
-    image = TEXTURES[layers[0]](canvas._replace(horizon=tops[1] * height))
-    for name, top in zip(layers[1:], tops[1:], strict=True):
+    image = np.zeros((height, width, 3), np.float32)
+    first = canvas._replace(horizon=tops[1] * height, window=windows[0])
+    image[windows[0]] = TEXTURES[layers[0]](first)
+    for name, top, window in zip(layers[1:], tops[1:], windows[1:], strict=True):
         if name == "carpet":
             cover, image = _lay_carpet(canvas, image, top * height)
         else:
             border = _border(canvas, name, top * height)
             if layers.index(name) == 2 and "water" in layers and name != "water":
                 image = _wet_shore(canvas, image, border)
-            cover = np.clip(canvas.rows + 1 - border, 0, 1)
-            texture = TEXTURES[name](canvas._replace(horizon=top * height))
-            image = _lay_over(image, texture, cover)
-        labels[cover >= 0.5] = STUFF_CLASSES.index(name)
+            part = canvas._replace(horizon=top * height, window=window)
+            cover = np.clip(part.rows + 1 - border, 0, 1)
+            image[window] = _lay_over(image[window], TEXTURES[name](part), cover)
+        labels[window][cover >= 0.5] = STUFF_CLASSES.index(name)
     return Background(
         image=np.clip(image, 0, 1).astype(np.float32),
         labels=labels,
@@ -104,14 +110,37 @@ def _layer_tops(rng: np.random.Generator, layers: tuple[str, ...]) -> list[float
     return [0.0, float(second), float(second + rng.uniform(0.13, 0.24))]
 
 
+def _windows(layers: tuple[str, ...], tops: list[float], height: int) -> list[slice]:
+    """Return the rows in which each layer may be visible: all others need not be painted."""
+    reaches = [_reach(name) for name in layers]
+    starts = [
+        max(int((top - reach) * height) - 1, 0) for top, reach in zip(tops, reaches, strict=True)
+    ]
+    ends = [
+        min(int((top + reach) * height) + 2, height)
+        for top, reach in zip(tops[1:], reaches[1:], strict=True)
+    ]
+    return [slice(start, end) for start, end in zip(starts, [*ends, height], strict=True)]
+
+
+def _reach(name: str) -> float:
+    """Return how far a layer's border is from its mean, at most, as a share of the height."""
+    if name == "carpet":
+        return 1.0  # It does not cover all rows below its border.
+    if name == "mountain":
+        return _MOUNTAIN * sum(_MOUNTAIN_FACTOR**-octave for octave in range(_MOUNTAIN_OCTAVES))
+    size, _ = _WAVES.get(name, (0.0, 1.0))
+    return size * sum(_WAVE_FACTOR**-octave for octave in range(_WAVE_OCTAVES))
+
+
 def _border(canvas: Canvas, name: str, top: float) -> Array:
     """Return the row of a layer's upper border at each column, (1, W)."""
     if name == "mountain":
         return top - _peaks(canvas)
     size, waves = _WAVES.get(name, (0.0, 1.0))
     border = np.full((1, canvas.width), top, np.float32)
-    for octave in range(2):
-        frequency = 2.1**octave
+    for octave in range(_WAVE_OCTAVES):
+        frequency = _WAVE_FACTOR**octave
         phase = canvas.columns / canvas.width * 2 * np.pi * waves * frequency
         wave = np.sin(phase + canvas.rng.uniform(0, 2 * np.pi))
         border += (size * canvas.height / frequency * wave).astype(np.float32)
@@ -121,12 +150,12 @@ def _border(canvas: Canvas, name: str, top: float) -> Array:
 def _peaks(canvas: Canvas) -> Array:
     """Draw the height of a mountain range above its mean, in pixels, (1, W)."""
     height = np.zeros(canvas.width)
-    for octave in range(6):
+    for octave in range(_MOUNTAIN_OCTAVES):
         # Linear interpolation gives sharp summits and saddles.
         heights = canvas.rng.uniform(-1, 1, 5 * 2**octave + 1)
         columns = np.linspace(0, canvas.width, len(heights))
-        height += np.interp(np.arange(canvas.width), columns, heights) / 1.95**octave
-    return (0.055 * canvas.height * height).astype(np.float32)[None]
+        height += np.interp(np.arange(canvas.width), columns, heights) / _MOUNTAIN_FACTOR**octave
+    return (_MOUNTAIN * canvas.height * height).astype(np.float32)[None]
 
 
 def _wet_shore(canvas: Canvas, image: Array, border: Array) -> Array:
@@ -142,7 +171,9 @@ def _wet_shore(canvas: Canvas, image: Array, border: Array) -> Array:
 
 def _lay_over(image: Array, texture: Array, cover: Array) -> Array:
     """Paint a texture over an image with a coverage of shape (H, W)."""
-    return image * per_pixel(1 - cover) + texture * per_pixel(cover)
+    mixed = image * per_pixel(1 - cover)
+    mixed += texture * per_pixel(cover)
+    return mixed
 
 
 def _lay_carpet(canvas: Canvas, image: Array, top: float) -> tuple[Array, Array]:

@@ -6,8 +6,16 @@ import cv2
 import numpy as np
 
 from .layout import RenderedScene
-from .measure import BACKGROUND, box_of
-from .truth import RGB, STUFF_CLASSES, STUFF_COLORS, THING_CLASSES, THING_COLORS
+from .measure import BACKGROUND
+from .truth import (
+    RGB,
+    STUFF_CLASSES,
+    STUFF_COLORS,
+    THING_CLASSES,
+    THING_COLORS,
+    SceneObject,
+    SceneRegion,
+)
 
 Array = np.ndarray
 Json = dict[str, Any]
@@ -59,7 +67,12 @@ def instance_annotations(rendered: RenderedScene, image_id: int) -> list[Json]:
     """Make the annotations: polygons of visible parts, and run lengths of crowds."""
     annotations = []
     for item in rendered.scene.objects:
-        mask = rendered.object_map == item.id
+        if item.is_crowd:
+            segmentation: Any = run_lengths(rendered.object_map == item.id)
+        else:
+            x, y, width, height = item.box
+            part = rendered.object_map[y : y + height, x : x + width]
+            segmentation = polygons_of(part == item.id, (x, y))
         annotations.append(
             {
                 "id": image_id * _MAX_PER_IMAGE + item.id,
@@ -68,7 +81,7 @@ def instance_annotations(rendered: RenderedScene, image_id: int) -> list[Json]:
                 "bbox": [float(value) for value in item.box],
                 "area": item.area,
                 "iscrowd": int(item.is_crowd),
-                "segmentation": run_lengths(mask) if item.is_crowd else polygons_of(mask),
+                "segmentation": segmentation,
             }
         )
     return annotations
@@ -87,33 +100,30 @@ def panoptic_map(rendered: RenderedScene) -> PanopticMap:
     planes = np.zeros((3, *rendered.object_map.shape), np.uint8)
     segments: list[Json] = []
     used: set[RGB] = {(0, 0, 0)}  # Id 0 means "unlabeled" in COCO.
-    parts = [
-        (THING_CLASSES.index(item.thing) + 1, THING_COLORS[item.thing], item.is_crowd, item.id)
-        for item in rendered.scene.objects
-    ]
-    parts += [
-        (
-            FIRST_STUFF_ID + STUFF_CLASSES.index(item.stuff),
-            STUFF_COLORS[item.stuff],
-            False,
-            BACKGROUND,
-        )
-        for item in rendered.scene.regions
-    ]
-    for category_id, class_color, is_crowd, object_id in parts:
-        mask = rendered.object_map == object_id
-        if object_id == BACKGROUND:
-            mask &= rendered.background == category_id - FIRST_STUFF_ID
-        color = _unused_color(class_color, used)
+    parts: tuple[SceneObject | SceneRegion, ...]
+    parts = (*rendered.scene.objects, *rendered.scene.regions)
+    for item in parts:
+        x, y, width, height = item.box
+        window = (slice(y, y + height), slice(x, x + width))
+        if isinstance(item, SceneObject):
+            category_id = THING_CLASSES.index(item.thing) + 1
+            color = _unused_color(THING_COLORS[item.thing], used)
+            mask = rendered.object_map[window] == item.id
+        else:
+            stuff = STUFF_CLASSES.index(item.stuff)
+            category_id = FIRST_STUFF_ID + stuff
+            color = _unused_color(STUFF_COLORS[item.stuff], used)
+            mask = rendered.object_map[window] == BACKGROUND
+            mask &= rendered.background[window] == stuff
         for plane, value in zip(planes, color, strict=True):
-            cv2.copyTo(np.full_like(plane, value), mask.view(np.uint8), plane)
+            plane[window][mask] = value
         segments.append(
             {
                 "id": color[0] + 256 * color[1] + 65536 * color[2],
                 "category_id": category_id,
-                "area": int(np.count_nonzero(mask)),
-                "bbox": list(box_of(mask)),
-                "iscrowd": int(is_crowd),
+                "area": item.area,
+                "bbox": list(item.box),
+                "iscrowd": int(isinstance(item, SceneObject) and item.is_crowd),
             }
         )
     return PanopticMap(image=cv2.merge([*planes]), segments=segments)
@@ -136,8 +146,13 @@ def run_lengths(mask: Array) -> Json:
     return {"counts": [0, *counts] if flat[0] else counts, "size": list(mask.shape)}
 
 
-def polygons_of(mask: Array) -> list[list[float]]:
-    """Convert a mask (H, W) bool to polygons [x, y, x, y, ...] along its pixel edges."""
+def polygons_of(mask: Array, origin: tuple[int, int] = (0, 0)) -> list[list[float]]:
+    """Convert a mask (H, W) bool to polygons [x, y, x, y, ...] along its pixel edges.
+
+    Args:
+        mask: a part of an image.
+        origin: position (x, y) of its first pixel in the image.
+    """
     count, components = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     polygons: list[list[float]] = []
     for index in range(1, count):
@@ -148,7 +163,7 @@ def polygons_of(mask: Array) -> list[list[float]]:
             hole for hole, (_, _, _, parent) in zip(contours, tree[0], strict=True) if parent >= 0
         ]
         if not holes:
-            polygons.append(_simplify(contours[0]))
+            polygons.append(_simplify(contours[0], origin))
             continue
         # A polygon has no holes: cut the component through a hole and convert the halves.
         rows = holes[0][:, 0, 1]
@@ -156,14 +171,14 @@ def polygons_of(mask: Array) -> list[list[float]]:
         for half in (slice(None, cut), slice(cut, None)):
             part = np.zeros_like(component)
             part[half] = component[half]
-            polygons += polygons_of(part)
+            polygons += polygons_of(part, origin)
     return polygons
 
 
-def _simplify(contour: Array) -> list[float]:
+def _simplify(contour: Array, origin: tuple[int, int]) -> list[float]:
     """Convert a contour of a mask at double size to a simplified polygon along pixel edges."""
     # Each border pixel of the double-size mask touches exactly one corner of the original grid.
     edges = (contour + 1) // 2
     simple = cv2.approxPolyDP(edges, 0.6, closed=True)
     corners = simple if len(simple) > 2 else edges
-    return corners.reshape(-1).astype(float).tolist()
+    return (corners + origin).reshape(-1).astype(float).tolist()

@@ -1,5 +1,6 @@
 """Facts about toy scenes that are true with a clear margin, for use in captions."""
 
+from functools import lru_cache
 from itertools import permutations
 from typing import NamedTuple
 
@@ -42,14 +43,15 @@ def groups_of(scene: Scene) -> list[Group]:
     return [Group(members=tuple(members)) for members in groups.values()]
 
 
-def relations_of(scene: Scene) -> list[Relation]:
+@lru_cache(maxsize=1)  # Several captions of a scene need them.
+def relations_of(scene: Scene) -> tuple[Relation, ...]:
     """Return the relations that are clear between all members of two groups."""
-    return [
+    return tuple(
         Relation(first=first, word=word, second=second)
         for first, second in permutations(groups_of(scene), 2)
         for word in RELATIONS
         if all(_is_clear(word, a, b, scene) for a in first.members for b in second.members)
-    ]
+    )
 
 
 def _is_clear(word: str, first: SceneObject, second: SceneObject, scene: Scene) -> bool:

@@ -56,13 +56,11 @@ class PlacedObject(NamedTuple):
         """The row below its lowest pixel."""
         return max(patch.top + patch.cover.shape[0] for patch in self.patches)
 
-    def mask(self, height: int, width: int) -> Array:
-        """Return its pixels in the image without occlusion, (H, W) bool."""
-        mask = np.zeros((height, width), bool)
+    def draw(self, labels: Array, value: int) -> None:
+        """Set its pixels in a map (H, W) to a value, without occlusion."""
         for patch in self.patches:
-            rows, columns, part = visible_window(patch, height, width)
-            mask[rows, columns] |= patch.cover[part] >= 0.5
-        return mask
+            rows, columns, part = visible_window(patch, *labels.shape)
+            labels[rows, columns][patch.cover[part] >= 0.5] = value
 
     def full_area(self) -> int:
         """Return the number of its pixels without occlusion and image borders."""
@@ -73,7 +71,9 @@ class PlacedObject(NamedTuple):
         )
         height = max(patch.top + patch.cover.shape[0] for patch in moved)
         width = max(patch.left + patch.cover.shape[1] for patch in moved)
-        return int(self._replace(patches=moved).mask(height, width).sum())
+        mask = np.zeros((height, width), bool)
+        self._replace(patches=moved).draw(mask, True)
+        return int(np.count_nonzero(mask))
 
 
 class RenderedScene(NamedTuple):
@@ -252,8 +252,8 @@ def _drop_hidden(
     while True:
         object_map = np.full((options.height, options.width), BACKGROUND, np.int16)
         for index, placed in enumerate(placed_objects):
-            object_map[placed.mask(options.height, options.width)] = index
-        areas = [int((object_map == index).sum()) for index in range(len(placed_objects))]
+            placed.draw(object_map, index)
+        areas = [np.count_nonzero(object_map == index) for index in range(len(placed_objects))]
         shares = [area / full for area, full in zip(areas, full_areas, strict=True)]
         worst = min(range(len(placed_objects)), key=shares.__getitem__, default=None)
         tiny = next((i for i, area in enumerate(areas) if area < MIN_VISIBLE_PIXELS), None)
@@ -286,7 +286,9 @@ def _paint_all(
     rows, columns = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     vignette = 1 - rng.uniform(0.02, 0.12) * (rows**2 + columns**2)
     exposure = rng.uniform(0.9, 1.06)
-    noise = rng.uniform(0.004, 0.016) * rng.standard_normal(image.shape, dtype=np.float32)
+    strength = rng.uniform(0.004, 0.016)
+    noise = rng.standard_normal(image.shape, dtype=np.float32)
+    noise *= strength
     image = image * per_pixel(exposure * vignette)
     image += noise
     np.clip(image, 0, 1, out=image)

@@ -29,7 +29,8 @@ def measure_object(
     mask = object_map == index
     box = box_of(mask)
     x, y, width, height = box
-    area = int(mask.sum())
+    window = (slice(y, y + height), slice(x, x + width))
+    area = int(np.count_nonzero(mask[window]))
     share = area / full_area
     size = None
     if not is_crowd and share > 0.9:
@@ -44,24 +45,26 @@ def measure_object(
         area=area,
         visible_share=round(share, 4),
         size=size,
-        place=_place_of(mask, box, background),
+        place=_place_of(mask[window], background[window], reaches_end=y + height >= mask.shape[0]),
         is_crowd=is_crowd,
     )
 
 
-def _place_of(mask: Array, box: tuple[int, int, int, int], background: Array) -> str | None:
-    """Return the stuff an object stands on, or hangs in front of completely; None if ambiguous."""
+def _place_of(mask: Array, background: Array, *, reaches_end: bool) -> str | None:
+    """Return the stuff an object stands on, or hangs in front of completely; None if ambiguous.
+
+    Args:
+        mask, background: in the box of the object.
+        reaches_end: whether its lower end may be outside of the image.
+    """
     counts = np.bincount(background[mask], minlength=len(STUFF_CLASSES))
     whole = STUFF_CLASSES[counts.argmax()]
     if whole in UPRIGHT_STUFF:
         return whole if counts.max() == counts.sum() else None
-    _, y, _, height = box
-    lowest = mask.copy()
-    lowest[: y + int(0.8 * height)] = False
-    counts = np.bincount(background[lowest], minlength=len(STUFF_CLASSES))
+    lowest = slice(int(0.8 * mask.shape[0]), None)
+    counts = np.bincount(background[lowest][mask[lowest]], minlength=len(STUFF_CLASSES))
     under = STUFF_CLASSES[counts.argmax()]
-    cut = y + height >= mask.shape[0]  # Its lower end is outside of the image.
-    clear = counts.max() > 0.9 * counts.sum() and not cut
+    clear = counts.max() > 0.9 * counts.sum() and not reaches_end
     return under if clear and under not in UPRIGHT_STUFF else None
 
 
@@ -69,20 +72,23 @@ def measure_regions(object_map: Array, background: Array) -> tuple[SceneRegion, 
     """Measure each visible stuff class."""
     regions = []
     height = object_map.shape[0]
+    visible = object_map == BACKGROUND
     for index, name in enumerate(STUFF_CLASSES):
-        mask = (background == index) & (object_map == BACKGROUND)
-        if not mask.any():
+        mask = visible & (background == index)
+        counts = np.count_nonzero(mask, axis=1)
+        area = int(counts.sum())
+        if not area:
             continue
         box = box_of(mask)
         x, y, box_width, box_height = box
-        middle = float(np.nonzero(mask)[0].mean()) / height
+        middle = float(counts @ np.arange(height)) / area / height
         regions.append(
             SceneRegion(
                 stuff=name,
                 position="top" if middle < 0.37 else "bottom" if middle > 0.63 else "middle",
                 box=box,
                 center=(x + box_width / 2, y + box_height / 2),
-                area=int(mask.sum()),
+                area=area,
             )
         )
     return tuple(regions)

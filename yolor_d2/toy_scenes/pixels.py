@@ -19,4 +19,6 @@ def per_pixel(values: Array) -> Array:
 
 def per_channel(color: Array, width: int) -> Array:
     """Repeat a color (3,) for a row of pixels: (1, W, 3)."""
-    return np.tile(color, (1, width, 1))
+    row = np.empty((1, width, 3), color.dtype)
+    row[:] = color
+    return row

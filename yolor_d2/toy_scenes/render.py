@@ -1,6 +1,6 @@
 """Outlines of the toy scenes' objects, and their rendering with light and shadow."""
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import cv2
@@ -61,6 +61,7 @@ def random_finish(rng: np.random.Generator, thing: str) -> str:
     return choices[rng.integers(len(choices))]
 
 
+@lru_cache(maxsize=128)  # of the objects of an image
 def outline(placement: Placement) -> Array:
     """Return the corners of a shape in the image, (K, 2); its longer side is exactly `size`."""
     angle = np.deg2rad(placement.angle)

@@ -14,18 +14,35 @@ from .pixels import Array, per_channel, per_pixel
 
 
 class Canvas(NamedTuple):
-    """Inputs of a texture: random generator, image size, weather and row of the horizon."""
+    """Inputs of a texture.
+
+    Only the rows of a window are painted, so below (H, W) is the shape of the window. All random
+    numbers are drawn for the whole image, so pixels do not depend on the window.
+
+    Attributes:
+        rng: random generator.
+        height, width: size of the image.
+        weather: one of WEATHERS.
+        horizon: row of the horizon.
+        window: the rows to paint.
+    """
 
     rng: np.random.Generator
     height: int
     width: int
     weather: str
     horizon: float
+    window: slice = slice(None)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the window."""
+        return len(range(self.height)[self.window]), self.width
 
     @property
     def rows(self) -> Array:
         """Row numbers, (H, 1)."""
-        return np.arange(self.height, dtype=np.float32)[:, None]
+        return np.arange(self.height, dtype=np.float32)[self.window, None]
 
     @property
     def columns(self) -> Array:
@@ -39,6 +56,17 @@ class Canvas(NamedTuple):
 
     def noise(self, cell: float, *, stretch: float = 1.0, octaves: int = 4) -> Array:
         """Draw smooth noise of mean 0 and deviation 1, (H, W); `cell` is a share of the height."""
+        return self._whole_noise(cell, stretch=stretch, octaves=octaves)[self.window]
+
+    def noise_and_below(
+        self, cell: float, down: int, *, stretch: float, octaves: int
+    ) -> tuple[Array, Array]:
+        """Draw noise, and return it also from `down` rows below; both (H, W)."""
+        noise = self._whole_noise(cell, stretch=stretch, octaves=octaves)
+        return noise[self.window], np.roll(noise, -down, axis=0)[self.window]
+
+    def _whole_noise(self, cell: float, *, stretch: float, octaves: int) -> Array:
+        """Draw the noise of the whole image."""
         total = np.zeros((self.height, self.width), np.float32)
         for octave in range(octaves):
             pixels = max(cell * self.height / 2**octave, 1.0)
@@ -46,22 +74,23 @@ class Canvas(NamedTuple):
             columns = int(self.width / (pixels * stretch)) + 2
             grid = self.rng.standard_normal((rows, columns), dtype=np.float32)
             smooth = cv2.resize(grid, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
-            total += smooth.astype(np.float32) / np.float32(1.7**octave)
-        return (total - total.mean()) / (total.std() + 1e-6)
+            total += smooth / np.float32(1.7**octave)
+        total -= total.mean()
+        total /= np.sqrt(np.square(total).mean()) + 1e-6
+        return total
 
     def pixel_noise(self) -> Array:
         """Draw independent noise for each pixel, (H, W)."""
-        return self.rng.standard_normal((self.height, self.width), dtype=np.float32)
+        return self.rng.standard_normal((self.height, self.width), dtype=np.float32)[self.window]
 
     def ground(self) -> tuple[Array, Array]:
-        """Return ground coordinates of each pixel, across and along, in image heights."""
+        """Return ground coordinates in image heights: across (H, W), along (H, 1)."""
         depth = 1.0 / (0.09 + 0.91 * self.nearness)
-        across = (self.columns - self.width / 2) / self.height * depth
-        return across.astype(np.float32), np.broadcast_to(depth, across.shape).astype(np.float32)
+        return (self.columns - self.width / 2) / self.height * depth, depth
 
     def ground_noise(self, cell: float, *, stretch: float = 1.0) -> Array:
         """Draw noise on the ground, in perspective and faded at the horizon, (H, W)."""
-        tile = self._replace(height=256, width=256).noise(0.25, octaves=4)
+        tile = self._replace(height=256, width=256)._whole_noise(0.25, stretch=1.0, octaves=4)
         # Mirroring makes it repeat without seams; BORDER_REFLECT in remap is several times slower.
         tile = cv2.copyMakeBorder(tile, 0, 256, 0, 256, cv2.BORDER_REFLECT)
         across, along = self.ground()
@@ -69,7 +98,7 @@ class Canvas(NamedTuple):
         lookup = cv2.remap(
             tile,
             across * scale / stretch + 128,
-            along * scale,
+            np.tile(along * scale, self.width),
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_WRAP,
         )
@@ -86,7 +115,9 @@ def _mix(first: Array, second: Array, share: Array) -> Array:
     share = np.clip(np.asarray(share, np.float32), 0, 1)
     width = share.shape[1]
     first, second = (per_channel(v, width) if v.ndim == 1 else v for v in (first, second))
-    return first + (second - first) * per_pixel(share)
+    mixed = (second - first) * per_pixel(share)
+    mixed += first
+    return mixed
 
 
 def _sky(canvas: Canvas) -> Array:
@@ -97,18 +128,19 @@ def _sky(canvas: Canvas) -> Array:
     }
     top, bottom = (canvas.pick(color) for color in palettes[canvas.weather])
     drop = np.clip(canvas.rows / max(canvas.horizon, 1), 0, 1) ** 1.2
-    image = _mix(top, bottom, np.broadcast_to(drop, (canvas.height, canvas.width)))
+    image = _mix(top, bottom, np.broadcast_to(drop, canvas.shape))
 
     sun_x, sun_y = canvas.rng.uniform(0.1, 0.9) * canvas.width, canvas.horizon * 0.75
     distance = np.hypot(canvas.columns - sun_x, (canvas.rows - sun_y) * 1.3) / canvas.height
     glow = {"clear": 0.25, "cloudy": 0.15, "sunset": 0.75}[canvas.weather]
     image = _mix(image, np.array([1.0, 0.93, 0.74], np.float32), glow * np.exp(-distance * 4))
 
-    cloud = canvas.noise(0.32, stretch=2.6, octaves=5)
+    down = max(canvas.height // 40, 1)
+    cloud, below = canvas.noise_and_below(0.32, down, stretch=2.6, octaves=5)
     cover = {"clear": -1.25, "cloudy": 0.45, "sunset": -0.35}[canvas.weather]
     density = 1 / (1 + np.exp(-(cloud + cover) * 3.5))
     # Light comes from above: a cloud is bright where the noise rises downwards.
-    relief = np.clip(cloud - np.roll(cloud, -max(canvas.height // 40, 1), axis=0), -1, 1)
+    relief = np.clip(cloud - below, -1, 1)
     shade = per_pixel((0.94 - 0.10 * relief).astype(np.float32))
     tint = {"clear": (1.0, 1.0, 1.0), "cloudy": (0.96, 0.97, 0.99), "sunset": (1.0, 0.72, 0.62)}
     color = per_channel(np.array(tint[canvas.weather], np.float32), canvas.width)
@@ -159,12 +191,11 @@ def _grass(canvas: Canvas) -> Array:
     tone = canvas.rng.uniform(0.72, 1.35, count)
     tint = canvas.rng.uniform(0.9, 1.25, count)
     blades = np.stack([left, bottoms, left + lean * length, bottoms - length], axis=1) * 16
-    for ends, bright, warm, share in zip(
-        blades.astype(int).tolist(), tone, tint, depth, strict=True
-    ):
-        base = (far * (1 - share) + near * share) * bright
-        color = (float(base[0] * warm), float(base[1]), float(base[2]))
-        cv2.line(image, ends[:2], ends[2:], color, 1, cv2.LINE_AA, 4)
+    ends = blades.astype(int) - [0, 16 * int(canvas.rows[0, 0])] * 2
+    colors = (far * (1 - depth[:, None]) + near * depth[:, None]) * tone[:, None]
+    colors[:, 0] *= tint
+    for (x, y, *tip), color in zip(ends.tolist(), colors.tolist(), strict=True):
+        cv2.line(image, (x, y), tip, color, 1, cv2.LINE_AA, 4)
     return np.clip(image, 0, 1)
 
 
@@ -209,7 +240,7 @@ def _brick(canvas: Canvas) -> Array:
 def _wallpaper(canvas: Canvas) -> Array:
     wide = canvas.height * canvas.rng.uniform(0.09, 0.16)
     wave = np.sin(canvas.columns / wide * 2 * np.pi)
-    stripe = np.broadcast_to(np.clip(wave * 4 + 0.5, 0, 1), (canvas.height, canvas.width))
+    stripe = np.broadcast_to(np.clip(wave * 4 + 0.5, 0, 1), canvas.shape)
     first = canvas.pick((214, 222, 214), (226, 212, 196), (204, 214, 226), (228, 206, 206))
     return _mix(first, first * canvas.rng.uniform(0.88, 0.94), stripe)
 
