@@ -71,8 +71,10 @@ def instance_annotations(rendered: RenderedScene, image_id: int) -> list[Json]:
             segmentation: Any = run_lengths(rendered.object_map == item.id)
         else:
             x, y, width, height = item.box
-            part = rendered.object_map[y : y + height, x : x + width]
-            segmentation = polygons_of(part == item.id, (x, y))
+            # OpenCV finds components in blocks of 2 x 2 pixels, which must be those of the image.
+            left, top = x - x % 2, y - y % 2
+            part = rendered.object_map[top : y + height, left : x + width]
+            segmentation = polygons_of(part == item.id, (left, top))
         annotations.append(
             {
                 "id": image_id * _MAX_PER_IMAGE + item.id,
@@ -178,7 +180,7 @@ def polygons_of(mask: Array, origin: tuple[int, int] = (0, 0)) -> list[list[floa
 def _simplify(contour: Array, origin: tuple[int, int]) -> list[float]:
     """Convert a contour of a mask at double size to a simplified polygon along pixel edges."""
     # Each border pixel of the double-size mask touches exactly one corner of the original grid.
-    edges = (contour + 1) // 2
+    edges = (contour + 1) // 2 + np.array(origin, contour.dtype)
     simple = cv2.approxPolyDP(edges, 0.6, closed=True)
     corners = simple if len(simple) > 2 else edges
-    return (corners + origin).reshape(-1).astype(float).tolist()
+    return corners.reshape(-1).astype(float).tolist()
