@@ -128,7 +128,7 @@ def test_one_to_one_networks_teach_with_all_their_points() -> None:
 
 def test_exact_resume(configure: Configure, teacher_file: Path, tmp_path: Path) -> None:
     """Also with the teacher's file in another place; another file is refused."""
-    keys = (WEIGHTS, str(teacher_file), THRESHOLD, 0.0, "SOLVER.MAX_ITER", 3)
+    keys = (WEIGHTS, str(teacher_file), THRESHOLD, 0.0, "SOLVER.MAX_ITER", 2)
     straight, losses = run(configure("straight", *keys))
     cfg = configure("parts", *keys, "SOLVER.CHECKPOINT_PERIOD", 1)
     _, first = run(cfg, kill_after=1)
