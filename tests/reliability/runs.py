@@ -66,6 +66,8 @@ class Small(NamedTuple):
 
     def _run(self, arguments: list[str], fork: bool, prepare: Callable[[], Any]) -> None:
         os.setsid()
+        # A background process of a script ignores it, and so would its children.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         terminal = os.open(self.terminal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(terminal, 1)
         os.dup2(terminal, 2)
