@@ -1,6 +1,8 @@
 """Exact resume: a stopped and resumed run equals an uninterrupted one."""
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from yolor_d2.checkpoint.saving import load_checkpoint
+from yolor_d2.engine.hooks.validation_loss import ValidationLoss
 from yolor_d2.engine.setup import seed_everything
 from yolor_d2.engine.trainer import Trainer
 from yolor_d2.tools.model_info import main as info
@@ -132,6 +135,47 @@ def test_exact_with_evaluations(
         assert f"| {each['steps']} " in page
         assert f"{each['segm/AP']:.4g}" in page
     assert TRAIN in page
+
+
+class ReadLog(HookBase):
+    """Reads which steps have validation losses in the log, before a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.iterations: list[int] = []
+
+    def before_step(self) -> None:
+        if self.trainer.iter == self.step:
+            log = Path(self.trainer.options.output_dir, "training.jsonl").read_text()
+            rows = map(json.loads, log.splitlines())
+            self.iterations = [r["iteration"] for r in rows if "validation/total_loss" in r]
+
+
+def test_evaluations_are_logged_before_the_next_step(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next step has a checkpoint, with which an evaluation would not be repeated."""
+    periods = ("TEST.LOSS_PERIOD", 2, "LOG.PERIOD", 100, "SOLVER.CHECKPOINT_PERIOD", 1)
+    cfg = configure("run", *periods, "MODEL.YOLOR.TASKS", ["detection"])
+
+    def kill(hook: ValidationLoss) -> None:
+        if hook.trainer.iter == 3:
+            raise Kill
+
+    def logged(step: int, *, resume: bool) -> list[int]:
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=resume)
+        read = ReadLog(step)
+        trainer.register_hooks([read])
+        with suppress(Kill):
+            trainer.train()
+        return read.iterations
+
+    with monkeypatch.context() as patch:
+        measure = ValidationLoss.after_step
+        patch.setattr(ValidationLoss, "after_step", lambda hook: (kill(hook), measure(hook)))
+        assert logged(2, resume=False) == [1]
+    assert logged(4, resume=True) == [1, 3]
 
 
 GELAN = ("MODEL.BACKBONE.NAME", "build_gelan_pan_backbone", "MODEL.GELAN.WIDTH", 0.125)

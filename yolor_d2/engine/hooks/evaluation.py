@@ -34,6 +34,7 @@ class EvaluationHooks(HookBase):
         self.hooks = list(hooks)
         self.periods = list(periods)
         self.done = 0  # finished steps at the last evaluation
+        self.has_repeated = False  # whether an evaluation was repeated before the first step
 
     def is_due(self, finished: int) -> bool:
         """Whether a hook has work to do after a number of finished steps."""
@@ -55,6 +56,7 @@ class EvaluationHooks(HookBase):
         trainer = self.trainer
         trainer.iter = trainer.storage.iter = start - 1
         self.after_step()
+        self.has_repeated = True
         trainer.iter = trainer.storage.iter = start
 
     def after_step(self) -> None:
@@ -155,12 +157,15 @@ class SaveRegularly(HookBase):
             self.save()
 
 
-class WriteBeforeEvaluation(HookBase):
-    """Writes the log before each evaluation, which overwrites the metrics of the last one.
+class WriteAroundEvaluation(HookBase):
+    """Writes the log before each evaluation, which overwrites metrics, and its results at once.
+
+    A later write could be after the next checkpoint: a kill between them would lose the results. It
+    is registered twice, before and after the evaluation.
 
     Args:
         writers: of the log.
-        evaluation_hooks: run after this hook.
+        evaluation_hooks: run between.
     """
 
     def __init__(
@@ -169,7 +174,14 @@ class WriteBeforeEvaluation(HookBase):
         self.writers = writers
         self.evaluation_hooks = evaluation_hooks
 
+    def before_train(self) -> None:
+        if self.evaluation_hooks.has_repeated:
+            self._write()
+
     def after_step(self) -> None:
         if self.evaluation_hooks.is_due(self.trainer.iter + 1):
-            for writer in self.writers:
-                writer.write()
+            self._write()
+
+    def _write(self) -> None:
+        for writer in self.writers:
+            writer.write()

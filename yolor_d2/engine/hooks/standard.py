@@ -10,7 +10,7 @@ from .best_checkpoint import BestCheckpoint
 from .curves import MetricCurves
 from .data_wait import DataWait
 from .early_stop import EarlyStop
-from .evaluation import Evaluation, EvaluationHooks, SaveRegularly, WriteBeforeEvaluation
+from .evaluation import Evaluation, EvaluationHooks, SaveRegularly, WriteAroundEvaluation
 from .progress import FirstSteps
 from .rewards import RewardMetrics
 from .samples import SamplePictures
@@ -43,8 +43,8 @@ def standard_hooks(run: Run) -> list[HookBase]:
     if options.curves:
         reports.append(MetricCurves(run.folder.path))
     first = FirstSteps([writer for writer in writers if isinstance(writer, ProgressPrinter)])
-    write = WriteBeforeEvaluation(writers, evaluation_hooks=evaluation_hooks)
-    return [*before, first, write, evaluation_hooks, *reports]
+    write = WriteAroundEvaluation(writers, evaluation_hooks=evaluation_hooks)
+    return [*before, first, write, evaluation_hooks, write, *reports]
 
 
 def _evaluates(run: Run) -> bool:
