@@ -54,8 +54,10 @@ class TaskBalance:
     def measuring(self) -> Iterator[None]:
         """Context of the backward passes whose gradients are measured."""
         self._measures = True
-        yield
-        self._measures = False
+        try:
+            yield
+        finally:
+            self._measures = False
 
     def take_norms(self, device: torch.device, *, scale: float) -> dict[str, Tensor]:
         """The norms of the gradients since the last call, before the factors.

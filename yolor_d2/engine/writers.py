@@ -140,10 +140,10 @@ class _NewValues:
         return dict(sorted(rows.items()))
 
 
-def first_step(storage: EventStorage) -> int | None:
-    """The iteration of the first step since the run was started or resumed; None before it."""
+def first_step(storage: EventStorage) -> int:
+    """The iteration of the first step since the run was started or resumed, also before it."""
     history = storage.histories().get("total_loss")
-    return None if history is None else int(history.values()[0][1])
+    return storage.iter if history is None else int(history.values()[0][1])
 
 
 class TableWriter(EventWriter):
@@ -188,24 +188,16 @@ class TableWriter(EventWriter):
             with self.path.open("a") as file:
                 file.write(self.lines(rows))
         else:
-            rows = _merged(self._kept(storage, last=max(rows)), rows)
+            rows = _merged(self._kept(storage), rows)
             replace_file(self.path, self.dump(rows).encode())
         self._is_whole = True
 
-    def _kept(self, storage: EventStorage, *, last: int) -> dict[int, Row]:
-        """The rows in the file; the first time, without those of repeated steps.
-
-        Args:
-            storage: of the values.
-            last: iteration of the last new row; before the first step, that of an evaluation which
-                is repeated, and later steps will be repeated.
-        """
+    def _kept(self, storage: EventStorage) -> dict[int, Row]:
+        """The rows in the file; the first time, without those of repeated steps."""
         rows = self.read() if self.path.exists() else {}
         if self._last is not None:
             return rows
         start = first_step(storage)
-        if start is None:
-            start = last + 1
         return {iteration: row for iteration, row in rows.items() if iteration < start}
 
     def fits(self, rows: Mapping[int, Row]) -> bool:
@@ -312,10 +304,7 @@ class TensorBoard(EventWriter):
 
     def _write(self) -> None:
         if self._writer is None:
-            storage = get_event_storage()
-            start = first_step(storage)
-            if start is None:  # an evaluation is repeated before the first step
-                start = storage.iter + 1
+            start = first_step(get_event_storage())
             self._writer = TensorboardXWriter(str(self.folder), WINDOW, purge_step=start)
         self._writer.write()
 

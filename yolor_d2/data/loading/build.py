@@ -89,7 +89,7 @@ def make_train_loader(
         seed: random seed of the run; negative: drawn at the start of the run, and kept in a file
             in output_dir, so that a resumed run has the same samples.
         ratios: share of the samples from each data set; empty weights all images equally.
-        start: position of the first sample in the run; what is at a position does not depend on it.
+        start: index of the first sample in the run; each sample depends only on its own index.
         mosaic_until: position from which no mosaics are made.
         filter_empty: leave out images without objects.
         output_dir: folder of the list of files that cannot be used, and of a drawn seed.
