@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from yolor_d2.engine.optim.optimizer import keep_statistics
+from yolor_d2.engine.parallel import checkpoint_activations
 from yolor_d2.engine.teacher import Teacher
 from yolor_d2.modeling.heads.detection import head as detection
 from yolor_d2.modeling.layers.modes import BATCH_NORMS
@@ -35,6 +36,7 @@ class Case(NamedTuple):
     shares: tuple[list[Batch], list[Batch]]
     whole: list[Batch]
     is_taught: bool = False
+    is_checkpointed: bool = False  # the processes compute activations again
 
     def teacher(self) -> Teacher | None:
         """A teacher that is sure of all points."""
@@ -68,6 +70,7 @@ def cases() -> dict[str, Case]:
     boxes_only = [dict(s, instances=without_masks(s["instances"])) for s in complete[:2]]
     vision = only(complete, "instances", "sem_seg")
     captions = only(random_batch(images=2, size=(96, 64), weak_size=(64, 128)), "caption_ids")
+    two_batches = Case(([complete[:3], sparse[:1]], [complete[3:], sparse[1:]]), [complete, sparse])
     return {
         "complete": divided(complete),
         "few objects": divided(sparse),
@@ -79,9 +82,9 @@ def cases() -> dict[str, Case]:
         "nothing known at all": divided(only(complete)),
         "with a teacher": divided(partly)._replace(is_taught=True),
         "canvases of the processes": Case(([vision], [captions]), [vision, captions]),
-        "several batches a step": Case(
-            ([complete[:3], sparse[:1]], [complete[3:], sparse[1:]]), [complete, sparse]
-        ),
+        "several batches a step": two_batches,
+        "checkpointed": divided(partly)._replace(is_checkpointed=True),
+        "several checkpointed batches a step": two_batches._replace(is_checkpointed=True),
     }
 
 
@@ -134,10 +137,13 @@ def backpropagate(
 def save_outcomes(output: Path) -> None:
     """Save the outcome of each case in this process."""
     torch.set_num_threads(1)
-    model = DistributedDataParallel(frozen_model(), find_unused_parameters=False)
+    plain = DistributedDataParallel(frozen_model(), find_unused_parameters=False)
+    checkpointed = DistributedDataParallel(frozen_model(), find_unused_parameters=False)
+    checkpoint_activations(checkpointed)
     outcomes = {}
     for name, case in cases().items():
         batches = case.shares[comm.get_rank()]
+        model = checkpointed if case.is_checkpointed else plain
         outcome = backpropagate(model, batches, share=1 / len(batches), teacher=case.teacher())
         outcomes[name] = tuple(outcome)
     torch.save(outcomes, output / f"rank{comm.get_rank()}.pt")
