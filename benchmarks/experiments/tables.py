@@ -152,6 +152,13 @@ SMALL_OBJECTS = Variant(
     "one_to_one_small_objects", SECOND_SET | {"MODEL.DETECTION_HEAD.ASSIGN.MIN_SIDE": 16.0}
 )
 
+BATCH_PARTNERS = Variant("batch_partners", {"INPUT.STRONG.PARTNERS": "batch"})
+
+FLOAT32 = Variant(
+    "float32",
+    {"SOLVER.CPU": "keys", "SOLVER.AMP.ENABLED": False, "MODEL.YOLOR.CHANNELS_LAST": True},
+)
+
 MUON_KEYS = {"SOLVER.OPTIMIZER": "MUON", "SOLVER.MOMENTUM": 0.95}
 MUON = Variant("muon", MUON_KEYS)
 MUON_SHORTER = Variant(  # a step takes longer, on a CPU
@@ -330,9 +337,33 @@ OPTIMIZER = Table(
     ),
 )
 
+PARTNERS = Table(
+    "partners",
+    "Other images of a mosaic: from the data set or from the batch",
+    rows=(Row("data set", BASELINE), Row("batch", BATCH_PARTNERS)),
+    claims=(
+        Claim("the batch gives boxes that are as good", BATCH_PARTNERS, BASELINE, BOX, equal=True),
+        Claim("masks are as good", BATCH_PARTNERS, BASELINE, MASK, equal=True),
+        Claim("the semantic map is as good", BATCH_PARTNERS, BASELINE, MIOU, equal=True),
+    ),
+    note="With partners from the batch, each file is decoded once per batch.",
+)
+
+PRECISION = Table(
+    "precision",
+    "Training in bf16 and in float32",
+    rows=(Row("bf16", BASELINE), Row("float32", FLOAT32)),
+    claims=(
+        Claim("boxes are as good in bf16", BASELINE, FLOAT32, BOX, equal=True),
+        Claim("the semantic map is as good", BASELINE, FLOAT32, MIOU, equal=True),
+        Claim("captions are as good", BASELINE, FLOAT32, CIDER, equal=True),
+    ),
+    note="The baseline's precision is that of the processor (SOLVER.CPU), here bf16.",
+)
+
 TABLES = (
     *(TASKS, AUGMENTATION, LEARNING_RATES, SEMANTIC_HEAD, CAPTION_HEAD),
-    *(LOSS_WEIGHTS, IMPLICIT, BACKBONE, ASSIGNMENT, OPTIMIZER),
+    *(LOSS_WEIGHTS, IMPLICIT, BACKBONE, ASSIGNMENT, OPTIMIZER, PARTNERS, PRECISION),
 )
 
 
