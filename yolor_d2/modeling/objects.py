@@ -16,6 +16,7 @@ class Objects(NamedTuple):
     classes: Tensor  # (G,)
     image: Tensor  # (G,) index of the object's image, ascending
     known: Tensor  # (N,) bool: whether the image has object annotations at all
+    most: int  # objects of the image that has most
     labeled: Tensor | None = None  # (N, C) bool: classes labeled in the image; None: all
 
     @classmethod
@@ -46,6 +47,7 @@ class Objects(NamedTuple):
             known=torch.tensor([item is not None for item in instances]).to(
                 device, non_blocking=True
             ),
+            most=max(counts, default=0),
             labeled=_stack_labeled(labeled, device=device),
         )
 

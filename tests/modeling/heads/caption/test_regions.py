@@ -14,7 +14,7 @@ from yolor_d2.modeling.heads.caption.visual_tokens import CountingAttention, Reg
 from yolor_d2.modeling.meta_arch import YOLOR
 from yolor_d2.modeling.objects import Objects
 
-from ...factory import random_batch, tiny_model
+from ...factory import THINGS, random_batch, random_instances, tiny_model
 
 REGIONS = ("MODEL.CAPTION_HEAD.REGION_FEATURE", "c2", "MODEL.CAPTION_HEAD.MAX_REGIONS", 7)
 BOTH = ("detection", "caption")
@@ -98,6 +98,16 @@ def test_true_regions() -> None:
     assert torch.equal(regions.boxes[2], instances[2].gt_boxes.tensor[:3].float())
     assert torch.equal(regions.scores[2], torch.eye(5)[:3])
     assert not regions.scores[regions.padding].any()
+
+
+@pytest.mark.parametrize(("counts", "expected"), [((2, 0, 4), 4), ((0, 0), 1), ((30, 1), 20)])
+def test_true_regions_have_little_padding(counts: tuple[int, ...], expected: int) -> None:
+    objects = Objects.from_instances(
+        [random_instances(n, size=(64, 96), rng=torch.Generator()) for n in counts],
+        device=torch.device("cpu"),
+    )
+    regions = true_regions(objects, count=20, num_classes=THINGS)
+    assert regions.padding.shape == (len(counts), expected)
 
 
 class TestTokens:

@@ -46,7 +46,11 @@ def found_regions(logits: Tensor, boxes: Tensor, *, count: int) -> Regions:
 
 
 def true_regions(objects: Objects, *, count: int, num_classes: int) -> Regions:
-    """The first M ground-truth objects of each of N images, with scores 0 and 1."""
+    """The first M ground-truth objects of each of N images, with scores 0 and 1.
+
+    M is `count`, or less if no image has that many: padding costs as much as objects.
+    """
+    count = min(count, max(objects.most, 1))
     images, device = len(objects.known), objects.image.device
     first = torch.searchsorted(objects.image, torch.arange(images, device=device))  # (N,)
     number = torch.arange(len(objects.image), device=device) - first[objects.image]  # (G,)
