@@ -6,6 +6,7 @@ from .grid_region_head import GridAndRegions, GridRegionCaptionHead
 from .head import TransformerCaptionHead
 from .options import (
     CaptionTraining,
+    GroundingOptions,
     PointOptions,
     RegionOptions,
     TransformerSizes,
@@ -20,6 +21,7 @@ __all__ = [
     "Decoding",
     "GridAndRegions",
     "GridRegionCaptionHead",
+    "GroundingOptions",
     "PointOptions",
     "RegionOptions",
     "SelfCritical",
