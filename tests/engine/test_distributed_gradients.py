@@ -17,7 +17,6 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from yolor_d2.data.views.mentions import NO_CLASS
 from yolor_d2.engine.optim.optimizer import keep_statistics
 from yolor_d2.engine.parallel import checkpoint_activations
 from yolor_d2.engine.teacher import Teacher
@@ -29,12 +28,6 @@ from yolor_d2.tasks import TASKS
 from ..modeling.factory import random_batch, random_instances, tiny_model
 
 Batch = list[dict[str, Any]]
-
-GROUNDED = (
-    *("MODEL.CAPTION_HEAD.REGION_FEATURE", "c2"),
-    *("MODEL.CAPTION_HEAD.GROUNDING.ATTENTION_WEIGHT", 1.0),
-    *("MODEL.CAPTION_HEAD.GROUNDING.LOCATION_WEIGHT", 1.0),
-)
 
 
 class Case(NamedTuple):
@@ -66,10 +59,6 @@ def divided(batch: Batch) -> Case:
 def cases() -> dict[str, Case]:
     nothing = random_instances(0, size=(64, 96), rng=torch.Generator())
     complete = random_batch(images=5, objects=6)
-    named = [dict(s) for s in complete]
-    for sample, count in zip(named, (5, 0, 4, 2, 0), strict=True):
-        marks = sample["caption_mentions"] = torch.full_like(sample["caption_ids"], NO_CLASS)
-        marks[1 : 1 + count] = torch.arange(count)
     sparse = random_batch(images=5, objects=2, seed=1)
     partly = [
         *only(complete[:1], "instances"),
@@ -85,7 +74,6 @@ def cases() -> dict[str, Case]:
     return {
         "complete": divided(complete),
         "few objects": divided(sparse),
-        "named objects": divided(named),
         "other weak canvas": divided(random_batch(images=5, weak_size=(32, 64))),
         "partly labeled": divided(partly),
         "boxes without masks": divided([*boxes_only, *complete[2:]]),
@@ -111,7 +99,7 @@ def frozen_model() -> nn.Module:
 
     Its norms have the statistics of a batch; boxes are about four cells wide and high.
     """
-    model = tiny_model(TASKS, "MODEL.CAPTION_HEAD.DROPOUT", 0.0, *GROUNDED).double()
+    model = tiny_model(TASKS, "MODEL.CAPTION_HEAD.DROPOUT", 0.0).double()
     for norm in (m for m in model.modules() if isinstance(m, BATCH_NORMS)):
         norm.momentum = 1.0
     with torch.no_grad():
@@ -119,8 +107,6 @@ def frozen_model() -> nn.Module:
         for predictor in model.detection_head.box_predictors.values():
             predictor.weight *= 0.1
             predictor.bias.view(4, -1)[:, 2] += 5
-        for predictor in model.detection_head.class_predictors.values():
-            predictor.bias.zero_()  # scores that are high enough for the tokens of captions
     keep_statistics(model)
     return model
 

@@ -140,15 +140,6 @@ def test_captions_are_padded() -> None:
     assert captions.image_ids == [7, None, "x"]
 
 
-def test_mentions_are_padded_like_captions() -> None:
-    batch = images((32, 32), (32, 32), (32, 32))
-    batch[0] |= {"caption_ids": torch.tensor([1, 9, 2]), "caption_mentions": [-1, 4, -1]}
-    batch[1] |= {"caption_ids": [[1, 2], [1, 2]]}  # of another mapper, without marks
-    mentions = view_of(batch).captions.mentions
-    none = [-1] * 3
-    assert mentions.tolist() == [[[-1, 4, -1], none], [none] * 2, [none] * 2]
-
-
 def test_an_image_may_have_several_captions() -> None:
     batch = images((32, 32), (32, 32))
     batch[0]["caption_ids"] = torch.tensor([[1, 9, 2], [1, 2, 0]])

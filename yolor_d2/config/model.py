@@ -207,13 +207,6 @@ def _add_caption_head(cfg: CfgNode) -> None:
     # Fraction of the decoder's input tokens that are randomly replaced with padding in training
     # (word dropout).
     cfg.MODEL.CAPTION_HEAD.WORD_DROPOUT = 0.0
-    # Losses that teach the decoder where the objects are that a caption names, by their class, as
-    # whole words in the singular or plural; with REGION_FEATURE only. 0 disables a loss.
-    # ATTENTION_WEIGHT: one attention head of the first layer attends to these objects.
-    # LOCATION_WEIGHT: a small network, used in training only, predicts the box of one of them.
-    cfg.MODEL.CAPTION_HEAD.GROUNDING = CfgNode()
-    cfg.MODEL.CAPTION_HEAD.GROUNDING.ATTENTION_WEIGHT = 0.0
-    cfg.MODEL.CAPTION_HEAD.GROUNDING.LOCATION_WEIGHT = 0.0
     _add_caption_decoding(cfg)
     _add_self_critical_training(cfg)
 

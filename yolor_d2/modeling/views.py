@@ -13,7 +13,6 @@ from detectron2.structures import BitMasks, Instances, PolygonMasks
 from torch import Tensor
 
 from ..checks import check_choice, check_range
-from ..data.views.mentions import NO_CLASS
 from ..errors import ConfigError, DataError
 from ..letterbox import MODES, Content, pad_images
 from .objects import CaptionTargets, GroundTruthMasks, Objects, TeacherOutputs
@@ -191,35 +190,21 @@ def collate_labels(
 def collate_captions(
     batch: Sequence[Sample], *, pad_id: int, device: torch.device
 ) -> CaptionTargets:
-    """The captions of a batch. K is the largest number of captions of an image.
-
-    "caption_mentions" have the shape of "caption_ids".
-    """
+    """The captions of a batch. K is the largest number of captions of an image."""
     present = [sample.get("caption_ids") for sample in batch]
     missing = torch.full((1, 2), pad_id, dtype=torch.int64)
     texts = [
         missing if item is None else torch.atleast_2d(torch.as_tensor(item)) for item in present
     ]
     number, length = (max(text.shape[side] for text in texts) for side in (0, 1))
-    marks = [
-        torch.full_like(text, NO_CLASS)
-        if found is None
-        else torch.atleast_2d(torch.as_tensor(found))
-        for text, found in zip(texts, (s.get("caption_mentions") for s in batch), strict=True)
-    ]
-
-    def stack(rows: Sequence[Tensor], value: int) -> Tensor:
-        """(k, t) each -> (N, K, T)."""
-        return torch.stack(
-            [F.pad(r, (0, length - r.shape[1], 0, number - r.shape[0]), value=value) for r in rows]
-        ).to(device, non_blocking=True)
-
+    ids = torch.stack(
+        [F.pad(t, (0, length - t.shape[1], 0, number - t.shape[0]), value=pad_id) for t in texts]
+    )  # (N, K, T)
     known = torch.tensor([item is not None for item in present])
     return CaptionTargets(
-        ids=stack(texts, pad_id),
+        ids=ids.to(device, non_blocking=True),
         known=known.to(device, non_blocking=True),
         image_ids=[sample.get("image_id") for sample in batch],
-        mentions=stack(marks, NO_CLASS),
     )
 
 

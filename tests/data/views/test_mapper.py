@@ -236,18 +236,6 @@ def test_cut_captions_keep_begin_and_end(record: Record, tokenizer: Tokenizer) -
     assert (ids[0], ids[-1]) == (tokenizer.bos_id, tokenizer.eos_id)
 
 
-def test_names_of_classes_are_marked_in_captions(record: Record, tokenizer: Tokenizer) -> None:
-    make = mapper(tokenizer, captions=CaptionOptions(per_image=0, class_names=["ball", "box"]))
-    item = make(record, draw_of(record))
-    ids, marks = item["caption_ids"], item["caption_mentions"]
-    assert marks.shape == ids.shape
-    assert [mark[mark >= 0].tolist() for mark in marks] == [[1, 0], [1], [1]]
-    for text, mark in zip(ids, marks, strict=True):
-        for position in (mark == 1).nonzero().flatten().tolist():
-            assert tokenizer.decode(text[: position + 1]).split()[-1] in ("box", "boxes")
-    assert "caption_mentions" not in mapper(tokenizer)(record, draw_of(record))
-
-
 @pytest.mark.parametrize(
     ("wanted", "given"), [(1, 1), (2, 2), (0, len(CAPTIONS)), (99, len(CAPTIONS))]
 )

@@ -259,15 +259,11 @@ def build_multitask_mapper(
 ) -> MultiTaskMapper:
     """Build the training mapper for data sets, which must share the classes of semantic maps."""
     classes = shared_classes(names, "stuff_classes", where="sem_seg_root")
-    named: Sequence[str] | None = None
-    if any(cfg.MODEL.CAPTION_HEAD.GROUNDING.values()):
-        named = shared_classes(names, "thing_classes", where="json_file")
     return MultiTaskMapper(
         cfg,
         is_train=True,
         tokenizer=tokenizer,
         num_sem_seg_classes=len(classes) if classes else None,
-        class_names=named or (),
     )
 
 

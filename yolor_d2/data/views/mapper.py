@@ -18,7 +18,6 @@ from ...errors import ConfigError
 from ...tasks import check_tasks
 from ...tokenizer import Tokenizer
 from ..catalog.categories import IGNORE_LABEL
-from .mentions import NO_CLASS, ClassMentions
 from .reading import Record, RecordReader
 from .strong_view import PUBLISHED, Draw, StrongPolicy, StrongView, check_policy
 from .targets import TargetStrides, move_boxes, move_outlines, rasterize_all
@@ -48,12 +47,10 @@ class CaptionOptions(NamedTuple):
     Attributes:
         max_tokens: longer captions are cut, begin and end tokens included.
         per_image: number of captions drawn at random for each sample; 0 takes all of an image.
-        class_names: classes whose names are marked in the captions.
     """
 
     max_tokens: int = 40
     per_image: int = 1
-    class_names: Sequence[str] = ()
 
 
 STRIDES = TargetStrides()
@@ -112,7 +109,6 @@ class MultiTaskMapper:
         self.strides = strides
         self.tokenizer = tokenizer
         self.captions = captions
-        self.mentions = ClassMentions(captions.class_names) if captions.class_names else None
         self.reader = RecordReader(cache_bytes=cache_bytes, num_sem_seg_classes=num_sem_seg_classes)
         self.strong_view = StrongView(strong, reader=self.reader, strides=strides)
 
@@ -133,7 +129,6 @@ class MultiTaskMapper:
         *,
         tokenizer: Tokenizer | None = None,
         num_sem_seg_classes: int | None = None,
-        class_names: Sequence[str] = (),
     ) -> dict[str, Any]:
         strong = cfg.INPUT.STRONG
         return {
@@ -156,9 +151,7 @@ class MultiTaskMapper:
             "strides": TargetStrides(cfg.INPUT.MASK_STRIDE, cfg.INPUT.SEM_SEG_STRIDE),
             "num_sem_seg_classes": num_sem_seg_classes,
             "tokenizer": tokenizer,
-            "captions": CaptionOptions(
-                cfg.TOKENIZER.MAX_TOKENS, cfg.INPUT.CAPTIONS_PER_IMAGE, class_names
-            ),
+            "captions": CaptionOptions(cfg.TOKENIZER.MAX_TOKENS, cfg.INPUT.CAPTIONS_PER_IMAGE),
             "cache_bytes": cfg.DATALOADER.IMAGE_CACHE_MB << 20,
         }
 
@@ -195,8 +188,6 @@ class MultiTaskMapper:
             - "weak_instances", "weak_sem_seg", "weak_mask_stride", "weak_sem_seg_stride": the same
               for the weak view, with sizes rounded up.
             - "caption_ids": tokens of K captions, int64 (K, T), padded.
-            - "caption_mentions": with `captions.class_names`, the class whose name ends at each of
-              these tokens, or -1.
             - "labeled_classes": classes whose objects are labeled in both views, bool (C,); missing
               if these are all classes.
 
@@ -213,26 +204,24 @@ class MultiTaskMapper:
         if "labeled_classes" in record and "detection" in self.tasks & known:
             item["labeled_classes"] = torch.tensor(record["labeled_classes"])
         if "caption" in self.tasks & known:
-            item.update(self._caption_items(record, draw.rng))
+            item["caption_ids"] = self._caption_ids(record, draw.rng)
         if self.strong_tasks:
             item.update(self._strong_items(record, draw, known & self.strong_tasks))
         if self.weak_tasks:
             item.update(self._weak_items(record, known & self.weak_tasks))
         return item
 
-    def _caption_items(self, record: Record, rng: np.random.Generator) -> Record:
+    def _caption_ids(self, record: Record, rng: np.random.Generator) -> torch.Tensor:
         tokenizer = self.tokenizer
         assert tokenizer is not None
         captions = record["captions"]
         number = min(self.captions.per_image or len(captions), len(captions))
         chosen = rng.choice(len(captions), number, replace=False)
-        texts = [captions[index] for index in sorted(chosen)]
-        ids = [tokenizer.encode(text, max_length=self.captions.max_tokens) for text in texts]
-        item = {"caption_ids": _padded(ids, tokenizer.pad_id)}
-        if self.mentions is not None:
-            marks = [self.mentions.marks(*pair, tokenizer) for pair in zip(texts, ids, strict=True)]
-            item["caption_mentions"] = _padded(marks, NO_CLASS)
-        return item
+        texts = [
+            torch.tensor(tokenizer.encode(captions[index], max_length=self.captions.max_tokens))
+            for index in sorted(chosen)
+        ]
+        return pad_sequence(texts, batch_first=True, padding_value=tokenizer.pad_id)
 
     def _strong_items(self, record: Record, draw: Draw, targets: frozenset[str]) -> Record:
         image, made = self.strong_view(record, draw, targets - {"caption"})
@@ -293,11 +282,6 @@ def make_test_image(pixels: np.ndarray, *, size: int, image_format: str) -> torc
         image_format: "RGB" or "BGR".
     """
     return _as_tensor(resize_long_side(pixels, size), image_format)
-
-
-def _padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
-    """Rows of different lengths as (K, T)."""
-    return pad_sequence([torch.tensor(r) for r in rows], batch_first=True, padding_value=value)
 
 
 def _as_tensor(image: np.ndarray, image_format: str) -> torch.Tensor:

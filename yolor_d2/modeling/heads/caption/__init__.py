@@ -6,7 +6,6 @@ from .grid_region_head import GridAndRegions, GridRegionCaptionHead
 from .head import TransformerCaptionHead
 from .options import (
     CaptionTraining,
-    GroundingOptions,
     PointOptions,
     RegionOptions,
     TransformerSizes,
@@ -21,7 +20,6 @@ __all__ = [
     "Decoding",
     "GridAndRegions",
     "GridRegionCaptionHead",
-    "GroundingOptions",
     "PointOptions",
     "RegionOptions",
     "SelfCritical",

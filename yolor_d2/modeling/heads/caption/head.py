@@ -14,18 +14,14 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from ....data.views.mentions import NO_CLASS
 from ....letterbox import Content
-from ...objects import CaptionTargets, Reward
 from ..registry import CAPTION_HEAD_REGISTRY
-from .base import CaptionHead, TextLogits
+from .base import CaptionHead
 from .decoding import Decoding, Step
 from .encodings import TextEmbedding
-from .grounding import GroundedTokens, Grounding, known_objects
 from .options import (
     KEY,
     CaptionTraining,
-    GroundingOptions,
     RegionOptions,
     TransformerSizes,
     VocabularyOptions,
@@ -45,8 +41,7 @@ class TransformerCaptionHead(CaptionHead):
     """Encodes an image as visual tokens and decodes them into text, token by token.
 
     State names: `regions`, `projections.{map}`, `encoder.layers.{i}`,
-    `text.{words,positions,norm}`, `decoder.layers.{i}`, `output.{i}` (unless tied),
-    `grounding.location.{i}`.
+    `text.{words,positions,norm}`, `decoder.layers.{i}`, `output.{i}` (unless tied).
 
     Args:
         input_shape: channels and strides of the maps.
@@ -57,7 +52,6 @@ class TransformerCaptionHead(CaptionHead):
         training: regularization and weight of the loss; None: the defaults.
         decoding: what `generate` does without arguments; None: the defaults.
         self_critical: how to train with rewards; None: with cross-entropy.
-        grounding: additional losses at the names of objects; None: none.
     """
 
     text: TextEmbedding
@@ -74,7 +68,6 @@ class TransformerCaptionHead(CaptionHead):
         training: CaptionTraining | None = None,
         decoding: Decoding | None = None,
         self_critical: SelfCritical | None = None,
-        grounding: GroundingOptions | None = None,
     ) -> None:
         sizes, regions = sizes or TransformerSizes(), regions or RegionOptions()
         training, decoding = training or CaptionTraining(), decoding or Decoding()
@@ -118,10 +111,6 @@ class TransformerCaptionHead(CaptionHead):
             dropout=dropout,
         )
         self.decoder = TransformerDecoder(sizes.decoder_layers, **layer)
-        self.grounding: Grounding | None = None
-        if grounding is not None:
-            grounding.check(regions)
-            self.grounding = Grounding(dim, grounding)
         self.output = (
             None
             if vocabulary.tied
@@ -141,7 +130,6 @@ class TransformerCaptionHead(CaptionHead):
             "training": CaptionTraining.from_config(cfg),
             "decoding": decoding_from_config(cfg),
             "self_critical": self_critical_from_config(cfg),
-            "grounding": GroundingOptions.from_config(cfg),
         }
 
     def forward(
@@ -149,8 +137,8 @@ class TransformerCaptionHead(CaptionHead):
         features: dict[str, Tensor],
         contents: Sequence[Content] | Tensor | None = None,
         regions: Regions | None = None,
-    ) -> VisualTokens | GroundedTokens:
-        """Encode maps (N, C, h, w) as visual tokens, in training with grounding `GroundedTokens`.
+    ) -> VisualTokens:
+        """Encode maps (N, C, h, w) as visual tokens.
 
         Args:
             features: maps by name; further ones are ignored.
@@ -162,39 +150,16 @@ class TransformerCaptionHead(CaptionHead):
             pixel_tokens(features[name], self.projections[name], stride, contents)
             for name, stride in self.strides.items()
         ]
-        objects = None
         if self.regions is not None and regions is not None:
             assert self.region_feature
-            crops = features[self.region_feature]
-            parts.insert(0, self.regions(crops, regions, contents))
-            objects = known_objects(regions, self.regions.places(regions.boxes, crops, contents))
+            parts.insert(0, self.regions(features[self.region_feature], regions, contents))
         tokens = torch.cat([part.tokens for part in parts], dim=1)  # (N, L, D)
         padding = torch.cat([part.padding for part in parts], dim=1)  # (N, L)
         if self.encoder is not None:
             tokens = self.encoder(tokens, padding)
-        if self.grounding is not None and self.training and objects is not None:
-            return GroundedTokens(tokens, padding, objects)
         return VisualTokens(tokens, padding)
 
-    def losses(
-        self,
-        tokens: VisualTokens | GroundedTokens,
-        captions: CaptionTargets,
-        reward: Reward | None = None,
-        teacher: TextLogits | None = None,
-    ) -> dict[str, Tensor]:
-        losses = super().losses(tokens, captions, reward, teacher)
-        if self.grounding is not None and isinstance(tokens, GroundedTokens):
-            ids, mentions = captions.ids, captions.mentions  # (N, K, T) each
-            if mentions is None:
-                mentions = torch.full_like(ids, NO_CLASS)
-            text = self.text(ids.flatten(0, 1), slice(ids.shape[2]))
-            first = next(self.decoder.each_layer())
-            grounded = self.grounding.losses(first, text, tokens, mentions)
-            losses |= {name: self.loss_weight * loss for name, loss in grounded.items()}
-        return losses
-
-    def text_logits(self, tokens: VisualTokens | GroundedTokens, ids: Tensor) -> Tensor:
+    def text_logits(self, tokens: VisualTokens, ids: Tensor) -> Tensor:
         """Next-token logits of whole texts: ids (N * K, T) -> (N * K, T, V).
 
         The K texts of an image are consecutive.
@@ -206,11 +171,9 @@ class TransformerCaptionHead(CaptionHead):
         """The decoder's output (..., D) -> logits (..., V)."""
         return F.linear(x, self.text.words.weight) if self.output is None else self.output(x)
 
-    def _step(self, tokens: VisualTokens | GroundedTokens, *, width: int, max_tokens: int) -> Step:
+    def _step(self, tokens: VisualTokens, *, width: int, max_tokens: int) -> Step:
         """One decoding step as a function, with a cache of the previous tokens."""
-        cache = self.decoder.start(
-            tokens.tokens, tokens.padding, beam_size=width, max_length=max_tokens - 1
-        )
+        cache = self.decoder.start(*tokens, beam_size=width, max_length=max_tokens - 1)
 
         def step(ids: Tensor, position: int, parents: Tensor | None, /) -> Tensor:
             if parents is not None:

@@ -169,35 +169,6 @@ class RegionOptions(NamedTuple):
         )
 
 
-class GroundingOptions(NamedTuple):
-    """Weights of the losses that teach where the named objects are; see `grounding.py`.
-
-    Attributes:
-        attention_weight: of attention to the named objects.
-        location_weight: of the prediction of their boxes.
-    """
-
-    attention_weight: float = 0.3
-    location_weight: float = 1.0
-
-    def check(self, regions: RegionOptions) -> None:
-        """Raise ValueError for invalid options."""
-        weights = {name.upper(): value for name, value in self._asdict().items()}
-        check_range(f"{KEY}.GROUNDING", weights)
-        if not regions.region_feature:
-            raise ConfigError(
-                f"{KEY}.GROUNDING has weights, but no objects are visual tokens: "
-                f"{KEY}.REGION_FEATURE is empty"
-            )
-
-    @classmethod
-    def from_config(cls, cfg: CfgNode) -> "GroundingOptions | None":
-        """None: both weights are 0."""
-        node = cfg.MODEL.CAPTION_HEAD.GROUNDING
-        options = cls(node.ATTENTION_WEIGHT, node.LOCATION_WEIGHT)
-        return options if any(options) else None
-
-
 class PointOptions(NamedTuple):
     """Visual tokens at points that other heads choose.
 

@@ -117,11 +117,6 @@ class CrossAttention(nn.Module):
         y = attend(query, key, value, mask=mask)
         return self.output(merge_heads(y))
 
-    def scores_of_first_head(self, x: Tensor, visual: Tensor) -> Tensor:
-        """The logits of its attention: x (N, T, D), `project`ed tokens -> (N, T, L)."""
-        (query,) = split_heads(self.query(x), self.num_heads, parts=1)  # (N, H, T, E)
-        return query[:, 0] @ visual[0, :, 0].mT * query.shape[3] ** -0.5
-
     def _attend_unprojected(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
         """Apply the key and value projections to queries and results instead of visual tokens.
 
@@ -182,29 +177,25 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
         """Whole texts x (R, T, D), K of each image, with causal attention."""
-        x = self.attend_to_text(x)
+        x = x + self.dropout(self.text_attention(self.text_norm(x), causal=True))
         by_image = x.view(len(mask), -1, x.shape[-1])  # (N, K * T, D)
-        return self.attend_to_image(by_image, visual, mask).view_as(x)
+        return self._cross_attend(by_image, visual, mask).view_as(x)
 
     def step(self, x: Tensor, past: Tensor, position: int, visual: Tensor, mask: Tensor) -> Tensor:
         """The newest token of each beam, x (N, K, D)."""
         rows = self.text_norm(x).flatten(0, 1)[:, None]  # (R, 1, D)
         x = x + self.dropout(self.text_attention.step(rows, past, position)).view_as(x)
-        return self.attend_to_image(x, visual, mask)
+        return self._cross_attend(x, visual, mask)
 
     def extend(
         self, x: Tensor, past: Tensor, visual: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """`step` without in-place writes; arguments as in `SelfAttention.extend`."""
         attended, grown = self.text_attention.extend(self.text_norm(x), past)
-        return self.attend_to_image(x + self.dropout(attended), visual, mask), grown
+        return self._cross_attend(x + self.dropout(attended), visual, mask), grown
 
-    def attend_to_text(self, x: Tensor) -> Tensor:
-        """Causal self-attention of whole texts (R, T, D)."""
-        return x + self.dropout(self.text_attention(self.text_norm(x), causal=True))
-
-    def attend_to_image(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
-        """Cross-attention and feed-forward layers, x (N, T or K, D)."""
+    def _cross_attend(self, x: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
+        """Cross-attention and feed-forward layers."""
         x = x + self.dropout(self.visual_attention(self.visual_norm(x), visual, mask))
         return x + self.dropout(self.ffn(self.ffn_norm(x)))
 
