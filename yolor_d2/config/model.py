@@ -180,6 +180,9 @@ def _add_caption_head(cfg: CfgNode) -> None:
     # Maximum number of object tokens per image. GridRegionCaptionHead uses this many points with
     # the best class scores (300 in gyolo).
     cfg.MODEL.CAPTION_HEAD.MAX_REGIONS = 20
+    # Factor of the position encodings of objects that are added to their tokens after the encoder,
+    # whose norm makes those before it small; 0: none. With 2, captions learn left and right.
+    cfg.MODEL.CAPTION_HEAD.REGION_POSITION_SCALE = 0.0
     # Vocabulary size; 0: that of TOKENIZER.MODEL, or TOKENIZER.VOCAB_SIZE if MODEL is "".
     cfg.MODEL.CAPTION_HEAD.VOCAB_SIZE = 0
     # Ids of padding, begin and end token if TOKENIZER.MODEL is "". The published gyolo, whose

@@ -110,6 +110,24 @@ def test_true_regions_have_little_padding(counts: tuple[int, ...], expected: int
     assert regions.padding.shape == (len(counts), expected)
 
 
+@pytest.mark.parametrize("layers", [0, 1])
+def test_positions_are_added_after_the_encoder(layers: int) -> None:
+    keys = ("MODEL.CAPTION_HEAD.ENCODER_LAYERS", layers)
+    plain = region_model(*keys).eval()
+    placed = region_model(*keys, "MODEL.CAPTION_HEAD.REGION_POSITION_SCALE", 2.0).eval()
+    placed.load_state_dict(plain.state_dict())
+    features = plain.extract(torch.rand(2, 3, 64, 96) * 255, {"c2", "p5"})
+    boxes = torch.tensor([[[0.0, 0, 20, 30], [60, 10, 90, 50], [0, 0, 0, 0]]] * 2)
+    padding = torch.tensor([[False, False, True]] * 2)
+    regions = Regions(boxes, torch.rand(2, 3, THINGS), padding)
+    before, after = (m.caption_head(features, None, regions) for m in (plain, placed))
+    added = 2 * plain.caption_head.regions.positions(features["c2"], regions, None)
+    torch.testing.assert_close(after.tokens[:, :3], before.tokens[:, :3] + added)
+    assert torch.equal(after.tokens[:, 3:], before.tokens[:, 3:])
+    assert added[:, :2].abs().amax(dim=2).min() > 0.5
+    assert not added[:, 2].any()
+
+
 class TestTokens:
     def tokens(self, *, boxes: list[list[float]], feature: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(0)

@@ -95,6 +95,7 @@ class TransformerCaptionHead(CaptionHead):
             {name: linear_layer(shape.channels, dim) for name, shape in maps.items()}
         )
         self.region_feature, self.max_regions = regions.region_feature, regions.max_regions
+        self.position_scale = regions.position_scale
         self.regions: RegionTokens | None = None
         if self.region_feature:
             shape = select_region_map(input_shape, self.region_feature)
@@ -150,13 +151,20 @@ class TransformerCaptionHead(CaptionHead):
             pixel_tokens(features[name], self.projections[name], stride, contents)
             for name, stride in self.strides.items()
         ]
+        positions = None
         if self.regions is not None and regions is not None:
             assert self.region_feature
-            parts.insert(0, self.regions(features[self.region_feature], regions, contents))
+            inputs = features[self.region_feature], regions, contents
+            parts.insert(0, self.regions(*inputs))
+            positions = self.position_scale * self.regions.positions(*inputs)  # (N, M, D)
         tokens = torch.cat([part.tokens for part in parts], dim=1)  # (N, L, D)
         padding = torch.cat([part.padding for part in parts], dim=1)  # (N, L)
         if self.encoder is not None:
             tokens = self.encoder(tokens, padding)
+        if positions is not None and self.position_scale:
+            count = positions.shape[1]  # M
+            placed = tokens[:, :count] + positions.to(tokens.dtype)
+            tokens = torch.cat([placed, tokens[:, count:]], dim=1)
         return VisualTokens(tokens, padding)
 
     def text_logits(self, tokens: VisualTokens, ids: Tensor) -> Tensor:

@@ -137,15 +137,18 @@ class RegionOptions(NamedTuple):
         region_feature: the map from which objects are cropped; None: objects are not tokens.
         max_regions: objects of an image, at most.
         num_classes: of the objects.
+        position_scale: factor of the position encodings that are added after the encoder; 0: none.
     """
 
     region_feature: str | None = None
     max_regions: int = 20
     num_classes: int = 0
+    position_scale: float = 0.0
 
     def check(self, dim: int) -> None:
         """Raise ValueError for invalid options of a head of width `dim`."""
         check_range(KEY, {"MAX_REGIONS": self.max_regions}, low=1)
+        check_range(KEY, {"REGION_POSITION_SCALE": self.position_scale})
         if self.region_feature and dim % 8:
             raise ConfigError(
                 f"{KEY}.DIM is {dim}; with {KEY}.REGION_FEATURE it must be a multiple of 8 (for "
@@ -166,6 +169,7 @@ class RegionOptions(NamedTuple):
             region_feature=head.REGION_FEATURE,
             max_regions=head.MAX_REGIONS,
             num_classes=number_of_classes(cfg, "DETECTION_HEAD", "thing_classes"),
+            position_scale=head.REGION_POSITION_SCALE,
         )
 
 

@@ -61,21 +61,22 @@ class RegionTokens(nn.Module):
         cells = roi_align(keep_layout(wide), boxes, CELLS, 1 / self.stride, SAMPLES, aligned=True)
         pixels = cells.to(feature.dtype).flatten(1).unflatten(0, (n, m))  # (N, M, X * CELLS**2)
         x = self.look(pixels) + self.classes(regions.scores.to(pixels.dtype))
-        x = x + self._positions(regions.boxes, feature, contents).to(x.dtype)
+        x = x + self.positions(feature, regions, contents).to(x.dtype)
         x = x + self.ffn(self.norm(x))
         x = x + self.counting(x, regions.padding)
         return VisualTokens(x.masked_fill(regions.padding[:, :, None], 0), regions.padding)
 
-    def _positions(
-        self, boxes: Tensor, feature: Tensor, contents: Sequence[Content] | Tensor | None
+    def positions(
+        self, feature: Tensor, regions: Regions, contents: Sequence[Content] | Tensor | None
     ) -> Tensor:
-        """Encode centers and sizes of boxes (N, M, 4) relative to the contents: (N, M, D)."""
+        """Encode centers and sizes of boxes, relative to the contents: (N, M, D), 0 for padding."""
         rectangles = content_rectangles(contents, feature, self.stride)[:, None]  # (N or 1, 1, 4)
         start, size = rectangles.chunk(2, dim=2)
-        first, last = boxes.chunk(2, dim=2)
+        first, last = regions.boxes.chunk(2, dim=2)
         center, extent = ((first + last) / 2 - start) / size, (last - first) / size
         values = torch.cat([center, extent], dim=2)  # (N, M, 4)
-        return sine_encoding(values, self.norm.normalized_shape[0] // 4).flatten(2)
+        encoded = sine_encoding(values, self.norm.normalized_shape[0] // 4).flatten(2)
+        return encoded.masked_fill(regions.padding[:, :, None], 0)
 
 
 class CountingAttention(nn.Module):
