@@ -21,7 +21,11 @@ from ..saved_networks import provenance_of
 DAMPING = 1.25
 ONNX = ("onnx", "onnxscript", "onnxruntime")
 SIZES = [(96, 128), (75, 110), (260, 190)]
-OBJECT_TOKENS = ["MODEL.CAPTION_HEAD.REGION_FEATURE", "c2", "MODEL.CAPTION_HEAD.DECODER_LAYERS", 1]
+OBJECT_TOKENS = [
+    *("MODEL.CAPTION_HEAD.REGION_FEATURE", "c2"),
+    *("MODEL.CAPTION_HEAD.REGION_POSITION_SCALE", 2.0),
+    *("MODEL.CAPTION_HEAD.DECODER_LAYERS", 1),
+]
 
 
 def write_checkpoint(
