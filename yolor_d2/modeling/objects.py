@@ -16,8 +16,8 @@ class Objects(NamedTuple):
     classes: Tensor  # (G,)
     image: Tensor  # (G,) index of the object's image, ascending
     known: Tensor  # (N,) bool: whether the image has object annotations at all
-    most: int  # objects of the image that has most
     labeled: Tensor | None = None  # (N, C) bool: classes labeled in the image; None: all
+    most: int | None = None  # objects of the image that has most; None: not counted
 
     @classmethod
     def from_instances(
@@ -47,8 +47,8 @@ class Objects(NamedTuple):
             known=torch.tensor([item is not None for item in instances]).to(
                 device, non_blocking=True
             ),
-            most=max(counts, default=0),
             labeled=_stack_labeled(labeled, device=device),
+            most=max(counts, default=0),
         )
 
 

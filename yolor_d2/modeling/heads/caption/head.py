@@ -156,12 +156,13 @@ class TransformerCaptionHead(CaptionHead):
             assert self.region_feature
             inputs = features[self.region_feature], regions, contents
             parts.insert(0, self.regions(*inputs))
-            positions = self.position_scale * self.regions.positions(*inputs)  # (N, M, D)
+            if self.position_scale:
+                positions = self.position_scale * self.regions.positions(*inputs)  # (N, M, D)
         tokens = torch.cat([part.tokens for part in parts], dim=1)  # (N, L, D)
         padding = torch.cat([part.padding for part in parts], dim=1)  # (N, L)
         if self.encoder is not None:
             tokens = self.encoder(tokens, padding)
-        if positions is not None and self.position_scale:
+        if positions is not None:
             count = positions.shape[1]  # M
             placed = tokens[:, :count] + positions.to(tokens.dtype)
             tokens = torch.cat([placed, tokens[:, count:]], dim=1)

@@ -50,7 +50,8 @@ def true_regions(objects: Objects, *, count: int, num_classes: int) -> Regions:
 
     M is `count`, or less if no image has that many: padding costs as much as objects.
     """
-    count = min(count, max(objects.most, 1))
+    if objects.most is not None:
+        count = min(count, max(objects.most, 1))
     images, device = len(objects.known), objects.image.device
     first = torch.searchsorted(objects.image, torch.arange(images, device=device))  # (N,)
     number = torch.arange(len(objects.image), device=device) - first[objects.image]  # (G,)
