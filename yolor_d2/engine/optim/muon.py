@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-# Coefficients of the quintic iteration and their number of steps, as published: singular values
-# end between about 0.7 and 1.2.
-NEWTON_SCHULZ, STEPS = (3.4445, -4.7750, 2.0315), 5
+# Coefficients of the quintic iteration, its number of steps, and what is added to norms, all as
+# published: singular values end between about 0.7 and 1.2.
+NEWTON_SCHULZ, STEPS, EPS = (3.4445, -4.7750, 2.0315), 5, 1e-7
 # Root mean square of an update, that of AdamW's: both can have the same rate and weight decay.
 UPDATE_RMS = 0.2
 # In the names of output layers: ours, and those of detectron2's networks.
@@ -122,20 +122,30 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrices: Tensor, coefficients: Sequence[float] = NEWTON_SCHULZ) -> Tensor:
-    """Replace the singular values of matrices (n, rows, columns) by about 1; 0 stays 0.
+    """Replace the singular values of matrices (n, rows, columns) by about 1.
 
-    On a GPU it is computed in bfloat16, which the iteration tolerates.
+    Those far below EPS stay near 0: without gradients, what is left of the momentum is noise.
+
+    The iteration is x <- p(x x^T) x, so all of its factors are polynomials of the first x x^T. They
+    are multiplied first: most matrices are several times wider than high, or the reverse.
     """
     a, b, c = coefficients
-    tiny = torch.finfo(torch.float32).tiny
-    x = matrices / torch.linalg.matrix_norm(matrices, keepdim=True).clamp(min=tiny)
-    if matrices.is_cuda:
-        x = x.bfloat16()
+    x = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + EPS)
     is_tall = x.shape[1] > x.shape[2]
     if is_tall:
         x = x.mT
-    for _ in range(STEPS):
-        gram = x @ x.mT  # (n, rows, rows), of the shorter side
-        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
-        x = torch.baddbmm(x, polynomial, x, beta=a)
-    return (x.mT if is_tall else x).to(matrices.dtype)
+    gram = x @ x.mT  # (n, rows, rows), of the shorter side
+    product = factor = _factor(gram, a, b, c)
+    for _ in range(STEPS - 1):
+        gram = factor @ gram @ factor
+        factor = _factor(gram, a, b, c)
+        product = factor @ product
+    x = product @ x
+    return x.mT if is_tall else x
+
+
+def _factor(gram: Tensor, a: float, b: float, c: float) -> Tensor:
+    """p(x x^T) = a + b x x^T + c (x x^T)^2, of matrices (n, rows, rows)."""
+    factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+    factor.diagonal(dim1=1, dim2=2).add_(a)
+    return factor
