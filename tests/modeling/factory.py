@@ -40,6 +40,7 @@ def tiny_config(tasks: tuple[str, ...] = TASKS, *overrides: Any) -> CfgNode:
     cfg.MODEL.CAPTION_HEAD.ENCODER_LAYERS = 0
     cfg.MODEL.CAPTION_HEAD.DROPOUT = 0.1
     cfg.SOLVER.LR_FACTORS = []
+    cfg.SOLVER.OPTIMIZER, cfg.SOLVER.MOMENTUM, cfg.SOLVER.BASE_LR = "AdamW", 0.9, 0.003
     cfg.SOLVER.CPU, cfg.SOLVER.AMP.ENABLED = "keys", False  # the same on all processors
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.YOLOR.TASKS = list(tasks)
