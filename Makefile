@@ -8,7 +8,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help:
 	@echo "make demo      set up, generate toy scenes, train all four tasks, evaluate, draw predictions"
-	@echo "make demo MINUTES=5  the same with five minutes of training"
+	@echo "make demo MINUTES=2  the same with two minutes of training"
 	@echo "make setup HASHES=1  set up, with packages whose hashes are those of hashes.txt"
 	@echo "make test      set up, lint, types, import rules, tests"
 	@echo "make test-lowest  a short suite with the lowest versions that setup.py allows (Python 3.11)"
@@ -35,7 +35,7 @@ $(VENV)/ready: setup.py constraints.txt install_detectron2.py
 	@touch $@
 	@echo "== Set up in $$(( $$(date +%s) - $$(cat output/.setup_start) )) seconds"; rm output/.setup_start
 
-# `make demo MINUTES=5` trains for five minutes. Output in $(DEMO) is overwritten.
+# `make demo MINUTES=2` trains for two minutes. Output in $(DEMO) is overwritten.
 DEMO := output/demo
 demo: export DETECTRON2_DATASETS := datasets
 demo: setup

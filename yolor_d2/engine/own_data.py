@@ -152,6 +152,7 @@ def seconds_per_step(cfg: CfgNode) -> float:
     loader = build_train_loader(cfg, tokenizer=build_tokenizer(cfg) if has_captions else None)
     options = RunOptions.from_config(cfg)
     model = prepare_for_training(build_model(cfg), channels_last=options.channels_last).train()
+    optimizer = build_optimizer(cfg, model)
     dtype, device = DTYPES[options.precision], torch.device(cfg.MODEL.DEVICE).type
     start = 0.0
     for step, batch in enumerate(islice(loader, TRIAL_STEPS + 1)):
@@ -160,6 +161,8 @@ def seconds_per_step(cfg: CfgNode) -> float:
         with torch.autocast(device, dtype, enabled=dtype is not None):
             losses = model(batch)
         sum(losses.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         if device == "cuda":
             torch.cuda.synchronize()
     return (time.perf_counter() - start) / TRIAL_STEPS
