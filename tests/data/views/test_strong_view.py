@@ -284,3 +284,19 @@ def test_semantic_classes_may_differ_from_box_classes(tmp_path: Path) -> None:
         assert targets.masks is not None
         for mask in targets.masks:
             assert (targets.sem_seg[inner(mask)] == 7).all()
+
+
+def test_a_record_of_a_batch_is_read_once(records: list[Record]) -> None:
+    reader = RecordReader()
+    reader.start_sample((0, 1))
+    objects = reader.objects(records[0])
+    reader.start_sample((0, 1))
+    assert reader.objects(records[0]) is objects
+    assert objects.outlines(0) is objects.outlines(0)
+    # The same image with other labels, as of another data set.
+    unlabeled = {**records[0], "annotations": []}
+    assert len(reader.objects(unlabeled).classes) == 0
+    for batch in ((2, 3), (), ()):
+        objects = reader.objects(records[0])
+        reader.start_sample(batch)
+        assert reader.objects(records[0]) is not objects

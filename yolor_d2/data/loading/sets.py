@@ -51,6 +51,8 @@ class TrainingSet(Dataset[Record]):
         self.partners = PartnerPool(_required_targets(records, tasks), sources, ratios=ratios)
         self.object_counts = np.array([_count_objects(record) for record in records])
         self.records = DatasetFromList(records, copy=False, serialize=True)
+        self._batch: tuple[int, ...] = ()
+        self._shared: dict[int, Record] = {}  # records of the current batch, if samples share them
 
     def __len__(self) -> int:
         return len(self.records)
@@ -76,13 +78,21 @@ class TrainingSet(Dataset[Record]):
         return [self[request] for request in requests]
 
     def _make(self, index: int, request: SampleRequest, rng: np.random.Generator) -> Record | None:
-        record = self.records[index]
-        if isinstance(self.mapper, MultiTaskMapper):
-            batch = request.batch if self.mapper.shares_files else ()
-            partners = map(self.records.__getitem__, self.partners.partners(index, batch, rng))
-            report_bad = self.bad_files.report
-            return self.mapper(record, Draw(rng, partners, request.mosaic, report_bad, batch))
-        return call_detectron2_mapper(self.mapper, record, seed=int(rng.integers(2**31)))
+        if not isinstance(self.mapper, MultiTaskMapper):
+            seed = int(rng.integers(2**31))
+            return call_detectron2_mapper(self.mapper, self.records[index], seed=seed)
+        batch = request.batch if self.mapper.shares_files else ()
+        partners = (self._record(k, batch) for k in self.partners.partners(index, batch, rng))
+        draw = Draw(rng, partners, request.mosaic, self.bad_files.report, batch)
+        return self.mapper(self._record(index, batch), draw)
+
+    def _record(self, index: int, batch: tuple[int, ...]) -> Record:
+        """Return a record; those of a batch are unpickled once."""
+        if batch != self._batch or not batch:
+            self._batch, self._shared = batch, {}
+        if index not in self._shared:
+            self._shared[index] = self.records[index]
+        return self._shared[index]
 
 
 def _count_objects(record: Record) -> int:

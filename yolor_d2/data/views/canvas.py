@@ -46,6 +46,28 @@ class Targets(NamedTuple):
     sem_seg: np.ndarray | None  # (size / sem_seg_stride, size / sem_seg_stride) uint8
 
 
+class MaskStack:
+    """Square masks in one array, so that a pasted object hides its part of all of them at once."""
+
+    def __init__(self, side: int) -> None:
+        self._array = np.zeros((32, side, side), dtype=bool)  # with spare room
+        self._count = 0
+
+    @property
+    def all(self) -> np.ndarray:
+        """All masks, (count, side, side)."""
+        return self._array[: self._count]
+
+    def append(self, number: int) -> np.ndarray:
+        """Append empty masks and return them, (number, side, side)."""
+        first, self._count = self._count, self._count + number
+        if self._count > len(self._array):
+            larger = np.zeros((2 * self._count, *self._array.shape[1:]), dtype=bool)
+            larger[:first] = self._array[:first]
+            self._array = larger
+        return self._array[first : self._count]
+
+
 class Canvas:
     """A square output and its targets.
 
@@ -71,9 +93,9 @@ class Canvas:
         self.hsv_factors = hsv_factors
         self.image = np.full((size, size, 3), PAD_VALUE, dtype=np.uint8)
         self.sem_seg: np.ndarray | None = None
-        self._boxes = [np.zeros((0, 4))]  # parts of these three are concatenated by `finish`
+        self._boxes = [np.zeros((0, 4))]  # parts of these two are concatenated by `finish`
         self._classes = [np.zeros(0, dtype=np.int64)]
-        self._masks: list[np.ndarray] = []
+        self._masks = None if mask_stride is None else MaskStack(size // mask_stride)
         if sem_seg_stride is not None:
             cells = size // sem_seg_stride
             self.sem_seg = np.full((cells, cells), UNCOVERED, dtype=np.uint8)
@@ -162,13 +184,15 @@ class Canvas:
         keep = np.flatnonzero(is_worth_keeping(boxes, full_areas))
         self._boxes.append(boxes[keep])
         self._classes.append(objects.classes[shown[keep]])
-        if self.mask_stride is not None:
+        if self._masks is not None:
+            assert self.mask_stride is not None
             kept = [
                 shapes[i] if is_cut[i] else self._shape(objects, int(shown[i]), window)
                 for i in keep.tolist()
             ]
             full_size = {"width": self.size, "height": self.size}
-            self._masks.append(rasterize_all(kept, **full_size, stride=self.mask_stride))
+            masks = self._masks.append(len(kept))
+            rasterize_all(kept, **full_size, stride=self.mask_stride, out=masks)
 
     def _shape(self, objects: Objects, index: int, window: Window) -> list[Outline]:
         """Return an object's shape on the output, cut at the window and at the output's border."""
@@ -220,14 +244,10 @@ class Canvas:
             self.sem_seg[rows, columns][shape] = label
         self._boxes.append(box[None])
         self._classes.append(np.array([class_index]))
-        if self.mask_stride is not None:
+        if self._masks is not None:
             rows, columns, shape = cells[self.mask_stride]
-            for masks in self._masks:
-                masks[:, rows, columns] &= ~shape  # hidden by the pasted object
-            side = self.size // self.mask_stride
-            mask = np.zeros((1, side, side), dtype=bool)
-            mask[0, rows, columns] = shape
-            self._masks.append(mask)
+            self._masks.all[:, rows, columns] &= ~shape  # hidden by the pasted object
+            self._masks.append(1)[0, rows, columns] = shape
 
     def mix(self, other: "Canvas", share: float) -> None:
         """Blend with another canvas (mixup), keeping the objects of both.
@@ -241,7 +261,8 @@ class Canvas:
         cv2.addWeighted(self.image, share, other.image, 1 - share, 0, dst=self.image)
         self._boxes += other._boxes
         self._classes += other._classes
-        self._masks += other._masks
+        if self._masks is not None and other._masks is not None:
+            self._masks.append(len(other._masks.all))[:] = other._masks.all
         if self.sem_seg is not None and other.sem_seg is not None:
             mine, theirs = self.sem_seg, other.sem_seg
             mixed = np.where(mine == theirs, mine, np.uint8(IGNORE_LABEL))
@@ -251,17 +272,16 @@ class Canvas:
     def finish(self, *, flip: bool) -> Targets:
         """Mirror the image and the targets if `flip`, and return the targets."""
         boxes = np.concatenate(self._boxes).clip(0, self.size).astype(np.float32)
-        masks, sem_seg = None, None
-        if self.mask_stride is not None:
-            cells = self.size // self.mask_stride
-            masks = np.concatenate([np.zeros((0, cells, cells), dtype=bool), *self._masks])
+        masks = None if self._masks is None else self._masks.all
+        sem_seg = None
         if self.sem_seg is not None:
             sem_seg = np.where(self.sem_seg == UNCOVERED, np.uint8(IGNORE_LABEL), self.sem_seg)
         if flip:
             cv2.flip(self.image, 1, dst=self.image)
             boxes[:, [0, 2]] = self.size - boxes[:, [2, 0]]
-            masks = None if masks is None else np.ascontiguousarray(masks[:, :, ::-1])
+            masks = None if masks is None else masks[:, :, ::-1]
             sem_seg = None if sem_seg is None else np.ascontiguousarray(sem_seg[:, ::-1])
+        masks = None if masks is None else masks.copy()  # without the spare room of the stack
         return Targets(boxes, np.concatenate(self._classes), masks, sem_seg)
 
 

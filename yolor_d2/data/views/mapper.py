@@ -285,8 +285,7 @@ def make_test_image(pixels: np.ndarray, *, size: int, image_format: str) -> torc
 
 
 def _as_tensor(image: np.ndarray, image_format: str) -> torch.Tensor:
-    planes = to_planes(image)  # (3, H, W)
-    return torch.from_numpy(planes if image_format == "RGB" else planes[::-1].copy())
+    return torch.from_numpy(to_planes(image, reverse=image_format == "BGR"))  # (3, H, W)
 
 
 def check_input(sizes: Sequence[int], image_format: str, captions_per_image: int) -> None:

@@ -130,21 +130,24 @@ def choose_pastes(
     Returns:
         Indices of objects.
     """
-    wanted = round(share * len(boxes))
+    count = len(boxes)
+    wanted = round(share * count)
     mirrored = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [side, 0, side, 0]
     areas = box_areas(boxes)
-    present = boxes  # the original boxes, then the pasted ones
-    hidden = np.zeros(len(boxes))  # hidden share of each
+    x0, y0, x1, y1 = np.concatenate([boxes, mirrored]).T.copy()  # each (2 G,)
+    safe_areas = np.tile(np.maximum(areas, 1e-9), 2)
+    is_present = np.repeat([1.0, 0.0], count)  # the original boxes, then the pasted ones
+    hidden = np.zeros(2 * count)  # hidden share of each
     chosen: list[int] = []
     for index in rng.permutation(np.flatnonzero(areas > 0)).tolist():
         if len(chosen) == wanted:
             break
-        first = np.maximum(mirrored[index, :2], present[:, :2])
-        last = np.minimum(mirrored[index, 2:], present[:, 2:])
-        newly_hidden = (last - first).clip(0).prod(axis=1) / np.maximum(areas, 1e-9)
-        if (hidden + newly_hidden < MAX_PASTE_COVER).all():
+        left, top, right, bottom = mirrored[index].tolist()
+        width = np.maximum(np.minimum(x1, right) - np.maximum(x0, left), 0)
+        height = np.maximum(np.minimum(y1, bottom) - np.maximum(y0, top), 0)
+        total = hidden + is_present * (width * height / safe_areas)
+        if total.max() < MAX_PASTE_COVER:
             chosen.append(index)
-            present = np.concatenate([present, mirrored[index : index + 1]])
-            areas = np.append(areas, areas[index])
-            hidden = np.append(hidden + newly_hidden, 0)
+            is_present[count + index] = 1.0
+            hidden = total
     return chosen

@@ -30,6 +30,7 @@ class RecordReader:
         self._batch: tuple[int, ...] = ()
         self._shared: dict[tuple[str, int], np.ndarray] = {}  # files of the current batch
         self._own: dict[tuple[str, int], np.ndarray] = {}  # files of the current sample alone
+        self._objects: dict[str, tuple[Record, Objects]] = {}  # by image, of the current batch
 
     def start_sample(self, batch: tuple[int, ...] = ()) -> None:
         """Release the files of the previous sample, or keep them if it is of the same batch.
@@ -38,8 +39,9 @@ class RecordReader:
             batch: images of the batch; empty if samples do not share images.
         """
         self._own.clear()
-        if batch != self._batch:
+        if batch != self._batch or not batch:
             self._shared.clear()
+            self._objects.clear()
         self._batch = batch
 
     def pixels(
@@ -89,10 +91,14 @@ class RecordReader:
         return self._cached((path, 0), read)
 
     def objects(self, record: Record) -> Objects:
-        """Return the objects of a record, without crowds."""
-        if record.get("from_panoptic"):
-            record = {**record, "annotations": self.annotations(record)}
-        return read_objects(record)
+        """Return the objects of a record, without crowds; the same record is read once."""
+        path = record["file_name"]
+        if path not in self._objects or self._objects[path][0] is not record:
+            whole = record
+            if record.get("from_panoptic"):
+                whole = {**record, "annotations": self.annotations(record)}
+            self._objects[path] = (record, read_objects(whole))
+        return self._objects[path][1]
 
     def annotations(self, record: Record) -> list[Record]:
         """Return the annotations of a record, crowds included; [] if it has none."""

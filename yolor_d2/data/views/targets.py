@@ -5,6 +5,7 @@ matrix of shape (2, 3) from image to output coordinates; a rectangle is (x0, y0,
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import cv2
@@ -26,17 +27,27 @@ class TargetStrides(NamedTuple):
     sem_seg: int = 4
 
 
-class Objects(NamedTuple):
-    """The objects of one image. Segmentations are decoded only when needed."""
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """The objects of one image. Segmentations are decoded when needed, each once."""
 
     boxes: np.ndarray  # (G, 4) float64, x0 y0 x1 y1
     classes: np.ndarray  # (G,) int64
     segmentations: list[Any]  # polygons or RLE; None for an object with only a box
     width: int
     height: int
+    _outlines: dict[int, list[Outline]] = field(default_factory=dict, init=False, repr=False)
 
     def outlines(self, index: int) -> list[Outline]:
-        """Return an object's shape inside the image; without a segmentation, its box."""
+        """Return an object's shape inside the image; without a segmentation, its box.
+
+        The arrays must not be modified.
+        """
+        if index not in self._outlines:
+            self._outlines[index] = self._decode(index)
+        return self._outlines[index]
+
+    def _decode(self, index: int) -> list[Outline]:
         segmentation = self.segmentations[index]
         if segmentation is None:
             x0, y0, x1, y1 = self.boxes[index]
@@ -119,9 +130,15 @@ def clip_ring(ring: np.ndarray, rectangle: Sequence[float]) -> np.ndarray:
     """Clip a ring to a rectangle (Sutherland-Hodgman); empty if it lies outside."""
     x0, y0, x1, y1 = rectangle
     x, y, width, height = cv2.boundingRect(ring)  # in whole pixels, at least as large as the ring
-    if x >= x0 and y >= y0 and x + width <= x1 and y + height <= y1:
-        return ring
-    for axis, limit, sign in ((0, x0, 1), (1, y0, 1), (0, x1, -1), (1, y1, -1)):
+    sides = (
+        (x < x0, 0, x0, 1),
+        (y < y0, 1, y0, 1),
+        (x + width > x1, 0, x1, -1),
+        (y + height > y1, 1, y1, -1),
+    )
+    for is_crossed, axis, limit, sign in sides:
+        if not is_crossed:
+            continue
         depth = sign * (ring[:, axis] - limit)  # inside where >= 0
         inside = depth >= 0
         count = np.count_nonzero(inside)
@@ -207,10 +224,18 @@ def rasterize(
 
 
 def rasterize_all(
-    shapes: Sequence[list[Outline]], *, width: int, height: int, stride: int
+    shapes: Sequence[list[Outline]],
+    *,
+    width: int,
+    height: int,
+    stride: int,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Rasterize objects to masks, bool (G, height / stride, width / stride)."""
-    masks = np.zeros((len(shapes), height // stride, width // stride), dtype=bool)
+    """Rasterize objects to masks, bool (G, height / stride, width / stride).
+
+    `out` are empty masks to fill.
+    """
+    masks = np.zeros((len(shapes), height // stride, width // stride), bool) if out is None else out
     for mask, shape in zip(masks, shapes, strict=True):
         rows, columns, window = rasterize(shape, width=width, height=height, stride=stride)
         mask[rows, columns] = window

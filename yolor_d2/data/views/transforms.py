@@ -69,8 +69,11 @@ def multiply_hsv(image: np.ndarray, factors: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-def to_planes(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) -> contiguous (3, H, W); several times faster than a transposing copy."""
+def to_planes(image: np.ndarray, *, reverse: bool = False) -> np.ndarray:
+    """(H, W, 3) -> contiguous (3, H, W); several times faster than a transposing copy.
+
+    `reverse` makes BGR of RGB.
+    """
     planes = np.empty((3, *image.shape[:2]), dtype=np.uint8)
-    cv2.split(image, [*planes])
+    cv2.split(image, [*(planes[::-1] if reverse else planes)])
     return planes
