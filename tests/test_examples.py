@@ -18,7 +18,7 @@ from .data.formats.samples import WRITERS
 from .saved_networks import Saved
 
 FOLDER = Path(__file__).parents[1] / "examples"
-TESTED = {"train", "custom_head", "mask_rcnn", "predict_folder", "panoptic_png"}
+TESTED = {"train", "custom_head", "mask_rcnn", "nanodet", "predict_folder", "panoptic_png"}
 
 
 def load(name: str) -> Callable[..., None]:
