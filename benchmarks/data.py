@@ -159,6 +159,7 @@ def _config(case: Case, name: str, size: int, work: Path) -> CfgNode:
     cfg = get_cfg()
     add_yolor_config(cfg)
     cfg.OUTPUT_DIR = str(work / "output")
+    cfg.SEED = 0  # the same samples in each call
     cfg.DATASETS.TRAIN = (name,)
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
