@@ -90,6 +90,17 @@ def test_batch(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         choose(root, overrides=["SOLVER.IMS_PER_BATCH", "0"])
 
 
+def test_optimizer(make: Make) -> None:
+    """Muon for random weights, unless the user says otherwise."""
+    root = make("yolo")
+    solver = choose(root).SOLVER
+    assert (solver.OPTIMIZER, solver.MOMENTUM, solver.BASE_LR) == ("MUON", 0.95, 0.003)
+    assert choose(root, overrides=["SOLVER.BASE_LR", 0.002]).SOLVER.OPTIMIZER == "MUON"
+    for overrides in (["SOLVER.OPTIMIZER", "AdamW"], ["MODEL.WEIGHTS", "v9-s.pt"]):
+        solver = choose(root, overrides=overrides).SOLVER
+        assert (solver.OPTIMIZER, solver.MOMENTUM, solver.BASE_LR) == ("AdamW", 0.9, 0.001)
+
+
 def test_shortages(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     found = register_own_data(str(make("yolo")))  # 6 images of 2 classes for training
     cfg = choose_config(found, output_dir=Path("out"), epochs=9)

@@ -64,6 +64,8 @@ FEWEST_STEPS = 10
 NEEDED_IMAGES, NEEDED_IMAGES_AT_MOST = 200, 5000
 NEEDED_STEPS, NEEDED_EPOCHS = 2000, 10
 
+MUON = {"OPTIMIZER": "MUON", "MOMENTUM": 0.95, "BASE_LR": 0.003}
+
 TRIAL_STEPS = 3
 TRAINING_SHARE = 0.8  # of the minutes; the rest is for starting and evaluating
 
@@ -102,6 +104,7 @@ def choose_config(
     cfg.MODEL.YOLOR.TASKS = _choose_tasks(found, tasks)
     _set_network(cfg, found, SIZES[size or DEFAULT_SIZE[cfg.MODEL.DEVICE]])
     _set_input(cfg, found, SIZES[size or DEFAULT_SIZE[cfg.MODEL.DEVICE]])
+    _set_optimizer(cfg, overrides)
     number = len(found.data.parts[TRAIN])
     if batch is not None:
         _set_batch(cfg, batch or _largest_batch(cfg, number, overrides))
@@ -205,6 +208,15 @@ def _set_input(cfg: CfgNode, found: RegisteredData, size: Size) -> None:
     cfg.DATALOADER.NUM_WORKERS = min(cores or 1, 8) if len(records) > CPU_BATCH else 0
     megabytes = sum(r["width"] * r["height"] * 3 for r in found.data.records()) / 1e6
     cfg.DATALOADER.IMAGE_CACHE_MB = math.ceil(megabytes) if megabytes < LARGEST_CACHE else 0
+
+
+def _set_optimizer(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    """Choose Muon for random weights, unless the overrides choose an optimizer."""
+    changed = cfg.clone()
+    changed.SOLVER.update(MUON)
+    _override(changed, overrides)
+    if changed.SOLVER.OPTIMIZER == "MUON" and not changed.MODEL.WEIGHTS:
+        cfg.SOLVER.update(MUON)
 
 
 def _set_batch(cfg: CfgNode, batch: int) -> None:
