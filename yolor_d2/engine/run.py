@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from detectron2.engine import TrainerBase
 from detectron2.utils import comm
-from detectron2.utils.events import EventStorage, EventWriter
+from detectron2.utils.events import EventWriter
 from torch import nn
 
 from ..checkpoint.provenance import write_provenance
@@ -29,6 +29,7 @@ from .rewards import build_reward
 from .rng_state import random_state, set_random_state
 from .starting_point import StartingPoint
 from .step import Batch, TrainStep
+from .storage import RunStorage
 from .teacher import TEACHER, teacher_changes
 from .timed_steps import choose_by_time
 from .writers import build_writers
@@ -169,7 +170,7 @@ class Run(TrainerBase):
             self.make_ready()
         self._trainer.model.train()
         self.iter = self.start_iter
-        with EventStorage(self.start_iter) as self.storage, signals.watching():
+        with RunStorage(self.start_iter) as self.storage, signals.watching():
             self._trainer.storage = self.storage
             try:
                 self.before_train()

@@ -28,6 +28,7 @@ from detectron2.utils.events import (
 
 from ..errors import PackageError
 from ..files import replace_file
+from .storage import RunStorage
 
 logger = logging.getLogger(__name__)
 
@@ -142,6 +143,8 @@ class _NewValues:
 
 def first_step(storage: EventStorage) -> int:
     """The iteration of the first step since the run was started or resumed, also before it."""
+    if isinstance(storage, RunStorage):
+        return storage.start_iter
     history = storage.histories().get("total_loss")
     return storage.iter if history is None else int(history.values()[0][1])
 
