@@ -71,20 +71,53 @@ def test_other_content(facts: Any, tmp_path: Path, text: str) -> None:
         facts.read_facts(tmp_path)
 
 
-def test_a_damaged_graph_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("onnxruntime")
-    (tmp_path / "model.json").write_text(json.dumps(content()))
-    (tmp_path / "vision.onnx").write_bytes(b"no graph")
-    (tmp_path / "image.ppm").write_bytes(b"P6 1 1 255 abc")
+def error_of_runner(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the runner of a folder prints for an image."""
+    (folder / "image.ppm").write_bytes(b"P6 1 1 255 abc")
     sys.path.insert(0, str(RUNNER))
     try:
         runner = importlib.import_module("runner")
-        code = runner.main([str(tmp_path / "image.ppm"), "--model", str(tmp_path)])
+        code = runner.main([str(folder / "image.ppm"), "--model", str(folder)])
     finally:
         sys.path.remove(str(RUNNER))
         for name in [name for name in sys.modules if name.partition("_")[0] == "runner"]:
             del sys.modules[name]
     assert code == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"runner: {tmp_path / 'vision.onnx'}: ")
     assert error.count("\n") == 1
+    return error
+
+
+def test_a_damaged_graph_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "model.json").write_text(json.dumps(content()))
+    (tmp_path / "vision.onnx").write_bytes(b"no graph")
+    error = error_of_runner(tmp_path, capsys)
+    assert error.startswith(f"runner: {tmp_path / 'vision.onnx'}: ")
+
+
+def test_a_name_of_two_lines_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = content() | {"graphs": {"vision": "a\nb"}}
+    (tmp_path / "model.json").write_text(json.dumps(changed))
+    error = error_of_runner(tmp_path, capsys)
+    assert error.startswith(f"runner: {tmp_path / 'a b'}: no such file [EXPORT")
+
+
+def test_a_graph_for_other_images_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    helper = pytest.importorskip("onnx.helper")
+    images = helper.make_tensor_value_info("images", 2, [65, 3, None, None])  # uint8
+    boxes = helper.make_tensor_value_info("boxes", 2, [65, 3, None, None])
+    node = helper.make_node("Identity", ["images"], ["boxes"])
+    graph = helper.make_graph([node], "vision", [images], [boxes])
+    opset = helper.make_opsetid("", 17)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+    (tmp_path / "vision.onnx").write_bytes(model.SerializeToString())
+    (tmp_path / "model.json").write_text(json.dumps(content()))
+    error = error_of_runner(tmp_path, capsys)
+    assert error.startswith(f"runner: {tmp_path}: model.json does not fit the graphs: RunnerError")
+    assert "vision.onnx: " in error

@@ -11,6 +11,7 @@ from .byte_mutators import mutate_bytes
 
 MOST_CHANGES = 3
 DEEP = 100_000  # levels of nesting
+LARGE = 10**300  # larger integers cannot be multiplied with a float
 NUMBERS = (
     *(0, -1, 1, 2, 0.5, -0.5, 255, 256, 2**31 - 1, 2**31, -(2**31), 2**63, 10**400, 10**9, 1e6),
     *(1e308, -1e308, 1e-300, float("nan"), float("inf"), float("-inf")),
@@ -135,7 +136,8 @@ def _scale(rng: Random, parent: Any, key: Any, places: Any) -> None:
     value = parent[key]
     if isinstance(value, int | float) and not isinstance(value, bool):
         factor = rng.choice((-1, 0.5, 1e-3, 10, 1e5, 1e12))
-        parent[key] = rng.choice((value * factor, value + 1, value - 1, str(value), [value]))
+        scaled = value * factor if abs(value) < LARGE else value
+        parent[key] = rng.choice((scaled, value + 1, value - 1, str(value), [value]))
     else:
         parent[key] = [value]
 

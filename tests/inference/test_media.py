@@ -1,5 +1,6 @@
 """Every source becomes upright uint8 RGB images."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +228,20 @@ def test_missing_cameras_and_streams() -> None:
     for source, name in ((97, "camera 97"), ("file:///nowhere.sdp", "file:///nowhere.sdp")):
         with pytest.raises(BadFileError, match=f"{name}: cannot be opened"):
             open_media(source)
+
+
+@pytest.mark.parametrize("rate", [math.nan, math.inf, -1.0])
+def test_a_damaged_frame_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float) -> None:
+    class Damaged(cv2.VideoCapture):
+        def get(self, key: int) -> float:
+            return rate if key == cv2.CAP_PROP_FPS else super().get(key)
+
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12, (64, 48))
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    monkeypatch.setattr(cv2, "VideoCapture", Damaged)
+    assert open_media(path).fps == 0
 
 
 def test_a_video(tmp_path: Path) -> None:

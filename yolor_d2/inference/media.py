@@ -1,6 +1,7 @@
 """Inputs of predictions: arrays, image files, folders, videos, cameras and streams."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -253,13 +254,14 @@ def _video(source: str | int, *, kind: str) -> Media:
         reason = "cannot be read as a video" if kind == "video" else "cannot be opened"
         raise BadFileError(name, f"{reason} (or its codec is missing)")
     frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+    fps = capture.get(cv2.CAP_PROP_FPS)
     if frames > 0:
         kind = "video"  # a URL can be that of a file
     return Media(
         lambda on_error: _read_frames(capture, name, on_error, is_live=kind == "live"),
         kind=kind,
         count=frames or None,
-        fps=max(capture.get(cv2.CAP_PROP_FPS), 0.0),
+        fps=fps if 0 < fps < math.inf else 0.0,  # damaged headers make NaN
     )
 
 

@@ -285,7 +285,8 @@ def run_lengths(mask: np.ndarray) -> Results:
 def fail(problem: object, code: str) -> int:
     """Print a problem, with the code that yolor_d2 gives it; returns the exit code."""
     page = f"docs/troubleshooting.md#{code.lower()}"
-    print(f"runner: {problem} [{code}: {page}]", file=sys.stderr)
+    line = " ".join(str(problem).splitlines())
+    print(f"runner: {line} [{code}: {page}]", file=sys.stderr)
     return 2
 
 

@@ -75,16 +75,29 @@ def open_graph(path: Path, *, threads: int = 0) -> Graph:
     """Open a graph with the runtime of its format.
 
     Raises:
-        RunnerError: there is no such file, it is damaged, or no runtime opens its format.
+        RunnerError: there is no such file, it is damaged, or no runtime opens its format; by the
+            graph: it does not take its inputs.
     """
     if not path.is_file():
         raise RunnerError(f"{path}: no such file")
     if path.suffix not in RUNTIMES:
         raise RunnerError(f"{path}: the runner opens {' and '.join(RUNTIMES)} only")
     try:
-        return RUNTIMES[path.suffix](path, threads)
+        graph = RUNTIMES[path.suffix](path, threads)
     except ImportError:
         raise
     except Exception as error:  # runtimes have errors of their own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RunnerError(f"{path}: {reason}") from error
+        raise _refused(path, error) from error
+
+    def run(feeds: Mapping[str, np.ndarray]) -> Arrays:
+        try:
+            return graph(feeds)
+        except Exception as error:
+            raise _refused(path, error) from error
+
+    return run
+
+
+def _refused(path: Path, error: Exception) -> RunnerError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return RunnerError(f"{path}: {reason}")
