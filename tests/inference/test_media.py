@@ -232,9 +232,17 @@ def test_missing_cameras_and_streams() -> None:
 
 @pytest.mark.parametrize("rate", [math.nan, math.inf, -1.0])
 def test_a_damaged_frame_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float) -> None:
-    class Damaged(cv2.VideoCapture):
+    capture = cv2.VideoCapture
+
+    class Damaged:
+        def __init__(self, source: str) -> None:
+            self.capture = capture(source)
+
         def get(self, key: int) -> float:
-            return rate if key == cv2.CAP_PROP_FPS else super().get(key)
+            return rate if key == cv2.CAP_PROP_FPS else self.capture.get(key)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.capture, name)
 
     path = tmp_path / "film.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12, (64, 48))
