@@ -11,7 +11,7 @@ from benchmarks.__main__ import main
 from benchmarks.data import CASES, PARTS, REST
 from benchmarks.timing import StopWatch
 
-FEW = ["--samples", "4", "--repeats", "1", "--size", "96", "--peer", "none"]
+FEW = ["--samples", "18", "--repeats", "1", "--size", "96", "--peer", "none"]  # more than a batch
 
 
 def numbers_of(folder: Path, *argv: object) -> dict:
@@ -31,7 +31,7 @@ def test_numbers_are_complete(toy_numbers):
     data = toy_numbers["data"]
     assert data["data"]["images"] == 4
     assert data["data"]["objects"] > 0
-    assert data["settings"] == {"samples": 4, "repeats": 1, "size": 96}
+    assert data["settings"] == {"samples": 18, "repeats": 1, "size": 96}
     assert data["samples_per_second"].keys() == CASES.keys()
     for rates in data["samples_per_second"].values():
         assert len(rates["runs"]) == 1

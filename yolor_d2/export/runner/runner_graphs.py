@@ -87,17 +87,17 @@ def open_graph(path: Path, *, threads: int = 0) -> Graph:
     except ImportError:
         raise
     except Exception as error:  # runtimes have errors of their own
-        raise _refused(path, error) from error
+        raise RunnerError(_line(path, error)) from error
 
     def run(feeds: Mapping[str, np.ndarray]) -> Arrays:
         try:
             return graph(feeds)
         except Exception as error:
-            raise _refused(path, error) from error
+            raise RunnerError(_line(path, error)) from error
 
     return run
 
 
-def _refused(path: Path, error: Exception) -> RunnerError:
+def _line(path: Path, error: Exception) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return RunnerError(f"{path}: {reason}")
+    return f"{path}: {reason}"
