@@ -6,7 +6,6 @@ from typing import Any
 
 from detectron2.utils.events import EventStorage
 
-from yolor_d2.engine.optim.ema import ModelEMA
 from yolor_d2.engine.optim.optimizer import make_optimizer
 from yolor_d2.engine.options import RunOptions
 from yolor_d2.engine.parallel import parallelize, prepare_for_training
@@ -49,7 +48,6 @@ def make_step(
         schedule=None,
         options=run,
     )
-    step.ema = ModelEMA(model)
     step.batches = cycle([training_samples(setting, batch)])
     step.iter = 0
     step.storage = EventStorage(0)

@@ -20,7 +20,6 @@ from .cpu_setting import CPUSetting
 from .evaluation import Results, scalars, verify
 from .launch import signals
 from .optim.ema import ModelEMA
-from .optim.optimizer import load_by_names, names_of
 from .optim.schedule import Schedule
 from .parallel import parallelize, prepare_for_training, share_state, unwrap
 from .parts import RunParts
@@ -104,7 +103,6 @@ class Run(TrainerBase):
             reward=self.reward,
             teacher=teacher,
         )
-        self.reset_ema()
         if self._trainer.device.type == "cpu":
             self._trainer.set_up_cpu(
                 CPUSetting(options.precision, options.channels_last, torch.get_num_threads())
@@ -150,8 +148,7 @@ class Run(TrainerBase):
 
     def reset_ema(self) -> None:
         """Restart the moving average of the weights (EMA) from the current weights."""
-        decay, tau = self.options.ema_decay, self.options.ema_tau
-        self._trainer.ema = ModelEMA(self.model, decay=decay, tau=tau) if decay else None
+        self._trainer.reset_ema()
 
     def request_stop(self, reason: str) -> None:
         """Stop after this step; all processes must call this at the same step."""
@@ -254,23 +251,12 @@ class Run(TrainerBase):
     def _content(self, random: list[Content]) -> Content:
         data: Content = {
             "iteration": self.finished,
-            "skipped": self._trainer.skipped,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "optimizer_names": names_of(self.optimizer, self.model),
+            **self._trainer.state_dict(),
             "hooks": TrainerBase.state_dict(self).get("hooks", {}),
             "random": random,
             "provenance": self.provenance,
             "history": self.history,
         }
-        if self.ema is not None:
-            data["ema"] = self.ema.state_dict()
-        if self._trainer.cpu_setting is not None:
-            data["cpu_setting"] = self._trainer.cpu_setting._asdict()
-        if self._trainer.balance is not None:
-            data["gradient_norms"] = self._trainer.balance.norms
-        if self._trainer.scaler.is_enabled():
-            data["scaler"] = self._trainer.scaler.state_dict()
         if self.parts.tokenizer is not None:
             proto = bytearray(self.parts.tokenizer.model_proto)
             data["tokenizer"] = torch.frombuffer(proto, dtype=torch.uint8)
@@ -338,20 +324,7 @@ class Run(TrainerBase):
         """Restore the state of a checkpoint."""
         self._check_changes(data["provenance"])
         self._check_tokenizer(data)
-        if self._trainer.cpu_setting is not None and self.options.cpu != "keys":
-            # Runs of earlier versions had none, and were in float32.
-            earlier = CPUSetting("", self.options.channels_last, torch.get_num_threads())
-            self._trainer.set_up_cpu(CPUSetting(**data.get("cpu_setting", earlier._asdict())))
-        self.model.load_state_dict(data["model"])
-        load_by_names(self.optimizer, self.model, data["optimizer"], names=data["optimizer_names"])
-        if self.ema is not None and "ema" in data:
-            self.ema.load_state_dict(data["ema"])
-        else:
-            self.reset_ema()
-        if self._trainer.balance is not None:
-            self._trainer.balance.norms = dict(data.get("gradient_norms", {}))
-        if "scaler" in data:
-            self._trainer.scaler.load_state_dict(data["scaler"])
+        self._trainer.load_state_dict(data)
         hooks = {RENAMED_HOOKS.get(name, name): state for name, state in data["hooks"].items()}
         TrainerBase.load_state_dict(self, {"iteration": 0, "hooks": hooks})
         states = data["random"]
@@ -364,8 +337,7 @@ class Run(TrainerBase):
                 len(states),
             )
         self.start_iter = self.iter = self.finished = data["iteration"]
-        self._trainer.skipped = data.get("skipped", 0)  # missing in earlier checkpoints, as below
-        self.history = list(data.get("history", []))
+        self.history = list(data.get("history", []))  # missing in earlier checkpoints
         if isinstance(self.scheduler, Schedule):
             self.scheduler.apply(self.optimizer, self.finished - 1)
         else:

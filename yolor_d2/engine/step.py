@@ -27,6 +27,7 @@ from .cpu_setting import CPUSetting
 from .nonfinite import FloatBuffers, report_nonfinite
 from .optim.ema import ModelEMA
 from .optim.loss_factors import LossFactors
+from .optim.optimizer import load_by_names, names_of
 from .optim.schedule import Schedule
 from .options import RunOptions
 from .parallel import unwrap
@@ -84,7 +85,7 @@ class TrainStep(TrainerBase):
         self.stop_requested = stop_requested
         given = {"reward": reward, "teacher": teacher}
         self.model_arguments = {name: guide for name, guide in given.items() if guide is not None}
-        self.ema: ModelEMA | None = None
+        self.reset_ema()
         self.dtype = DTYPES[options.precision]
         self.loss_factors = LossFactors(
             options.loss_factors, total=options.max_iter, key=options.key("loss_factors")
@@ -109,6 +110,51 @@ class TrainStep(TrainerBase):
         self.cpu_setting = setting
         self.dtype = DTYPES[setting.precision]
         setting.apply(unwrap(self.model))
+
+    def reset_ema(self) -> None:
+        """Restart the moving average of the weights from the current weights."""
+        decay, tau = self.options.ema_decay, self.options.ema_tau
+        model = unwrap(self.model)
+        self.ema = ModelEMA(model, decay=decay, tau=tau) if decay else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that changes with the steps, except for the state of the schedule."""
+        model = unwrap(self.model)
+        state = {
+            "model": model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "optimizer_names": names_of(self.optimizer, model),
+            "skipped": self.skipped,
+        }
+        if self.ema is not None:
+            state["ema"] = self.ema.state_dict()
+        if self.cpu_setting is not None:
+            state["cpu_setting"] = self.cpu_setting._asdict()
+        if self.balance is not None:
+            state["gradient_norms"] = self.balance.norms
+        if self.scaler.is_enabled():
+            state["scaler"] = self.scaler.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state; files of earlier versions have fewer entries."""
+        model = unwrap(self.model)
+        if self.cpu_setting is not None and self.options.cpu != "keys":
+            earlier = CPUSetting("", self.options.channels_last, torch.get_num_threads())
+            self.set_up_cpu(CPUSetting(**state_dict.get("cpu_setting", earlier._asdict())))
+        model.load_state_dict(state_dict["model"])
+        load_by_names(
+            self.optimizer, model, state_dict["optimizer"], names=state_dict["optimizer_names"]
+        )
+        self.skipped = state_dict.get("skipped", 0)
+        if self.ema is not None and "ema" in state_dict:
+            self.ema.load_state_dict(state_dict["ema"])
+        else:
+            self.reset_ema()
+        if self.balance is not None:
+            self.balance.norms = dict(state_dict.get("gradient_norms", {}))
+        if "scaler" in state_dict:
+            self.scaler.load_state_dict(state_dict["scaler"])
 
     def run_step(self) -> None:
         started = time.perf_counter()
