@@ -18,8 +18,8 @@ from PIL import Image, ImageOps
 
 from ..data.files.contents import ARCHIVE_SUFFIX
 from ..data.files.images import read_upright
+from ..data.formats.image_files import list_files
 from ..data.formats.recognize import fitting_formats, recognize
-from ..data.formats.source import list_files
 from ..errors import BadFileError, DataError
 
 IMAGE_SUFFIXES = frozenset(

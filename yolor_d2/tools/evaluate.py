@@ -116,7 +116,7 @@ def registered_names(
         folder: gets the annotations of labeled data in COCO's format.
     """
     if Path(data).exists():
-        return list(register_test_data(data, metadata, truth_folder=folder, is_own=False))
+        return list(register_test_data(data, metadata, truth_folder=folder))
     require_registered([data])
     check_classes(data, metadata, tasks)
     return [data]
@@ -138,12 +138,7 @@ def find_data(network: Network, path: str | None, *, folder: Path) -> list[str]:
     elif source:
         if path is None and not Path(own).exists():
             raise DataError(f"{own}: the checkpoint's own data are not there; pass --data DATA")
-        sizes = register_test_data(
-            source,
-            network.metadata,
-            truth_folder=folder,
-            is_own=bool(own) and Path(source).absolute() == Path(own).absolute(),
-        )
+        sizes = register_test_data(source, network.metadata, truth_folder=folder, trained_on=own)
         if comm.is_main_process():
             parts = ", ".join(f"{number} images as {name}" for name, number in sizes.items())
             print(f"{source}: {parts}", flush=True)

@@ -96,7 +96,7 @@ def test_panoptic_maps_are_evaluated(make: Make, tmp_path: Path) -> None:
     network = Metadata(
         thing_classes=["ball", "box"], stuff_classes=["floor", "things"], panoptic_classes=["ball"]
     )
-    register_test_data(str(root), network, truth_folder=tmp_path / "truth", is_own=False)
+    register_test_data(str(root), network, truth_folder=tmp_path / "truth")
     assert MetadataCatalog.get("own_val").get("panoptic_classes") is None
 
 

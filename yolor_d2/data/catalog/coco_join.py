@@ -12,7 +12,7 @@ import pycocotools.mask as mask_util
 from detectron2.structures import BoxMode
 
 from ...errors import BadFileError, DataError, LabelError
-from ..files.contents import read_json
+from ..files.contents import path_of_name, read_json
 from ..files.images import image_size
 from ..files.rle import covers
 from ..files.semantic_files import png_size
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
 class CocoFiles(NamedTuple):
@@ -129,7 +129,7 @@ def _add_images(records: dict[Any, Record], path: Path, image_root: Path) -> Jso
         if image_id in seen:
             raise LabelError(f"{path}: image id {image_id} occurs twice")
         seen.add(image_id)
-        file_name = str(image_root / image["file_name"])
+        file_name = str(path_of_name(image_root, image["file_name"]))
         if "height" not in image or "width" not in image:
             known = records.get(image_id)
             size = (known["width"], known["height"]) if known else header_size(file_name)
@@ -191,7 +191,7 @@ def _add_instances(
             ),
             "iscrowd": int(entry.get("iscrowd") or 0),
         }
-        if entry.get("segmentation"):
+        if entry.get("segmentation") and entry["segmentation"] != [[]]:
             segmentation = _read_segmentation(entry, record, path)
             if not segmentation:
                 without_polygon += 1

@@ -79,7 +79,7 @@ def register_coco_multitask(
     if (files.panoptic_root is None) != (files.panoptic_json is None):
         raise DataError(f"{name}: panoptic_root and panoptic_json go together")
     if things is None and files.instances_json is not None:
-        things = Categories.from_coco(_used_categories(files.instances_json))
+        things = Categories.from_coco(used_categories([files.instances_json]))
     if panoptic is None and files.panoptic_json is not None:
         panoptic = Categories.from_coco(read_categories(files.panoptic_json))
     leaves = _sem_seg_table(name, files, panoptic if sem_seg is None else sem_seg)
@@ -191,16 +191,22 @@ def set_panoptic_metadata(
     )
 
 
-def _used_categories(path: Path) -> list[dict[str, Any]]:
-    """The categories of a COCO file, without an unannotated one that all others belong to."""
-    categories = read_categories(path)
+def used_categories(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The categories of COCO files, without an unannotated one that all others belong to.
+
+    Args:
+        paths: of files with the same categories.
+    """
+    categories = read_categories(paths[0])
     for parent in categories:
         others = [category for category in categories if category is not parent]
         if others and all(other.get("supercategory") == parent["name"] for other in others):
             key = re.escape(json.dumps(parent["id"]))
-            if re.search(rf'"category_id"\s*:\s*{key}\s*[,}}]'.encode(), path.read_bytes()):
+            used = re.compile(rf'"category_id"\s*:\s*{key}\s*[,}}]'.encode())
+            if any(used.search(path.read_bytes()) for path in paths):
                 continue
-            logger.warning("%s: left out the class %s, which has no objects", path, parent["name"])
+            name = parent["name"]
+            logger.warning("%s: left out the class %s, which has no objects", paths[0], name)
             return others
     return categories
 

@@ -92,6 +92,14 @@ def archive_names(path: str | os.PathLike[str]) -> list[str]:
     return [m.removeprefix(prefix) for m in members if not m.endswith("/")]
 
 
+def path_of_name(folder: Path, name: str) -> Path:
+    """Return the path of a file that labels name, which can have been written on Windows."""
+    path = folder / name
+    if "\\" in name and not os.path.exists(path):
+        return folder / name.replace("\\", "/")
+    return path
+
+
 def split_archive(path: str) -> tuple[str, str] | None:
     """Return the archive and the name inside it; None if no part of the path is an archive."""
     for parent in Path(path).parents:

@@ -1,19 +1,23 @@
 """CSV: a line for each box, with the names of the columns in the first line."""
 
 import csv
+import io
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ...errors import DataError, LabelError
+from .image_files import existing_file, list_files, part_of
 from .lines import line_error, read_text
-from .source import Collected, LabeledObject, OwnData, corner_box, list_files, part_of
+from .source import PART_NAMES, TRAIN, Collected, LabeledObject, OwnData, corner_box
 
 IMAGE = ("filename", "file_name", "image", "image_name", "image_path", "path", "file")
 CLASS = ("class", "label", "class_name", "category", "name")
 CORNERS = (("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
-SIZES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
+# Where there are both, width and height are those of the image.
+SIZES = (("x", "y", "w", "h"), ("x", "y", "width", "height"), ("left", "top", "width", "height"))
 
 
 def find_tables(path: Path) -> list[Path]:
@@ -27,10 +31,13 @@ def read(path: Path) -> OwnData:
     root = path if path.is_dir() else path.parent
     found: dict[tuple[str, Path], list[LabeledObject]] = {}
     missing: dict[str, None] = {}
-    for file in find_tables(path):
-        part = part_of(file, root)
-        for name, thing in _read_rows(file):
-            image = _find_image(file, name)
+    for file, part in _parts(find_tables(path), root).items():
+        rows = _read_rows(file)
+        things = [thing for _, thing in rows if thing is not None]
+        if things and all(max(thing.box) <= 1 for thing in things):
+            raise LabelError(f"{file}: has boxes in fractions of the image, not in pixels")
+        for name, thing in rows:
+            image = existing_file(name, (file.parent, file.parent / "images"))
             if image is None:
                 missing.setdefault(name)
             else:
@@ -40,6 +47,15 @@ def read(path: Path) -> OwnData:
     for (part, image), objects in found.items():
         collected.add(part, image, objects=objects)
     return collected.finish(list_files(root))
+
+
+def _parts(files: list[Path], root: Path) -> dict[Path, str]:
+    """Return the part of each table: by its folder, or by its name, such as train_labels.csv."""
+    parts = {file: part_of(file, root) for file in files}
+    for file in files:
+        words = re.split(r"[^a-z]+", file.stem.lower())
+        parts[file] = parts[file] or next((PART_NAMES[w] for w in words if w in PART_NAMES), "")
+    return parts if TRAIN in parts.values() else {file: part_of(file, root) for file in files}
 
 
 def _header(file: Path) -> list[str]:
@@ -59,16 +75,11 @@ def _columns(header: list[str]) -> tuple[str, str, tuple[str, ...]] | None:
     return None if image is None or category is None or box is None else (image, category, box)
 
 
-def _find_image(file: Path, name: str) -> Path | None:
-    places = (file.parent / name, file.parent / "images" / name)
-    return next((place for place in places if place.is_file()), None)
-
-
 def _read_rows(file: Path) -> list[tuple[str, LabeledObject | None]]:
     header = _header(file)
     columns = _columns(header)
     assert columns is not None
-    rows = csv.reader(read_text(file).splitlines())
+    rows = csv.reader(io.StringIO(read_text(file), newline=""))
     found = []
     for values in _rows(rows, file):
         if not any(value.strip() for value in values):

@@ -6,8 +6,9 @@ from typing import Any
 
 from ...errors import DataError, LabelError
 from ..catalog.entries import is_text
+from .image_files import existing_file, list_files, part_of
 from .lines import line_error, read_lines
-from .source import Collected, OwnData, list_files, part_of
+from .source import Collected, OwnData
 
 FILE = "metadata.jsonl"
 TEXT_KEYS = ("text", "caption", "captions")
@@ -31,11 +32,11 @@ def read(path: Path) -> OwnData:
                 name, captions = _read_line(line)
             except DataError as error:
                 raise line_error(file, number, str(error)) from None
-            image = file.parent / name
-            if image.is_file():
-                found.setdefault((part_of(image, root), image), []).extend(captions)
-            else:
+            image = existing_file(name, [file.parent])
+            if image is None:
                 missing.append(name)
+            else:
+                found.setdefault((part_of(image, root), image), []).extend(captions)
     collected = Collected(root, missing=missing)
     for (part, image), captions in found.items():
         collected.add(part, image, captions=captions)

@@ -1,6 +1,7 @@
 """COCO JSON: one file with its images, export folders, and the official folders or archives."""
 
 import logging
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,19 +10,18 @@ from typing import Any
 from ...errors import BadFileError, DataError, LabelError
 from ..catalog.categories import Categories
 from ..catalog.coco_join import CocoFiles, load_coco_multitask
-from ..catalog.datasets import read_categories
+from ..catalog.datasets import read_categories, used_categories
 from ..catalog.entries import entries
-from ..files.contents import archive_names, read_json
+from ..files.contents import archive_names, path_of_name, read_json
 from ..files.semantic_files import CLASS_FILE
-from .source import PART_NAMES, TRAIN, OwnData, Record, list_files
+from .image_files import list_files
+from .source import PART_NAMES, TRAIN, OwnData, Record
 
 EXPORT_FILE = "_annotations.coco.json"
-OFFICIAL = re.compile(r"(instances|captions|panoptic)_((train|val)\w*)\.json")
-SEMANTIC = re.compile(r"semantic_((train|val)\w*)")  # folder of PNGs
+OFFICIAL = re.compile(r"(instances|captions|panoptic)_((train|val|test)\w*)\.json", re.I)
+SEMANTIC = re.compile(r"semantic_((train|val|test)\w*)", re.I)  # folder of PNGs
 # Files of COCO's own folders and of exports are not read as a single file.
-OTHERS = re.compile(
-    r"(instances|captions|panoptic|person_keypoints|stuff|image_info)_\w+\.json|_annotations\..*"
-)
+OTHERS = re.compile(r"(person_keypoints|stuff|image_info)_\w+\.json|_annotations\..*")
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def find_json(path: Path) -> Path | None:
     if path.is_file():
         return path if path.suffix == ".json" and _is_coco(path) else None
     files = [f for folder in (path, path / "annotations") for f in sorted(folder.glob("*.json"))]
-    found = [f for f in files if not OTHERS.fullmatch(f.name) and _is_coco(f)]
+    found = [f for f in files if not _is_part(f.name) and _is_coco(f)]
     return found[0] if len(found) == 1 else None
 
 
@@ -70,7 +70,7 @@ def find_official(path: Path) -> dict[str, CocoFiles]:
     for file in [*_official_files(path), *_semantic_folders(path)]:
         if match := OFFICIAL.fullmatch(file.name):
             kind, split, part = match.groups()
-            files = {f"{kind}_json": file}
+            files = {f"{kind.lower()}_json": file}
         elif match := SEMANTIC.fullmatch(file.name):
             split, part = match.groups()
             files = {"sem_seg_root": file}
@@ -81,6 +81,7 @@ def find_official(path: Path) -> dict[str, CocoFiles]:
             files = {} if maps is None else files | {"panoptic_root": maps}
         places = (path / split, path / f"{split}.zip", path / "images" / split, path / "images")
         root = next((place for place in places if place.exists()), None)
+        part = part.lower()
         if files and root is not None and roots.setdefault(part, root) == root:
             found.setdefault(part, {}).update(files)
     for files in found.values():
@@ -93,6 +94,10 @@ def find_official(path: Path) -> dict[str, CocoFiles]:
 def read_official(path: Path) -> OwnData:
     """Read COCO's own folders or archives; archives are not unpacked."""
     return _read(path, find_official(path))
+
+
+def _is_part(name: str) -> bool:
+    return bool(OFFICIAL.fullmatch(name) or OTHERS.fullmatch(name))
 
 
 def _has(folder: Path) -> bool:
@@ -142,42 +147,47 @@ def _image_root(file: Path, content: Any) -> Path:
     names = [image["file_name"] for image in entries(content, "images", file, ("file_name",))]
     if not names:
         raise DataError(f"{file}: lists no images")
-    places = [file.parent, file.parent / "images", file.parent / file.stem, file.parent.parent]
-    places += [file.parent.parent / "images", file.parent.parent / file.stem]
-    for place in places:
-        if any((place / name).is_file() for name in names[:100]):
+    ending = file.stem.partition("_")[2] or file.stem  # instances_default.json: images/default
+    folders = ("", "images", file.stem, ending, f"images/{ending}")
+    for place in (
+        base / folder for base in (file.parent, file.parent.parent) for folder in folders
+    ):
+        if any(os.path.isfile(path_of_name(place, name)) for name in names[:100]):
             return place
     raise LabelError(f"{file}: {names[0]} is neither beside it nor in a folder images")
 
 
 def _read(root: Path, parts: Mapping[str, CocoFiles]) -> OwnData:
-    if TRAIN not in parts:  # the only part is split
-        parts = dict(zip([TRAIN, *parts][: len(parts)], parts.values(), strict=True))
+    if len(parts) == 1:  # it is split
+        parts = dict(zip([TRAIN], parts.values(), strict=True))
     tables = {f: read_categories(f) for p in parts.values() if (f := p.instances_json)}
-    listed = _shared_table(tables) if tables else None
-    things = None if listed is None else Categories.from_coco(_without_parent(tables, listed))
+    _check_equal(tables)
+    things = Categories.from_coco(used_categories(list(tables))) if tables else None
     sem_seg = _semantic_table(parts.values())
     panoptic = _panoptic_table(parts.values(), sem_seg)
     kept: dict[str, list[Record]] = {}
     missing: list[str] = []
-    unlabeled = 0
+    images: set[str] = set()
     for part, files in parts.items():
         if panoptic is None:
             files = files._replace(panoptic_root=None, panoptic_json=None)
         records = load_coco_multitask(files, things=things, panoptic=panoptic)
-        present = set(map(str, list_files(files.image_root)))
-        kept[part] = [r for r in records if r["file_name"] in present]
-        missing += [r["file_name"] for r in records if r["file_name"] not in present]
-        unlabeled += len(present - {r["file_name"] for r in records})
-    if not kept.get(TRAIN):
-        raise DataError(f"{root}: no image has labels to train on")
+        images |= set(map(str, list_files(files.image_root)))
+        names = [record["file_name"] for record in records]
+        absent = {name for name in names if name not in images and not os.path.isfile(name)}
+        kept[part] = [record for record in records if record["file_name"] not in absent]
+        missing += sorted(absent)
+    labeled = {record["file_name"] for records in kept.values() for record in records}
+    if not labeled:
+        example = f"; there is no image for {missing[0]}" if missing else ""
+        raise DataError(f"{root}: no image has labels{example}")
     return OwnData(
         root=root,
         parts=kept,
         things=things,
         sem_seg=sem_seg,
         panoptic=panoptic,
-        unlabeled=unlabeled,
+        unlabeled=len(images - set(map(os.path.normpath, labeled))),
         missing=tuple(missing),
     )
 
@@ -188,7 +198,8 @@ def _semantic_table(parts: Iterable[CocoFiles]) -> Categories | None:
     tables = {file: read_categories(file) for file in files}
     if not tables:
         return None
-    shared = _shared_table(tables)
+    _check_equal(tables)
+    shared = tables[files[0]]
     if [entry.get("index") for entry in shared] != list(range(len(shared))):
         raise LabelError(f"{files[0]}: the index of its categories does not count from 0")
     return Categories.from_coco({"isthing": False, **entry} for entry in shared)
@@ -199,7 +210,8 @@ def _panoptic_table(parts: Iterable[CocoFiles], sem_seg: Categories | None) -> C
     tables = {file: read_categories(file) for part in parts if (file := part.panoptic_json)}
     if not tables or sem_seg is None:
         return None
-    table = Categories.from_coco(_shared_table(tables))
+    _check_equal(tables)
+    table = Categories.from_coco(next(iter(tables.values())))
     stuff = {name for name, thing in zip(table.names, table.is_thing, strict=True) if not thing}
     if other := sorted(stuff - set(sem_seg.names)):
         file = next(iter(tables))
@@ -208,27 +220,9 @@ def _panoptic_table(parts: Iterable[CocoFiles], sem_seg: Categories | None) -> C
     return table
 
 
-def _shared_table(tables: Mapping[Path, list[Record]]) -> list[Record]:
-    (first, things), *others = tables.items()
-    for file, table in others:
-        if [(c["id"], c["name"]) for c in table] != [(c["id"], c["name"]) for c in things]:
+def _check_equal(tables: Mapping[Path, list[Record]]) -> None:
+    classes = {file: [(c["id"], c["name"]) for c in table] for file, table in tables.items()}
+    for file in classes:
+        first = next(iter(classes))
+        if classes[file] != classes[first]:
             raise DataError(f"{file}: its categories differ from those of {first}")
-    return things
-
-
-def _without_parent(files: Iterable[Path], things: list[Record]) -> list[Record]:
-    """Leave out a category that is only the parent of all others, as in some exports."""
-    parents = {
-        c["name"]
-        for c in things
-        if len(things) > 1
-        and all(o.get("supercategory") == c["name"] for o in things if o["id"] != c["id"])
-    }
-    if not parents:
-        return things
-    used = {
-        annotation["category_id"]
-        for file in files
-        for annotation in entries(read_json(file), "annotations", file, ("category_id",))
-    }
-    return [c for c in things if c["name"] not in parents or c["id"] in used]

@@ -8,16 +8,8 @@ from typing import Any
 from ...errors import LabelError
 from ..catalog.entries import is_text
 from ..files.contents import read_json
-from .source import (
-    Collected,
-    ImageFinder,
-    LabeledObject,
-    OwnData,
-    corner_box,
-    list_files,
-    part_of,
-    polygon_box,
-)
+from .image_files import ImageFinder, list_files, part_of
+from .source import Collected, LabeledObject, OwnData, corner_box, polygon_box
 
 CIRCLE_POINTS = 32
 SHAPES = re.compile(rb'"shapes"\s*:\s*\[')
@@ -31,21 +23,22 @@ def find_labels(path: Path) -> list[Path]:
 
 def read(path: Path) -> OwnData:
     """Read all JSON files below a folder."""
-    finder = ImageFinder(path)
+    files = find_labels(path)
+    finder = ImageFinder(path, files)
     collected = Collected(path)
-    for file in find_labels(path):
-        objects = _read_objects(file)
-        image = finder.find(file)
+    for file in files:
+        content = read_json(file)
+        objects = _read_objects(content, file)
+        image = finder.find(file, content.get("imagePath"))
         if image is None:
             collected.missing.append(str(file))
         else:
-            collected.add(part_of(file, path), image, objects=objects)
+            collected.add(part_of(file, path) or part_of(image, path), image, objects=objects)
     return collected.finish(finder.images)
 
 
-def _read_objects(file: Path) -> list[LabeledObject]:
+def _read_objects(content: Any, file: Path) -> list[LabeledObject]:
     """Return the shapes of a file; shapes with the same label and group are one object."""
-    content = read_json(file)
     shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list):
         raise LabelError(f"{file}: has no list of shapes")

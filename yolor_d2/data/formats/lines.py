@@ -1,5 +1,6 @@
 """Text files, read with errors that name the line."""
 
+import re
 from pathlib import Path
 
 from ...errors import BadFileError, DataError, LabelError
@@ -20,7 +21,7 @@ def read_text(path: Path) -> str:
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
     """Return the lines that are not blank, with their numbers from 1."""
-    lines = enumerate(read_text(path).splitlines(), start=1)
+    lines = enumerate(re.split(r"\r\n|\r|\n", read_text(path)), start=1)
     return [(number, line.strip()) for number, line in lines if line.strip()]
 
 

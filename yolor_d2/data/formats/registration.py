@@ -1,5 +1,6 @@
 """Registers labeled data of any recognized format in detectron2's catalogs."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ import pycocotools.mask as mask_util
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
+from ...errors import DataError
 from ...files import write_json
 from ..catalog.categories import IGNORE_LABEL, Categories
 from ..catalog.datasets import set_panoptic_metadata
@@ -58,29 +60,48 @@ def register_own_data(path: str, *, truth_folder: Path | None = None) -> Registe
 
 
 def register_test_data(
-    path: str, network: Metadata, *, truth_folder: Path, is_own: bool
+    path: str, network: Metadata, *, truth_folder: Path, trained_on: str = ""
 ) -> dict[str, int]:
     """Read labeled data and register the parts that a network is evaluated on.
 
-    These are own_val and own_test. Data without parts are evaluated as a whole, except those that
-    the network was trained on: of them, only the images that were split off for validation.
+    These are own_val and own_test. Data without parts are evaluated as a whole, except for images
+    that the network was trained on.
 
     Args:
         path, truth_folder: as for `register_own_data`.
         network: metadata with the class names of the network.
-        is_own: whether the network was trained on these data.
+        trained_on: labeled data that the network was trained on; "" or missing data: none.
 
     Returns:
         The number of images of each data set.
+
+    Raises:
+        DataError: the data cannot be read, or the network was trained on all images.
     """
     source = recognize(Path(path).absolute())
     data = source.read(source.path)
-    if is_own:
-        data, _ = with_validation(data)
     parts = {part: records for part, records in data.parts.items() if part != TRAIN and records}
-    data = replace(data, parts=parts or {VAL: data.parts[TRAIN]})
+    if not parts:
+        seen = _training_images(trained_on)
+        parts = {VAL: [r for r in data.parts[TRAIN] if _real_path(r) not in seen]}
+        if not parts[VAL]:
+            raise DataError(f"{path}: the network was trained on all of its images")
+    data = replace(data, parts=parts)
     _register(with_classes_of(data, network), truth_folder)
     return {NAMES[part]: len(records) for part, records in data.parts.items()}
+
+
+def _training_images(path: str) -> set[str]:
+    """Return the images of labeled data that are used for training."""
+    if not path or not Path(path).exists():
+        return set()
+    source = recognize(Path(path).absolute())
+    data, _ = with_validation(source.read(source.path))
+    return set(map(_real_path, data.parts[TRAIN]))
+
+
+def _real_path(record: Record) -> str:
+    return os.path.realpath(record["file_name"])
 
 
 def _register(data: OwnData, truth_folder: Path | None) -> None:

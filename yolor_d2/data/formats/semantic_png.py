@@ -5,8 +5,9 @@ from pathlib import Path
 from ...errors import BadFileError, DataError, LabelError
 from ..catalog.categories import IGNORE_LABEL, MAX_CLASSES, Categories
 from ..files.semantic_files import read_index_png
+from .image_files import list_files
 from .lines import read_lines
-from .source import PART_NAMES, Collected, OwnData, list_files
+from .source import PART_NAMES, Collected, OwnData
 
 CLASS_FILES = ("classes.txt", "labels.txt", "names.txt", "class_names.txt")
 MAP_FOLDERS = ("masks", "labels")

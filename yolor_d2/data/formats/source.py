@@ -1,6 +1,5 @@
 """The content of labeled data, independent of its format."""
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +9,8 @@ from detectron2.structures import BoxMode
 
 from ...errors import BadFileError, DataError, LabelError
 from ..catalog.categories import Categories
-from ..catalog.coco_join import IMAGE_SUFFIXES, header_size
 from ..catalog.entries import LARGEST, are_coordinates, is_endless
-from ..files.contents import ARCHIVE_SUFFIX, archive_names
+from ..files.images import image_size
 
 Record = dict[str, Any]
 
@@ -36,7 +34,7 @@ class OwnData:
         sem_seg: classes of semantic maps; None without maps.
         panoptic: classes of panoptic maps; None without maps.
         unlabeled: number of images without labels, which are left out.
-        missing: label files, or names in them, without an image, which are left out.
+        missing: label files, or names in them, without a readable image, which are left out.
     """
 
     root: Path
@@ -104,8 +102,6 @@ class Collected:
             names: classes of objects in order; None sorts the names that occur.
             sem_seg: classes of semantic maps.
         """
-        if not self.items:
-            raise DataError(f"{self.root}: no image has labels")
         objects = [o for labels in self.items.values() for o in labels.get("objects", ())]
         has_objects = any("objects" in labels for labels in self.items.values())
         if names is None:
@@ -114,7 +110,11 @@ class Collected:
         parts: dict[str, list[Record]] = {}
         count = 0
         for number, ((part, image), labels) in enumerate(sorted(self.items.items()), start=1):
-            record = new_record(image, number)
+            try:
+                record = _new_record(image, number)
+            except BadFileError as error:
+                self.missing.append(str(error))
+                continue
             for key, value in labels.items():
                 if key != "objects":
                     record[key] = value
@@ -127,6 +127,9 @@ class Collected:
                 ]
                 count += len(value)
             parts.setdefault(part or TRAIN, []).append(record)
+        if not parts:
+            example = f"; there is no image for {self.missing[0]}" if self.missing else ""
+            raise DataError(f"{self.root}: no image has labels{example}")
         labeled = {image for _, image in self.items}
         return OwnData(
             root=self.root,
@@ -143,9 +146,13 @@ def table_of_things(names: Sequence[str]) -> Categories:
     return Categories.from_coco({"id": i, "name": name} for i, name in enumerate(names, start=1))
 
 
-def new_record(image: str, image_id: int) -> Record:
-    """Return the record of an image without labels; its size is read from the file."""
-    width, height = header_size(image)
+def _new_record(image: str, image_id: int) -> Record:
+    """Return the record of an image without labels; its size is read from the file.
+
+    Raises:
+        BadFileError: it cannot be read.
+    """
+    width, height = image_size(image)
     return {"file_name": image, "image_id": image_id, "height": height, "width": width}
 
 
@@ -182,57 +189,3 @@ def polygon_box(polygons: Iterable[Sequence[float]]) -> tuple[float, float, floa
 def corner_box(x1: float, y1: float, x2: float, y2: float) -> tuple[float, float, float, float]:
     """Return the box (x, y, width, height) between two corners."""
     return min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1)
-
-
-def list_files(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
-    """Return the files with these suffixes below a folder or in an archive, sorted.
-
-    Hidden files and folders are left out.
-    """
-    if folder.suffix.lower() == ARCHIVE_SUFFIX:
-        try:
-            names = archive_names(folder)
-        except BadFileError as error:
-            raise DataError(str(error)) from None
-    else:
-        names = [
-            os.path.join(os.path.relpath(path, folder), name)
-            for path, _, files in os.walk(folder, followlinks=False)
-            for name in files
-        ]
-    paths = [Path(name) for name in names if name.lower().endswith(tuple(suffixes))]
-    return sorted(folder / path for path in paths if not any(p[0] == "." for p in path.parts))
-
-
-def part_of(path: Path, root: Path) -> str:
-    """Return the part that a folder in a path stands for, such as valid/; "" for none."""
-    for name in path.relative_to(root).parts[:-1]:
-        if name.lower() in PART_NAMES:
-            return PART_NAMES[name.lower()]
-    return ""
-
-
-class ImageFinder:
-    """Finds the image of a label file by its name.
-
-    Args:
-        root: folder of images and labels.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.images = list_files(root)
-        self._by_path = {image.with_suffix(""): image for image in self.images}
-        self._by_name: dict[tuple[str, str], list[Path]] = {}
-        for image in self.images:
-            self._by_name.setdefault((part_of(image, root), image.stem), []).append(image)
-
-    def find(self, label: Path) -> Path | None:
-        """Return the image of a label file: beside it, or the only one of that name in its part."""
-        beside = self._by_path.get(label.with_suffix(""))
-        if beside is not None:
-            return beside
-        found = self._by_name.get((part_of(label, self.root), label.stem), [])
-        if len(found) > 1:
-            raise LabelError(f"{label}: has the name of {found[0]} and of {found[1]}")
-        return found[0] if found else None

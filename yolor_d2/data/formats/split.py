@@ -14,7 +14,8 @@ FRACTION = 0.1
 def with_validation(data: OwnData) -> tuple[OwnData, bool]:
     """Return the data with a part for validation, and whether it was split off.
 
-    The names of its files decide, so that an image stays in its part when others are added.
+    A hash of the file's name decides, so that an image stays in its part when others are added
+    (except to data of which no image has a hash for validation).
     """
     records = data.parts.get(TRAIN)
     if not records:
