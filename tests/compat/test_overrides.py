@@ -14,6 +14,7 @@ from detectron2.engine import DefaultTrainer, HookBase, hooks
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluator, DatasetEvaluators
 from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.utils.events import JSONWriter
+from fvcore.common.param_scheduler import MultiStepParamScheduler
 from torch.optim.lr_scheduler import MultiStepLR
 
 from yolor_d2.engine.optim.schedule import Schedule
@@ -150,6 +151,22 @@ def test_state_of_a_torch_scheduler_is_resumed(coco_config: CfgNode) -> None:
     assert resumed.scheduler.last_epoch == 4
 
 
+def test_state_of_an_fvcore_scheduler_is_resumed(coco_config: CfgNode) -> None:
+    class Own(Documented):
+        @classmethod
+        def build_lr_scheduler(cls, cfg, optimizer):
+            return MultiStepParamScheduler([1.0, 0.1, 0.01], milestones=[1, 3], num_updates=4)
+
+    cfg = coco_config.clone()
+    cfg.merge_from_list(["SOLVER.MAX_ITER", 4])
+    Own(coco_config).train()
+    resumed = Own(cfg, allow_changes=True)
+    resumed.resume_or_load(resume=True)
+    resumed.train()
+    base = cfg.SOLVER.BASE_LR
+    assert resumed.watch.rates == pytest.approx([base / 10, base / 100])
+
+
 class OfDetectron2(Trainer):
     """Its schedule is detectron2's, its hooks are all replaced."""
 
@@ -282,7 +299,9 @@ def test_own_test_time_augmentation(configure: Configure) -> None:
     cfg = configure("run", *BOXES)
     results = Trainer.test_with_TTA(cfg, Trainer.build_model(cfg).eval())
     assert {"bbox_TTA", "segm_TTA"} == results.keys()
-    assert (Path(cfg.OUTPUT_DIR) / "inference_TTA").is_dir()
+    folder = Path(cfg.OUTPUT_DIR)
+    assert (folder / "inference_TTA/metrics.json").is_file()
+    assert not (folder / "metrics.json").exists()
 
 
 def test_configuration_without_our_keys_is_refused() -> None:

@@ -36,7 +36,7 @@ ERROR = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."
 def small_gpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Pretends that the device has memory for FITS images; the list gets the sizes of all steps."""
     sizes: list[int] = []
-    step = TrialStep._step
+    step = TrialStep.step
 
     def limited_step(trial: TrialStep, batch: Any) -> None:
         sizes.append(len(batch))
@@ -44,7 +44,7 @@ def small_gpu(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise ERROR
         step(trial, batch)
 
-    monkeypatch.setattr(TrialStep, "_step", limited_step)
+    monkeypatch.setattr(TrialStep, "step", limited_step)
     monkeypatch.setattr(batch_size, "has_own_memory", lambda device: True)
     monkeypatch.setattr(batch_size, "leaves_margin", lambda device: True)
     return sizes

@@ -90,6 +90,7 @@ def _other(value: object) -> object:
     [
         ("nonfinite", "hope", "must be one of stop, skip, not hope"),
         ("accum_steps", 0, "is 0; it must be at least 1"),
+        ("clip_value", -1.0, "is -1.0; it must be positive"),
         ("max_minutes", -0.5, "is -0.5; it must not be negative"),
         ("teacher_score_thresh", 2.0, "is 2.0; it must be between 0 and 1"),
         ("eval_weights", "best", "must be one of ema, raw, not best"),
@@ -97,7 +98,8 @@ def _other(value: object) -> object:
 )
 def test_error_names_the_key_of_the_system(name: str, value: object, problem: str) -> None:
     with pytest.raises(ValueError, match=rf"^run\.{name} {problem}"):
-        run_options(output_dir="", max_iter=1, **{name: value})
+        clip = {"clip_type": "norm", "clip_value": 1.0}
+        run_options(output_dir="", max_iter=1, **(clip | {name: value}))
     cfg = tiny_config((), KEYS[name], value)
     with pytest.raises(ValueError, match=rf"^{KEYS[name]} {problem}"):
         RunOptions.from_config(cfg)

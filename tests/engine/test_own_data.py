@@ -75,6 +75,19 @@ def test_steps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose(root, minutes=0.001).SOLVER.MAX_ITER == own_data.FEWEST_STEPS
 
 
+def test_overrides_of_the_length(make: Make) -> None:
+    """What is chosen from the number of steps follows from the overrides."""
+    root = make("yolo")
+    cfg = choose(root, epochs=50, overrides=["SOLVER.IMS_PER_BATCH", 3, "SOLVER.ACCUM_STEPS", 2])
+    assert cfg.SOLVER.MAX_ITER == 50
+    cfg = choose(root, epochs=50, overrides=["SOLVER.ACCUM_STEPS", 2])
+    assert cfg.SOLVER.MAX_ITER == 25
+    assert "25 steps of 12 images (50 epochs)" in describe_config(cfg, 6)
+    cfg = choose(root, epochs=500, overrides=["SOLVER.MAX_ITER", 40, "SOLVER.WARMUP_ITERS", 7])
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.WARMUP_ITERS, cfg.TEST.EVAL_PERIOD) == (40, 7, 40)
+    assert cfg.INPUT.CLOSE_MOSAIC_ITERS == 8
+
+
 def test_batch(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of steps follows from it."""
     root = make("coco_folders")  # 6 images for training, with captions
@@ -130,8 +143,22 @@ def test_trainer_and_info_register_the_data(make: Make) -> None:
 
 
 def test_trial_steps(make: Make) -> None:
-    cfg = choose(make("coco_folders"), epochs=1, overrides=["DATALOADER.NUM_WORKERS", "0"])
-    assert 0 < own_data.seconds_per_step(cfg) < 60
+    rewards = ["SOLVER.ACCUM_STEPS", 3, "MODEL.CAPTION_HEAD.SCST.SAMPLES", 2]
+    root = make("coco_folders")
+    for overrides in ([], rewards):
+        cfg = choose(root, epochs=1, overrides=["DATALOADER.NUM_WORKERS", "0", *overrides])
+        assert 0 < own_data.seconds_per_step(cfg) < 60
+
+
+def test_trial_steps_of_several_gpus_have_their_share(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = choose(make("yolo"), epochs=1, overrides=["DATALOADER.NUM_WORKERS", "0"])
+    sizes = []
+    monkeypatch.setattr(own_data, "_devices", lambda cfg: 3)
+    monkeypatch.setattr(batch_size.TrialStep, "step", lambda trial, b: sizes.append(len(b)))
+    own_data.seconds_per_step(cfg)
+    assert sizes == [2] * (own_data.TRIAL_STEPS + 1)
 
 
 @pytest.mark.parametrize("size", SIZES)

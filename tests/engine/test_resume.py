@@ -219,3 +219,35 @@ def test_exact_with_shares_of_the_gradient(configure: Configure) -> None:
 def test_exact_with_muon(configure: Configure) -> None:
     factors = ("SOLVER.LR_FACTORS", [["detection_head", 0.5]], "SOLVER.WARMUP_MOMENTUM", 0.8)
     check_exact(configure, "SOLVER.OPTIMIZER", "MUON", *factors, kill_after=2)
+
+
+@pytest.mark.parametrize(("before", "after"), [("MUON", "AdamW"), ("SGD", "MUON")])
+def test_another_optimizer_starts_without_moving_averages(
+    configure: Configure, before: str, after: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(configure("run", "SOLVER.OPTIMIZER", before))
+    trainer = Trainer(
+        configure("run", "SOLVER.OPTIMIZER", after, "SOLVER.MAX_ITER", 7), allow_changes=True
+    )
+    trainer.resume_or_load(resume=True)
+    assert "another optimizer: its moving averages start from zero" in caplog.text
+    trainer.train()
+    assert (trainer.start_iter, trainer.finished) == (6, 7)
+
+
+def test_training_goes_on_after_an_interruption(configure: Configure) -> None:
+    """In the same process, as in a notebook."""
+    straight, losses = run(configure("straight"))
+    trainer, first = run(configure("run"), kill_after=4)
+    record = Record()
+    trainer.register_hooks([record])
+    trainer._hooks = [hook for hook in trainer._hooks if not isinstance(hook, KillAfter)]
+    trainer.train()
+    assert first | record.losses == losses
+    assert sorted(record.losses) == [4, 5]
+    assert_equal(trainer.model.state_dict(), straight.model.state_dict())
+
+
+def test_negative_periods_are_never(configure: Configure) -> None:
+    run(configure("run", "TEST.LOSS_PERIOD", -1))
+    assert not list(Path(configure("run").OUTPUT_DIR).glob("model_000000[0-4].pth"))

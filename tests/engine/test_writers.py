@@ -154,6 +154,21 @@ def test_full_disk_delays_rows(
     assert "training continues" in caplog.text
 
 
+def test_unreadable_files_are_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """For example after a spreadsheet has saved the table, or after a power failure."""
+    train(tmp_path, start=0, stop=4)
+    table = tmp_path / "metrics.csv"
+    table.write_text(table.read_text().replace(",", ";"))
+    (tmp_path / "training.jsonl").write_bytes(b"\0" * 100 + b"\n")
+    with caplog.at_level(logging.WARNING):
+        train(tmp_path, start=4, stop=8)
+    assert set(read_csv(table)) == set(from_json(tmp_path))
+    assert min(read_csv(table)) >= 4
+    assert "metrics.csv is damaged or was edited; it is now metrics.csv.unreadable" in caplog.text
+    assert (tmp_path / "metrics.csv.unreadable").read_text().startswith("iteration;")
+    assert (tmp_path / "training.jsonl.unreadable").is_file()
+
+
 def test_nonfinite_values_are_written(tmp_path: Path) -> None:
     train(tmp_path, start=0, stop=2, script={1: {"bbox/AP": math.nan}})
     assert math.isnan(read_csv(tmp_path / "metrics.csv")[1]["bbox/AP"])

@@ -103,11 +103,11 @@ def add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.CLIP_GRADIENTS.FULL_MODEL = False
     # Precision if AMP.ENABLED is True: "bf16", or "fp16" with loss scaling, on GPUs only.
     cfg.SOLVER.AMP.DTYPE = "bf16"
-    # Precision, memory layout and threads on CPUs. "processor": bf16 if the processor has
-    # instructions for it, channels_last, and PyTorch's number of threads. "timed": the fastest of a
-    # few trial steps, with the fewest threads that are about as fast; the same as "processor" with
-    # --deterministic. "keys": the values of SOLVER.AMP and MODEL.YOLOR.CHANNELS_LAST. A resumed
-    # run keeps the choice.
+    # Precision, memory layout and threads on CPUs. "processor": bf16 if AMP enables it and the
+    # processor has instructions for it, channels_last, and PyTorch's number of threads. "timed":
+    # the fastest of a few trial steps, with the fewest threads that are about as fast; the same as
+    # "processor" with --deterministic. "keys": the values of SOLVER.AMP and
+    # MODEL.YOLOR.CHANNELS_LAST. A resumed run keeps the choice.
     cfg.SOLVER.CPU = "processor"
     # Exponential moving average of the weights, with decay DECAY * (1 - exp(-steps / TAU)).
     cfg.SOLVER.EMA = CfgNode()

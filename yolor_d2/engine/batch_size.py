@@ -73,7 +73,7 @@ def largest_batch(
     state = random_state()
     try:
         batches = loader()
-        dataset = _training_set(batches)
+        dataset = training_set(batches)
         limit = most or NO_LIMIT
         if dataset is not None:
             limit = min(limit, max(len(dataset) // processes, 1))
@@ -125,7 +125,7 @@ class TrialStep:
         model: on its device; it is prepared here.
         optimizer: makes its optimizer.
         options: of the run.
-        samples: that batches of any size are made of.
+        samples: that batches of any size are made of, in calls.
         teacher: of the model; None: none.
     """
 
@@ -134,7 +134,7 @@ class TrialStep:
         model: nn.Module,
         optimizer: Callable[[nn.Module], torch.optim.Optimizer],
         options: RunOptions,
-        samples: Sequence[Any],
+        samples: Sequence[Any] = (),
         teacher: Any | None = None,
     ) -> None:
         # Not compiled, which takes minutes and saves memory. Without SyncBatchNorm, for which
@@ -161,7 +161,7 @@ class TrialStep:
         batch = list(islice(cycle(self.samples), size))
         try:
             for _ in range(REPETITIONS):
-                self._step(batch)
+                self.step(batch)
             fits = leaves_margin(self.device)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -171,7 +171,8 @@ class TrialStep:
         release_memory()
         return fits
 
-    def _step(self, batch: Batch) -> None:
+    def step(self, batch: Batch) -> None:
+        """A training step without learning."""
         dtype = DTYPES[self.options.precision]
         # Accumulated gradients take memory during the second forward pass.
         for _ in range(min(self.options.accum_steps, 2)):
@@ -183,7 +184,7 @@ class TrialStep:
         self.optimizer.zero_grad(set_to_none=True)
 
 
-def _training_set(batches: Iterable[Batch]) -> TrainingSet | None:
+def training_set(batches: Iterable[Batch]) -> TrainingSet | None:
     """The data set of a loader; None if it is not one of ours."""
     dataset = getattr(batches, "dataset", None)
     return dataset if isinstance(dataset, TrainingSet) else None

@@ -97,6 +97,9 @@ class RunOptions:
             choices["clip_type"] = ("norm", "value")
         for name, allowed in choices.items():
             check_choice(self.key(name), getattr(self, name), allowed)
+        if self.clip_type and self.clip_value <= 0:
+            name = self.key("clip_value")
+            raise ConfigError(f"{name} is {self.clip_value}; it must be positive")
         if self.activation_checkpointing and self.compile:
             raise ConfigError(
                 f"{self.key('activation_checkpointing')} and {self.key('compile')} exclude each "

@@ -24,11 +24,9 @@ from ..errors import ConfigError, DataError, OptionError
 from ..model_zoo import get_config
 from ..modeling.deploy import best_device
 from ..tasks import check_tasks
-from .batch_size import CPU_BATCH, largest_batch
+from .batch_size import CPU_BATCH, TrialStep, largest_batch, release_memory
 from .optim.optimizer import build_optimizer
 from .options import RunOptions
-from .parallel import prepare_for_training
-from .step import DTYPES
 
 STRIDE = 32  # of canvas sides
 
@@ -108,22 +106,26 @@ def choose_config(
     number = len(found.data.parts[TRAIN])
     if batch is not None:
         _set_batch(cfg, batch or _largest_batch(cfg, number, overrides))
-    steps = _steps_of(epochs or _default_epochs(number), number, cfg)
-    _set_schedule(cfg, steps)
-    _override(cfg, overrides)
+    _override(cfg, overrides)  # the number of steps follows from the batch
+    steps = max(math.ceil((epochs or _default_epochs(number)) * number / images_per_step(cfg)), 1)
+    _set_steps(cfg, steps, overrides)
     if minutes is not None:
         steps = int(minutes * 60 * TRAINING_SHARE / seconds_per_step(cfg))
-        _set_schedule(cfg, max(steps, FEWEST_STEPS))
-        _override(cfg, overrides)
+        _set_steps(cfg, max(steps, FEWEST_STEPS), overrides)
     return cfg
+
+
+def images_per_step(cfg: CfgNode) -> int:
+    """Return the number of images whose gradients are in a step."""
+    return cfg.SOLVER.IMS_PER_BATCH * cfg.SOLVER.ACCUM_STEPS
 
 
 def describe_config(cfg: CfgNode, number: int) -> str:
     """Return a line about a run on a number of images."""
-    epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / number
+    epochs = cfg.SOLVER.MAX_ITER * images_per_step(cfg) / number
     return (
         f"{', '.join(cfg.MODEL.YOLOR.TASKS)} on {cfg.MODEL.DEVICE}: {cfg.SOLVER.MAX_ITER} steps of "
-        f"{cfg.SOLVER.IMS_PER_BATCH} images ({epochs:.0f} epochs), {cfg.INPUT.TEST_SIZE} pixels"
+        f"{images_per_step(cfg)} images ({epochs:.0f} epochs), {cfg.INPUT.TEST_SIZE} pixels"
     )
 
 
@@ -134,7 +136,7 @@ def shortages(cfg: CfgNode, found: RegisteredData) -> list[str]:
     number = len(found.data.parts[TRAIN])
     tables = (found.data.things, found.data.sem_seg)
     classes = max([1, *(len(table) for table in tables if table is not None)])
-    epochs = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH / number
+    epochs = cfg.SOLVER.MAX_ITER * images_per_step(cfg) / number
     needed = (
         ("images", number, min(NEEDED_IMAGES * classes, NEEDED_IMAGES_AT_MOST)),
         ("steps", cfg.SOLVER.MAX_ITER, NEEDED_STEPS),
@@ -150,25 +152,28 @@ def shortages(cfg: CfgNode, found: RegisteredData) -> list[str]:
 
 
 def seconds_per_step(cfg: CfgNode) -> float:
-    """Return the time of a training step, with data, measured on this machine."""
+    """Return the time of a training step, with data, measured on this machine.
+
+    One of several GPUs makes steps with its share of the images.
+    """
+    trial = cfg.clone()
+    trial.SOLVER.IMS_PER_BATCH = max(cfg.SOLVER.IMS_PER_BATCH // _devices(cfg), 1)
+    trial.SOLVER.ACCUM_STEPS = 1
     has_captions = "caption" in cfg.MODEL.YOLOR.TASKS
-    loader = build_train_loader(cfg, tokenizer=build_tokenizer(cfg) if has_captions else None)
-    options = RunOptions.from_config(cfg)
-    model = prepare_for_training(build_model(cfg), channels_last=options.channels_last).train()
-    optimizer = build_optimizer(cfg, model)
-    dtype, device = DTYPES[options.precision], torch.device(cfg.MODEL.DEVICE).type
+    loader = build_train_loader(trial, tokenizer=build_tokenizer(trial) if has_captions else None)
+    options, optimizer = RunOptions.from_config(trial), partial(build_optimizer, trial)
+    trial_step = TrialStep(build_model(trial), optimizer, options)
     start = 0.0
-    for step, batch in enumerate(islice(loader, TRIAL_STEPS + 1)):
-        if step == 1:  # the first step includes starting workers and choosing kernels
+    for number, batch in enumerate(islice(loader, TRIAL_STEPS + 1)):
+        if number == 1:  # the first step includes starting workers and choosing kernels
             start = time.perf_counter()
-        with torch.autocast(device, dtype, enabled=dtype is not None):
-            losses = model(batch)
-        sum(losses.values()).backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device == "cuda":
+        trial_step.step(batch)
+        if cfg.MODEL.DEVICE != "cpu":
             torch.cuda.synchronize()
-    return (time.perf_counter() - start) / TRIAL_STEPS
+    seconds = (time.perf_counter() - start) / TRIAL_STEPS
+    del trial_step, loader
+    release_memory()  # for the processes of the run
+    return seconds * cfg.SOLVER.ACCUM_STEPS
 
 
 def _choose_tasks(found: RegisteredData, tasks: Sequence[str]) -> list[str]:
@@ -231,7 +236,7 @@ def _largest_batch(cfg: CfgNode, number: int, overrides: Sequence[str]) -> int:
     trial.SOLVER.IMS_PER_BATCH = 1
     has_captions = "caption" in trial.MODEL.YOLOR.TASKS
     tokenizer = build_tokenizer(trial) if has_captions else None
-    count = max(torch.cuda.device_count(), 1) if trial.MODEL.DEVICE != "cpu" else 1
+    count = _devices(trial)
     return count * largest_batch(
         model=partial(build_model, trial),
         optimizer=partial(build_optimizer, trial),
@@ -240,6 +245,11 @@ def _largest_batch(cfg: CfgNode, number: int, overrides: Sequence[str]) -> int:
         device=trial.MODEL.DEVICE,
         most=max(min(LARGEST_BATCH, number // count), 1),
     )
+
+
+def _devices(cfg: CfgNode) -> int:
+    """Return the number of GPUs that a run uses; 1 on a CPU."""
+    return 1 if cfg.MODEL.DEVICE == "cpu" else max(torch.cuda.device_count(), 1)
 
 
 def _batch(device: str, canvas: int, memory: float, number: int) -> int:
@@ -257,8 +267,13 @@ def _default_epochs(number: int) -> int:
     return max(FEWEST_EPOCHS, min(MOST_EPOCHS, round(SAMPLES / number)))
 
 
-def _steps_of(epochs: int, number: int, cfg: CfgNode) -> int:
-    return max(math.ceil(epochs * number / cfg.SOLVER.IMS_PER_BATCH), 1)
+def _set_steps(cfg: CfgNode, steps: int, overrides: Sequence[str]) -> None:
+    """Set the steps and everything that depends on them, except for the overrides."""
+    _set_schedule(cfg, steps)
+    _override(cfg, overrides)
+    if steps != cfg.SOLVER.MAX_ITER:
+        _set_schedule(cfg, cfg.SOLVER.MAX_ITER)
+        _override(cfg, overrides)
 
 
 def _set_schedule(cfg: CfgNode, steps: int) -> None:

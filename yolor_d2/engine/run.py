@@ -164,6 +164,7 @@ class Run(TrainerBase):
             SystemExit: the results are not the expected ones.
         """
         if not self._is_ready:
+            self.start_iter = self.finished  # also of an earlier call
             self.make_ready()
         self._trainer.model.train()
         self.iter = self.start_iter
@@ -344,6 +345,8 @@ class Run(TrainerBase):
             saved = data["optimizer"]["param_groups"]
             for group, before in zip(self.optimizer.param_groups, saved, strict=True):
                 group["lr"] = before["lr"]
+                if "initial_lr" in before:  # of fvcore's schedulers
+                    group["initial_lr"] = before["initial_lr"]
 
     def _check_changes(self, before: Content) -> None:
         changes = self.parts.config.changes(before["config"], self.provenance["config"])

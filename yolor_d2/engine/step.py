@@ -123,6 +123,7 @@ class TrainStep(TrainerBase):
         state = {
             "model": model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "optimizer_type": type(self.optimizer).__name__,
             "optimizer_names": names_of(self.optimizer, model),
             "skipped": self.skipped,
         }
@@ -143,9 +144,12 @@ class TrainStep(TrainerBase):
             earlier = CPUSetting("", self.options.channels_last, torch.get_num_threads())
             self.set_up_cpu(CPUSetting(**state_dict.get("cpu_setting", earlier._asdict())))
         model.load_state_dict(state_dict["model"])
-        load_by_names(
-            self.optimizer, model, state_dict["optimizer"], names=state_dict["optimizer_names"]
-        )
+        kind = type(self.optimizer).__name__
+        if state_dict.get("optimizer_type", kind) == kind:
+            saved, names = state_dict["optimizer"], state_dict["optimizer_names"]
+            load_by_names(self.optimizer, model, saved, names=names)
+        else:
+            logger.warning("another optimizer: its moving averages start from zero")
         self.skipped = state_dict.get("skipped", 0)
         if self.ema is not None and "ema" in state_dict:
             self.ema.load_state_dict(state_dict["ema"])

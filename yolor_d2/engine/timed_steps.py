@@ -9,6 +9,7 @@ import torch
 from detectron2.utils import comm
 
 from ..modeling.reduce import own_counts
+from .batch_size import no_reward
 from .cpu_setting import CPUSetting
 from .parallel import unwrap
 from .rng_state import random_state, set_random_state
@@ -70,6 +71,9 @@ class _Trial:
     def __init__(self, trainer: TrainStep, batch: Batch) -> None:
         self.trainer = trainer
         self.batch = batch
+        self.arguments = dict(trainer.model_arguments)
+        if "reward" in self.arguments:  # its averages are logged
+            self.arguments["reward"] = no_reward
         self.seconds: dict[CPUSetting, float] = {}
 
     def __call__(self, setting: CPUSetting) -> float:
@@ -84,7 +88,7 @@ class _Trial:
         begin = time.perf_counter()
         model = unwrap(self.trainer.model).train()
         with self.trainer.autocast():
-            losses = model(self.batch, **self.trainer.model_arguments)
+            losses = model(self.batch, **self.arguments)
         sum(losses.values()).backward()
         self.trainer.optimizer.zero_grad(set_to_none=True)
         return time.perf_counter() - begin

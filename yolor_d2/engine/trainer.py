@@ -4,7 +4,6 @@ import logging
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -276,16 +275,26 @@ class Trainer(Run, DefaultTrainer):
             )
             for name, evaluator in zip(names, factories, strict=True)
         }
-        return evaluate_datasets(model, jobs, output_dir=cfg.OUTPUT_DIR)
+        output_dir = cfg.OUTPUT_DIR
+        if isinstance(model, TestTimeAugmentation) and not cfg.TEST.TTA.ENABLED:
+            output_dir = _tta_folder(cfg)  # beside the results without it
+        return evaluate_datasets(model, jobs, output_dir=output_dir)
 
     @classmethod
     def test_with_TTA(cls, cfg: CfgNode, model: nn.Module) -> Results:
         """Evaluate with test-time augmentation (TEST.TTA); the names of results end in _TTA."""
-        folder = str(Path(cfg.OUTPUT_DIR) / "inference_TTA")
-        names = cfg.DATASETS.TEST
-        evaluators = [cls.build_evaluator(cfg, name, output_folder=folder) for name in names]
+        folder, names = _tta_folder(cfg), cfg.DATASETS.TEST
+        folders = [folder] if len(names) == 1 else [f"{folder}/{name}" for name in names]
+        evaluators = [
+            cls.build_evaluator(cfg, name, output_folder=folder)
+            for name, folder in zip(names, folders, strict=True)
+        ]
         results = cls.test(cfg, TestTimeAugmentation.from_config(cfg, model), evaluators)
         return {f"{name}_TTA": value for name, value in results.items()}
+
+
+def _tta_folder(cfg: CfgNode) -> str:
+    return f"{cfg.OUTPUT_DIR}/inference_TTA"
 
 
 def _needs_tokenizer(cfg: CfgNode) -> bool:

@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import math
+import os
 import resource
 import sys
 import time
@@ -197,7 +198,13 @@ class TableWriter(EventWriter):
 
     def _kept(self, storage: EventStorage) -> dict[int, Row]:
         """The rows in the file; the first time, without those of repeated steps."""
-        rows = self.read() if self.path.exists() else {}
+        try:
+            rows = self.read() if self.path.exists() else {}
+        except (AttributeError, KeyError, TypeError, ValueError, csv.Error):
+            other = self.path.with_name(f"{self.path.name}.unreadable")
+            os.replace(self.path, other)
+            logger.warning("%s is damaged or was edited; it is now %s", self.path, other.name)
+            rows = {}
         if self._last is not None:
             return rows
         start = first_step(storage)

@@ -95,3 +95,14 @@ def test_labels_are_counted() -> None:
     assert [label.get_text() for label in bars.get_xticklabels()] == ["kite", "cat", "dog"]
     assert np.nansum(sizes.collections[0].get_array()) == 4
     assert [bar.get_height() for bar in crowds.patches] == [1, 1, 0, 1]
+
+
+def test_other_loaders_have_no_pictures(folder: Path) -> None:
+    draw_first_samples(
+        (batch for batch in [[]]),
+        folder / "samples",
+        number=2,
+        metadata=MetadataCatalog.get(NAME),
+        tokenizer=None,
+    )
+    assert not (folder / "samples").exists()

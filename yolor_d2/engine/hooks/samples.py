@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from ...data.views.targets import Objects, read_objects
 from ...tokenizer import Tokenizer
 from ...visualization import draw_sample
+from ..batch_size import training_set
 from .harmless import never_fatal
 
 MAX_RECORDS = 5000  # whose labels are counted; more do not change the summary
@@ -78,14 +79,17 @@ def draw_first_samples(
     Samples depend on their position alone, so that the samples of the run stay the same.
 
     Args:
-        loader: of `build_train_loader`; it is not iterated over.
+        loader: of `build_train_loader`; it is not iterated over. For other loaders, nothing is
+            drawn.
         folder: for the pictures.
         number: of samples.
         metadata: of the data sets: names and colors of classes.
         tokenizer: of the captions, if any.
         image_format: "RGB" or "BGR".
     """
-    dataset: Any = loader.dataset
+    dataset = training_set(loader)
+    if dataset is None:
+        return
     with never_fatal("samples"):
         folder.mkdir(parents=True, exist_ok=True)
         for index, request in enumerate(islice(loader.sampler, number)):

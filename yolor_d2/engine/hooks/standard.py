@@ -22,7 +22,7 @@ def standard_hooks(run: Run) -> list[HookBase]:
     """The hooks of a run, in their order."""
     options = run.options
     periods = [options.eval_period] if _evaluates(run) else []
-    if options.loss_period:
+    if options.loss_period > 0:
         periods.append(options.loss_period)
     evaluation_hooks = EvaluationHooks(_evaluation_hooks(run), periods=periods)
     before: list[HookBase] = [
@@ -55,7 +55,7 @@ def _evaluates(run: Run) -> bool:
 def _evaluation_hooks(run: Run) -> list[HookBase]:
     options = run.options
     found: list[HookBase] = []
-    if options.loss_period:
+    if options.loss_period > 0:
         found.append(
             ValidationLoss(
                 model=run.model,
