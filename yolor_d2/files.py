@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+LONGEST_NAME = 200  # bytes of a temporary file's name; file systems have 255
+
 
 @contextmanager
 def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
@@ -18,7 +20,8 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
         path: in an existing folder.
         sync: wait until the file is on the disk, so that a power failure cannot lose it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    name = os.fsdecode(os.fsencode(path.name)[:LONGEST_NAME])
+    temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file

@@ -97,8 +97,8 @@ def _other(value: object) -> object:
     ],
 )
 def test_error_names_the_key_of_the_system(name: str, value: object, problem: str) -> None:
+    clip = {"clip_type": "norm", "clip_value": 1.0}
     with pytest.raises(ValueError, match=rf"^run\.{name} {problem}"):
-        clip = {"clip_type": "norm", "clip_value": 1.0}
         run_options(output_dir="", max_iter=1, **(clip | {name: value}))
     cfg = tiny_config((), KEYS[name], value)
     with pytest.raises(ValueError, match=rf"^{KEYS[name]} {problem}"):

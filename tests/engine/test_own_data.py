@@ -3,19 +3,24 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
+from yolor_d2.checkpoint.weights import load_weights
 from yolor_d2.data.catalog.records import read_records
 from yolor_d2.data.formats.registration import register_own_data
 from yolor_d2.engine import batch_size, own_data
 from yolor_d2.engine.own_data import SIZES, choose_config, describe_config, shortages
 from yolor_d2.engine.trainer import Trainer
 from yolor_d2.model_zoo import load_config
+from yolor_d2.modeling import YOLOR
 from yolor_d2.modeling.statistics import build_network
+from yolor_d2.tools.train import network_of
 
 from ..data.formats.conftest import Make, make
+from ..inference.test_published import published_state
 
 __all__ = ["make"]  # a fixture
 
@@ -112,6 +117,41 @@ def test_optimizer(make: Make) -> None:
     for overrides in (["SOLVER.OPTIMIZER", "AdamW"], ["MODEL.WEIGHTS", "v9-s.pt"]):
         solver = choose(root, overrides=overrides).SOLVER
         assert (solver.OPTIMIZER, solver.MOMENTUM, solver.BASE_LR) == ("AdamW", 0.9, 0.001)
+
+
+def test_network_of_weights(make: Make) -> None:
+    """The network is that of the file; only layers of classes are new."""
+    torch.save(published_state(classes=7), "v9-t.pt")
+    cfg = choose(make("yolo_polygons"), network=network_of("v9-t.pt"), epochs=1)
+    assert cfg.MODEL.BACKBONE.NAME == "build_gelan_pan_backbone"
+    assert (cfg.MODEL.GELAN.SIZE, cfg.MODEL.WEIGHTS) == ("t", "v9-t.pt")
+    assert (cfg.SOLVER.OPTIMIZER, cfg.MODEL.DETECTION_HEAD.NUM_CLASSES) == ("AdamW", 2)
+    assert cfg.MODEL.YOLOR.TASKS == ["detection", "mask"]
+    model = build_network_of(cfg)
+    report = load_weights(model, "v9-t.pt")
+    heads = {name.split(".")[0] for name in report.missing}
+    assert heads == {"mask_head"}
+    assert all("class_predictors" in mismatch.name for mismatch in report.mismatched)
+    assert not report.unexpected
+
+
+def test_network_of_a_checkpoint(make: Make) -> None:
+    sizes = ["MODEL.YOLOR_ELAN.WIDTH", 0.125, "MODEL.YOLOR_ELAN.DEPTH", 0.25, "MODEL.MASK_ON", True]
+    cfg = choose(make("yolo"), epochs=1, overrides=[*sizes, "DATALOADER.NUM_WORKERS", 0])
+    Trainer(cfg).train()
+    weights = "out/model_final.pth"
+    tuned = choose(make("yolo_polygons"), network=network_of(weights))
+    assert tuned.MODEL.YOLOR_ELAN.WIDTH == 0.125
+    assert weights == tuned.MODEL.WEIGHTS
+    assert tuned.DATASETS.DATA.endswith("yolo_polygons")
+    report = load_weights(build_network_of(tuned), weights)
+    assert not report.mismatched
+    assert not report.unexpected
+
+
+def build_network_of(cfg: CfgNode) -> YOLOR:
+    Path("tuned.yaml").write_text(cfg.dump())
+    return build_network("tuned.yaml", [])
 
 
 def test_shortages(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

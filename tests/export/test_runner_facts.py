@@ -71,13 +71,16 @@ def test_other_content(facts: Any, tmp_path: Path, text: str) -> None:
         facts.read_facts(tmp_path)
 
 
-def error_of_runner(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
+def error_of_runner(
+    folder: Path, capsys: pytest.CaptureFixture[str], image: bytes = b"P6 1 1 255 abc"
+) -> str:
     """What the runner of a folder prints for an image."""
-    (folder / "image.ppm").write_bytes(b"P6 1 1 255 abc")
+    place = folder if folder.is_dir() else folder.parent
+    (place / "image.ppm").write_bytes(image)
     sys.path.insert(0, str(RUNNER))
     try:
         runner = importlib.import_module("runner")
-        code = runner.main([str(folder / "image.ppm"), "--model", str(folder)])
+        code = runner.main([str(place / "image.ppm"), "--model", str(folder)])
     finally:
         sys.path.remove(str(RUNNER))
         for name in [name for name in sys.modules if name.partition("_")[0] == "runner"]:
@@ -86,6 +89,15 @@ def error_of_runner(folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     return error
+
+
+def test_other_paths_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A wrong path is never replaced by the folder that it would be in."""
+    (tmp_path / "model.json").write_text(json.dumps(content()))
+    error = error_of_runner(tmp_path / "nothing", capsys)
+    assert error.startswith(f"runner: {tmp_path / 'nothing'}: no such file or folder [EXPORT")
+    for image in (b"", b"no image", b"P6 60000 60000 255 abc"):
+        assert "image.ppm cannot be read as an image" in error_of_runner(tmp_path, capsys, image)
 
 
 def test_a_damaged_graph_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,6 +113,7 @@ def test_floating_point_pil_images_are_refused() -> None:
 
 
 def test_a_folder_gives_its_images_sorted_by_name(tmp_path: Path) -> None:
+    (tmp_path / "._a.png").write_bytes(b"of another system")
     for name in ("b.PNG", "a.jpg", "c.jpeg"):
         Image.fromarray(gradient()).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no image")
@@ -250,6 +251,21 @@ def test_a_damaged_frame_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, r
     writer.release()
     monkeypatch.setattr(cv2, "VideoCapture", Damaged)
     assert open_media(path).fps == 0
+
+
+def test_a_video_that_ends_too_early(tmp_path: Path) -> None:
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12, (64, 48))
+    random = np.random.RandomState(0)
+    for _ in range(20):
+        writer.write(random.randint(256, size=(48, 64, 3), dtype=np.uint8))
+    writer.release()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    errors: list[BadFileError] = []
+    frames = list(open_media(path).pictures(errors.append))
+    assert 0 < len(frames) < 18
+    (error,) = errors
+    assert str(error) == f"{path}: is damaged after {len(frames)} of about 20 frames"
 
 
 def test_a_video(tmp_path: Path) -> None:

@@ -283,6 +283,26 @@ def test_earlier_pictures_are_removed_and_other_files_kept(
     assert (out / names[1]).read_text() == "changed"
 
 
+def test_earlier_results_are_kept_if_there_are_no_new_ones(
+    saved: Saved, tmp_path: Path, run: Any
+) -> None:
+    assert run(saved.images[0])[0] == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert run(saved.images[1], options=("--opacity", "5"))[0] == 2
+    assert run(tmp_path / "tpyo.png")[0] == 1
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_the_longest_names(saved: Saved, tmp_path: Path, run: Any) -> None:
+    for name in ("a" * 251 + ".jpg", "a" * 250 + "b.jpg"):
+        (tmp_path / name).write_bytes(saved.images[0].read_bytes())
+    assert run(tmp_path / ("a" * 251 + ".jpg"), tmp_path / ("a" * 250 + "b.jpg"))[0] == 0
+    assert [line["picture"] for line in lines(tmp_path)] == [
+        "a" * 200 + ".jpg",
+        "a" * 200 + "_2.jpg",
+    ]
+
+
 def test_wrong_weights_are_one_line(saved: Saved, tmp_path: Path, run: Any) -> None:
     (tmp_path / "text.pth").write_text("no weights")
     for name in ("text.pth", "nothing.pth"):

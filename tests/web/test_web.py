@@ -195,6 +195,8 @@ def test_origins(headers: dict[str, str], status: int) -> None:
         ({"Authorization": "Bearer secre"}, 401),
         ({"Authorization": "Bearer "}, 401),
         ({"Cookie": "a=b; yolor_d2_token=secret"}, 0),
+        ({"Cookie": 'prefs={"x":1}; flag; a[0]=1; a/b=1; yolor_d2_token=secret'}, 0),
+        ({"Cookie": "other_yolor_d2_token=secret"}, 401),
         ({"Cookie": "yolor_d2_token="}, 401),
         ({"Cookie": "yolor_d2_token=\udcff"}, 401),
     ],

@@ -76,6 +76,7 @@ def choose_config(
     output_dir: Path,
     tasks: Sequence[str] = (),
     size: str | None = None,
+    network: CfgNode | None = None,
     batch: int | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
@@ -88,6 +89,8 @@ def choose_config(
         output_dir: of the run.
         tasks: to train; empty: all for which there are labels.
         size: a key of SIZES; None: "n" on a CPU, "s" on a GPU.
+        network: configuration of the network to start from, instead of one of a size; its
+            MODEL.WEIGHTS are the weights.
         batch: images per step; 0: the largest batch that fits into memory, found by trial steps;
             None: a rough estimate of it, on a CPU 8.
         epochs: passes over the training images; None: from minutes, or from the number of images.
@@ -98,10 +101,17 @@ def choose_config(
     cfg.DATASETS.DATA = str(found.source.path)
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (NAMES[TRAIN],), (NAMES[VAL],)
     cfg.OUTPUT_DIR = str(output_dir)
-    cfg.MODEL.DEVICE = best_device()
+    device = best_device()
+    if network is None:
+        chosen = SIZES[size or DEFAULT_SIZE[device]]
+        _set_size(cfg, chosen)
+    else:
+        chosen = SIZES["l"]  # for an estimate of memory that is enough
+        cfg.MODEL, cfg.INPUT.FORMAT = network.MODEL.clone(), network.INPUT.FORMAT
+    cfg.MODEL.DEVICE = device
     cfg.MODEL.YOLOR.TASKS = _choose_tasks(found, tasks)
-    _set_network(cfg, found, SIZES[size or DEFAULT_SIZE[cfg.MODEL.DEVICE]])
-    _set_input(cfg, found, SIZES[size or DEFAULT_SIZE[cfg.MODEL.DEVICE]])
+    _set_classes(cfg, found)
+    _set_input(cfg, found, chosen)
     _set_optimizer(cfg, overrides)
     number = len(found.data.parts[TRAIN])
     if batch is not None:
@@ -147,7 +157,7 @@ def shortages(cfg: CfgNode, found: RegisteredData) -> list[str]:
         return []
     return [
         f"expect little of photos: {', '.join(short)} that random weights need, roughly; published "
-        "weights need fewer: --size l MODEL.WEIGHTS FILE (docs/model_zoo.md)"
+        "weights need fewer: --weights FILE (docs/model_zoo.md)"
     ]
 
 
@@ -190,11 +200,14 @@ def _choose_tasks(found: RegisteredData, tasks: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _set_network(cfg: CfgNode, found: RegisteredData, size: Size) -> None:
+def _set_size(cfg: CfgNode, size: Size) -> None:
     cfg.MODEL.YOLOR_ELAN.WIDTH, cfg.MODEL.YOLOR_ELAN.DEPTH = size.width, size.depth
     head = cfg.MODEL.CAPTION_HEAD
     head.DIM, head.FFN_DIM = size.caption_dim, 4 * size.caption_dim
     head.NUM_HEADS = size.caption_dim // 32
+
+
+def _set_classes(cfg: CfgNode, found: RegisteredData) -> None:
     if found.data.things is not None:
         cfg.MODEL.DETECTION_HEAD.NUM_CLASSES = len(found.data.things)
     if found.data.sem_seg is not None:

@@ -94,6 +94,15 @@ def load_network(
     return Network(deploy(model) if folded else model, wanted, recipe, metadata)
 
 
+def stored_config(path: PathLike) -> Config:
+    """Return the configuration in a checkpoint, or that of a published file.
+
+    Raises:
+        CheckpointError: the file cannot be read, or has none.
+    """
+    return _stored_config(read_weights(path), Path(path))
+
+
 def _read_config(source: PathLike | Config) -> Config:
     if isinstance(source, CfgNode):
         return source.clone()

@@ -22,6 +22,8 @@ from ..data.formats.image_files import list_files
 from ..data.formats.recognize import fitting_formats, recognize
 from ..errors import BadFileError, DataError
 
+# Of the frames in a video's header, which some formats only estimate; with fewer it is damaged.
+EXPECTED_SHARE = 0.9
 IMAGE_SUFFIXES = frozenset(
     ".avif .bmp .gif .jp2 .jpeg .jpg .jpe .pbm .pgm .png .ppm .tif .tiff .webp".split()  # noqa: SIM905
 )
@@ -225,7 +227,8 @@ def _reason(error: DataError, path: Path) -> str:
 
 
 def _is_image_name(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.is_dir()
+    is_hidden = path.name.startswith(".")
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden and not path.is_dir()
 
 
 def _images(sources: Sequence[Any]) -> Media:
@@ -258,7 +261,9 @@ def _video(source: str | int, *, kind: str) -> Media:
     if frames > 0:
         kind = "video"  # a URL can be that of a file
     return Media(
-        lambda on_error: _read_frames(capture, name, on_error, is_live=kind == "live"),
+        lambda on_error: _read_frames(
+            capture, name, on_error, expected=frames, is_live=kind == "live"
+        ),
         kind=kind,
         count=frames or None,
         fps=fps if 0 < fps < math.inf else 0.0,  # damaged headers make NaN
@@ -266,19 +271,21 @@ def _video(source: str | int, *, kind: str) -> Media:
 
 
 def _read_frames(
-    capture: cv2.VideoCapture, name: str, on_error: OnError, *, is_live: bool
+    capture: cv2.VideoCapture, name: str, on_error: OnError, *, expected: int, is_live: bool
 ) -> Iterator[Picture]:
     """Yield all frames of a video, or the newest frames of a live source."""
     frames = _frames(capture)
-    is_empty = True
+    read = 0
     try:
         for number, frame in newest(frames) if is_live else frames:
-            is_empty = False
+            read += 1
             yield Picture(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), name, number)
     finally:
         capture.release()
-    if is_empty:
+    if not read:
         on_error(BadFileError(name, "has no readable frames"))
+    elif read < EXPECTED_SHARE * expected - 2 and not is_live:
+        on_error(BadFileError(name, f"is damaged after {read} of about {expected} frames"))
 
 
 def _frames(capture: cv2.VideoCapture) -> Iterator[tuple[int, np.ndarray]]:

@@ -23,6 +23,7 @@ from .predictor import Predictor
 LINES = "predictions.jsonl"
 # In order of preference; which of them OpenCV can write depends on its build.
 VIDEO_FORMATS = ((".mp4", "mp4v"), (".avi", "MJPG"))
+LONGEST_STEM = 200  # bytes; file systems have names of 255
 JPEG_SIDE = 65_500  # limit of OpenCV
 DEFAULT_FPS = 25.0
 CAPTION_LINES = 3  # room below a video, whose frames all have one size
@@ -66,6 +67,8 @@ class Output:
         layers: Sequence[str],
         opacity: float = 0.5,
     ) -> None:
+        if not 0 <= opacity <= 1:
+            raise OptionError(f"opacity must be 0 to 1, not {opacity}")
         place = folder.resolve()
         for name in inputs:
             home = name if os.path.isdir(name) else os.path.dirname(name)
@@ -75,19 +78,26 @@ class Output:
         self.draw = partial(Prediction.draw, layers=layers, opacity=opacity)
         self.seconds: list[float] = []
         self._taken = {LINES}
+        self._lines: TextIO | None = None
 
     def __enter__(self) -> "Output":
         self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._lines is not None:
+            self._lines.close()
+            os.utime(self.folder / LINES)  # not older than a video, complete after its lines
+
+    def _begin(self) -> None:
+        """Remove earlier predictions before the first new one."""
+        if self._lines is not None:
+            return
         path = self.folder / LINES
         for picture in earlier_pictures(path):
             picture.unlink()
         path.unlink(missing_ok=True)  # it may be a link to a file elsewhere
-        self._lines: TextIO = path.open("w", encoding="utf-8")
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._lines.close()
-        os.utime(self.folder / LINES)  # not older than a video, which is complete after its lines
+        self._lines = path.open("w", encoding="utf-8")
 
     @contextmanager
     def sink(self, media: Media) -> Iterator[Sink]:
@@ -102,12 +112,14 @@ class Output:
         with video:
 
             def append(prediction: Prediction) -> Json:
+                self._begin()
                 name = video.add(prediction, self.draw(prediction))
                 return self._write_line(prediction, name)
 
             yield append
 
     def _write_picture(self, prediction: Prediction) -> Json:
+        self._begin()
         picture = cv2.cvtColor(self.draw(prediction), cv2.COLOR_RGB2BGR)
         suffix = ".jpg" if max(picture.shape) <= JPEG_SIDE else ".png"
         name = self._free_name(prediction.source, suffix)
@@ -116,6 +128,7 @@ class Output:
         return self._write_line(prediction, name)
 
     def _write_line(self, prediction: Prediction, picture: str) -> Json:
+        assert self._lines is not None
         content = {**prediction.to_json(), "picture": picture}
         self._lines.write(json.dumps(content, allow_nan=False) + "\n")
         self._lines.flush()  # for readers during the run
@@ -125,6 +138,7 @@ class Output:
     def _free_name(self, source: str, suffix: str) -> str:
         """Return an unused file name with the stem of the source."""
         stem = "stream" if "://" in source else Path(source).stem.replace(" ", "_")
+        stem = os.fsdecode(os.fsencode(stem)[:LONGEST_STEM])
         name, number = f"{stem}{suffix}", 1
         # File systems can be case-insensitive.
         while name.lower() in self._taken or os.path.lexists(self.folder / name):

@@ -16,6 +16,7 @@ from ..data import build_test_loader
 from ..data.catalog.records import read_records
 from ..engine.trainer import build_for_inference
 from ..errors import ConfigError, DataError
+from ..files import replace_file
 from ..visualization import BACKGROUND, IMAGE_PANEL, PANELS, draw_panels, side_by_side, stack
 from .ground_truth import record_image, true_result
 
@@ -43,7 +44,8 @@ def draw_test_set(cfg: CfgNode, *, number: int, threshold: float) -> int:
     count = 0
     for picture in tqdm(pictures, total=min(number, len(records))):
         path = Path(cfg.OUTPUT_DIR) / f"predictions_{count:04d}.png"
-        cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        content = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
+        replace_file(path, content.tobytes())
         count += 1
     return count
 

@@ -26,7 +26,7 @@ from typing import NamedTuple
 # So nothing of yolor_d2, and nothing that is installed beside Python, is imported up here.
 
 PACKAGE = "yolor_d2"
-EXTRAS = ("export", "supervision", "wandb", "slurm", "completion")
+EXTRAS = ("export", "openvino", "supervision", "wandb", "slurm", "completion")
 TINY_FREE_DISK = 5  # GiB; a checkpoint of the COCO network takes about one
 GIB = 2**30
 

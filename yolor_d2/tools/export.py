@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     largest = max(each.error for each in differences)
     print(f"\n{table_of_differences(differences)}\n")
     print(f"the largest is {largest:.1e}, at most {TOLERANCE} is allowed; {args.output} is ready")
-    if (args.output / "runner.py").is_file():
+    if args.format in RUN_BY_RUNNER:
         print(f"python {args.output / 'runner.py'} IMAGE")
         for name in _data_sets(network, args.evaluate, args.output):
             _evaluate(network, name, args.output)

@@ -33,6 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--input",
         nargs="+",
         required=True,
+        metavar="FILE",
         help="images, folders, zip files, labeled data, videos, cameras, streams",
     )
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="output folder")
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_predictions(predictor, args.input, output, on_error=on_error, report=print_line)
     count = len(output.seconds)
     time = f", {milliseconds(output.seconds)} ms an image" if count else ""
-    print(f"{count} predictions are in {args.output}{time}")
+    print_line(f"{count} predictions are in {args.output}{time}")
     if failures:
         print_error(ImageError(f"{len(failures)} of the inputs could not be read"))
         return FAILED

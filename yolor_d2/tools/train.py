@@ -1,7 +1,8 @@
 """Train on labeled data with a generated configuration, or with your own configuration.
 
-    yolor-d2 train --data DATA [--tasks TASK ...] [--size n|s|m|l] [--batch N|auto]
-        [--minutes M | --epochs E] [--output DIR] [--resume | --overwrite] [KEY VALUE ...]
+    yolor-d2 train --data DATA [--tasks TASK ...] [--size n|s|m|l | --weights FILE]
+        [--batch N|auto] [--minutes M | --epochs E] [--output DIR] [--resume | --overwrite]
+        [KEY VALUE ...]
     yolor-d2 train --config-file FILE ...
 
 With --config-file the command runs train_net.py. Its flags are at the end of this help.
@@ -13,6 +14,7 @@ wrong use or bad data.
 """
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -32,6 +34,7 @@ from ..engine.own_data import SIZES, choose_config, describe_config, shortages
 from ..engine.setup import check_new_run
 from ..errors import OptionError, OutputError
 from ..files import write_text
+from ..inference.loading import stored_config
 from ..model_zoo import load_config
 from ..reports.predictions import draw_test_set
 from ..tasks import TASKS
@@ -54,8 +57,14 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tasks", nargs="+", choices=TASKS, default=[], help="tasks to train (all with labels)"
     )
-    parser.add_argument(
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument(
         "--size", choices=SIZES, help="size of the network (s on a GPU, otherwise n)"
+    )
+    network.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="start from a checkpoint or a published file, with its network",
     )
     parser.add_argument(
         "--batch",
@@ -104,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train, evaluate and draw; returns the exit code."""
     args = parse_args(arguments)
     import_modules(args.modules)
-    output = args.output or Path("output") / Path(args.data).absolute().stem
+    output = args.output or Path("output") / name_of(args.data)
     if not args.resume:
         check_new_run(RunFolder(output), overwrite=args.overwrite, sources=())
     found = register_own_data(args.data)
@@ -119,6 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             output_dir=output,
             tasks=args.tasks,
             size=args.size,
+            network=None if args.weights is None else network_of(args.weights),
             batch=args.batch,
             epochs=args.epochs,
             minutes=args.minutes,
@@ -134,13 +144,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def name_of(data: str) -> str:
+    """Return the name of a folder, or of a file without its suffix."""
+    place = Path(os.path.abspath(data))
+    return place.name if place.is_dir() else place.stem
+
+
+def network_of(weights: str) -> CfgNode:
+    """Return the configuration of the network in a file, with the file as MODEL.WEIGHTS."""
+    cfg = stored_config(weights)
+    if not isinstance(cfg, CfgNode):
+        raise OptionError(f"--weights {weights}: has a LazyConfig, which needs --config-file")
+    cfg.MODEL.WEIGHTS = weights
+    return cfg
+
+
 def read_config(file: Path, found: RegisteredData, args: argparse.Namespace) -> CfgNode:
     """Return the configuration of the run to resume, with the KEY VALUE pairs of the command.
 
     Raises:
         ValueError: the run is on other data, or the command chooses another configuration.
     """
-    for flag in ("tasks", "size", "batch", "minutes", "epochs"):
+    for flag in ("tasks", "size", "weights", "batch", "minutes", "epochs"):
         if getattr(args, flag) not in (None, []):  # 0 is --batch auto
             raise OptionError(f"--{flag}: --resume continues with the configuration in {file}")
     cfg = load_config(str(file), args.opts)

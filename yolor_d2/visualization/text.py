@@ -38,12 +38,12 @@ def line_height(size: int) -> int:
     return sum(_font(size).getmetrics())
 
 
-@functools.lru_cache(maxsize=1024)
+@functools.lru_cache(maxsize=64)  # captions of large photos take megabytes
 def _alpha(text: str, size: int) -> np.ndarray:
-    """Return the opacity of a text's pixels, (h, w, 1) of 0..255."""
+    """Return the opacity of a text's pixels, (h, w, 1) uint8."""
     canvas = Image.new("L", (text_width(text, size), line_height(size)))
     ImageDraw.Draw(canvas).text((0, 0), text, fill=255, font=_font(size))
-    return np.asarray(canvas, dtype=np.uint16)[..., None]
+    return np.asarray(canvas)[..., None]
 
 
 def draw_text(
@@ -53,7 +53,7 @@ def draw_text(
     x, y = corner
     alpha = _alpha(text, size)
     window = picture[y : y + alpha.shape[0], x : x + alpha.shape[1]]
-    alpha = alpha[: window.shape[0], : window.shape[1]]
+    alpha = alpha[: window.shape[0], : window.shape[1]].astype(np.uint16)
     colors = np.array(color, dtype=np.uint16)
     window[:] = (window * (255 - alpha) + colors * alpha) // 255
 

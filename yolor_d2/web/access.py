@@ -4,7 +4,6 @@ import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from threading import Lock
 from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -103,11 +102,9 @@ def _name_of(host: str) -> str | None:
 
 
 def _cookie(text: str) -> str:
-    try:
-        morsel = SimpleCookie(text).get(COOKIE)
-    except CookieError:
-        return ""
-    return "" if morsel is None else morsel.value
+    """The token in a header of cookies; other programs on this host can set any others."""
+    pairs = (part.strip().partition("=") for part in text.split(";"))
+    return next((value for name, _, value in pairs if name == COOKIE), "")
 
 
 class RateLimit:

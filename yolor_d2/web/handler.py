@@ -6,6 +6,7 @@ No address is a path on the disk: files are read at the start, and examples have
 import io
 import json
 import logging
+import math
 import re
 import socket
 import time
@@ -154,7 +155,7 @@ class Handler(BaseHTTPRequestHandler):
             self._refuse(413, f"This file has {size}.")
         elif wait := self.site.rate.seconds_to_wait(self.client_address[0]):
             number = f"At most {self.site.rate.per_minute} pictures a minute are allowed"
-            self._refuse(429, f"{number}; try again in {wait:.0f} seconds.")
+            self._refuse(429, f"{number}; try again in {math.ceil(wait)} seconds.")
         else:
             return True
         return False

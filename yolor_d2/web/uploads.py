@@ -94,7 +94,7 @@ def _open(content: bytes) -> Image.Image:
         raise BadUploadError(f"This file is not a supported picture ({kinds}).") from None
 
 
-_LIMITS = f"the limit is {HARD_PIXELS // 1_000_000} megapixels."
+_LIMITS = f"the limits are {HARD_PIXELS // 1_000_000} megapixels and sides of {HARD_SIDE}."
 
 
 def _check_size(width: int, height: int) -> None:

@@ -8,6 +8,7 @@ onnxruntime or OpenVINO, by the format, and for captions sentencepiece.
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections import defaultdict
@@ -47,7 +48,11 @@ class Runner:
             threads: CPU threads; 0 is the runtime's default.
             clock: returns the time in seconds.
         """
-        folder = Path(path) if Path(path).is_dir() else Path(path).parent
+        folder = Path(path)
+        if not folder.is_dir():
+            if not os.path.isfile(folder):
+                raise FileNotFoundError(f"{folder}: no such file or folder")
+            folder = folder.parent
         self.facts: dict[str, Any] = read_facts(folder)
         self.seconds: dict[str, float] = defaultdict(float)
         self._clock = clock
@@ -282,6 +287,15 @@ def run_lengths(mask: np.ndarray) -> Results:
     return {"size": list(mask.shape), "counts": counts.tolist()}
 
 
+def read_image(path: str) -> np.ndarray | None:
+    """Return an image file as BGR (height, width, 3), with its EXIF rotation; None if damaged."""
+    try:
+        data = np.fromfile(path, np.uint8)
+        return cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except (OSError, cv2.error):
+        return None
+
+
 def fail(problem: object, code: str) -> int:
     """Print a problem, with the code that yolor_d2 gives it; returns the exit code."""
     page = f"docs/troubleshooting.md#{code.lower()}"
@@ -315,14 +329,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, default=0, help="CPU threads")
     args = parser.parse_args(argv)
-    image = cv2.imread(args.image, cv2.IMREAD_COLOR)
+    if not 0 <= args.score_threshold <= 1:
+        parser.error("--score-threshold must be between 0 and 1")
+    image = read_image(args.image)
     if image is None:
         return fail(f"{args.image} cannot be read as an image", "IMAGE")
     try:
         runner = Runner(args.model, threads=args.threads)
     except ImportError as error:
         return fail(error, "PACKAGE")
-    except (FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         return fail(error, RunnerError.code)
     if "detection" in runner.facts:
         runner.facts["detection"]["score_threshold"] = args.score_threshold
@@ -337,8 +353,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return fail(message, RunnerError.code)
     if args.output is None:
         sys.stdout.write(text)
-    else:
+        return 0
+    try:
         args.output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        return fail(f"{args.output}: {error.strerror}", "FILE")
     return 0
 
 
