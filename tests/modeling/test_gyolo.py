@@ -138,3 +138,11 @@ def test_missing_heads() -> None:
     model = make_model()
     with pytest.raises(ValueError, match="GridRegionCaptionHead reads heads that are missing"):
         YOLOR(backbone=model.backbone, caption_head=model.caption_head)
+
+
+def test_missing_detection_head_of_object_tokens() -> None:
+    model = tiny_model(TASKS, "MODEL.CAPTION_HEAD.REGION_FEATURE", "c2")
+    with pytest.raises(
+        ValueError, match="TransformerCaptionHead reads heads that are missing: det"
+    ):
+        YOLOR(backbone=model.backbone, caption_head=model.caption_head)

@@ -38,6 +38,14 @@ def test_a_training_step_synchronizes_at_most_once(
     assert counting.waits == waits
 
 
+def test_two_assignments_synchronize_twice() -> None:
+    model = tiny_model(("detection",), "MODEL.DETECTION_HEAD.NAME", "OneToOneHead")
+    batch = random_batch()
+    with Counting() as counting:
+        sum(model(batch).values()).backward()
+    assert counting.waits == {"tolist": 2}
+
+
 def test_a_teacher_adds_no_synchronization() -> None:
     model, batch = tiny_model(), random_batch()
     teacher = Teacher(tiny_model(seed=1), TASKS, threshold=0.0, source={})

@@ -174,8 +174,9 @@ def _add_caption_head(cfg: CfgNode) -> None:
     cfg.MODEL.CAPTION_HEAD.IN_FEATURES = ["p5"]
     # Feature map from which objects are pooled, for example "c2". Each object is an additional
     # visual token with appearance, class scores and position. "": no object tokens. Training uses
-    # the ground-truth objects if all images of a batch have them, otherwise the detected ones. The
-    # caption loss sends no gradient to the detection head.
+    # the ground-truth objects if boxes train on the same view (INPUT.WEAK_VIEW_TASKS) and all of
+    # its images have them, otherwise the detected ones. The caption loss sends no gradient to the
+    # detection head.
     cfg.MODEL.CAPTION_HEAD.REGION_FEATURE = ""
     # Maximum number of object tokens per image. GridRegionCaptionHead uses this many points with
     # the best class scores (300 in gyolo).

@@ -3,7 +3,7 @@
 Captions train no other head and do not change the statistics of its batch norms.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,12 +19,12 @@ Features = Mapping[str, Tensor]
 Contents = Sequence[Content] | Tensor | None
 
 
-def tasks_read(caption_head: Any, tasks: Collection[str]) -> frozenset[str]:
-    """Tasks whose heads the caption head reads, given the tasks of the network."""
+def tasks_read(caption_head: Any) -> frozenset[str]:
+    """Tasks whose heads the caption head reads."""
     if reads_outputs(caption_head):
         return frozenset(caption_head.reads)
     has_regions = getattr(caption_head, "regions", None) is not None
-    return frozenset({"detection"} & set(tasks) if has_regions else ())
+    return frozenset({"detection"} if has_regions else ())
 
 
 def reads_outputs(caption_head: Any) -> bool:
@@ -35,7 +35,7 @@ def reads_outputs(caption_head: Any) -> bool:
 def check_heads(heads: Mapping[str, Any]) -> None:
     """Raise ValueError if the caption head reads a head that is missing or does not fit."""
     caption_head = heads.get("caption")
-    missing = sorted(tasks_read(caption_head, heads) - heads.keys())
+    missing = sorted(tasks_read(caption_head) - heads.keys())
     if missing:
         raise ConfigError(
             f"{type(caption_head).__name__} reads heads that are missing: {', '.join(missing)}"
@@ -87,7 +87,7 @@ def encode(
     head = heads["caption"]
     if reads_outputs(head):
         return head(features, contents, outputs or head_outputs(heads, features, detection))
-    if not tasks_read(head, heads):
+    if not tasks_read(head):
         return head(features, contents)
     count, detector = head.max_regions, heads["detection"]
     return head(features, contents, regions(detector, features, detection, objects, count=count))

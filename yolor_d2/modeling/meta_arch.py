@@ -289,7 +289,7 @@ class YOLOR(nn.Module):
     def in_features(self, tasks: frozenset[str]) -> set[str]:
         """The maps that the heads of these tasks read."""
         if "caption" in tasks:
-            tasks = tasks.union(tasks_read(self.caption_head, self.heads))
+            tasks = tasks.union(tasks_read(self.caption_head))
         return {name for task in tasks for name in self.heads[task].in_features}
 
     def extract(self, images: Tensor, names: set[str]) -> Features:

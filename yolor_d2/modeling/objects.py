@@ -87,7 +87,7 @@ class Assignment(NamedTuple):
     point: Tensor  # (P,) index among the A points of the image, ascending within an image
     object: Tensor  # (P,) index among the G objects of the batch
     score: Tensor  # (P,) target of the object's class logit after the sigmoid, in 0..1
-    counts: list[int]  # points of each image, on the host: the only synchronization of a step
+    counts: list[int]  # points of each image, on the host: a wait for the device
 
 
 class HeadOutputs(NamedTuple):

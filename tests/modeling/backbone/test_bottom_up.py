@@ -170,3 +170,9 @@ def test_state_dict_of_our_own_network_keeps_its_order() -> None:
         *("top_down3", "output3", "down4", "aggregate4", "output4", "down5", "aggregate5"),
         "output5",
     ]
+
+
+@pytest.mark.parametrize("name", ["width", "depth"])
+def test_factors_of_the_neck_are_checked(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"MODEL\.YOLOR_ELAN\.{name.upper()} must be positive"):
+        PAN(**(NECK | {name: -1.0}), bottom_up=Pyramid())

@@ -140,6 +140,12 @@ def test_attention_mixes_all_cells_of_an_image() -> None:
     assert (difference[1] == 0).all()
 
 
+@pytest.mark.parametrize("channels", [2, 130, 198, 254, 392])
+def test_attention_of_any_width(channels: int) -> None:
+    x = image(2 * channels)
+    assert PSA(2 * channels).double()(x).shape == x.shape
+
+
 def test_attention_equals_its_formula() -> None:
     attention = with_statistics(PSA(256)).attention
     x = image(128)

@@ -13,7 +13,13 @@ from torch import Tensor
 from ...errors import ConfigError
 from ..layers import SPPCSPC, ConvBlock, Elan, Transition
 from ..layers.functional import concatenate
-from .features import chosen_features, requested_features, scaled, scaled_shapes
+from .features import (
+    check_factors,
+    chosen_features,
+    requested_features,
+    scaled,
+    scaled_shapes,
+)
 from .selective import SelectiveBackbone
 from .yolor_elan import YOLORELAN, elan_shapes
 
@@ -68,6 +74,7 @@ class PAN(SelectiveBackbone):
             bottom_up: backbone with maps of strides 8, 16 and 32; None: YOLORELAN of this width and
                 depth.
         """
+        check_factors(width, depth, node="MODEL.YOLOR_ELAN")
         shapes = pan_shapes(width, bottom_up)
         super().__init__(shapes, out_features, key="MODEL.PAN.OUT_FEATURES")
         names = list(self._output_shape)

@@ -264,13 +264,14 @@ class ConvAttention(nn.Module):
     """Self-attention over all cells of a map; a depthwise convolution encodes their positions.
 
     Args:
-        channels: of input and output. Heads have about 64; queries and keys have half as many as
-            values.
+        channels: of input and output. Heads have equal parts of about 64, or more; queries and keys
+            have half as many as values.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.heads = max(1, channels // 64)
+        heads = max(1, channels // 64)
+        self.heads = next(number for number in range(heads, 0, -1) if channels % number == 0)
         self.value_dim = channels // self.heads
         self.key_dim = self.value_dim // 2
         self.qkv = ConvBlock(

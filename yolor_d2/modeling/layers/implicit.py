@@ -12,7 +12,7 @@ class ImplicitConv1x1(nn.Conv2d):
     """y = m * (W (x + a) + b), with a learned vector a added to the input and a learned gain m.
 
     With implicit=False it is a plain 1 x 1 convolution with the same parameter names. Weights with
-    and without the vectors can be loaded into any form.
+    both vectors, or without any, can be loaded into any form; those with one before a tower cannot.
     """
 
     def __init__(

@@ -99,6 +99,7 @@ def test_config_and_constructor_build_the_same_head() -> None:
     [
         ({"num_classes": 0}, "NUM_CLASSES"),
         ({"reg_max": 1}, "REG_MAX"),
+        ({"box_groups": 3}, r"BOX_GROUPS is 3; it must divide 4 \* REG_MAX"),
         ({"in_features": ["p3", "p9"]}, "IN_FEATURES has p9; it may have p3, p4, p5"),
         ({"in_features": []}, "IN_FEATURES is empty"),
         ({"in_features": ["p4", "p3"]}, "IN_FEATURES must be ordered from fine to coarse"),

@@ -221,6 +221,14 @@ def test_loss_without_targets_is_zero(counts: list[int], known: bool) -> None:
         assert bool(grad.any()) == has_targets
 
 
+def test_no_masks_of_another_size() -> None:
+    """A batch without objects has empty masks at the stride of the data."""
+    coefficients, prototypes, rest = problem([0])
+    empty = torch.zeros(0, 24, 36, dtype=torch.bool)
+    rest["masks"], rest["boxes"] = rest["masks"]._replace(masks=empty), torch.zeros(0, 4)
+    assert mask_loss(coefficients, prototypes, **rest) == 0
+
+
 def test_loss_of_boxes_without_area_is_finite() -> None:
     coefficients, prototypes, rest = problem([6])
     rest["boxes"] = torch.tensor([[8.0, 8, 8, 8], [4.0, 4, 4.001, 4.001]])

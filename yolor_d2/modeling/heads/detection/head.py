@@ -93,6 +93,8 @@ class AnchorFreeHead(nn.Module):
         check_range(KEY, {"NUM_CLASSES": num_classes}, low=1)
         check_range(KEY, {"REG_MAX": reg_max}, low=2)
         check_range(KEY, {"BOX_GROUPS": box_groups}, low=1)
+        if 4 * reg_max % box_groups:
+            raise ConfigError(f"{KEY}.BOX_GROUPS is {box_groups}; it must divide 4 * REG_MAX")
         maps = _chosen_maps(input_shape, in_features)
         self.in_features = list(maps)
         self.strides = [shape.stride for shape in maps.values()]

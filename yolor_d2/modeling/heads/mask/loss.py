@@ -106,6 +106,8 @@ def _resampled(masks: Tensor, size: torch.Size) -> Tensor:
     planes = masks.to(torch.uint8)
     if planes.shape[-2:] == size:
         return planes
+    if not len(planes):  # interpolation refuses empty tensors
+        return planes.new_zeros(0, *size)
     return F.interpolate(planes[None], size=tuple(size), mode="nearest")[0]
 
 

@@ -66,7 +66,8 @@ def map_divergence(logits: Tensor, teacher: Tensor) -> Tensor:
     if teacher.shape[-2:] != logits.shape[-2:]:
         teacher = F.interpolate(teacher, size=logits.shape[-2:], mode="bilinear")
     loss = divergence(_at_least_float32(logits), _at_least_float32(teacher), dim=1).sum()
-    pixels, processes = over_processes(torch.tensor(logits[:, 0].numel(), device=logits.device))
+    number = logits[:, 0].numel()
+    pixels, processes = over_processes(torch.full((), number, device=logits.device))  # no copy
     return loss * processes / pixels
 
 
