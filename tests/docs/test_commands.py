@@ -22,7 +22,7 @@ from yolor_d2.model_zoo import load_config
 
 from .documents import DOCUMENTS, FENCED, ROOT, SHELL, read_blocks
 
-PROGRAMS = ("python", "yolor-d2", "make", "torchrun", "srun", "pip", "pytest")
+PROGRAMS = ("python", "python3", "yolor-d2", "make", "torchrun", "srun", "pip", "pytest")
 # First words of lines that are not checked.
 FOREIGN = (
     *("cd", "cp", "curl", "export", "for", "done", "mkdir", "npm", "tar", "tensorboard"),
@@ -199,6 +199,7 @@ def check_pytest(arguments: Sequence[str]) -> None:
 
 CHECKS = {
     "python": check_python,
+    "python3": check_python,
     "yolor-d2": check_console,
     "torchrun": check_torchrun,
     "make": check_make,

@@ -103,11 +103,11 @@ def test_training_and_evaluation(names: Names) -> None:
 
 
 def test_prediction(names: Names) -> None:
-    folder, prediction = names["folder"], names["seen"]
+    folder, prediction = names["folder"], names["prediction"]
     assert isinstance(prediction.caption, str)
     assert prediction.instances.image_size == (120, 160)
     assert prediction.metadata.thing_classes == ["ball", "box"]
-    drawn = cv2.imread(str(folder / "seen.png"))
+    drawn = cv2.imread(str(folder / "prediction.png"))
     assert (drawn[:, :, ::-1] == prediction.draw()).all()
     (line,) = (folder / "seen/predictions.jsonl").read_text().splitlines()
     assert json.loads(line)["caption"] == prediction.caption

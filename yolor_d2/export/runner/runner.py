@@ -51,7 +51,7 @@ class Runner:
         folder = Path(path)
         if not folder.is_dir():
             if not os.path.isfile(folder):
-                raise FileNotFoundError(f"{folder}: no such file or folder")
+                raise RunnerError(f"{folder}: no such file or folder")
             folder = folder.parent
         self.facts: dict[str, Any] = read_facts(folder)
         self.seconds: dict[str, float] = defaultdict(float)
