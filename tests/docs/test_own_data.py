@@ -109,5 +109,5 @@ def test_prediction(names: Names) -> None:
     assert prediction.metadata.thing_classes == ["ball", "box"]
     drawn = cv2.imread(str(folder / "prediction.png"))
     assert (drawn[:, :, ::-1] == prediction.draw()).all()
-    (line,) = (folder / "seen/predictions.jsonl").read_text().splitlines()
+    (line,) = (folder / "predictions/predictions.jsonl").read_text().splitlines()
     assert json.loads(line)["caption"] == prediction.caption
