@@ -4,14 +4,13 @@ from collections.abc import Collection
 from functools import partial
 from typing import Any
 
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from torch import Tensor
 
 from ..layers import PSA, SPPELAN, RepNCSPELAN
-from ..layers.functional import concatenate
+from ..layers.functional import concatenate, upsample
 from .features import check_factors, requested_features, scaled
 from .gelan import GELAN, SIZES, gelan_shapes, scaled_bottlenecks
 from .pan import FEATURES, NECK_INPUTS, pan_features
@@ -119,8 +118,8 @@ class GELANPAN(SelectiveBackbone):
             n5 = self.attention(n5)
         results = {"n5": n5}
         if _needs(requested, *OUTPUTS):
-            n4 = self.top_down4(_upsample_and_concat(n5, maps["c4"]))
-            results["p3"] = self.top_down3(_upsample_and_concat(n4, maps["c3"]))
+            n4 = self.top_down4(concatenate([upsample(n5), maps["c4"]]))
+            results["p3"] = self.top_down3(concatenate([upsample(n4), maps["c3"]]))
         if _needs(requested, "p4", "p5"):
             results["p4"] = self.aggregate4(concatenate([self.down4(results["p3"]), n4]))
         if _needs(requested, "p5"):
@@ -138,11 +137,6 @@ def _bottom_up_names(names: Collection[str]) -> list[str]:
     own = [name for name in names if name.startswith("c")]
     needed = NECK_INPUTS if _needs(names, *OUTPUTS) else ("c5",) if "n5" in names else ()
     return own + [name for name in needed if name not in own]
-
-
-def _upsample_and_concat(coarse: Tensor, fine: Tensor) -> Tensor:
-    """Concatenate a map, upsampled by 2, and a finer one."""
-    return concatenate([F.interpolate(coarse, scale_factor=2.0, mode="nearest"), fine])
 
 
 @BACKBONE_REGISTRY.register()

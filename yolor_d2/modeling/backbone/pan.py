@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial, reduce
 from typing import Any
 
-import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from ...errors import ConfigError
 from ..layers import SPPCSPC, ConvBlock, Elan, Transition
-from ..layers.functional import concatenate
+from ..layers.functional import concatenate, upsample
 from .features import (
     check_factors,
     chosen_features,
@@ -156,8 +155,12 @@ class PAN(SelectiveBackbone):
     def _neck(self, maps: dict[str, Tensor], requested: Collection[str]) -> dict[str, Tensor]:
         results = {}
         top5 = self.spp(maps["c5"])
-        top4 = self.top_down4(_upsample_and_concat(self.lateral4(maps["c4"]), self.reduce5(top5)))
-        top3 = self.top_down3(_upsample_and_concat(self.lateral3(maps["c3"]), self.reduce4(top4)))
+        top4 = self.top_down4(
+            concatenate([self.lateral4(maps["c4"]), upsample(self.reduce5(top5))])
+        )
+        top3 = self.top_down3(
+            concatenate([self.lateral3(maps["c3"]), upsample(self.reduce4(top4))])
+        )
         if "p3" in requested:
             results["p3"] = self.output3(top3)
         if "p4" in requested or "p5" in requested:
@@ -191,11 +194,6 @@ def _needed_names(names: Sequence[str]) -> list[str]:
     """The maps of the backbone that are needed for the named maps."""
     own = [name for name in names if name not in FEATURES]
     return own + [name for name in NECK_INPUTS if _needs_neck(names) and name not in own]
-
-
-def _upsample_and_concat(fine: Tensor, coarse: Tensor) -> Tensor:
-    """Concatenate a map and a coarser one, upsampled by 2."""
-    return concatenate([fine, F.interpolate(coarse, scale_factor=2.0, mode="nearest")])
 
 
 def pan_features(cfg: CfgNode, shapes: Collection[str]) -> list[str]:

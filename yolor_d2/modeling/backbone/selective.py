@@ -54,12 +54,13 @@ class SelectiveBackbone(Backbone):
         """The outputs of a stage or of the neck; with activation checkpointing in training."""
         if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):
             return part(*inputs)
+        statistics = part if isinstance(part, nn.Module) else self
         # The second computation must not update the statistics of batch norms again.
         return checkpoint(
             part,
             *inputs,
             use_reentrant=False,
-            context_fn=lambda: (nullcontext(), FrozenStatistics(self)),
+            context_fn=lambda: (nullcontext(), FrozenStatistics(statistics)),
         )
 
     @property

@@ -28,6 +28,29 @@ def binary_divergence(x: Tensor, target: Tensor) -> Tensor:
     return softplus(x) - softplus(target) + target.sigmoid() * (target - x)
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """The values in float32, or as they are in float64."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def pick(values: Tensor, points: Tensor) -> Tensor:
+    """The rows of values (N, A, X) at points (N, M): (N, M, X)."""
+    return values.gather(1, points[:, :, None].expand(-1, -1, values.shape[2]))
+
+
+def cells_inside(boxes: Tensor, *, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Rows (..., h) and columns (..., w) of cells whose top left corners are in boxes (..., 4)."""
+    left, top, right, bottom = boxes.unsqueeze(-2).unbind(-1)  # (..., 1) each
+    x = torch.arange(width, device=boxes.device)
+    y = torch.arange(height, device=boxes.device)
+    return (y >= top) & (y < bottom), (x >= left) & (x < right)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Repeat each cell of a map twice in both directions."""
+    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
 def attend(
     query: Tensor,
     key: Tensor,

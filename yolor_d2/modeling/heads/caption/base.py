@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ....errors import ConfigError
-from ...layers.functional import divergence
+from ...layers.functional import at_least_float32, divergence
 from ...objects import CaptionTargets, Reward
 from ...reduce import over_processes
 from .decoding import Captions, Decoding, Step, decode, sample_texts
@@ -126,7 +126,7 @@ class CaptionHead(nn.Module):
     def _next_logits(self, tokens: Any, decoder_input: Tensor) -> Tensor:
         """Logits (N * K * (T - 1), V) of all tokens after the first, in at least float32."""
         logits = self.text_logits(tokens, decoder_input[..., :-1].flatten(0, -2)).flatten(0, 1)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return at_least_float32(logits)
 
     def _divergence(self, logits: Tensor, teacher: Tensor, is_target: Tensor) -> Tensor:
         """Mean divergence of next tokens from those of a teacher (N * K, T - 1, V), at targets."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ....errors import ConfigError
 from ....letterbox import Content
 from ...layers import ConvBlock
+from ...layers.functional import pick
 from ...objects import HeadOutputs
 from ..registry import CAPTION_HEAD_REGISTRY
 from .base import CaptionHead
@@ -32,7 +33,7 @@ from .options import (
     self_critical_from_config,
 )
 from .parallel_attention import ParallelDecoder, PostNormEncoderLayer
-from .regions import pick, top
+from .regions import top
 from .self_critical import SelfCritical
 from .transformer import linear_layer
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...layers.functional import pick
 from ...objects import Objects
 
 MIN_SCORE = 0.1
@@ -74,11 +75,6 @@ def top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     k = width.clamp(max=count) if isinstance(width, Tensor) else min(count, width)
     top, columns = values.topk(k)
     return top, columns
-
-
-def pick(values: Tensor, points: Tensor) -> Tensor:
-    """The rows of values (N, A, X) at points (N, M): (N, M, X)."""
-    return values.gather(1, points[:, :, None].expand(-1, -1, values.shape[2]))
 
 
 def _overlaps(boxes: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from ....letterbox import Content
-from ...layers.functional import keep_layout
+from ...layers.functional import at_least_float32, keep_layout
 from .encodings import sine_encoding
 from .regions import Regions
 from .transformer import FeedForward, linear_layer, merge_heads, split_heads
@@ -56,7 +56,7 @@ class RegionTokens(nn.Module):
         """Encode the M regions of each image, cropped from a map (N, X, h, w)."""
         n, m = regions.padding.shape
         image = torch.arange(n, device=feature.device)[:, None].expand(n, m).reshape(-1, 1)
-        wide = feature.to(torch.promote_types(feature.dtype, torch.float32))  # boxes need it
+        wide = at_least_float32(feature)  # boxes need it
         boxes = torch.cat([image, regions.boxes.flatten(0, 1)], dim=1).to(wide.dtype)
         cells = roi_align(keep_layout(wide), boxes, CELLS, 1 / self.stride, SAMPLES, aligned=True)
         pixels = cells.to(feature.dtype).flatten(1).unflatten(0, (n, m))  # (N, M, X * CELLS**2)

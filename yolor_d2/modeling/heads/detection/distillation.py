@@ -6,7 +6,7 @@ Shapes: N images, A points, M of them that the teacher is sure of, C classes, R 
 import torch
 from torch import Tensor
 
-from ...layers.functional import binary_divergence, divergence
+from ...layers.functional import binary_divergence, divergence, pick
 from ...objects import SurePoints
 from ...reduce import over_processes
 from .geometry import distances_to_boxes, expected_distances
@@ -28,7 +28,7 @@ def sure_points(logits: Tensor, boxes: Tensor, *, threshold: float) -> SurePoint
     scores = logits.to(boxes.dtype).amax(dim=2).sigmoid()  # (N, A)
     best, index = scores.topk(min(MAX_POINTS, scores.shape[1]), dim=1)  # (N, M) both
     weights = torch.where(best > threshold, best, 0)
-    return SurePoints(index, _at(boxes, index), weights)
+    return SurePoints(index, pick(boxes, index), weights)
 
 
 def class_loss(logits: Tensor, teacher: Tensor, points: SurePoints) -> Tensor:
@@ -54,14 +54,9 @@ def box_losses(
     """
     total, processes = over_processes(points.weights.sum())
     weights = points.weights * processes / total.clamp(min=1)  # (N, M)
-    own, theirs = _at(bins, points.point), _at(teacher, points.point)  # (N, M, 4 * R)
+    own, theirs = pick(bins, points.point), pick(teacher, points.point)  # (N, M, 4 * R)
     stride = strides[points.point, None]  # (N, M, 1)
     boxes = distances_to_boxes(centers[points.point] / stride, expected_distances(own))
     overlap = complete_iou(boxes, points.boxes / stride)  # (N, M)
     by_side = divergence(own.unflatten(-1, (4, -1)), theirs.unflatten(-1, (4, -1)), dim=-1)
     return ((1 - overlap) * weights).sum(), (by_side.mean(dim=-1) * weights).sum()
-
-
-def _at(values: Tensor, index: Tensor) -> Tensor:
-    """Values (N, A, X) at the points (N, M): (N, M, X)."""
-    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ...layers.functional import binary_divergence
+from ...layers.functional import at_least_float32, binary_divergence, cells_inside, pick
 from ...objects import SurePoints
 from ...reduce import over_processes
 
@@ -27,7 +27,9 @@ def mask_divergence(own: Masks, teacher: Masks, points: SurePoints, *, stride: i
     weights = points.weights * processes / total.clamp(min=1)  # (N, M)
     with torch.autocast(own[0].device.type, enabled=False):
         logits, target = (_logits(each, points.point) for each in (own, teacher))
-    inside = _inside(points.boxes / stride, logits)  # (N, M, h, w)
+    height, width = logits.shape[-2:]
+    rows, columns = cells_inside(points.boxes / stride, height=height, width=width)
+    inside = rows.unsqueeze(-1) & columns.unsqueeze(-2)  # (N, M, h, w)
     cells = inside.sum(dim=(2, 3)).clamp(min=1)  # (N, M)
     sums = (binary_divergence(logits, target) * inside).sum(dim=(2, 3))
     return (sums / cells * weights).sum()
@@ -35,21 +37,6 @@ def mask_divergence(own: Masks, teacher: Masks, points: SurePoints, *, stride: i
 
 def _logits(masks: Masks, index: Tensor) -> Tensor:
     """Mask logits (N, M, h, w) of the points (N, M)."""
-    coefficients, prototypes = (each.to(_at_least_float32(each)) for each in masks)
-    selected = coefficients.gather(1, index[..., None].expand(-1, -1, coefficients.shape[2]))
+    coefficients, prototypes = map(at_least_float32, masks)
+    selected = pick(coefficients, index)  # (N, M, K)
     return torch.bmm(selected, prototypes.flatten(2)).unflatten(2, prototypes.shape[2:])
-
-
-def _at_least_float32(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
-
-
-def _inside(boxes: Tensor, logits: Tensor) -> Tensor:
-    """Whether the top left corners of cells are in boxes (N, M, 4) in cells: (N, M, h, w) bool."""
-    height, width = logits.shape[-2:]
-    left, top, right, bottom = boxes.unsqueeze(-2).unbind(-1)  # (N, M, 1) each
-    x = torch.arange(width, device=boxes.device)
-    y = torch.arange(height, device=boxes.device)
-    inside_x = (x >= left) & (x < right)  # (N, M, w)
-    inside_y = (y >= top) & (y < bottom)  # (N, M, h)
-    return inside_y.unsqueeze(-1) & inside_x.unsqueeze(-2)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ...layers.functional import cells_inside
 from ...objects import Assignment, GroundTruthMasks
 from ...reduce import over_processes
 
@@ -183,10 +184,6 @@ def _rows(chunk: _Chunk, positives: _Positives) -> tuple[Tensor, Tensor]:
 def _cell_weights(rows: Tensor, valid: Tensor, positives: _Positives) -> Tensor:
     """Weights of cells: that of the point if the cell's top left corner is in its box, else 0."""
     height, width = positives.masks.shape[-2:]
-    left, top, right, bottom = positives.boxes[rows].unsqueeze(-2).unbind(-1)  # (n, c, 1) each
-    x = torch.arange(width, device=left.device)
-    y = torch.arange(height, device=left.device)
-    inside_x = (x >= left) & (x < right)  # (n, c, w)
-    inside_y = (y >= top) & (y < bottom)  # (n, c, h)
+    inside_y, inside_x = cells_inside(positives.boxes[rows], height=height, width=width)
     weighted_y = inside_y * (positives.weights[rows] * valid).unsqueeze(-1)  # (n, c, h)
     return weighted_y.unsqueeze(-1) * inside_x.unsqueeze(-2)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ....errors import ConfigError
-from ...layers.functional import divergence, softplus
+from ...layers.functional import at_least_float32, divergence, softplus
 from ...reduce import over_processes
 
 FOCAL_ALPHA = 0.25  # weight of a pixel's true class; the other classes have 1 - FOCAL_ALPHA
@@ -65,7 +65,7 @@ def map_divergence(logits: Tensor, teacher: Tensor) -> Tensor:
     """
     if teacher.shape[-2:] != logits.shape[-2:]:
         teacher = F.interpolate(teacher, size=logits.shape[-2:], mode="bilinear")
-    loss = divergence(_at_least_float32(logits), _at_least_float32(teacher), dim=1).sum()
+    loss = divergence(at_least_float32(logits), at_least_float32(teacher), dim=1).sum()
     number = logits[:, 0].numel()
     pixels, processes = over_processes(torch.full((), number, device=logits.device))  # no copy
     return loss * processes / pixels
@@ -149,13 +149,9 @@ def _band(
     logits: Tensor, targets: Tensor, valid: Tensor, rows: slice
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (N, S, rows, w), targets and weights (N, 1, rows, w) of a band."""
-    x = _at_least_float32(logits[:, :, rows])
+    x = at_least_float32(logits[:, :, rows])
     return x, targets[:, None, rows], valid[:, None, rows].to(x.dtype)
 
 
 def _total(parts: list[Tensor]) -> Tensor:
     return torch.stack(parts).sum()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -6,10 +6,8 @@ Shapes: N images, K beams, T tokens, V vocabulary.
 import torch
 from torch import Tensor
 
-from .rules import Captions, Rules, Step, Vocabulary, log_probabilities
+from .rules import NO_RULES, Captions, Rules, Step, Vocabulary, log_probabilities
 from .search import stable_topk
-
-NO_END = Rules(ends=False)
 
 
 def fixed_beam_search(
@@ -21,7 +19,7 @@ def fixed_beam_search(
     max_tokens: int,
     length_penalty: float = 0.0,
     device: torch.device,
-    rules: Rules = NO_END,
+    rules: Rules = NO_RULES,
 ) -> Captions:
     """Keep the K best texts of each image in each step, finished or not.
 
@@ -36,8 +34,9 @@ def fixed_beam_search(
         max_tokens: T, begin and end included; texts of this length need no end.
         length_penalty: texts are ranked by score / (tokens after begin) ** this; not negative.
         device: of the network.
-        rules: constraints on the texts.
+        rules: constraints on the texts; the last token needs not end a text.
     """
+    rules = rules._replace(ends=False)
     rows, pad_id = (num_images, beam_size), vocabulary.pad_id
     ids = torch.full((*rows, max_tokens), pad_id, device=device)  # (N, K, T)
     ids[:, :, 0] = vocabulary.bos_id

@@ -90,7 +90,7 @@ def decode(
             max_tokens=options.max_tokens,
             length_penalty=options.length_penalty,
             device=device,
-            rules=rules._replace(ends=False),
+            rules=rules,
         )
     if options.beam_size == 1:
         return greedy_search(
