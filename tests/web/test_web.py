@@ -265,7 +265,13 @@ def test_other_addresses_need_a_token_and_show_no_data(predictor: Predictor) -> 
     ("flag", "value"),
     [
         *(("--max-pixels", "0"), ("--max-pixels", "1e9"), ("--max-pixels", "1000000000")),
-        *(("--max-upload-mb", "nan"), ("--port", "0"), ("--port", "65536"), ("--port", "-4")),
+        *(
+            ("--max-upload-mb", "nan"),
+            ("--max-upload-mb", "1,5"),
+            ("--port", "0"),
+            ("--port", "65536"),
+            ("--port", "-4"),
+        ),
         ("--max-per-minute", "0"),
     ],
 )

@@ -16,6 +16,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """Convert an option's value to a number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return number
+
+
 def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Add weights, device, tasks, modules and, last, overrides of the configuration."""
     add_weights_options(parser)
@@ -70,7 +81,7 @@ def add_score_threshold(parser: argparse.ArgumentParser) -> None:
     """Add the score threshold of drawn objects."""
     parser.add_argument(
         "--score-threshold",
-        type=float,
+        type=share,
         default=0.25,
         metavar="S",
         help="score threshold of drawn objects (0.25)",

@@ -70,7 +70,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _megabytes(text: str) -> float:
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
     if not 0 < number < 10_000:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 10000")
     return number
