@@ -77,8 +77,14 @@ def restrict(megabytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
+def reset_peak() -> None:
+    """Let the peak start from the present memory, which can have become less (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_megabytes() -> float:
-    """The largest memory of this process so far."""
+    """The largest memory of this process since `reset_peak`, or so far on other systems."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -89,6 +95,7 @@ def attempt(target: Target, state: Any, case: Case, folder: Path, watch: Watch) 
     write_files(folder / GIVEN, case.files)
     before = list_files(folder / GIVEN)
     tempfile.tempdir = str(folder / TEMPORARY)
+    reset_peak()
     home, memory, start = os.getcwd(), peak_megabytes(), time.process_time()
     os.chdir(folder)
     watch.events.clear()
