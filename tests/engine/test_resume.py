@@ -114,6 +114,7 @@ def test_exact_with_several_batches_a_step(configure: Configure, kill_after: int
     check_exact(configure, *overrides, kill_after=kill_after)
 
 
+@pytest.mark.slow
 def test_exact_with_the_parts_of_gyolo(configure: Configure) -> None:
     check_exact(configure, *GYOLO, "MODEL.CAPTION_HEAD.DROPOUT", 0.2, kill_after=2)
 
