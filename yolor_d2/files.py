@@ -9,7 +9,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-LONGEST_NAME = 200  # bytes of a temporary file's name; file systems have 255
+LONGEST_NAME = 200  # bytes; file systems have names of 255, and suffixes are added
+
+
+def shorten_name(name: str) -> str:
+    """Return a file name with whole characters, of at most LONGEST_NAME bytes."""
+    while len(os.fsencode(name)) > LONGEST_NAME:
+        name = name[:-1]
+    return name
 
 
 @contextmanager
@@ -20,8 +27,7 @@ def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
         path: in an existing folder.
         sync: wait until the file is on the disk, so that a power failure cannot lose it.
     """
-    name = os.fsdecode(os.fsencode(path.name)[:LONGEST_NAME])
-    temporary = path.with_name(f".{name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{shorten_name(path.name)}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
             yield file

@@ -15,6 +15,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from yolor_d2.errors import ImageError, OptionError, OutputError, PackageError, line_of
+from yolor_d2.files import shorten_name
 from yolor_d2.inference import output as output_module
 from yolor_d2.tools import predict
 
@@ -301,6 +302,11 @@ def test_the_longest_names(saved: Saved, tmp_path: Path, run: Any) -> None:
         "a" * 200 + ".jpg",
         "a" * 200 + "_2.jpg",
     ]
+
+
+def test_shortened_names_have_whole_characters() -> None:
+    assert shorten_name("a.jpg") == "a.jpg"
+    assert shorten_name("x" + "\u00fc" * 120) == "x" + "\u00fc" * 99  # two bytes each
 
 
 def test_wrong_weights_are_one_line(saved: Saved, tmp_path: Path, run: Any) -> None:

@@ -25,7 +25,7 @@ from ..errors import BadFileError, DataError
 # Of the frames in a video's header, which some formats only estimate; with fewer it is damaged.
 EXPECTED_SHARE = 0.9
 IMAGE_SUFFIXES = frozenset(
-    ".avif .bmp .gif .jp2 .jpeg .jpg .jpe .pbm .pgm .png .ppm .tif .tiff .webp".split()  # noqa: SIM905
+    ".avif .bmp .gif .jfif .jp2 .jpeg .jpg .jpe .pbm .pgm .png .ppm .tif .tiff .webp".split()  # noqa: SIM905
 )
 VIDEO_SUFFIXES = frozenset(
     ".avi .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ts .webm .wmv .flv .3gp".split()  # noqa: SIM905

@@ -14,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import OptionError, OutputError, PackageError
-from ..files import replace_file
-from ..visualization import BACKGROUND, caption_strip, compatible_layers
+from ..files import replace_file, shorten_name
+from ..visualization import BACKGROUND, caption_strip, check_opacity, compatible_layers
 from .media import Media, OnError, open_inputs
 from .prediction import Json, Prediction, describe
 from .predictor import Predictor
@@ -23,7 +23,6 @@ from .predictor import Predictor
 LINES = "predictions.jsonl"
 # In order of preference; which of them OpenCV can write depends on its build.
 VIDEO_FORMATS = ((".mp4", "mp4v"), (".avi", "MJPG"))
-LONGEST_STEM = 200  # bytes; file systems have names of 255
 JPEG_SIDE = 65_500  # limit of OpenCV
 DEFAULT_FPS = 25.0
 CAPTION_LINES = 3  # room below a video, whose frames all have one size
@@ -67,8 +66,7 @@ class Output:
         layers: Sequence[str],
         opacity: float = 0.5,
     ) -> None:
-        if not 0 <= opacity <= 1:
-            raise OptionError(f"opacity must be 0 to 1, not {opacity}")
+        check_opacity(opacity)
         place = folder.resolve()
         for name in inputs:
             home = name if os.path.isdir(name) else os.path.dirname(name)
@@ -138,7 +136,7 @@ class Output:
     def _free_name(self, source: str, suffix: str) -> str:
         """Return an unused file name with the stem of the source."""
         stem = "stream" if "://" in source else Path(source).stem.replace(" ", "_")
-        stem = os.fsdecode(os.fsencode(stem)[:LONGEST_STEM])
+        stem = shorten_name(stem)
         name, number = f"{stem}{suffix}", 1
         # File systems can be case-insensitive.
         while name.lower() in self._taken or os.path.lexists(self.folder / name):

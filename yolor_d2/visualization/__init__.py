@@ -1,7 +1,7 @@
 """Drawing annotations and results on images. All images are RGB uint8 (H, W, 3)."""
 
 from .colors import BACKGROUND
-from .results import LAYERS, compatible_layers, draw_results
+from .results import LAYERS, check_opacity, compatible_layers, draw_results
 from .samples import draw_sample, sample_pictures
 from .sheets import IMAGE_PANEL, PANELS, draw_panels, side_by_side, stack
 from .text import caption_strip
@@ -12,6 +12,7 @@ __all__ = [
     "LAYERS",
     "PANELS",
     "caption_strip",
+    "check_opacity",
     "compatible_layers",
     "draw_panels",
     "draw_results",

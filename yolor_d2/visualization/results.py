@@ -96,6 +96,11 @@ def _check(image: np.ndarray, layers: Sequence[str], opacity: float) -> None:
         raise ValueError(f"image must be RGB uint8 (H, W, 3), not {image.dtype} {image.shape}")
     if isinstance(layers, str) or not set(layers) <= set(LAYERS):
         raise OptionError(f"layers must be some of {', '.join(LAYERS)}, not {layers!r}")
+    check_opacity(opacity)
+
+
+def check_opacity(opacity: float) -> None:
+    """Raise an OptionError unless an opacity of masks and maps is valid."""
     if not 0 <= opacity <= 1:
         raise OptionError(f"opacity must be 0 to 1, not {opacity}")
 

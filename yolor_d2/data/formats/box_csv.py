@@ -51,11 +51,14 @@ def read(path: Path) -> OwnData:
 
 def _parts(files: list[Path], root: Path) -> dict[Path, str]:
     """Return the part of each table: by its folder, or by its name, such as train_labels.csv."""
-    parts = {file: part_of(file, root) for file in files}
-    for file in files:
-        words = re.split(r"[^a-z]+", file.stem.lower())
-        parts[file] = parts[file] or next((PART_NAMES[w] for w in words if w in PART_NAMES), "")
-    return parts if TRAIN in parts.values() else {file: part_of(file, root) for file in files}
+    by_folder = {file: part_of(file, root) for file in files}
+    by_name = {file: part or _named_part(file) for file, part in by_folder.items()}
+    return by_name if TRAIN in by_name.values() else by_folder
+
+
+def _named_part(file: Path) -> str:
+    words = re.split(r"[^a-z]+", file.stem.lower())
+    return next((PART_NAMES[word] for word in words if word in PART_NAMES), "")
 
 
 def _header(file: Path) -> list[str]:
